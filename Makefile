@@ -1,0 +1,57 @@
+# Everything runs in .venv, which is made from nothing but Python 3.10 or later and make; nothing is installed elsewhere.
+#   make test PYTHON=python3.12        another Python for .venv (`make clean` first if there is one already)
+#   make test ARGS='-k staging'        arguments for pytest
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DIGITS := build/digits/.written
+
+# Packages of the user's own environment (a ROS installation sets PYTHONPATH) must not get between .venv and its tests.
+unexport PYTHONPATH PYTHONHOME
+export PYTHONNOUSERSITE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint wheel bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+
+setup: $(STAMP) ## make .venv with everything for development
+
+demo: $(STAMP) $(DIGITS) ## export, check and time a real checkpoint; ends with a table
+	$(BIN)/dtvit-deploy run examples/digits/recipe.toml -o build/demo
+
+test: $(STAMP) ## every test that can run on this machine
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## style, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+wheel: $(STAMP) ## dist/*.whl, built from the source distribution and so from nothing that it lacks
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+
+bench: $(STAMP) $(DIGITS) ## the side-by-side measurements in benchmarks/
+	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean: ## remove everything that make has made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
+	  { echo "Python 3.10 or later is needed, and '$(PYTHON)' is not: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "'$(PYTHON)' cannot make a virtual environment: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	@touch $@
+
+$(DIGITS): examples/digits/data.py $(STAMP)
+	$(BIN)/python examples/digits/data.py $(@D)
+	@touch $@

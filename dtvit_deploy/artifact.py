@@ -1,0 +1,149 @@
+"""An artefact: a file that a runtime loads, and the manifest beside it that says exactly what it is.
+
+``model.fp32.onnx`` has its manifest in ``model.fp32.onnx.json``. The manifest names the artefact's SHA-256 and, link by link, what it
+was made from, back to the checkpoint. Loading checks the hash, so that an artefact changed after export is not mistaken for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.evidence import Rung
+from dtvit_deploy.signature import Signature
+from dtvit_deploy.staging import replacing
+from dtvit_deploy.target import Precision
+
+SCHEMA = 1
+LARGEST_MANIFEST = 16 << 20
+"""Bytes: a manifest is a few kilobytes; what is larger is not one."""
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One step from the checkpoint to the artefact.
+
+    Attributes:
+        kind: ``checkpoint``, ``program``, ``onnx``, ``simplified``, ``float16``, …
+        sha256: digest of what that step made.
+        tools: name → version of what made it.
+        options: what was asked of the step.
+        notes: what the step has to say for itself: a roll-back and its reason, weights that are only seeded, …
+    """
+
+    kind: str
+    sha256: str
+    tools: dict[str, str] = {}
+    options: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an artefact is.
+
+    Attributes:
+        model: the model as it was asked for (a registry name, ``timm:NAME`` or ``package.module:factory``).
+        format: ``program`` or ``onnx``, …: which runtimes can load it.
+        sha256: digest of the artefact, equal to that of the last link.
+        rung: how far the artefact was proved when the manifest was written.
+        lineage: every step that led here, oldest first.
+        classes: names of the classes, in the order of the logits; empty when unknown.
+        preprocessing: how images become feeds (see ``calibration.preprocessing``); empty for inputs that are no image.
+    """
+
+    model: str
+    format: str
+    precision: Precision
+    sha256: str
+    signature: Signature
+    lineage: tuple[Link, ...]
+    rung: Rung = Rung.BUILT
+    classes: tuple[str, ...] = ()
+    preprocessing: dict[str, Any] = {}
+    schema: int = SCHEMA
+
+    def parent(self, kind: str) -> Link | None:
+        """The link of that kind, if the lineage has one."""
+        return next((link for link in self.lineage if link.kind == kind), None)
+
+
+class Artifact(msgspec.Struct, frozen=True):
+    """A file and its manifest, the one checked against the other."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+def sha256_of(path: Path) -> str:
+    """Digest of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: Any) -> str:  # Python 3.10 has no file_digest
+    digest = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def manifest_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def load_artifact(path: Path) -> Artifact:
+    """Read the manifest beside ``path`` and check the artefact against it.
+
+    Raises:
+        InputError: either is missing, the manifest cannot be understood, or the artefact's bytes are not those it describes.
+    """
+    beside = manifest_path(path)
+    if not path.is_file():
+        raise InputError(f"there is no artefact at {path}", remedy="give the file that `dtvit-deploy export` wrote")
+    if not beside.is_file():
+        raise InputError(
+            f"{path.name} has no manifest: {beside} does not exist",
+            remedy="export it with `dtvit-deploy export`, or copy the manifest along with the artefact",
+        )
+    manifest = read_json(beside, Manifest)
+    if manifest.schema != SCHEMA:
+        raise InputError(f"{beside} has schema {manifest.schema}; this version reads schema {SCHEMA}", remedy="export the artefact again")
+    found = sha256_of(path)
+    if found != manifest.sha256:
+        raise InputError(
+            f"{path} was changed after export: its SHA-256 is {found[:16]}…, the manifest says {manifest.sha256[:16]}…",
+            remedy="export it again, or fetch a whole copy of both files",
+        )
+    return Artifact(path, manifest)
+
+
+def read_json(path: Path, kind: type[Any]) -> Any:
+    """Decode a JSON file into a typed value.
+
+    Raises:
+        InputError: it is missing, too large, not JSON, or not of that type.
+    """
+    try:
+        if path.stat().st_size > LARGEST_MANIFEST:
+            raise InputError(f"{path} is {path.stat().st_size:,} bytes; no {kind.__name__.lower()} is that large")
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is not a {kind.__name__.lower()}: {error}", remedy="write it again with dtvit-deploy") from error
+
+
+def encode_json(value: object) -> bytes:
+    """Canonical JSON: sorted keys, indented, one line feed at the end; equal values give equal bytes."""
+    return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2) + b"\n"
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write canonical JSON in one step."""
+    with replacing(path) as part:
+        part.write_bytes(encode_json(value))

@@ -1,0 +1,296 @@
+"""The commands. Each parses, calls one function of the pipeline, and prints what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import dtvit_deploy
+from dtvit_deploy.cli import options as given
+from dtvit_deploy.cli.failure import GATE_FAILED, explained, set_debug
+from dtvit_deploy.target import Precision, Target
+
+if TYPE_CHECKING:
+    from dtvit_deploy.pipeline.check import Wants
+    from dtvit_deploy.report.schema import Report
+
+app = typer.Typer(
+    name="dtvit-deploy",
+    help="From a trained light vision transformer to artefacts for real devices, with proof that they answer the same.",
+    epilog="Exit codes: 0 done and every gate passed; 1 a gate failed; 2 wrong input or options; 3 something needed is not here.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # loading Rich for --help would double its time
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dtvit-deploy {dtvit_deploy.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an expected failure too.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """From a trained light vision transformer to artefacts for real devices, with proof that they answer the same."""
+    del version
+    set_debug(debug)
+
+
+@app.command()
+@explained
+def models(as_json: given.Json = False) -> None:
+    """List the reference networks: parameters and MACs, the paper's figures beside them."""
+    from dtvit_deploy.cli import show
+    from dtvit_deploy.models.registry import VARIANTS
+
+    if as_json:
+        show.as_json(list(VARIANTS.values()))
+        return
+    body = [
+        (v.name, f"{v.params:,}", v.paper_params or "–", f"{v.macs:,}", v.paper_gflops or "–", v.description + ("" if v.reached else " *"))
+        for v in VARIANTS.values()
+    ]
+    headings = ("name", "parameters", "paper, M", "MACs", "paper, G", "what it is")
+    show.rows("DualToken-ViT at 224×224, 1000 classes", headings, body, right=headings[1:5])
+    show.console().print("* no structure reaches the paper's figure; this is the nearest", style="dim")
+
+
+@app.command()
+@explained
+def export(
+    model: given.Model = None,
+    checkpoint: given.Checkpoint = None,
+    target: Annotated[list[Target] | None, typer.Option("--target", "-t", help="Repeatable.", show_default="onnx")] = None,
+    precision: Annotated[list[Precision] | None, typer.Option("--precision", "-p", help="Repeatable.", show_default="fp32")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the artefacts.")] = Path("out"),
+    data: given.Data = None,
+    keep_fp32: Annotated[
+        list[str] | None, typer.Option("--keep-fp32", help="Torch module that stays FP32, repeatable.", show_default=False)
+    ] = None,
+    inputs: given.Inputs = None,
+    outputs: given.Outputs = None,
+    input_size: given.InputSize = None,
+    num_classes: given.Classes = None,
+    seed: given.Seed = 0,
+    no_cache: given.NoCache = False,
+    as_json: given.Json = False,
+) -> None:
+    """Export a model to one or more targets and precisions."""
+    from dtvit_deploy.cli import show
+    from dtvit_deploy.pipeline import export as exporting
+
+    reference = given.model_options(checkpoint, inputs, outputs, input_size, num_classes, seed)
+    options = exporting.ExportOptions(
+        model=model,
+        reference=reference,
+        targets=list(dict.fromkeys(target or [Target.ONNX])),
+        precisions=list(dict.fromkeys(precision or [Precision.FP32])),
+        keep_fp32=tuple(keep_fp32 or ()),
+        data=data,
+    )
+    with exporting.opened_cache(not no_cache) as cache:
+        program, artifacts = exporting.export(options, out, cache, show.Terminal())
+    if as_json:
+        show.as_json([{"file": str(artifact.path), "manifest": artifact.manifest} for artifact in artifacts])
+        return
+    body = [
+        (a.name, str(a.manifest.precision), f"{a.path.stat().st_size / 1e6:.1f}", str(a.manifest.rung), a.manifest.sha256[:16])
+        for a in artifacts
+    ]
+    show.rows(f"{program.artifact.manifest.model} → {out}", ("file", "precision", "MB", "rung", "SHA-256"), body, right=("MB",))
+    for note in dict.fromkeys(note for artifact in artifacts for link in artifact.manifest.lineage for note in link.notes):
+        show.console().print(f"[yellow]note:[/yellow] {note}")
+    show.console().print(
+        f"built, not yet compared with torch: dtvit-deploy verify {' '.join(str(a.path) for a in artifacts)} --data IMAGES"
+    )
+
+
+def _check(
+    command: str,
+    artefacts: list[Path],
+    data: Path | None,
+    wants: Wants,
+    threads: int,
+    model: str | None,
+    checkpoint: Path | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from dtvit_deploy.artifact import load_artifact
+    from dtvit_deploy.cli import show
+    from dtvit_deploy.models.reference import ModelOptions
+    from dtvit_deploy.pipeline.check import check
+    from dtvit_deploy.pipeline.export import opened_cache, reference_of
+    from dtvit_deploy.pipeline.material import open_material
+
+    artifacts = [load_artifact(path) for path in artefacts]
+    progress = show.Terminal()
+    with opened_cache(use=True) as cache:
+        material = open_material(data, artifacts[0].manifest)
+        program = reference_of(artifacts, cache, model, ModelOptions(checkpoint=checkpoint))
+        report = check(command, program, artifacts, material, wants, threads=threads, progress=progress)
+    _finish(report, out, as_json)
+
+
+def _finish(report: Report, out: Path | None, as_json: bool, folder: Path | None = None) -> None:
+    from dtvit_deploy.cli import show
+
+    if out is not None:
+        from dtvit_deploy.report import write_report
+
+        write_report(report, out)
+    if as_json:
+        show.as_json(report)
+    else:
+        show.report(report, folder or out)
+    if report.verdict is not None and not report.verdict.passed:
+        raise typer.Exit(GATE_FAILED)
+
+
+@app.command()
+@explained
+def verify(
+    artefacts: given.Artefacts,
+    data: given.Data = None,
+    samples: given.Samples = 64,
+    layers: Annotated[bool, typer.Option("--layers", help="Walk the inner tensors and name the module where an error arises.")] = False,
+    threads: given.Threads = 1,
+    model: given.Model = None,
+    checkpoint: given.Checkpoint = None,
+    out: given.ReportFolder = None,
+    as_json: given.Json = False,
+) -> None:
+    """Compare artefacts with torch: outputs, on real images and adversarial feeds, within a measured tolerance."""
+    from dtvit_deploy.pipeline.check import Wants
+
+    _check("verify", artefacts, data, Wants(parity=samples, layers=layers), threads, model, checkpoint, out, as_json)
+
+
+@app.command()
+@explained
+def evaluate(
+    artefacts: given.Artefacts,
+    data: given.Data = None,
+    threads: given.Threads = 1,
+    model: given.Model = None,
+    checkpoint: given.Checkpoint = None,
+    out: given.ReportFolder = None,
+    as_json: given.Json = False,
+) -> None:
+    """Top-1, top-5 and agreement with torch, over every image of a class-folder tree."""
+    from dtvit_deploy.errors import InputError
+    from dtvit_deploy.pipeline.check import Wants
+
+    if data is None:
+        raise InputError("accuracy needs images", remedy="give --data a folder with one sub-folder for each class")
+    _check("evaluate", artefacts, data, Wants(accuracy=True), threads, model, checkpoint, out, as_json)
+
+
+@app.command()
+@explained
+def profile(
+    artefacts: given.Artefacts,
+    data: given.Data = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Least time of sampling, for each.")] = 3.0,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Least number of samples, for each; fewer than 64 are INVALID.")] = 64,
+    threads: given.Threads = 1,
+    model: given.Model = None,
+    checkpoint: given.Checkpoint = None,
+    out: given.ReportFolder = None,
+    as_json: given.Json = False,
+) -> None:
+    """Latency, interleaved with torch in one run: percentiles, load time, memory, and whether the measurement is valid."""
+    from dtvit_deploy.latency import MeasureOptions
+    from dtvit_deploy.pipeline.check import Wants
+
+    wants = Wants(latency=MeasureOptions(min_seconds=seconds, min_samples=samples, max_seconds=max(300.0, seconds)))
+    _check("profile", artefacts, data, wants, threads, model, checkpoint, out, as_json)
+
+
+@app.command()
+@explained
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe: model, data, targets, gates (TOML).", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the artefacts and the report.")] = Path("out"),
+    data: given.Data = None,
+    layers: Annotated[bool, typer.Option("--layers/--no-layers", help="Walk the inner tensors too.")] = True,
+    no_cache: given.NoCache = False,
+    as_json: given.Json = False,
+) -> None:
+    """Do everything a recipe asks for: export, verify, evaluate, profile, one verdict, one report."""
+    import msgspec
+
+    from dtvit_deploy.cli import show
+    from dtvit_deploy.pipeline.export import opened_cache
+    from dtvit_deploy.pipeline.run import run as run_recipe
+    from dtvit_deploy.recipe import load_recipe
+    from dtvit_deploy.report import write_report
+
+    asked = load_recipe(recipe)
+    if data is not None:
+        asked = msgspec.structs.replace(asked, data=msgspec.structs.replace(asked.data, evaluation=data))
+    with opened_cache(not no_cache) as cache:
+        report, _ = run_recipe(asked, out, cache, show.Terminal(), lambda found: write_report(found, out), layers=layers)
+    _finish(report, None, as_json, folder=out)
+
+
+@app.command()
+@explained
+def report(
+    source: Annotated[Path, typer.Argument(help="A report.json.", show_default=False)],
+    out: given.ReportFolder = None,
+    as_json: given.Json = False,
+) -> None:
+    """Show a report again; with --out, write it anew as JSON, Markdown and one-file HTML."""
+    from dtvit_deploy.artifact import read_json
+    from dtvit_deploy.report.schema import Report
+
+    _finish(read_json(source, Report), out, as_json)
+
+
+@app.command()
+@explained
+def compare(
+    before: Annotated[Path, typer.Argument(help="A report.json.", show_default=False)],
+    after: Annotated[Path, typer.Argument(help="A later report.json.", show_default=False)],
+    slower: Annotated[float, typer.Option("--slower", min=0, help="Share by which p50 may grow.")] = 0.05,
+    as_json: given.Json = False,
+) -> None:
+    """Compare two reports: what became slower, larger or less accurate. Fails on a regression."""
+    from dtvit_deploy.artifact import read_json
+    from dtvit_deploy.cli import show
+    from dtvit_deploy.report.compare import compare_reports
+    from dtvit_deploy.report.schema import Report
+
+    found = compare_reports(read_json(before, Report), read_json(after, Report), slower=slower)
+    if as_json:
+        show.as_json(found)
+    else:
+        show.rows("before → after", ("subject", "figure", "before", "after", "change"), [row.cells() for row in found.rows])
+        show.verdict(found.verdict, show.console())
+    if not found.verdict.passed:
+        raise typer.Exit(GATE_FAILED)
+
+
+@app.command()
+@explained
+def doctor(as_json: given.Json = False) -> None:
+    """What this machine can build, emulate, execute and prove for each target, and how to get what is missing."""
+    from dtvit_deploy.cli import show
+    from dtvit_deploy.doctor import examine
+
+    found = examine()
+    if as_json:
+        show.as_json(found)
+        return
+    show.rows("this machine", ("", ""), list(found.machine.items()))
+    headings = ("target", "can reach", "with", "what is missing, and how to get it")
+    show.rows("targets", headings, [(t.target, t.reach, t.tools, t.missing) for t in found.targets])
+    show.rows("packages", ("package", "version", "for"), [(p.name, p.version, p.purpose) for p in found.packages])

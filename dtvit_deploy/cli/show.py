@@ -1,0 +1,163 @@
+"""Tables, progress and verdicts for a terminal. Everything but ``--json`` and the final table goes to standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from dtvit_deploy.accuracy import Accuracy
+    from dtvit_deploy.latency import Measurement
+    from dtvit_deploy.layers import LayerReport
+    from dtvit_deploy.report.schema import Report, Subject
+    from dtvit_deploy.verdict import Verdict
+
+T = TypeVar("T")
+WIDEST_LAYERS = 25
+"""Rows of the table of modules; the report has them all."""
+
+
+class Terminal:
+    """Progress for a person: a line for each step, and a bar where somebody watches."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+
+    def step(self, what: str) -> None:
+        self.console.print(f"[dim]· {what}[/dim]")
+
+    def track(self, items: Iterable[T], what: str, total: int) -> Iterator[T]:
+        columns = (TextColumn("[dim]· {task.description}"), BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
+            task = bar.add_task(what, total=total)
+            for item in items:
+                yield item
+                bar.advance(task)
+
+
+def console() -> Console:
+    """Standard output; a pipe gets lines as wide as they need to be."""
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
+
+
+def as_json(value: object) -> None:
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2).decode() + "\n")
+
+
+def report(found: Report, folder: Path | None = None) -> None:
+    """The summary of a report: notes, one row for each subject, the failed gates, the verdict."""
+    out = console()
+    for note in found.notes:
+        out.print(f"[yellow]note:[/yellow] {note}")
+    _summary(found, out)
+    for subject in found.subjects:
+        if subject.layers:
+            layers(subject.file, subject.layers, out)
+        if subject.latency and subject.latency.status == "INVALID":
+            out.print(f"[yellow]{subject.name}: latency INVALID:[/yellow] {'; '.join(subject.latency.reasons)}")
+    if folder is not None:
+        out.print(f"artefacts, their manifests and the report are in {folder}")
+    if found.verdict is not None:
+        verdict(found.verdict, out)
+
+
+def _summary(found: Report, out: Console) -> None:
+    subjects = found.subjects
+    columns: list[tuple[str, list[str]]] = [("", [subject.name for subject in subjects])]
+    if any(subject.accuracy for subject in subjects):
+        columns.append(("top-1", [_top1(subject.accuracy) for subject in subjects]))
+        columns.append(("agreement", [_share(subject.accuracy.agreement if subject.accuracy else None) for subject in subjects]))
+    elif any(subject.parity for subject in subjects):
+        columns.append(("agreement", [_share(_real_agreement(subject)) for subject in subjects]))
+    if any(subject.parity for subject in subjects):
+        columns.append(("max |Δ|", [_number(max((one.max_abs for one in subject.parity), default=None)) for subject in subjects]))
+        columns.append(("allowed", [_number(_allowed(subject)) for subject in subjects]))
+    if any(subject.latency for subject in subjects):
+        columns.append(("p50 ms", [_latency(subject.latency) for subject in subjects]))
+        columns.append(("p99 ms", [f"{subject.latency.p99:.2f}" if subject.latency else "–" for subject in subjects]))
+    columns.append(("MB", [f"{subject.bytes / 1e6:.1f}" if subject.bytes else "–" for subject in subjects]))
+    columns.append(("rung", [str(subject.rung) for subject in subjects]))
+    columns.append(("file", [subject.file or "–" for subject in subjects]))
+    table = Table(title=f"{found.model}: {found.command}", title_justify="left", pad_edge=False)
+    for name, _ in columns:
+        table.add_column(name, justify="left" if name in ("", "rung", "file") else "right", overflow="fold")
+    for row in zip(*(cells for _, cells in columns), strict=True):
+        table.add_row(*row)
+    out.print(table)
+    facts = found.data
+    threads = subjects[0].conditions.get("threads", "?")
+    out.print(
+        f"[dim]{facts['samples']} samples of {facts['source']} · {found.device['processor']}, {threads} threads · batch 1"
+        " · agreement is with torch FP32, Δ over real and adversarial feeds[/dim]"
+    )
+
+
+def _real_agreement(subject: Subject) -> float | None:
+    return next((one.agreement for one in subject.parity if one.agreement is not None), None)
+
+
+def _allowed(subject: Subject) -> float | None:
+    worst = max(subject.parity, key=lambda one: one.max_abs, default=None)
+    return worst.tolerance if worst else None
+
+
+def _top1(accuracy: Accuracy | None) -> str:
+    if accuracy is None or accuracy.top1 is None:
+        return "–"
+    low, high = accuracy.interval or (0.0, 1.0)
+    return f"{accuracy.top1:.1%} [{low:.1%}–{high:.1%}]".replace("%–", "–").replace("100.0%", "100%")
+
+
+def _share(share: float | None) -> str:
+    return "–" if share is None else f"{share:.2%}".replace("100.00%", "100%")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1e}"
+
+
+def _latency(latency: Measurement | None) -> str:
+    return "–" if latency is None else f"{latency.p50:.2f}" + ("" if latency.status == "VALID" else " ?")
+
+
+def layers(name: str, found: LayerReport, out: Console) -> None:
+    """The modules with the largest error relative to their floor, in the order of execution."""
+    modules = found.modules
+    shown = modules
+    if len(modules) > WIDEST_LAYERS:
+        worst = sorted(modules, key=lambda one: one.error / max(one.floor, 1e-12), reverse=True)[:WIDEST_LAYERS]
+        shown = tuple(one for one in modules if one in worst)
+    table = Table(title=f"{name}: error by torch module, relative to the tensor's size", title_justify="left", pad_edge=False)
+    for heading in ("module", "tensors", "inherited", "error", "floor", ""):
+        table.add_column(heading, justify="left" if heading in ("module", "") else "right", overflow="fold")
+    for one in shown:
+        mark = "← arises here" if one.module == found.first else "suspect" if one.suspect else ""
+        table.add_row(one.module, str(one.tensors), *(f"{value:.1e}" for value in (one.inherited, one.error, one.floor)), mark)
+    out.print(table)
+    if len(shown) < len(modules):
+        out.print(f"[dim]{len(shown)} of {len(modules)} modules, those furthest above their floor; the report has all[/dim]")
+    out.print(f"{name}: {found.verdict} ({found.samples} samples, {len(found.layers)} of {found.program_tensors} program tensors)")
+
+
+def verdict(found: Verdict, out: Console) -> None:
+    for gate in found.failed:
+        out.print(f"[red]✗[/red] {gate.name}: {gate.reason}")
+    colour = "green" if found.passed else "red"
+    out.print(f"[bold {colour}]{'PASS' if found.passed else 'FAIL'}[/bold {colour}]: {found.reason}")
+
+
+def rows(title: str, headings: Sequence[str], body: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """A plain table on standard output."""
+    table = Table(title=title, title_justify="left", pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    for row in body:
+        table.add_row(*row)
+    console().print(table)

@@ -1,0 +1,32 @@
+"""Every failure that this package expects, as one small tree.
+
+    DeployError
+    ├── InputError        the input or the options are wrong                  exit code 2
+    └── MissingError      something needed is not installed or not here       exit code 3
+
+A failed gate is no error: it is a verdict, and exit code 1.
+"""
+
+from __future__ import annotations
+
+
+class DeployError(Exception):
+    """An expected failure: what was asked and what exists in ``str(error)``, what to do next in ``remedy``."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class InputError(DeployError):
+    """The input or the options are wrong."""
+
+    exit_code = 2
+
+
+class MissingError(DeployError):
+    """Something that is needed is not installed or not present on this machine."""
+
+    exit_code = 3

@@ -1,0 +1,222 @@
+"""Which torch module broke the answer: the error of every shared tensor, walked in the order of execution.
+
+Each inner tensor has a noise floor of its own, measured as for outputs (see :mod:`dtvit_deploy.parity`), since a sigmoid's output
+forgives what a residual sum does not. A tensor is *suspect* when its error exceeds its own tolerance. Suspicion alone says little: a
+runtime's sigmoid may be coarse at 1e-7, be multiplied away, and do no harm. What counts is an error that reaches an output: the walk goes
+back from the suspect outputs through suspect tensors, and the module to look at is where it ends, at a tensor that is suspect while
+nothing that it was computed from is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from dtvit_deploy.nodes import NodeMap
+from dtvit_deploy.parity import FACTOR, ROUNDOFF
+from dtvit_deploy.target import Precision
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dtvit_deploy.signature import Outputs
+
+
+class Taps(NamedTuple):
+    """Inner tensors of one feed, by node name, from four evaluations."""
+
+    reference: Outputs
+    """torch FP32."""
+    exact: Outputs
+    """torch FP64."""
+    ideal: Outputs
+    """The best that the artefact's precision can do: torch FP32 at another thread count, or ideal FP16."""
+    answer: Outputs
+    """The artefact."""
+
+
+class LayerDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one inner tensor is off.
+
+    Attributes:
+        name: the node, and the tensor's name in every artefact.
+        module: torch module that made it.
+        op: operator of the exported program.
+        error: root mean square of Δ over that of the reference.
+        floor: the same between the ideal and the exact evaluation.
+        inherited: greatest error of the tensors it was computed from.
+        suspect: ``error`` exceeds the precision's factor times the floor.
+    """
+
+    name: str
+    module: str
+    op: str
+    error: float
+    floor: float
+    inherited: float
+    suspect: bool
+
+
+class ModuleDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """One torch module: the greatest error among its tensors and among what they were computed from."""
+
+    module: str
+    tensors: int
+    error: float
+    floor: float
+    inherited: float
+    suspect: bool
+
+
+class LayerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """All shared tensors in the order of execution.
+
+    Attributes:
+        samples: feeds that the errors were taken over.
+        program_tensors: tensors of the exported program, of which ``layers`` could be found in the artefact.
+        first: the module where the error that reaches an output arose; None when no output is suspect.
+        verdict: what that means, in a sentence.
+    """
+
+    samples: int
+    program_tensors: int
+    layers: tuple[LayerDifference, ...]
+    modules: tuple[ModuleDifference, ...]
+    first: str | None
+    verdict: str
+
+
+def layer_report(nodes: NodeMap, taps: Iterable[Taps], precision: Precision) -> LayerReport:
+    """Walk the tensors that all evaluations share; one feed in memory at a time."""
+    sums: dict[str, NDArray[np.float64]] = {}
+    samples = 0
+    for feed in taps:
+        samples += 1
+        for name, reference in feed.reference.items():
+            if name not in feed.answer or feed.answer[name].shape != reference.shape:
+                continue
+            energies = (
+                _energy(feed.answer[name], reference),
+                _energy(reference),
+                _energy(feed.ideal[name], feed.exact[name]),
+                _energy(feed.exact[name]),
+            )
+            sums[name] = np.add(sums.get(name, 0.0), energies)
+    layers = _layers(nodes, sums, precision)
+    origin = _origin(layers, nodes)
+    return LayerReport(
+        samples=samples,
+        program_tensors=len(nodes.nodes),
+        layers=layers,
+        modules=_modules(layers),
+        first=origin.module if origin else None,
+        verdict=_sentence(origin, layers, precision),
+    )
+
+
+def _origin(layers: tuple[LayerDifference, ...], nodes: NodeMap) -> LayerDifference | None:
+    """Where the error that reaches an output arose; of several such places, the one with the largest error."""
+    known = {layer.name: layer for layer in layers}
+    pending = [name for name in nodes.outputs if name in known and known[name].suspect]
+    reached: set[str] = set()
+    origins: list[LayerDifference] = []
+    while pending:
+        name = pending.pop()
+        if name in reached:
+            continue
+        reached.add(name)
+        suspects = [source for source in _shared_sources(name, nodes, known) if known[source].suspect]
+        pending.extend(suspects)
+        if not suspects:
+            origins.append(known[name])
+    return max(origins, key=lambda layer: layer.error, default=None)
+
+
+def _energy(one: NDArray[Any], other: NDArray[Any] | None = None) -> float:
+    values = one.astype(np.float64) - (0.0 if other is None else other.astype(np.float64))
+    energy = float(np.square(values).sum())
+    return energy if math.isfinite(energy) else math.inf
+
+
+def _ratio(noise: float, signal: float) -> float:
+    if noise == 0:
+        return 0.0
+    return math.sqrt(noise / signal) if signal > 0 and math.isfinite(noise) else math.inf
+
+
+def _layers(nodes: NodeMap, sums: dict[str, NDArray[np.float64]], precision: Precision) -> tuple[LayerDifference, ...]:
+    found: dict[str, LayerDifference] = {}
+    for node in nodes.nodes:
+        if node.name not in sums:
+            continue
+        noise, signal, floor_noise, floor_signal = map(float, sums[node.name])
+        error, floor = _ratio(noise, signal), _ratio(floor_noise, floor_signal)
+        limit = FACTOR[precision] * max(floor if math.isfinite(floor) else 0.0, ROUNDOFF[precision])
+        found[node.name] = LayerDifference(
+            name=node.name,
+            module=nodes.module_of(node.name),
+            op=node.op,
+            error=error,
+            floor=floor,
+            inherited=max((found[name].error for name in _shared_sources(node.name, nodes, found)), default=0.0),
+            suspect=not error <= limit,
+        )
+    return tuple(found.values())
+
+
+def _shared_sources(name: str, nodes: NodeMap, shared: dict[str, Any]) -> set[str]:
+    """The nearest tensors that a node was computed from and that the artefact has too."""
+    sources: set[str] = set()
+    seen: set[str] = set()
+    node = nodes.get(name)
+    pending = list(node.inputs) if node else []
+    while pending:
+        source = pending.pop()
+        if source in seen:
+            continue
+        seen.add(source)
+        if source in shared:
+            sources.add(source)
+        elif further := nodes.get(source):
+            pending.extend(further.inputs)
+    return sources
+
+
+def _modules(layers: tuple[LayerDifference, ...]) -> tuple[ModuleDifference, ...]:
+    groups: dict[str, list[LayerDifference]] = {}
+    for layer in layers:
+        groups.setdefault(layer.module, []).append(layer)
+    return tuple(
+        ModuleDifference(
+            module=module,
+            tensors=len(group),
+            error=max(layer.error for layer in group),
+            floor=max(layer.floor for layer in group),
+            # What enters a module is what its first tensor was computed from.
+            inherited=group[0].inherited,
+            suspect=any(layer.suspect for layer in group),
+        )
+        for module, group in groups.items()
+    )
+
+
+def _sentence(origin: LayerDifference | None, layers: tuple[LayerDifference, ...], precision: Precision) -> str:
+    if not layers:
+        return "the artefact shares no tensor with the program, so nothing could be compared inside"
+    if origin is None:
+        worst = max(layers, key=lambda layer: layer.error)
+        local = sum(layer.suspect for layer in layers)
+        return (
+            f"no error above the noise floor reaches an output; {local} of {len(layers)} shared tensors deviate on the way,"
+            f" the most by {worst.error:.2g} of its size in {worst.module} ({worst.name})"
+        )
+    if not math.isfinite(origin.floor):
+        return f"{origin.module} overflows {precision}: {origin.name} ({origin.op}) is not finite even in an ideal {precision} evaluation"
+    return (
+        f"the error arises in {origin.module}: {origin.name} ({origin.op}) is off by {origin.error:.2g} of its size,"
+        f" its inputs by {origin.inherited:.2g}, its noise floor is {origin.floor:.2g}"
+    )

@@ -1,0 +1,309 @@
+"""From what was asked for, a name and maybe a checkpoint, to the reference network that every artefact is compared with."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dtvit_deploy.artifact import Link, sha256_of
+from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.models import registry
+from dtvit_deploy.signature import TensorSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dtvit_deploy.models.checkpoint import Checkpoint
+    from dtvit_deploy.models.metadata import Description
+
+TIMM = "timm:"
+_FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """What can be asked of a model.
+
+    Attributes:
+        checkpoint: its weights; without, they are initialised from ``seed``.
+        input_size: height and width of the image; the model's own, or its checkpoint's, where ``None``.
+        num_classes: outputs of the classifier; the checkpoint's, or the model's own, where ``None``.
+        inputs: of a factory that gives no example inputs.
+        outputs: names for what forward returns, in order.
+        seed: of weights and example inputs.
+    """
+
+    checkpoint: Path | None = None
+    input_size: tuple[int, int] | None = None
+    num_classes: int | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.input_size is not None and min(self.input_size) < 1:
+            raise InputError(f"input size {self.input_size[0]}×{self.input_size[1]} asked for; both sides must be at least 1 pixel")
+        if self.num_classes is not None and self.num_classes < 1:
+            raise InputError(f"{self.num_classes} classes asked for; there must be at least one")
+        if not 0 <= self.seed < 1 << 63:
+            raise InputError(f"seed {self.seed} asked for; it must be from 0 to 2⁶³ − 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The network that is right by definition.
+
+    Attributes:
+        model: as it was asked for, or as the checkpoint names it.
+        module: in eval mode, FP32, on the CPU; every weight finite.
+        inputs: example inputs by the names of forward's parameters, in their order, without gap: ``module(*inputs.values())`` works.
+        output_names: in the order of what forward returns; empty when they are to be named from that.
+        weights: of kind ``checkpoint`` (the file's digest; ``weights_sha256`` among its options is that of the loaded weights)
+            or ``seeded`` (the digest of the weights themselves).
+        classes: names in the order of the logits; empty when unknown.
+        preprocessing: fields of ``calibration.preprocessing.Preprocessing``; empty when neither checkpoint nor timm says.
+    """
+
+    model: str
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    output_names: tuple[str, ...]
+    weights: Link
+    classes: tuple[str, ...] = ()
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Network:
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    output_names: tuple[str, ...]
+    preprocessing: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    random: bool = True
+    """Whether the weights are known to be fresh; a factory may have loaded its own."""
+
+
+def load_reference(model: str | None, options: ModelOptions) -> Reference:
+    """Make the network, give it its weights, and say where they came from.
+
+    Args:
+        model: a registry name, ``timm:NAME`` or ``package.module:factory``; ``None`` takes the name from the checkpoint's metadata.
+        options: see :class:`ModelOptions`.
+
+    Raises:
+        InputError: there is no such model, the checkpoint does not fit it or contradicts the options, or a weight is not finite.
+        MissingError: PyTorch, timm or something that the user's module imports is not installed.
+    """
+    if model is not None:
+        _require_form(model)
+    try:
+        import safetensors  # noqa: F401
+        import torch
+    except ImportError as error:
+        raise MissingError(f"a network needs PyTorch and safetensors: {error}", remedy="pip install 'dtvit-deploy[export]'") from error
+    from dtvit_deploy.models.checkpoint import load_state, read_checkpoint, require_finite, weights_digest
+    from dtvit_deploy.models.metadata import Description, describe
+
+    checkpoint = read_checkpoint(options.checkpoint) if options.checkpoint else None
+    description = describe(checkpoint.metadata, checkpoint.path) if checkpoint else Description()
+    name = _name(model, checkpoint, description)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        network = _network(name, options, checkpoint, description)
+    if checkpoint:
+        load_state(network.module, checkpoint)
+    require_finite(network.module, str(checkpoint.path) if checkpoint else name)
+    if name not in registry.VARIANTS:
+        _require_answer(network, name)
+    digest = weights_digest(network.module)
+    if checkpoint:
+        notes = (*checkpoint.notes, *network.notes)
+        weights = Link(kind="checkpoint", sha256=sha256_of(checkpoint.path), options={"weights_sha256": digest}, notes=notes)
+    else:
+        origin = (
+            f"THE WEIGHTS ARE RANDOM (seed {options.seed}): no accuracy, agreement or calibration of this model means anything"
+            if network.random
+            else f"no checkpoint was given: the weights are what {name} made with seed {options.seed}; if they are not trained,"
+            " no accuracy, agreement or calibration means anything"
+        )
+        tools = {"torch": str(torch.__version__)}
+        asked = {"seed": options.seed, "input_size": options.input_size, "num_classes": options.num_classes}
+        made = {name: value for name, value in asked.items() if value is not None}
+        weights = Link(kind="seeded", sha256=digest, tools=tools, options=made, notes=(origin, *network.notes))
+    return Reference(
+        model=name,
+        module=network.module,
+        inputs=network.inputs,
+        output_names=options.outputs or network.output_names,
+        weights=weights,
+        classes=description.classes,
+        preprocessing=network.preprocessing,
+    )
+
+
+def _require_form(model: str) -> None:
+    """Refuse what is none of the three forms, before anything is imported."""
+    if model.startswith(TIMM):
+        if model == TIMM:
+            raise InputError("timm: is not followed by the name of a network", remedy="give timm:NAME, timm:resnet18 for example")
+    elif _FACTORY.fullmatch(model) is None:
+        registry.variant(model)
+
+
+def _name(model: str | None, checkpoint: Checkpoint | None, description: Description) -> str:
+    named = description.model
+    where = checkpoint.path if checkpoint else None
+    if model is None:
+        if named is None:
+            raise InputError(
+                f"no model was given, and {f'the metadata of {where} does not name one' if where else 'no checkpoint that names one'}",
+                remedy=f"give one of {', '.join(registry.VARIANTS)}; or {registry.FORMS}",
+            )
+        if named not in registry.VARIANTS and not named.startswith(TIMM):
+            # A factory's name would import code on the word of a file from elsewhere.
+            raise InputError(
+                f"the metadata of {where} names the model {named!r}, which is neither in the registry nor of timm",
+                remedy="if you trust it, give that model yourself",
+            )
+        return named
+    if named not in (None, model) and (model in registry.VARIANTS or model.startswith(TIMM)):
+        raise InputError(
+            f"the checkpoint {where} is of the model {named!r}, not of {model}", remedy="give that model, or another checkpoint"
+        )
+    return model
+
+
+def _network(name: str, options: ModelOptions, checkpoint: Checkpoint | None, description: Description) -> _Network:
+    if name in registry.VARIANTS or name.startswith(TIMM):
+        if options.inputs:
+            raise InputError(f"{name} has one input, an image; inputs are given for a factory only", remedy="give its input size instead")
+        if len(options.outputs) > 1:
+            raise InputError(f"{name} has one output, the logits, but {len(options.outputs)} names were given")
+    if name in registry.VARIANTS:
+        return _from_registry(name, options, checkpoint, description)
+    if name.startswith(TIMM):
+        return _from_timm(name, options, checkpoint, description)
+    return _from_factory(name, options, checkpoint, description)
+
+
+def _require_answer(network: _Network, name: str) -> None:
+    """A network of somebody else's must be able to take its own example inputs."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            network.module(*network.inputs.values())
+    except Exception as error:
+        given = ", ".join(f"{key} {'×'.join(map(str, value.shape))} {value.dtype}" for key, value in network.inputs.items())
+        raise InputError(
+            f"{name} fails on its example inputs ({given}): {type(error).__name__}: {error}",
+            remedy="the network is called in FP32 and eval mode, on the CPU; --debug shows where it fails",
+        ) from error
+
+
+def _from_registry(name: str, options: ModelOptions, checkpoint: Checkpoint | None, description: Description) -> _Network:
+    import torch
+
+    from dtvit_deploy.models.dualtoken import DualTokenViT
+    from dtvit_deploy.models.metadata import for_size
+
+    config = registry.variant(name).config
+    size = options.input_size or description.crop or config.input_size
+    classes = _classes(options, checkpoint, description, in_head=_classes_of_head(checkpoint)) or config.num_classes
+    config = dataclasses.replace(config, input_size=size, num_classes=classes)
+    module = DualTokenViT(config).eval()
+    image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(options.seed))
+    preprocessing = for_size(description.preprocessing, description.crop, size)
+    return _Network(
+        module=module,
+        inputs={"image": image},
+        output_names=("logits",),
+        preprocessing=preprocessing,
+        notes=_notes_of_size(preprocessing, description),
+    )
+
+
+def _from_timm(name: str, options: ModelOptions, checkpoint: Checkpoint | None, description: Description) -> _Network:
+    import torch
+
+    from dtvit_deploy.models.factory import in_order_of_forward
+    from dtvit_deploy.models.metadata import for_size
+    from dtvit_deploy.models.timm import network_from_timm
+
+    made = network_from_timm(
+        name.removeprefix(TIMM),
+        num_classes=_classes(options, checkpoint, description),
+        input_size=options.input_size or description.crop,
+    )
+    image = torch.randn(made.shape, generator=torch.Generator().manual_seed(options.seed))
+    preprocessing = for_size(description.preprocessing, description.crop, made.shape[2:]) or made.preprocessing
+    notes = made.notes if preprocessing is made.preprocessing else _notes_of_size(preprocessing, description)
+    return _Network(
+        module=made.module,
+        inputs=in_order_of_forward(made.module, (image,), name),
+        output_names=("logits",),
+        preprocessing=preprocessing,
+        notes=notes,
+    )
+
+
+def _from_factory(name: str, options: ModelOptions, checkpoint: Checkpoint | None, description: Description) -> _Network:
+    from dtvit_deploy.models.factory import in_order_of_forward, inputs_from_specs, network_from_factory
+
+    asked = {"num_classes": options.num_classes, "input_size": options.input_size}
+    known = {"num_classes": _classes(options, checkpoint, description), "input_size": description.crop}
+    module, examples = network_from_factory(
+        name,
+        asked={key: value for key, value in asked.items() if value is not None},
+        known={key: value for key, value in known.items() if value is not None},
+    )
+    if examples is not None and options.inputs:
+        raise InputError(f"{name} gives its own example inputs, and others were asked for", remedy="leave the option out")
+    if examples is None and not options.inputs:
+        raise InputError(
+            f"{name} gives no example inputs, and none were described",
+            remedy="return a pair of the network and its inputs (a dict by name, or a tuple), or describe each input: name, shape, type",
+        )
+    inputs = in_order_of_forward(module, inputs_from_specs(options.inputs, options.seed) if examples is None else examples, name)
+    return _Network(module=module, inputs=inputs, output_names=(), preprocessing=description.preprocessing, random=False)
+
+
+def _notes_of_size(preprocessing: dict[str, Any], description: Description) -> tuple[str, ...]:
+    if preprocessing == description.preprocessing:
+        return ()
+    assert description.crop is not None
+    (height, width), (new_height, new_width) = description.crop, preprocessing["crop"]
+    return (f"the checkpoint's preprocessing for {height}×{width} was scaled to {new_height}×{new_width}",)
+
+
+def _classes(options: ModelOptions, checkpoint: Checkpoint | None, description: Description, *, in_head: int | None = None) -> int | None:
+    """The number of classes that everything agrees on; ``None`` when nothing says.
+
+    Raises:
+        InputError: two sources disagree.
+    """
+    said = {
+        "the options": options.num_classes,
+        "the checkpoint's metadata": description.num_classes or len(description.classes) or None,
+        "the checkpoint's head.weight": in_head,
+    }
+    known = {source: number for source, number in said.items() if number is not None}
+    if len(set(known.values())) > 1:
+        raise InputError(
+            f"the number of classes is contradictory for {checkpoint.path if checkpoint else 'this model'}: "
+            + ", ".join(f"{number} in {source}" for source, number in known.items()),
+            remedy="leave the option out to take the checkpoint's number",
+        )
+    return next(iter(known.values()), None)
+
+
+def _classes_of_head(checkpoint: Checkpoint | None) -> int | None:
+    """Rows of the classifier's weight, if the file really holds that many values: a header could claim any shape."""
+    weight = checkpoint.state.get("head.weight") if checkpoint else None
+    if weight is None or weight.ndim != 2 or not 0 < weight.numel() <= weight.untyped_storage().nbytes() // weight.element_size():
+        return None
+    return int(weight.shape[0])

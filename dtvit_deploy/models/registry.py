@@ -1,0 +1,219 @@
+"""The networks that exist by name, with the paper's figures beside our exact ones.
+
+Nothing here needs torch: what a variant costs at 224×224 with 1000 classes is written down, and tests count it again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.models.dualtoken_config import DualTokenConfig
+
+FORMS = "timm:NAME, or package.module:factory for a network of your own"
+"""What a model can be besides a registry name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One network of the paper (arXiv 2309.12424).
+
+    Attributes:
+        paper_params: the paper's parameter count as printed, in millions; ``None`` where it has none.
+        paper_gflops: the paper's FLOPs as printed, in units of 10⁹; it counts multiply–accumulates.
+        params: exact parameters, 1000 classes.
+        macs: exact multiply–accumulates of convolutions, linear layers and attention at 224×224.
+        reached: whether ``params`` and ``macs``, rounded, are the paper's figures.
+        top1: ImageNet-1k accuracy that the paper reports, in per cent. Its weights were never published.
+    """
+
+    name: str
+    config: DualTokenConfig
+    description: str
+    params: int
+    macs: int
+    paper_params: str | None = None
+    paper_gflops: str | None = None
+    reached: bool = True
+    top1: float | None = None
+
+
+_S = DualTokenConfig(dims=(64, 128, 256), depths=(2, 6, 6))
+_T = DualTokenConfig(dims=(48, 96, 192), depths=(2, 6, 4))
+_S_NORMAL = dataclasses.replace(_S, token_mlp="normal")
+
+
+def _with_tokens(side: int, params: int, macs: int, paper_params: str, paper_gflops: str) -> Variant:
+    return Variant(
+        name=f"dualtoken-vit-s-tokens-{f'{side}x{side}' if side else 0}",
+        config=dataclasses.replace(_S_NORMAL, tokens=side),
+        description=f"ablation of S: {f'{side}×{side}' if side else 'no'} position-aware global tokens",
+        params=params,
+        macs=macs,
+        paper_params=paper_params,
+        paper_gflops=paper_gflops,
+    )
+
+
+def _variants() -> Iterable[Variant]:
+    yield Variant(
+        name="dualtoken-vit-t-mix",
+        config=_T,
+        description="T, tokens mixed by a mix MLP",
+        params=5_837_532,
+        macs=540_278_624,
+        paper_params="5.8",
+        paper_gflops="0.5",
+        top1=75.4,
+    )
+    yield Variant(
+        name="dualtoken-vit-t",
+        config=dataclasses.replace(_T, token_mlp="normal"),
+        description="T, tokens through a normal MLP (not in the paper)",
+        params=6_016_932,
+        macs=546_981_824,
+    )
+    yield Variant(
+        name="dualtoken-vit-s-mix",
+        config=_S,
+        description="S, tokens mixed by a mix MLP",
+        params=11_425_202,
+        macs=1_035_199_360,
+        paper_params="11.4",
+        paper_gflops="1.0 (1.04)",
+        top1=79.4,
+    )
+    yield Variant(
+        name="dualtoken-vit-s",
+        config=_S_NORMAL,
+        description="S, tokens through a normal MLP",
+        params=11_893_046,
+        macs=1_053_846_016,
+        paper_params="11.9",
+        paper_gflops="1.1 (1.05)",
+        top1=79.5,
+    )
+    yield _with_tokens(0, 10_844_278, 986_810_880, "10.8", "0.99")
+    yield _with_tokens(3, 11_890_486, 933_054_976, "11.9", "0.93")
+    yield _with_tokens(4, 11_890_934, 954_193_408, "11.9", "0.95")
+    yield _with_tokens(5, 11_891_510, 981_371_392, "11.9", "0.98")
+    yield _with_tokens(6, 11_892_214, 1_014_588_928, "11.9", "1.01")
+    yield _with_tokens(8, 11_894_006, 1_099_142_656, "11.9", "1.10")
+    yield Variant(
+        name="dualtoken-vit-s-mix-one-step",
+        config=dataclasses.replace(_S, downsample="one-step"),
+        description="ablation of S (mix): one-step down-sampling",
+        params=11_291_442,
+        macs=1_009_283_456,
+        paper_params="11.3",
+        paper_gflops="1.01",
+    )
+    yield Variant(
+        name="dualtoken-vit-s-mix-window",
+        config=dataclasses.replace(_S, local="window"),
+        description="ablation of S (mix): 7×7 window self-attention in place of the Conv Encoder",
+        params=10_849_454,
+        macs=921_450_368,
+        paper_params="10.8",
+        paper_gflops="0.92",
+    )
+    yield Variant(
+        name="dualtoken-vit-s-normal-star",
+        config=dataclasses.replace(_S_NORMAL, tokens=8, fusion="attended-mlp"),
+        description='ablation of S: 8 one-dimensional global tokens, the paper\'s "Normal*"',
+        params=13_389_558,
+        macs=984_911_360,
+        paper_params="13.4",
+        paper_gflops="0.98",
+    )
+    yield Variant(
+        name="dualtoken-vit-s-normal",
+        config=dataclasses.replace(_S_NORMAL, tokens=8, fusion="attended"),
+        description='ablation of S: 8 one-dimensional global tokens, the paper\'s "Normal" (its figures are not reached)',
+        params=12_887_414,
+        macs=980_913_664,
+        paper_params="13.0",
+        paper_gflops="0.99",
+        reached=False,
+    )
+
+
+VARIANTS: Mapping[str, Variant] = MappingProxyType({variant.name: variant for variant in _variants()})
+"""Every variant by name, in the order in which people should meet them."""
+
+
+def variant(name: str) -> Variant:
+    """The variant of that name, and never its nearest neighbour.
+
+    Raises:
+        InputError: there is none.
+    """
+    if found := VARIANTS.get(name):
+        return found
+    near = difflib.get_close_matches(name, VARIANTS, n=1)
+    raise InputError(
+        f"there is no model {name!r}" + (f"; did you mean {near[0]}?" if near else ""),
+        remedy=f"give one of {', '.join(VARIANTS)}; or {FORMS}",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A line of ``dtvit-deploy models``; see :class:`Variant`.
+
+    ``macs`` is ``None`` for a variant that cannot take ``input_size``, and the paper's figures are only given at the size they are for.
+    """
+
+    name: str
+    description: str
+    input_size: tuple[int, int]
+    params: int
+    macs: int | None
+    paper_params: str | None
+    paper_gflops: str | None
+    reached: bool
+    top1: float | None
+
+
+def rows(input_size: tuple[int, int] | None = None) -> tuple[Row, ...]:
+    """Every variant, at 224×224 as written down or at another (height, width), which is counted with torch.
+
+    Raises:
+        InputError: no variant can take that size.
+        MissingError: it has to be counted, and torch is not installed.
+    """
+    if input_size is None or input_size == _S.input_size:
+        return tuple(_row(variant, _S.input_size, variant.macs) for variant in VARIANTS.values())
+    dataclasses.replace(_S, input_size=input_size)  # refuses a size that fits no variant
+    return tuple(_row(variant, input_size, _macs(variant.config, input_size)) for variant in VARIANTS.values())
+
+
+def _row(variant: Variant, input_size: tuple[int, int], macs: int | None) -> Row:
+    as_printed = input_size == variant.config.input_size
+    return Row(
+        name=variant.name,
+        description=variant.description,
+        input_size=input_size,
+        params=variant.params,  # no layer's size depends on the input's
+        macs=macs,
+        paper_params=variant.paper_params if as_printed else None,
+        paper_gflops=variant.paper_gflops if as_printed else None,
+        reached=variant.reached,
+        top1=variant.top1 if as_printed else None,
+    )
+
+
+def _macs(config: DualTokenConfig, input_size: tuple[int, int]) -> int | None:
+    try:
+        from dtvit_deploy.models.cost import config_cost
+    except ImportError as error:
+        raise MissingError(f"counting at another input size needs PyTorch: {error}", remedy="pip install 'dtvit-deploy[export]'") from error
+    try:
+        resized = dataclasses.replace(config, input_size=input_size)
+    except InputError:  # window attention needs whole windows, the others do not
+        return None
+    return config_cost(resized).macs

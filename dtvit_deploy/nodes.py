@@ -1,0 +1,52 @@
+"""The exported program's nodes: the names by which a tensor is found in every artefact, and the module that made each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+
+class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One tensor of the exported program.
+
+    Attributes:
+        name: the node's name, which survives into ONNX, OpenVINO and MIL.
+        module: dotted path of the innermost torch module that made it; empty for the network itself.
+        op: what made it (``aten.linear.default``).
+        inputs: names of the nodes it was made from.
+    """
+
+    name: str
+    module: str
+    op: str
+    inputs: tuple[str, ...] = ()
+
+
+class Nodes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is written beside a program: its nodes in the order of execution, and which of them are the outputs."""
+
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+
+
+class NodeMap:
+    """All nodes of a program, by name.
+
+    Attributes:
+        nodes: in the order of execution.
+        outputs: names of the nodes that are the program's outputs, in their order.
+    """
+
+    def __init__(self, nodes: Iterable[Node], outputs: Iterable[str] = ()) -> None:
+        self.nodes = tuple(nodes)
+        self.outputs = tuple(outputs)
+        self._by_name = {node.name: node for node in self.nodes}
+
+    def get(self, name: str) -> Node | None:
+        return self._by_name.get(name)
+
+    def module_of(self, name: str) -> str:
+        """Path of the module that made a tensor, as a person would write it."""
+        node = self._by_name.get(name)
+        return node.module or "(the network itself)" if node else "(no module)"

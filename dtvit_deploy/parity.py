@@ -1,0 +1,196 @@
+"""Does an artefact answer as the reference does, and how far apart may they be?
+
+No constant tolerance: 1e-5 cries wolf on one network and hides a bug in another. The limit is a *measured noise floor* times a stated
+factor. The floor is what the same network moves by when nothing is wrong with it:
+
+* for FP32, the greatest of |torch FP32 - torch FP64| and |torch FP32 - torch FP32 at another thread count|;
+* for FP16, |ideal FP16 - torch FP64|, where ideal means every tensor rounded to FP16 and every operator computed in FP32.
+
+Rounding errors of two correct implementations are draws from one distribution, of which the floor saw a few images; the factors
+leave room for the extremes of more images and for other orders of summation. A floor that is itself a large part of the answer means that
+the network cannot be run in that precision, and that is reported as such, never as a wide tolerance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from dtvit_deploy.target import Precision
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dtvit_deploy.signature import Outputs
+
+FACTOR = {Precision.FP32: 8.0, Precision.FP16: 4.0}
+"""Tolerance in multiples of the noise floor (docs/adr/0005, with the measurements behind it)."""
+ROUNDOFF = {Precision.FP32: 2.0**-24, Precision.FP16: 2.0**-11}
+"""Unit roundoff: no tolerance is below this share of the output's largest magnitude, since the last place itself may differ."""
+LARGEST_FLOOR = 0.1
+"""A noise floor above this share of the output's largest magnitude means that the precision cannot carry the network."""
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one output of an artefact is from the reference's, over some samples.
+
+    Attributes:
+        output: its name.
+        feeds: which group of feeds (``images``, or an adversarial one by name).
+        samples: how many feeds.
+        max_abs, mean_abs: of |Δ|, in the output's own units.
+        max_rel: max |Δ| over the reference's largest magnitude.
+        cosine: least cosine similarity of all samples.
+        sqnr: signal over noise in dB over all samples; infinite when nothing differs.
+        floor: measured noise floor of |Δ|.
+        tolerance: the limit that ``max_abs`` is held against.
+        at: index of the largest |Δ|: the sample, then the position in the output.
+        agreement: share of samples with the same top-1; None where the output is no row of scores.
+        near_ties: samples with another top-1 where the reference's two best scores lie within twice the tolerance: either answer is right.
+        passed, reason: whether the output is within the tolerance, and what to know if not.
+    """
+
+    output: str
+    feeds: str
+    samples: int
+    max_abs: float
+    mean_abs: float
+    max_rel: float
+    cosine: float
+    sqnr: float
+    floor: float
+    tolerance: float
+    at: tuple[int, ...]
+    agreement: float | None
+    near_ties: int
+    passed: bool
+    reason: str = ""
+
+    @property
+    def decided_agreement(self) -> float | None:
+        """Top-1 agreement when near-ties count as agreement."""
+        return None if self.agreement is None else min(1.0, self.agreement + self.near_ties / self.samples)
+
+
+def stack(runs: Sequence[Outputs]) -> dict[str, NDArray[Any]]:
+    """One array (samples, …) for each output, from one run for each sample."""
+    return {name: np.stack([run[name] for run in runs]) for name in runs[0]}
+
+
+def noise_floor(answers: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> float:
+    """Greatest |Δ| of pairs of answers that ought to be equal; infinite when an answer is not finite."""
+    floor = 0.0
+    for one, other in answers:
+        moved = _magnitude(one.astype(np.float64) - other.astype(np.float64))
+        floor = max(floor, moved)
+    return floor
+
+
+def difference(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[Any], floor: float, precision: Precision) -> Difference:
+    """Compare (samples, …) arrays of one output.
+
+    Args:
+        reference: torch FP32's answers.
+        answer: the artefact's.
+        floor: see :func:`noise_floor`.
+        precision: the artefact's, which sets the factor.
+    """
+    one, two = reference.astype(np.float64), answer.astype(np.float64)
+    samples, scale = len(one), _magnitude(one)
+    tolerance = FACTOR[precision] * max(floor, ROUNDOFF[precision] * scale)
+    delta = np.abs(two - one)
+    worst = _magnitude(delta)
+    # NaN compares false with everything: rank it above every number, so that the place named is the one that matters.
+    ranked = np.where(np.isfinite(delta), delta, np.inf)
+    at = tuple(int(index) for index in np.unravel_index(int(np.argmax(ranked)), delta.shape)) if delta.size else ()
+    agreement, near_ties = _top1(one, two, tolerance)
+    reason = ""
+    if not np.isfinite(two).all():
+        reason = f"{int((~np.isfinite(two)).sum())} of {two.size} values are NaN or infinite"
+    elif floor > LARGEST_FLOOR * max(scale, np.finfo(np.float32).tiny):
+        reason = (
+            f"{precision} cannot carry this network: its own noise floor {floor:.2g} is {floor / scale:.0%} of the largest output"
+            if math.isfinite(floor)
+            else f"{precision} cannot carry this network: evaluated in it, the program overflows"
+        )
+    elif not worst <= tolerance:
+        reason = f"max |Δ| {worst:.3g} at {list(at)} exceeds the tolerance {tolerance:.3g} ({FACTOR[precision]:g} × floor {floor:.2g})"
+    return Difference(
+        output=name,
+        feeds=feeds,
+        samples=samples,
+        max_abs=worst,
+        mean_abs=float(delta.mean()) if delta.size else 0.0,
+        max_rel=worst / scale if scale else (0.0 if worst == 0 else math.inf),
+        cosine=min(map(_cosine, one, two)),
+        sqnr=sqnr(one, two),
+        floor=floor,
+        tolerance=tolerance,
+        at=at,
+        agreement=agreement,
+        near_ties=near_ties,
+        passed=not reason,
+        reason=reason,
+    )
+
+
+def sqnr(reference: NDArray[Any], answer: NDArray[Any]) -> float:
+    """Signal to noise ratio in dB: 10·log10(Σ reference² / Σ (answer - reference)²)."""
+    one = reference.astype(np.float64)
+    signal, noise = float(np.square(one).sum()), float(np.square(answer.astype(np.float64) - one).sum())
+    if not math.isfinite(noise):
+        return -math.inf
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf
+
+
+def _magnitude(values: NDArray[Any]) -> float:
+    largest = float(np.abs(values).max(initial=0.0))
+    return largest if math.isfinite(largest) else math.inf
+
+
+def _cosine(one: NDArray[Any], two: NDArray[Any]) -> float:
+    norms = float(np.linalg.norm(one) * np.linalg.norm(two))
+    if norms == 0:
+        return 1.0 if np.array_equal(one, two) else 0.0
+    cosine = float(np.vdot(one, two)) / norms
+    return min(cosine, 1.0) if math.isfinite(cosine) else -1.0
+
+
+def _top1(reference: NDArray[Any], answer: NDArray[Any], tolerance: float) -> tuple[float | None, int]:
+    """Agreement and near-ties of (samples, 1, K) or (samples, K) scores with K ≥ 2; (None, 0) for every other shape."""
+    rows = reference.reshape(len(reference), -1)
+    if reference.shape[-1] < 2 or rows.shape[1] != reference.shape[-1]:
+        return None, 0
+    others = answer.reshape(rows.shape)
+    best = np.sort(rows, 1)
+    same = (rows.argmax(1) == others.argmax(1)) & np.isfinite(others).all(1)
+    near = ~same & np.isfinite(others).all(1) & (best[:, -1] - best[:, -2] <= 2 * tolerance)
+    return float(same.mean()), int(near.sum())
+
+
+def compare_outputs(
+    reference: Mapping[str, Sequence[Outputs]],
+    answers: Mapping[str, Sequence[Outputs]],
+    floors: Mapping[str, Sequence[tuple[Outputs, Outputs]]],
+    precision: Precision,
+) -> tuple[Difference, ...]:
+    """Compare every output in every group of feeds.
+
+    Args:
+        reference, answers: one run for each sample, by group of feeds.
+        floors: pairs of runs that ought to be equal, by group.
+        precision: the artefact's.
+    """
+    found = []
+    for group, runs in reference.items():
+        expected, got = stack(runs), stack(answers[group])
+        for name, array in expected.items():
+            floor = noise_floor((one[name], other[name]) for one, other in floors[group])
+            found.append(difference(name, group, array, got[name], floor, precision))
+    return tuple(found)

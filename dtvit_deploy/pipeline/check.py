@@ -1,0 +1,187 @@
+"""Artefacts against their reference, on some material, held to gates: the composition behind verify, evaluate, profile and run."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dtvit_deploy.accuracy import Accuracy
+from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.devices import local
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.latency import Measurement, MeasureOptions
+from dtvit_deploy.layers import LayerReport
+from dtvit_deploy.parity import Difference
+from dtvit_deploy.pipeline import measure
+from dtvit_deploy.pipeline.material import NOT_REAL, Material
+from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.pipeline.stages import ProgramEntry, versions
+from dtvit_deploy.recipe import Gates, Limits
+from dtvit_deploy.report.schema import Report, Subject
+from dtvit_deploy.runtimes.base import SessionOptions
+from dtvit_deploy.runtimes.registry import open_session, runtime_for
+from dtvit_deploy.target import Precision
+from dtvit_deploy.verdict import Gate, at_least, at_most, holds, verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wants:
+    """What to measure. ``parity`` is the number of real samples; 0 measures none."""
+
+    parity: int = 0
+    layers: bool = False
+    accuracy: bool = False
+    latency: MeasureOptions | None = None
+
+
+def check(
+    command: str,
+    program: ProgramEntry,
+    artifacts: Sequence[Artifact],
+    material: Material,
+    wants: Wants,
+    *,
+    threads: int,
+    gates: Gates | None = None,
+    progress: Progress,
+) -> Report:
+    """Measure what is wanted, hold it to the gates, and report.
+
+    Raises:
+        InputError: an artefact is not derived from ``program``, or the material does not fit.
+    """
+    for artifact in artifacts:
+        require_same_root(artifact, program)
+    bench = measure.Bench(program, tuple(artifacts), material, threads, progress)
+    compared = measure.parity(bench, wants.parity) if wants.parity else []
+    inside = measure.layers(bench) if wants.layers else []
+    scored = measure.accuracy(bench) if wants.accuracy else []
+    timed = measure.latency(bench, wants.latency) if wants.latency is not None else []
+    subjects = [_reference(bench, scored, timed)]
+    for index, artifact in enumerate(artifacts):
+        subjects.append(
+            _subject(
+                bench,
+                artifact,
+                parity=compared[index] if compared else (),
+                layers=inside[index] if inside else None,
+                accuracy=scored[index + 1] if scored else None,
+                reference=scored[0] if scored else None,
+                latency=timed[index + 1] if timed else None,
+                gates=gates or Gates(),
+            )
+        )
+    manifest = program.artifact.manifest
+    every = [gate for subject in subjects if subject.verdict for gate in subject.verdict.gates]
+    return Report(
+        command=command,
+        model=manifest.model,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        lineage=tuple(f"{link.kind} {link.sha256}" for link in manifest.lineage),
+        data=material.facts(),
+        device=local.state(),
+        versions=versions("torch", "onnx", "onnxruntime", "onnxsim", "numpy"),
+        subjects=tuple(subjects),
+        notes=(*(note for link in manifest.lineage for note in link.notes), *(() if material.real else (NOT_REAL,))),
+        verdict=verdict(every) if every else None,
+    )
+
+
+def require_same_root(artifact: Artifact, program: ProgramEntry) -> None:
+    """Refuse to compare an artefact with a program that it was not made from."""
+    link = artifact.manifest.parent("program")
+    mine = program.artifact.manifest.sha256
+    if link is None or link.sha256 != mine:
+        made_from = link.sha256[:16] + "…" if link else "no program"
+        raise InputError(
+            f"{artifact.name} was made from {made_from}, not from the reference {mine[:16]}…: comparing them would mean nothing",
+            remedy="give the model and the checkpoint that it was exported from, or export it again",
+        )
+
+
+def _reference(bench: measure.Bench, scored: list[Accuracy], timed: list[Measurement]) -> Subject:
+    artifact = bench.program.artifact
+    runtime = runtime_for(artifact)
+    return Subject(
+        name="torch FP32",
+        file="",
+        sha256=artifact.manifest.sha256,
+        precision=str(artifact.manifest.precision),
+        rung=runtime.rung,
+        conditions={"runtime": f"torch {runtime.available().version}", "threads": str(bench.threads), "precision": "fp32"},
+        accuracy=scored[0] if scored else None,
+        latency=timed[0] if timed else None,
+    )
+
+
+def _subject(
+    bench: measure.Bench,
+    artifact: Artifact,
+    *,
+    parity: tuple[Difference, ...],
+    layers: LayerReport | None,
+    accuracy: Accuracy | None,
+    reference: Accuracy | None,
+    latency: Measurement | None,
+    gates: Gates,
+) -> Subject:
+    manifest = artifact.manifest
+    with open_session(artifact, SessionOptions(threads=bench.threads)) as session:
+        conditions = session.conditions
+    held = _gates(manifest.precision, gates.of(manifest.precision), parity, accuracy, reference, latency, artifact.name)
+    return Subject(
+        name=f"{manifest.format.upper()} {manifest.precision.value.upper()}",
+        file=artifact.name,
+        sha256=manifest.sha256,
+        precision=str(manifest.precision),
+        rung=runtime_for(artifact).rung,
+        conditions=conditions,
+        bytes=artifact.path.stat().st_size,
+        notes=tuple(note for link in manifest.lineage for note in link.notes if link.kind not in ("checkpoint", "seeded")),
+        parity=parity,
+        accuracy=accuracy,
+        latency=latency,
+        layers=layers,
+        verdict=verdict(held) if held else None,
+    )
+
+
+def _gates(
+    precision: Precision,
+    limits: Limits,
+    parity: tuple[Difference, ...],
+    accuracy: Accuracy | None,
+    reference: Accuracy | None,
+    latency: Measurement | None,
+    name: str,
+) -> list[Gate]:
+    """The gates that what was measured can be held to; a limit on what this command does not measure is not its affair."""
+    label = f"{name}: "
+    found = [
+        holds(
+            f"{label}parity of {one.output!r} on {one.feeds}", one.passed, one.reason or f"max |Δ| {one.max_abs:.2g} ≤ {one.tolerance:.2g}"
+        )
+        for one in parity
+    ]
+    real = [one for one in parity if one.feeds in ("images", "feeds")]
+    if limits.agreement is not None:
+        found += [
+            at_least(f"{label}top-1 agreement of {one.output!r}, near-ties apart", one.decided_agreement, limits.agreement)
+            for one in real
+            if one.agreement is not None
+        ]
+        if accuracy is not None:
+            found.append(at_least(f"{label}top-1 agreement over all images", accuracy.agreement, limits.agreement))
+    if limits.max_abs is not None:
+        found += [at_most(f"{label}max |Δ| of {one.output!r} on {one.feeds}", one.max_abs, limits.max_abs) for one in real]
+    if limits.cosine is not None:
+        found += [at_least(f"{label}cosine of {one.output!r}", one.cosine, limits.cosine) for one in real]
+    if limits.top1_drop is not None and accuracy is not None and reference is not None:
+        both = accuracy.top1 is not None and reference.top1 is not None
+        drop = reference.top1 - accuracy.top1 if both else None  # type: ignore[operator]
+        found.append(at_most(f"{label}loss of top-1", drop, limits.top1_drop))
+    if limits.p50_ms is not None and latency is not None:
+        found.append(at_most(f"{label}p50", latency.p50 if latency.status == "VALID" else None, limits.p50_ms, "ms"))
+    del precision
+    return found

@@ -1,0 +1,144 @@
+"""From a model to artefacts in a folder: each target and precision that was asked for, whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from dtvit_deploy.artifact import Artifact, Link, load_artifact
+from dtvit_deploy.cache import Cache
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.pipeline.material import open_material, preprocessing_of
+from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.pipeline.stages import (
+    GuardFeeds,
+    ProgramEntry,
+    copy_artifact,
+    find_program,
+    float16_stage,
+    onnx_stage,
+    program_stage,
+)
+from dtvit_deploy.recipe import PreprocessingChanges
+from dtvit_deploy.staging import staged
+from dtvit_deploy.target import Precision, Target
+
+if TYPE_CHECKING:
+    from dtvit_deploy.models.reference import ModelOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What to export.
+
+    Attributes:
+        model: registry name, ``timm:NAME`` or ``package.module:factory``; None when the checkpoint says.
+        reference: checkpoint, sizes, names and seed of the network.
+        targets, precisions: every pair is built.
+        keep_fp32: modules that stay FP32 in every other precision.
+        data: real input for the converters' own checks; noise where there is none.
+        preprocessing: changes to what the checkpoint says.
+    """
+
+    model: str | None
+    reference: ModelOptions
+    targets: Sequence[Target] = (Target.ONNX,)
+    precisions: Sequence[Precision] = (Precision.FP32,)
+    keep_fp32: tuple[str, ...] = ()
+    data: Path | None = None
+    preprocessing: PreprocessingChanges | None = None
+
+
+@contextmanager
+def opened_cache(use: bool) -> Iterator[Cache]:
+    """The user's cache, or one that is thrown away afterwards."""
+    if use:
+        yield Cache.default()
+        return
+    with tempfile.TemporaryDirectory(prefix="dtvit-deploy-") as folder:
+        yield Cache(Path(folder))
+
+
+def export(options: ExportOptions, out: Path, cache: Cache, progress: Progress) -> tuple[ProgramEntry, tuple[Artifact, ...]]:
+    """Build every artefact, then move all of them into ``out`` together.
+
+    Raises:
+        InputError: the model, the data or ``out`` cannot be used; nothing is left in ``out`` then.
+    """
+    with staged(out) as folder:  # first, so that an unusable output is refused before a minute's work
+        progress.step("tracing the network")
+        program = program_stage(options.model, options.reference, cache)
+        program = _with_preprocessing(program, options.preprocessing)
+        guard = open_material(options.data, program.artifact.manifest).guard()
+        for target in options.targets:
+            for precision in options.precisions:
+                progress.step(f"building {target} {precision}")
+                built = _build(target, precision, program, guard, options, cache)
+                copy_artifact(built, folder, artifact_name(built, precision))
+        names = sorted(path.name for path in folder.iterdir() if path.suffix != ".json")
+    return program, tuple(load_artifact(out / name) for name in names)
+
+
+def _build(
+    target: Target, precision: Precision, program: ProgramEntry, guard: GuardFeeds, options: ExportOptions, cache: Cache
+) -> Artifact:
+    assert target is Target.ONNX
+    simplified = onnx_stage(program, guard, cache)
+    return simplified if precision is Precision.FP32 else float16_stage(simplified, guard, options.keep_fp32, cache)
+
+
+def artifact_name(artifact: Artifact, precision: Precision) -> str:
+    """``MODEL.PRECISION.FORMAT``, safe on every file system."""
+    return f"{re.sub(r'[^A-Za-z0-9_-]+', '.', artifact.manifest.model)}.{precision}.{artifact.manifest.format}"
+
+
+def _with_preprocessing(program: ProgramEntry, changes: PreprocessingChanges | None) -> ProgramEntry:
+    """The user's changes go into the manifest, which every artefact inherits: it is fed as its manifest says from then on."""
+    if changes is None or changes == PreprocessingChanges():
+        return program
+    manifest = program.artifact.manifest
+    changed = msgspec.to_builtins(changes.of(preprocessing_of(manifest)))
+    artifact = msgspec.structs.replace(program.artifact, manifest=msgspec.structs.replace(manifest, preprocessing=changed))
+    return dataclasses.replace(program, artifact=artifact)
+
+
+def reference_of(artifacts: Sequence[Artifact], cache: Cache, model: str | None, options: ModelOptions) -> ProgramEntry:
+    """The program that artefacts were made from: from the cache by its digest, else traced again.
+
+    Seeded weights can be made again from what the manifest says; a checkpoint must be given.
+
+    Raises:
+        InputError: the artefacts have different roots, or the reference is not here and cannot be made.
+    """
+    roots = {link.sha256 for artifact in artifacts if (link := artifact.manifest.parent("program"))}
+    if len(roots) != 1:
+        raise InputError(
+            f"{len(artifacts)} artefacts have {len(roots)} different references; one reference judges all",
+            remedy="give artefacts of one export",
+        )
+    if found := find_program(roots.pop(), cache):
+        return found
+    manifest = artifacts[0].manifest
+    seeded = manifest.parent("seeded")
+    if seeded is not None and options.checkpoint is None:
+        return program_stage(model or manifest.model, _as_seeded(options, seeded), cache)
+    if options.checkpoint is None:
+        raise InputError(
+            f"the reference of {artifacts[0].name} is not in the cache of this machine ({cache.root})",
+            remedy=f"give --model {manifest.model} and --checkpoint with the weights that it was exported from",
+        )
+    return program_stage(model or manifest.model, options, cache)
+
+
+def _as_seeded(options: ModelOptions, link: Link) -> ModelOptions:
+    made = link.options
+    size = made.get("input_size")
+    return dataclasses.replace(options, seed=made["seed"], num_classes=made.get("num_classes"), input_size=tuple(size) if size else None)

@@ -1,0 +1,115 @@
+"""What sessions are fed: images of a folder, ready feeds of an ``.npz``, or, where there is nothing real, noise that says so."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from dtvit_deploy.calibration.feeds import adversarial_feeds, image_feeds, load_feeds, random_feeds
+from dtvit_deploy.calibration.images import ImageSet, open_images, sample
+from dtvit_deploy.calibration.preprocessing import Preprocessing
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.pipeline.stages import GuardFeeds
+
+if TYPE_CHECKING:
+    from dtvit_deploy.artifact import Manifest
+    from dtvit_deploy.signature import Feeds, Signature
+
+NOISE_SAMPLES = 8
+NOT_REAL = "fed with seeded noise, not with real images: these figures say nothing about real input (give --data)"
+
+
+@dataclass(frozen=True)
+class Material:
+    """Real input, or its honest absence.
+
+    Attributes:
+        signature: of the network that is fed.
+        images: the images, labelled or not; None for ready feeds or noise.
+        preprocessing: how images become feeds.
+        ready: feeds of an ``.npz``, or noise.
+        source: what it is, for reports.
+        real: whether a user gave it.
+    """
+
+    signature: Signature
+    images: ImageSet | None
+    preprocessing: Preprocessing | None
+    ready: tuple[Feeds, ...]
+    source: str
+    real: bool
+
+    def __len__(self) -> int:
+        return len(self.images.images) if self.images else len(self.ready)
+
+    def feeds(self) -> Iterator[Feeds]:
+        """One feed for each sample, made when it is asked for."""
+        if self.images is None or self.preprocessing is None:
+            yield from self.ready
+        else:
+            yield from image_feeds(self.images, self.preprocessing, self.signature)
+
+    def subset(self, count: int, seed: int = 0) -> Material:
+        """At most ``count`` samples, balanced over the classes where there are any."""
+        if self.images is None:
+            return dataclasses.replace(self, ready=self.ready[:count])
+        return dataclasses.replace(self, images=sample(self.images, count, seed=seed))
+
+    def guard(self, count: int = NOISE_SAMPLES) -> GuardFeeds:
+        """Feeds for a converter to check itself with: a few of these, and the adversarial ones."""
+        few = self.subset(count)
+        feeds = [*few.feeds(), *adversarial_feeds(self.signature).values()]
+        return GuardFeeds(f"{len(few)} of {self.source}, and adversarial feeds", digest_of(feeds), feeds)
+
+    def facts(self) -> dict[str, str]:
+        """What a report says about it."""
+        facts = {"source": self.source, "samples": str(len(self))}
+        if self.images is not None:
+            facts["digest"] = self.images.digest
+        if self.preprocessing is not None:
+            facts["preprocessing"] = msgspec.json.encode(self.preprocessing, order="sorted").decode()
+        return facts
+
+
+def open_material(data: Path | None, manifest: Manifest) -> Material:
+    """What the user gave with ``--data``: a folder or a list of images, or an ``.npz`` of feeds; noise when nothing was given.
+
+    Raises:
+        InputError: it cannot be read, or does not fit the network's inputs.
+    """
+    signature = manifest.signature
+    if data is None:
+        return Material(signature, None, None, tuple(random_feeds(signature, NOISE_SAMPLES, 0)), "seeded noise", real=False)
+    if data.suffix == ".npz":
+        feeds = tuple(load_feeds(data, signature))
+        return Material(signature, None, None, feeds, f"feeds of {data.name}", real=True)
+    preprocessing = preprocessing_of(manifest)
+    images = open_images(data, classes=manifest.classes)
+    return Material(signature, images, preprocessing, (), f"images of {data.name}", real=True)
+
+
+def preprocessing_of(manifest: Manifest) -> Preprocessing:
+    """The checkpoint's own preprocessing, else ImageNet's for the network's input size."""
+    if manifest.preprocessing:
+        return msgspec.convert(manifest.preprocessing, Preprocessing)
+    inputs = manifest.signature.inputs
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[:2] != (1, 3):
+        raise InputError(
+            f"{manifest.model} takes {', '.join(map(str, inputs))}, which images cannot be turned into",
+            remedy="give --data an .npz file with one array for each input",
+        )
+    return Preprocessing.for_input(*inputs[0].shape[2:])
+
+
+def digest_of(feeds: list[Feeds]) -> str:
+    digest = hashlib.sha256()
+    for feed in feeds:
+        for name, array in feed.items():
+            digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,203 @@
+"""Measurements of several sessions side by side: parity, layers, accuracy, latency. Each takes open material and gives figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from dtvit_deploy.accuracy import Accuracy, score
+from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.calibration.feeds import adversarial_feeds
+from dtvit_deploy.devices.local import cores
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.latency import Measurement, MeasureOptions, measure
+from dtvit_deploy.layers import LayerReport, Taps, layer_report
+from dtvit_deploy.parity import Difference, compare_outputs
+from dtvit_deploy.pipeline.material import Material
+from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.pipeline.stages import ProgramEntry
+from dtvit_deploy.runtimes.base import Session, SessionOptions
+from dtvit_deploy.runtimes.probe import probe
+from dtvit_deploy.runtimes.registry import open_session, runtime_for
+from dtvit_deploy.target import Precision
+
+if TYPE_CHECKING:
+    from dtvit_deploy.runtimes.torch import TorchSession
+    from dtvit_deploy.signature import Feeds, Outputs
+
+FLOOR_SAMPLES = 8
+"""Real samples that the noise floor is measured on, besides the adversarial feeds."""
+LAYER_SAMPLES = 2
+"""Samples that the layers are walked on: each holds every inner tensor of four evaluations in memory at once."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every measurement needs: the reference, the artefacts, the material and the threads."""
+
+    program: ProgramEntry
+    artifacts: tuple[Artifact, ...]
+    material: Material
+    threads: int
+    progress: Progress
+
+    @property
+    def everything(self) -> tuple[Artifact, ...]:
+        """The reference first, then the artefacts."""
+        return (self.program.artifact, *self.artifacts)
+
+    @property
+    def precisions(self) -> frozenset[Precision]:
+        return frozenset(artifact.manifest.precision for artifact in self.artifacts)
+
+    def options(self, taps: tuple[str, ...] = ()) -> SessionOptions:
+        return SessionOptions(threads=self.threads, taps=taps)
+
+
+class _Reference:
+    """The reference in every arithmetic that the floors need; the program is read from disk once."""
+
+    def __init__(self, bench: Bench, taps: tuple[str, ...] = ()) -> None:
+        from dtvit_deploy.runtimes.torch import Arithmetic, TorchSession, read_program
+
+        program, signature = read_program(bench.program.artifact), bench.program.artifact.manifest.signature
+        other = 1 if bench.threads > 1 else max(2, cores())
+
+        def session(arithmetic: Arithmetic, threads: int = bench.threads) -> TorchSession:
+            return TorchSession(program, signature, SessionOptions(threads=threads, taps=taps), arithmetic)
+
+        self.fp32: TorchSession = session(Arithmetic.FP32)
+        self.fp64: TorchSession = session(Arithmetic.FP64)
+        self.ideal: dict[Precision, TorchSession] = {Precision.FP32: session(Arithmetic.FP32, other)}
+        if Precision.FP16 in bench.precisions:
+            self.ideal[Precision.FP16] = session(Arithmetic.FP16)
+
+
+def check_feeds(session: Session, feeds: Feeds) -> Outputs:
+    """Run, the feeds checked first: the one place where that is done for every session."""
+    session.signature.check(feeds)
+    return session.run(feeds)
+
+
+def parity(bench: Bench, samples: int) -> list[tuple[Difference, ...]]:
+    """Every artefact's outputs against torch FP32's: on real samples and on each adversarial feed."""
+    some = bench.material.subset(samples)
+    name = "images" if some.images else "feeds" if some.real else "noise"
+    groups: dict[str, list[Feeds]] = {name: list(some.feeds())}
+    groups |= {kind: [feed] for kind, feed in adversarial_feeds(bench.material.signature).items()}
+    reference = _Reference(bench)
+    total = sum(map(len, groups.values()))
+    expected: dict[str, list[Outputs]] = {}
+    floors: dict[Precision, dict[str, list[tuple[Outputs, Outputs]]]] = {precision: {} for precision in reference.ideal}
+    for group, feeds in groups.items():
+        expected[group] = [check_feeds(reference.fp32, feed) for feed in bench.progress.track(feeds, f"torch FP32, {group}", len(feeds))]
+        few = feeds[:FLOOR_SAMPLES]
+        exact = [reference.fp64.run(feed) for feed in bench.progress.track(few, f"noise floor, {group}", len(few))]
+        for precision, perfect in reference.ideal.items():
+            ideal = [perfect.run(feed) for feed in few]
+            pairs = list(zip(ideal, exact, strict=True))
+            if precision is Precision.FP32:
+                pairs += list(zip(expected[group], exact, strict=False))
+                pairs += list(zip(expected[group], ideal, strict=False))
+            floors[precision][group] = pairs
+    found = []
+    for artifact in bench.artifacts:
+        with open_session(artifact, bench.options()) as session:
+            answers: dict[str, list[Outputs]] = {group: [] for group in groups}
+            pairs_of = ((group, feed) for group, feeds in groups.items() for feed in feeds)
+            for group, feed in bench.progress.track(pairs_of, artifact.name, total):
+                answers[group].append(check_feeds(session, feed))
+        found.append(compare_outputs(expected, answers, floors[artifact.manifest.precision], artifact.manifest.precision))
+    return found
+
+
+def layers(bench: Bench) -> list[LayerReport]:
+    """Every artefact's inner tensors against torch's, by shared name."""
+    some = bench.material.subset(LAYER_SAMPLES)
+    reports = []
+    for artifact in bench.artifacts:
+        precision = artifact.manifest.precision
+        offered = set(runtime_for(artifact).tensors(artifact))
+        taps = tuple(node.name for node in bench.program.nodes.nodes if node.name in offered)
+        reference = _Reference(bench, taps)
+
+        def walk(artifact: Artifact = artifact, taps: tuple[str, ...] = taps, reference: _Reference = reference) -> Iterator[Taps]:
+            with open_session(artifact, bench.options(taps)) as session:
+                for feed in bench.progress.track(some.feeds(), f"layers of {artifact.name}", len(some)):
+                    yield Taps(
+                        *(
+                            _inner(one.run(feed), taps, bench)
+                            for one in (reference.fp32, reference.fp64, reference.ideal[artifact.manifest.precision], session)
+                        )
+                    )
+
+        reports.append(layer_report(bench.program.nodes, walk(), precision))
+    return reports
+
+
+def _inner(outputs: Outputs, taps: tuple[str, ...], bench: Bench) -> Outputs:
+    """The tapped tensors and the outputs, the latter under the names of the nodes that made them."""
+    named = zip(bench.program.nodes.outputs, bench.material.signature.outputs, strict=True)
+    return {name: outputs[name] for name in taps} | {node: outputs[spec.name] for node, spec in named}
+
+
+def accuracy(bench: Bench) -> list[Accuracy]:
+    """Top-1, top-5 and agreement of the reference and of every artefact, over all the material, one sample in memory at a time.
+
+    Raises:
+        InputError: no output is a row of scores.
+    """
+    signature = bench.material.signature
+    scores = next((spec.name for spec in signature.outputs if len(spec.shape) == 2 and spec.shape[0] == 1 and spec.shape[1] > 1), None)
+    if scores is None:
+        raise InputError(
+            f"accuracy needs an output of shape 1×classes; the outputs are {', '.join(map(str, signature.outputs))}",
+            remedy="use `verify` to compare other outputs",
+        )
+    rows: list[list[np.ndarray]] = [[] for _ in bench.everything]
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(open_session(artifact, bench.options())) for artifact in bench.everything]
+        for feed in bench.progress.track(bench.material.feeds(), "evaluating", len(bench.material)):
+            for row, session in zip(rows, sessions, strict=True):
+                row.append(check_feeds(session, feed)[scores][0])
+    logits = [np.stack(row) for row in rows]
+    names, labels = _names(bench.material)
+    return [score(one, labels, None if one is logits[0] else logits[0], names) for one in logits]
+
+
+def _names(material: Material) -> tuple[Sequence[str], np.ndarray | None]:
+    if material.images is None:
+        return [f"feed {index}" for index in range(len(material))], None
+    images = material.images.images
+    known = [image.label for image in images if image.label is not None]
+    return [str(image.path) for image in images], np.array(known) if len(known) == len(images) else None
+
+
+def latency(bench: Bench, options: MeasureOptions | None = None, *, with_reference: bool = True) -> list[Measurement]:
+    """Latency of all, interleaved in one run; load time, first inference and peak memory each from a process of its own."""
+    subjects = bench.everything if with_reference else bench.artifacts
+    feed = next(iter(bench.material.feeds()))
+    cold = [probe(artifact, bench.threads) for artifact in bench.progress.track(subjects, "cold start", len(subjects))]
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(open_session(artifact, bench.options())) for artifact in subjects]
+        check_feeds(sessions[0], feed)
+        runs: Mapping[str, Callable[[], object]] = {str(index): partial(session.run, feed) for index, session in enumerate(sessions)}
+        bench.progress.step(f"measuring latency of {len(sessions)}, interleaved")
+        measured = measure(runs, options)
+        conditions = [session.conditions for session in sessions]
+    return [
+        msgspec.structs.replace(
+            measured[str(index)],
+            conditions={**conditions[index], "measured": f"interleaved with {len(subjects) - 1} others", "batch": "1"},
+            load_ms=cold[index].load_ms,
+            first_ms=cold[index].first_ms,
+            peak_memory_mib=cold[index].peak_mib,
+        )
+        for index in range(len(subjects))
+    ]

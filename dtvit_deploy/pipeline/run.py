@@ -1,0 +1,57 @@
+"""A recipe from end to end: export, check, verdict, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.cache import Cache
+from dtvit_deploy.latency import MeasureOptions
+from dtvit_deploy.pipeline.check import Wants, check
+from dtvit_deploy.pipeline.export import ExportOptions, export
+from dtvit_deploy.pipeline.material import open_material
+from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.recipe import Recipe
+from dtvit_deploy.report.schema import Report
+
+
+def run(
+    recipe: Recipe, out: Path, cache: Cache, progress: Progress, write: Callable[[Report], object], *, layers: bool = True
+) -> tuple[Report, tuple[Artifact, ...]]:
+    """Build everything a recipe asks for, measure everything its data allows, and hold it to its gates.
+
+    Args:
+        recipe: what to build, on which data, and the gates.
+        out: folder of the artefacts.
+        cache: holds what was built before.
+        progress: told what is going on.
+        write: keeps the report; called whether gates passed or not, since what missed the goal is what one wants to look at.
+        layers: also walk the inner tensors.
+    """
+    from dtvit_deploy.models.reference import ModelOptions
+
+    asked = recipe.model
+    options = ExportOptions(
+        model=asked.name,
+        reference=ModelOptions(
+            checkpoint=asked.checkpoint,
+            input_size=asked.input_size,
+            num_classes=asked.num_classes,
+            inputs=asked.inputs,
+            outputs=asked.outputs,
+            seed=asked.seed,
+        ),
+        targets=recipe.export.targets,
+        precisions=recipe.export.precisions,
+        keep_fp32=recipe.export.keep_fp32,
+        data=recipe.data.evaluation,
+        preprocessing=recipe.preprocessing,
+    )
+    program, artifacts = export(options, out, cache, progress)
+    material = open_material(recipe.data.evaluation, artifacts[0].manifest)
+    labelled = material.images is not None
+    wants = Wants(parity=recipe.data.samples, layers=layers, accuracy=labelled, latency=MeasureOptions())
+    report = check("run", program, artifacts, material, wants, threads=recipe.run.threads, gates=recipe.gates, progress=progress)
+    write(report)
+    return report, artifacts

@@ -1,0 +1,244 @@
+"""The stages of an export, each kept in the cache under the digest of everything that went into it.
+
+checkpoint → program → onnx → simplified → float16; each stage's manifest repeats its parent's lineage and adds a link of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache as once
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+import dtvit_deploy
+from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, read_json, sha256_of, write_json
+from dtvit_deploy.cache import Cache
+from dtvit_deploy.nodes import NodeMap, Nodes
+from dtvit_deploy.target import Precision
+
+if TYPE_CHECKING:
+    import onnx
+
+    from dtvit_deploy.models.reference import ModelOptions, Reference
+    from dtvit_deploy.signature import Feeds
+
+NODES = "nodes.json"
+
+
+@dataclass(frozen=True)
+class GuardFeeds:
+    """Feeds that a converter checks itself with: real images where the user gave some.
+
+    Attributes:
+        source: what they are, for the manifest.
+        digest: SHA-256 that changes with them.
+    """
+
+    source: str
+    digest: str
+    feeds: Sequence[Feeds]
+
+
+@dataclass(frozen=True)
+class ProgramEntry:
+    """A cached exported program."""
+
+    artifact: Artifact
+    nodes: NodeMap
+
+
+def program_stage(model: str | None, options: ModelOptions, cache: Cache) -> ProgramEntry:
+    """Reference network → exported program.
+
+    A registry model is known by its name, its checkpoint's digest and this package's own source, so that a second export need not even
+    import torch. The code behind a user's factory can change unseen: that is exported anew each time, and then kept by content.
+    """
+
+    def build(folder: Path) -> None:
+        from dtvit_deploy.models.reference import load_reference
+
+        write_program(load_reference(model, options), folder)
+
+    if model is not None and ":" in model:
+        scratch = cache.entry("scratch", [model, _random()], build)
+        content = sha256_of(scratch / "program.pt2.json")
+        folder = cache.entry("program", {"content": content}, lambda part: _copy(scratch, part))
+        shutil.rmtree(scratch, ignore_errors=True)
+    else:
+        key = {
+            "model": model,
+            "checkpoint": sha256_of(options.checkpoint) if options.checkpoint and options.checkpoint.is_file() else str(options.checkpoint),
+            "options": [options.input_size, options.num_classes, options.inputs, options.outputs, options.seed],
+            "tools": versions("torch"),
+            "source": source_digest(),
+        }
+        folder = cache.entry("program", key, build)
+    return read_program_entry(folder)
+
+
+def write_program(reference: Reference, folder: Path) -> None:
+    """Export, and write ``program.pt2``, its manifest and its nodes into ``folder``."""
+    from dtvit_deploy.export.program import program_from_reference, save_program
+
+    program = program_from_reference(reference)
+    path = save_program(program, folder)
+    digest = sha256_of(path)
+    link = Link(kind="program", sha256=digest, tools=versions("torch"))
+    manifest = Manifest(
+        model=reference.model,
+        format="program",
+        precision=Precision.FP32,
+        sha256=digest,
+        signature=program.signature,
+        lineage=(reference.weights, link),
+        classes=reference.classes,
+        preprocessing=dict(reference.preprocessing),
+    )
+    write_json(folder / NODES, Nodes(program.nodes.nodes, program.nodes.outputs))
+    write_json(manifest_path(path), manifest)
+
+
+def read_program_entry(folder: Path) -> ProgramEntry:
+    artifact = load_artifact(folder / "program.pt2")
+    saved = read_json(folder / NODES, Nodes)
+    return ProgramEntry(artifact, NodeMap(saved.nodes, saved.outputs))
+
+
+def find_program(digest: str, cache: Cache) -> ProgramEntry | None:
+    """The cached program with that SHA-256."""
+
+    def holds(folder: Path) -> bool:
+        manifest = manifest_path(folder / "program.pt2")
+        return manifest.is_file() and read_json(manifest, Manifest).sha256 == digest
+
+    folder = cache.find("program", holds)
+    return read_program_entry(folder) if folder else None
+
+
+def onnx_stage(program: ProgramEntry, guard: GuardFeeds, cache: Cache) -> Artifact:
+    """Exported program → ONNX → simplified, proved static."""
+    exported = _translated(program, cache)
+    tools = versions("onnx", "onnxsim", "onnxruntime")
+
+    def build(folder: Path) -> None:
+        from dtvit_deploy.export.simplify import simplify_onnx
+        from dtvit_deploy.export.static import require_static
+        from dtvit_deploy.runtimes.onnxruntime import run_graph
+
+        signature = program.artifact.manifest.signature
+
+        def run(model: onnx.ModelProto, feeds: Iterable[Feeds]) -> Any:
+            return run_graph(model, signature, feeds)
+
+        result = simplify_onnx(_load(exported), program.nodes, guard.feeds, run)
+        require_static(result.model)
+        options = {"guard_feeds": guard.source}
+        _write_onnx(folder, result.model, exported.manifest, Precision.FP32, "simplified", tools, options, (result.note,))
+
+    key = {"parent": exported.manifest, "guard": guard.digest, "tools": tools, "source": source_digest()}
+    return load_artifact(cache.entry("simplified", key, build) / "model.onnx")
+
+
+def _translated(program: ProgramEntry, cache: Cache) -> Artifact:
+    tools = versions("torch", "onnx", "onnxscript")
+
+    def build(folder: Path) -> None:
+        from dtvit_deploy.export.onnx import OPSET, onnx_from_program
+        from dtvit_deploy.export.program import Program
+        from dtvit_deploy.runtimes.torch import read_program
+
+        manifest = program.artifact.manifest
+        model = onnx_from_program(Program(read_program(program.artifact), manifest.signature, program.nodes))
+        _write_onnx(folder, model, manifest, Precision.FP32, "onnx", tools, {"opset": OPSET}, ())
+
+    key = {"parent": program.artifact.manifest, "tools": tools, "source": source_digest()}
+    return load_artifact(cache.entry("onnx", key, build) / "model.onnx")
+
+
+def float16_stage(simplified: Artifact, guard: GuardFeeds, keep_fp32: tuple[str, ...], cache: Cache) -> Artifact:
+    """Simplified FP32 ONNX → typed FP16 ONNX."""
+    tools = versions("onnx", "onnxruntime")
+
+    def build(folder: Path) -> None:
+        from dtvit_deploy.export.float16 import float16_onnx
+        from dtvit_deploy.runtimes.onnxruntime import magnitudes
+
+        model = _load(simplified)
+        reached = magnitudes(model, simplified.manifest.signature, guard.feeds)
+        typed = float16_onnx(model, reached, keep_fp32)
+        options = {"keep_fp32": keep_fp32, "range_feeds": guard.source}
+        _write_onnx(folder, typed.model, simplified.manifest, Precision.FP16, "float16", tools, options, typed.notes)
+
+    key = {"parent": simplified.manifest, "guard": guard.digest, "keep": keep_fp32, "tools": tools, "source": source_digest()}
+    return load_artifact(cache.entry("float16", key, build) / "model.onnx")
+
+
+def copy_artifact(artifact: Artifact, folder: Path, name: str) -> Artifact:
+    """Copy an artefact and its manifest under another name; a copy, since a link would let an edit reach into the cache."""
+    path = folder / name
+    shutil.copyfile(artifact.path, path)
+    shutil.copyfile(manifest_path(artifact.path), manifest_path(path))
+    return msgspec.structs.replace(artifact, path=path)
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions, this package's own included, without importing any."""
+    return {"dtvit-deploy": dtvit_deploy.__version__} | {package: _version(package) for package in packages}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+@once
+def source_digest() -> str:
+    """SHA-256 of this package's own source: the version alone does not change while one works on it."""
+    digest = hashlib.sha256()
+    root = Path(dtvit_deploy.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _write_onnx(
+    folder: Path,
+    model: onnx.ModelProto,
+    parent: Manifest,
+    precision: Precision,
+    kind: str,
+    tools: dict[str, str],
+    options: dict[str, Any],
+    notes: tuple[str, ...],
+) -> None:
+    path = folder / "model.onnx"
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    digest = sha256_of(path)
+    link = Link(kind=kind, sha256=digest, tools=tools, options=options, notes=notes)
+    lineage = (*parent.lineage, link)
+    manifest = msgspec.structs.replace(parent, format="onnx", precision=precision, sha256=digest, lineage=lineage)
+    write_json(manifest_path(path), manifest)
+
+
+def _load(artifact: Artifact) -> onnx.ModelProto:
+    import onnx
+
+    return onnx.load(artifact.path, load_external_data=False)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, dirs_exist_ok=True)
+
+
+def _random() -> str:
+    import secrets
+
+    return secrets.token_hex(8)

@@ -1,0 +1,252 @@
+"""A recipe: what to build from which model, on which data, and the gates it must pass. TOML, read strictly.
+
+    [model]
+    name = "dualtoken-vit-t-mix"        # or leave it to what the checkpoint says
+    checkpoint = "digits.safetensors"   # paths are relative to the recipe
+
+    [data]
+    evaluation = "images/held-out"
+
+    [export]
+    targets = ["onnx"]
+    precisions = ["fp32", "fp16"]
+
+    [gates.fp16]
+    top1_drop = 0.004
+
+A key that is not known is refused: a misspelt gate would otherwise be a gate that is not there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import inspect
+
+from dtvit_deploy.calibration.preprocessing import Preprocessing
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.signature import TensorSpec
+from dtvit_deploy.target import Precision, Target
+
+LARGEST_RECIPE = 1 << 20
+"""Bytes: a recipe is a page of text."""
+
+Natural = Annotated[int, msgspec.Meta(ge=1)]
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+def _refuse_repeats(what: str, values: Any) -> None:
+    if repeated := sorted({str(value) for value in values if list(values).count(value) > 1}):
+        raise ValueError(f"Expected each {what} once, got {', '.join(repeated)} again")
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of a recipe. Its ``__post_init__`` raises ValueError, to which msgspec adds the key (see :func:`load_recipe`)."""
+
+
+class Model(Table, frozen=True):
+    """The network.
+
+    Attributes:
+        name: a registry name, ``timm:NAME`` or ``package.module:factory``; None when the checkpoint says.
+        checkpoint: None builds the network with weights from ``seed``.
+        input_size: height and width of the image in pixels; None takes the model's own.
+        num_classes: None takes the checkpoint's or the model's own.
+        inputs: for a user's own network; one image input otherwise.
+        outputs: names, for a user's own network, in the order it returns them.
+    """
+
+    name: Name | None = None
+    checkpoint: Path | None = None
+    input_size: tuple[Natural, Natural] | None = None
+    num_classes: Natural | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[Name, ...] = ()
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+
+    def __post_init__(self) -> None:
+        if self.name is None and self.checkpoint is None:
+            raise ValueError("Expected a `name` or a `checkpoint`, or both")
+        _refuse_repeats("input", [spec.name for spec in self.inputs])
+        _refuse_repeats("output", self.outputs)
+        if any(size < 1 for spec in self.inputs for size in spec.shape):
+            raise ValueError("Expected inputs with static shapes, every size at least 1")
+
+
+class Data(Table, frozen=True):
+    """Class-folder trees of images.
+
+    Attributes:
+        evaluation: held-out images for parity and accuracy.
+        calibration: images that the ranges of activations are observed on.
+        samples: how many of the evaluation images parity is proved on.
+    """
+
+    evaluation: Path | None = None
+    calibration: Path | None = None
+    samples: Natural = 64
+
+
+class PreprocessingChanges(Table, frozen=True):
+    """Fields of :class:`Preprocessing` that differ from what the model or its checkpoint says; None leaves one as it is."""
+
+    resize: int | None = None
+    crop: tuple[int, int] | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    channels: Literal["rgb", "bgr"] | None = None
+
+    def of(self, base: Preprocessing) -> Preprocessing:
+        """``base`` with these changes.
+
+        Raises:
+            InputError: together they make no sense.
+        """
+        changes = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        return msgspec.structs.replace(base, **changes)
+
+
+class Export(Table, frozen=True):
+    """What to build.
+
+    Attributes:
+        keep_fp32: paths of modules that stay in FP32 in every other precision.
+    """
+
+    targets: Annotated[tuple[Target, ...], msgspec.Meta(min_length=1)] = (Target.ONNX,)
+    precisions: Annotated[tuple[Precision, ...], msgspec.Meta(min_length=1)] = (Precision.FP32,)
+    keep_fp32: tuple[Name, ...] = ()
+
+    def __post_init__(self) -> None:
+        _refuse_repeats("target", self.targets)
+        _refuse_repeats("precision", self.precisions)
+
+
+class Run(Table, frozen=True):
+    """How sessions run."""
+
+    threads: Natural = 1
+
+
+class Limits(Table, frozen=True):
+    """The gates of one precision; None sets no gate.
+
+    Attributes:
+        agreement: least share of images on which top-1 is the reference's.
+        max_abs: greatest |Δ| of an output.
+        cosine: least cosine of the outputs with the reference's.
+        top1_drop: greatest loss of top-1 accuracy against the reference, as a share.
+        p50_ms: greatest median latency, in milliseconds.
+    """
+
+    agreement: Share | None = None
+    max_abs: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    cosine: Annotated[float, msgspec.Meta(ge=-1, le=1)] | None = None
+    top1_drop: Share | None = None
+    p50_ms: Annotated[float, msgspec.Meta(gt=0)] | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in msgspec.structs.asdict(self).items():
+            if limit is not None and not math.isfinite(limit):  # TOML has nan and inf
+                raise ValueError(f"Expected a number for `{name}`, got {limit}")
+
+
+class Gates(Table, frozen=True):
+    """The limits of each precision. Use :meth:`of`, which adds the agreement that is always asked for."""
+
+    fp32: Limits = Limits()
+    fp16: Limits = Limits()
+
+    def of(self, precision: Precision) -> Limits:
+        """Limits of a precision: agreement 100 % in FP32 and 99.8 % in FP16 where the recipe names no other."""
+        limits: Limits = getattr(self, precision.value)
+        if limits.agreement is None:
+            return msgspec.structs.replace(limits, agreement={Precision.FP32: 1.0, Precision.FP16: 0.998}[precision])
+        return limits
+
+
+class Recipe(Table, frozen=True):
+    """A whole recipe. Every path is already joined to the recipe's folder."""
+
+    model: Model
+    data: Data = Data()
+    preprocessing: PreprocessingChanges = PreprocessingChanges()
+    export: Export = Export()
+    run: Run = Run()
+    gates: Gates = Gates()
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        InputError: it cannot be read, is no TOML, has an unknown key or a wrong value; names the file and the key.
+    """
+    raw = _read(path)
+    if unknown := list(_unknown(raw, inspect.type_info(Recipe), "")):
+        raise InputError(f"{path}: " + "; ".join(unknown), remedy="correct the spelling, or take it out")
+
+    def joined(kind: type, value: Any) -> Any:
+        if kind is Path and isinstance(value, str):
+            if not value or "\0" in value:
+                raise ValueError(f"Expected a path, got {value!r}")
+            return path.parent / value
+        raise ValueError(f"Expected a path, got `{type(value).__name__}`")
+
+    try:
+        return msgspec.convert(raw, Recipe, dec_hook=joined)
+    except (msgspec.MsgspecError, OverflowError) as error:
+        raise InputError(f"{path}: {_explained(error)}", remedy="correct the recipe") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():  # also a device or a pipe, which might never end
+        raise InputError(f"there is no recipe at {path}", remedy="give a TOML file")
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_RECIPE + 1)
+        if len(content) > LARGEST_RECIPE:
+            raise InputError(f"{path} is larger than {LARGEST_RECIPE:,} bytes; no recipe is that large")
+        # By name, since mypy checks for 3.10, which has no tomllib, in environments that need no tomli.
+        toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+        raw: dict[str, Any] = toml.loads(content.decode())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a recipe: {error}", remedy="give a TOML file in UTF-8") from error
+    return raw
+
+
+def _unknown(value: Any, kind: inspect.Type, where: str) -> Iterator[str]:
+    """Every unknown key and choice, with those that are known; msgspec alone names the first, and nothing beside it."""
+    if isinstance(kind, inspect.UnionType):
+        for one in kind.types:
+            yield from _unknown(value, one, where)
+    elif isinstance(kind, inspect.VarTupleType) and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unknown(item, kind.item_type, f"{where}[{index}]")
+    elif isinstance(kind, inspect.StructType) and isinstance(value, dict):
+        known = {field.name: field.type for field in kind.fields}
+        for key, inner in value.items():
+            place = f"{where}.{key}" if where else key
+            if key in known:
+                yield from _unknown(inner, known[key], place)
+            else:
+                yield f"{place} is not known; known there: {', '.join(known)}"
+    elif isinstance(kind, inspect.EnumType | inspect.LiteralType) and isinstance(value, str):
+        choices = [one.value for one in kind.cls] if isinstance(kind, inspect.EnumType) else kind.values
+        if value not in choices:
+            yield f"{where} = {value!r} is not known; known there: {', '.join(map(str, choices))}"
+
+
+def _explained(error: Exception) -> str:
+    """The message of msgspec with the key first: ``model.seed: expected `int`, got `str```."""
+    text, _, where = str(error).partition(" - at `$")
+    key = where.strip("`.")
+    return f"{key}: {text[:1].lower()}{text[1:]}" if key else text

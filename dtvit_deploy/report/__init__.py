@@ -1,0 +1,65 @@
+"""Reports: data first (``report.json``), and the same figures as Markdown and as one HTML file made from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dtvit_deploy.report.schema import Report
+
+JSON, MARKDOWN, HTML = "report.json", "report.md", "report.html"
+
+
+def write_report(report: Report, folder: Path) -> tuple[Path, ...]:
+    """Write the report into a folder: the data, Markdown, and HTML where Jinja2 and matplotlib are installed. All or nothing.
+
+    Without them the HTML of an older report is removed: it would be taken for this one's.
+
+    Returns:
+        What was written, the data first.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    from dtvit_deploy.artifact import encode_json
+    from dtvit_deploy.errors import MissingError
+    from dtvit_deploy.report.html import render_html
+    from dtvit_deploy.report.markdown import render_markdown
+    from dtvit_deploy.staging import staged
+
+    files = {JSON: encode_json(as_data(report)), MARKDOWN: render_markdown(report).encode()}
+    try:
+        files[HTML] = render_html(report).encode()
+    except MissingError:
+        pass  # the data are the report; whoever wants the picture installs the extra and runs `dtvit-deploy report`
+    with staged(folder) as stage:
+        for name, content in files.items():
+            (stage / name).write_bytes(content)
+    if HTML not in files:
+        (folder / HTML).unlink(missing_ok=True)
+    return tuple(folder / name for name in files)
+
+
+def as_data(report: Report) -> Any:
+    """The report as JSON can hold it and read it again.
+
+    JSON has no infinity (an SQNR where nothing differs) and no NaN: both become the largest double, which every table and plot shows as ∞.
+    A file name that is not UTF-8 has its odd bytes spelt out.
+    """
+    import msgspec
+
+    return _as_data(msgspec.to_builtins(report))
+
+
+def _as_data(value: Any) -> Any:
+    from dtvit_deploy.report.figures import storable
+
+    if isinstance(value, dict):
+        return {_as_data(key): _as_data(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_data(item) for item in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    return storable(value) if isinstance(value, float) else value

@@ -1,0 +1,189 @@
+"""What a report says, in order, as sentences and tables. Markdown and HTML only dress it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dtvit_deploy.report import figures, measured
+from dtvit_deploy.report.figures import ABSENT, plain
+from dtvit_deploy.report.tables import Section, Table, amounts, labels, section, table, words
+
+if TYPE_CHECKING:
+    from dtvit_deploy.latency import Measurement
+    from dtvit_deploy.parity import Difference
+    from dtvit_deploy.report.schema import Report, Subject
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything, the verdict first. ``passed`` is None when no gate was asked for."""
+
+    title: str
+    created: str
+    passed: bool | None
+    reason: str
+    notes: tuple[str, ...]
+    sections: tuple[Section, ...]
+
+
+def content(report: Report) -> Content:
+    """Put a report into words; every text comes out as one plain line, for the renderer to escape."""
+    names = labels(report.subjects)
+    pairs = list(zip(names, report.subjects, strict=True))
+    invalid = [
+        f"The latency of {name} is INVALID: {'; '.join(subject.latency.reasons)}"
+        for name, subject in pairs
+        if subject.latency is not None and subject.latency.status == "INVALID"
+    ]
+    sections = (
+        _failed(report),
+        _summary(report, pairs),
+        measured.parity(pairs),
+        measured.accuracy(report, pairs),
+        measured.latency(report, pairs),
+        measured.layers(pairs),
+        _gates(report),
+        _conditions(report, pairs),
+        _origins(report, pairs),
+    )
+    verdict = report.verdict
+    return Content(
+        title=plain(f"{report.command} of {report.model}"),
+        created=plain(report.created),
+        passed=None if verdict is None else verdict.passed,
+        reason=plain("no gate was asked for" if verdict is None else verdict.reason),
+        notes=tuple(plain(note) for note in dict.fromkeys([*report.notes, *invalid])),
+        sections=tuple(section for section in sections if section is not None),
+    )
+
+
+def real_agreement(subject: Subject) -> float | None:
+    """Top-1 agreement with the reference: over all images where they were scored, else on parity's real feeds, near-ties apart."""
+    if subject.accuracy is not None and subject.accuracy.agreement is not None:
+        return subject.accuracy.agreement
+    return next((one.decided_agreement for one in subject.parity if one.agreement is not None), None)
+
+
+def worst(subject: Subject) -> Difference | None:
+    """The output and feeds with the largest |Δ|."""
+    return max(subject.parity, key=lambda one: math.inf if figures.infinite(one.max_abs) else one.max_abs, default=None)
+
+
+def _failed(report: Report) -> Section | None:
+    failed = report.verdict.failed if report.verdict is not None else ()
+    if not failed:
+        return None
+    table = table(
+        "", (words("gate", (gate.name for gate in failed)), words("why", (gate.reason for gate in failed))), range(len(failed))
+    )
+    return section("failed", "Failed gates", (), (table,))
+
+
+def _summary(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | None:
+    subjects = [subject for _, subject in pairs]
+    parities = [worst(subject) for subject in subjects]
+    times = [subject.latency for subject in subjects]
+    columns = (
+        words("", (name for name, _ in pairs)),
+        amounts("top-1", (_top1(subject) for subject in subjects)),
+        amounts("agreement", (figures.share(real_agreement(subject)) for subject in subjects)),
+        amounts("max |Δ|", (figures.number(one and one.max_abs) for one in parities)),
+        amounts("tolerance", (figures.number(one and one.tolerance) for one in parities)),
+        amounts("cosine", (figures.cosine(min((one.cosine for one in each.parity), default=None)) for each in subjects)),
+        amounts("SQNR dB", (figures.decibel(min((one.sqnr for one in each.parity), default=None)) for each in subjects)),
+        amounts("p50 ms", (_p50(time) for time in times)),
+        amounts("p90 ms", (figures.milliseconds(time and time.p90) for time in times)),
+        amounts("p99 ms", (figures.milliseconds(time and time.p99) for time in times)),
+        amounts("load ms", (figures.milliseconds(time and time.load_ms) for time in times)),
+        amounts("first ms", (figures.milliseconds(time and time.first_ms) for time in times)),
+        amounts("peak MiB", (_mebibytes(time) for time in times)),
+        amounts("size MB", (figures.megabytes(subject.bytes) for subject in subjects)),
+        words("rung", (str(subject.rung) for subject in subjects)),
+        words("gates", (_passed(subject) for subject in subjects)),
+    )
+    failed = (index for index, subject in enumerate(subjects) if subject.verdict is not None and not subject.verdict.passed)
+    sentences = [
+        f"{report.data.get('samples', 'an unknown number of')} samples of {report.data.get('source', 'an unknown source')};"
+        f" on {report.device.get('processor', 'an unknown processor')}"
+        + "".join(f", {key} {report.device[key]}" for key in ("device", "cores", "system") if key in report.device)
+    ]
+    if any(subject.parity or subject.accuracy for subject in subjects):
+        sentences.append(
+            "Agreement is with the reference's top-1; max |Δ| is the largest over all feeds, real and adversarial, beside the tolerance"
+            " that it was held to; cosine and SQNR are the lowest."
+        )
+    if any(times):
+        sentences.append("Load, first inference and peak memory are each from a process of its own; “?” marks a latency that is INVALID.")
+    return section("summary", "Summary", sentences, (table("", columns, failed),))
+
+
+def _top1(subject: Subject) -> str:
+    accuracy = subject.accuracy
+    if accuracy is None or accuracy.top1 is None:
+        return ABSENT
+    return f"{figures.share(accuracy.top1)} {figures.interval(accuracy.interval)}".strip()
+
+
+def _p50(time: Measurement | None) -> str:
+    return figures.milliseconds(time and time.p50) + ("" if time is None or time.status == "VALID" else " ?")
+
+
+def _mebibytes(time: Measurement | None) -> str:
+    return ABSENT if time is None or time.peak_memory_mib is None else f"{time.peak_memory_mib:,.0f}"
+
+
+def _passed(subject: Subject) -> str:
+    return ABSENT if subject.verdict is None else "pass" if subject.verdict.passed else "FAIL"
+
+
+def _gates(report: Report) -> Section | None:
+    if report.verdict is None or not report.verdict.gates:
+        return None
+    gates = report.verdict.gates
+    columns = (
+        words("gate", (gate.name for gate in gates)),
+        words("what was found", (gate.reason for gate in gates)),
+        words("result", ("pass" if gate.passed else "FAIL" for gate in gates)),
+    )
+    failed = (index for index, gate in enumerate(gates) if not gate.passed)
+    return section("gates", "All gates", (), (table("", columns, failed),))
+
+
+def _conditions(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | None:
+    keys = list(dict.fromkeys(key for _, subject in pairs for key in subject.conditions))
+    subjects = table(
+        "Each subject",
+        (
+            words("", (name for name, _ in pairs)),
+            *(words(plain(key), [subject.conditions.get(key, "") for _, subject in pairs]) for key in keys),
+            words("rung", (str(subject.rung) for _, subject in pairs)),
+            words("notes", ("; ".join(subject.notes) for _, subject in pairs)),
+        ),
+    )
+    facts = (("Data", report.data), ("Device", report.device), ("Versions", report.versions))
+    return section("conditions", "Conditions", (), (subjects, *(_facts(caption, values) for caption, values in facts)))
+
+
+def _facts(caption: str, values: Mapping[str, str]) -> Table:
+    return table(caption, (words("", values), words(" ", values.values())))
+
+
+def _origins(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | None:
+    steps = [step.partition(" ") for step in report.lineage]
+    lineage = table(
+        "From the checkpoint to the program", (words("step", (step[0] for step in steps)), words("SHA-256", (step[2] for step in steps)))
+    )
+    artefacts = table(
+        "What was measured",
+        (
+            words("", (name for name, _ in pairs)),
+            words("file", (subject.file for _, subject in pairs)),
+            words("precision", (subject.precision for _, subject in pairs)),
+            amounts("bytes", (f"{subject.bytes:,}" if subject.bytes else ABSENT for _, subject in pairs)),
+            words("SHA-256", (subject.sha256 for _, subject in pairs)),
+        ),
+    )
+    return section("origins", "Lineage", (), (lineage, artefacts))

@@ -1,0 +1,34 @@
+"""The report as one HTML file: style and pictures inside, no script, nothing to fetch."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from dtvit_deploy.errors import MissingError
+from dtvit_deploy.report.content import content
+
+if TYPE_CHECKING:
+    from dtvit_deploy.report.schema import Report
+
+
+def render_html(report: Report) -> str:
+    """The whole report; equal reports give equal text.
+
+    Raises:
+        MissingError: Jinja2 or matplotlib is not installed.
+    """
+    try:
+        import jinja2
+        from markupsafe import Markup
+    except ImportError as error:
+        raise MissingError(f"a report in HTML needs Jinja2: {error}", remedy="pip install 'dtvit-deploy[report]'") from error
+    from dtvit_deploy.report.plots import draw
+
+    folder = resources.files("dtvit_deploy.report")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(folder.joinpath("report.html.jinja").read_text("utf-8"))
+    # Only these two are trusted as they are: the style is ours, and the pictures were written by an XML serialiser.
+    style = Markup(folder.joinpath("report.css").read_text("utf-8"))
+    plots = {key: [(plot.caption, Markup(plot.svg)) for plot in found] for key, found in draw(report).items()}
+    return template.render(report=content(report), style=style, plots=plots) + "\n"

@@ -1,0 +1,52 @@
+"""The report as GitHub-flavoured Markdown."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from dtvit_deploy.report.content import content
+from dtvit_deploy.report.tables import Table
+
+if TYPE_CHECKING:
+    from dtvit_deploy.report.schema import Report
+
+_VERDICT = {True: "✅ **PASS**", False: "❌ **FAIL**", None: "**NO VERDICT**"}
+_ACTIVE = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
+"""What Markdown would act on; an underscore only at the edge of a word, so that names of nodes stay readable."""
+
+
+def render_markdown(report: Report) -> str:
+    """The whole report, with every text in it escaped; equal reports give equal text."""
+    found = content(report)
+    lines = [f"# {escaped(found.title)}", "", f"{_VERDICT[found.passed]}: {escaped(found.reason)}", ""]
+    for note in found.notes:
+        lines += [f"> **Note:** {escaped(note)}", ""]
+    for section in found.sections:
+        lines += [f"## {section.title}", ""]
+        for sentence in section.sentences:
+            lines += [escaped(sentence), ""]
+        for table in section.tables:
+            if not table.long:
+                lines += _table(table)
+    lines.append(f"{escaped(found.created)} · every figure, with its raw samples, is in report.json")
+    return "\n".join(lines) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown and HTML leave alone, in a table's cell too."""
+    entities = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # A scheme that GitHub does not recognise is no link: a file name must not make one.
+    return _ACTIVE.sub(r"\\\g<0>", entities).replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
+
+
+def _table(table: Table) -> list[str]:
+    lines = [f"{escaped(table.caption)}", ""] if table.caption else []
+    lines.append(_row([column.heading for column in table.columns]))
+    lines.append("|" + "|".join(" ---: " if column.figures else " --- " for column in table.columns) + "|")
+    lines += [_row([f"**{cell}**" if cell == "FAIL" else cell for cell in map(escaped, row)], ready=True) for row in table.rows]
+    return [*lines, ""]
+
+
+def _row(cells: list[str], *, ready: bool = False) -> str:
+    return "| " + " | ".join(cells if ready else map(escaped, cells)) + " |"

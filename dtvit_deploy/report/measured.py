@@ -1,0 +1,184 @@
+"""What was measured, in sections: parity, accuracy, latency, layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dtvit_deploy.report import figures
+from dtvit_deploy.report.figures import ABSENT
+from dtvit_deploy.report.tables import Section, Table, amounts, section, table, told, words
+
+if TYPE_CHECKING:
+    from dtvit_deploy.latency import Measurement
+    from dtvit_deploy.layers import ModuleDifference
+    from dtvit_deploy.report.schema import Report, Subject
+
+WORST = 10
+"""Modules and flips that are listed; the data have all."""
+
+
+def parity(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
+    tables = []
+    for name, subject in pairs:
+        found = subject.parity
+        if not found:
+            continue
+        columns = (
+            words("output", (one.output for one in found)),
+            words("feeds", (one.feeds for one in found)),
+            amounts("samples", (str(one.samples) for one in found)),
+            amounts("max |Δ|", (figures.number(one.max_abs) for one in found)),
+            amounts("tolerance", (figures.number(one.tolerance) for one in found)),
+            amounts("floor", (figures.number(one.floor) for one in found)),
+            amounts("mean |Δ|", (figures.number(one.mean_abs) for one in found)),
+            amounts("relative", (figures.number(one.max_rel) for one in found)),
+            amounts("cosine", (figures.cosine(one.cosine) for one in found)),
+            amounts("SQNR dB", (figures.decibel(one.sqnr) for one in found)),
+            amounts("agreement", (figures.share(one.agreement) for one in found)),
+            amounts("near-ties", (ABSENT if one.agreement is None else str(one.near_ties) for one in found)),
+            amounts("worst at", ("[" + ", ".join(map(str, one.at)) + "]" for one in found)),
+            words("result", ("pass" if one.passed else f"FAIL: {one.reason}" for one in found)),
+        )
+        failed = (index for index, one in enumerate(found) if not one.passed)
+        tables.append(table(f"{name}, {subject.rung}: {told(subject.conditions)}", columns, failed))
+    if not tables:
+        return None
+    told = (
+        "Δ is an artefact's output less torch FP32's. The floor is what the reference itself moves by when nothing is wrong with it; the"
+        " tolerance is a stated multiple of it. Near-ties changed their top-1 where the reference's two best scores are closer than that."
+    )
+    return section("parity", "Parity", (told,), tables)
+
+
+def accuracy(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | None:
+    scored = [(name, subject.accuracy, subject.rung) for name, subject in pairs if subject.accuracy is not None]
+    if not scored:
+        return None
+    columns = (
+        words("", (name for name, _, _ in scored)),
+        amounts("samples", (str(one.samples) for _, one, _ in scored)),
+        amounts("top-1", (figures.share(one.top1) for _, one, _ in scored)),
+        amounts("95% interval", (figures.interval(one.interval) for _, one, _ in scored)),
+        amounts("top-5", (figures.share(one.top5) for _, one, _ in scored)),
+        amounts("agreement", (figures.share(one.agreement) for _, one, _ in scored)),
+        amounts("95% interval of it", (figures.interval(one.agreement_interval) for _, one, _ in scored)),
+        amounts("flips", (ABSENT if one.agreement is None else str(len(one.flips)) for _, one, _ in scored)),
+        words("rung", (str(rung) for _, _, rung in scored)),
+    )
+    tables = [table(f"{report.data.get('source', '')}; Wilson intervals", columns)]
+    for name, one, _ in scored:
+        flips = sorted(one.flips, key=lambda flip: -flip.margin)[:WORST]
+        if not flips:
+            continue
+        tables.append(
+            table(
+                f"{name}: {len(flips)} of {len(one.flips)} samples with another top-1 than the reference's, the most decided first",
+                (
+                    words("sample", (flip.image for flip in flips)),
+                    amounts("label", (ABSENT if flip.label is None else str(flip.label) for flip in flips)),
+                    amounts("reference", (str(flip.reference) for flip in flips)),
+                    amounts("artefact", (str(flip.artifact) for flip in flips)),
+                    amounts("reference's margin", (figures.number(flip.margin) for flip in flips)),
+                ),
+            )
+        )
+    return section("accuracy", "Accuracy", (), tables)
+
+
+def latency(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | None:
+    timed = [(name, subject.latency, subject.rung) for name, subject in pairs if subject.latency is not None]
+    if not timed:
+        return None
+    reference = next((subject.latency for _, subject in pairs if not subject.file), None)
+    every = [one for _, one, _ in timed]
+    columns = (
+        words("", (name for name, _, _ in timed)),
+        amounts("samples", (f"{len(one.samples_ms):,}" for one in every)),
+        *(
+            amounts(heading, (figures.milliseconds(getattr(one, field)) for one in every))
+            for heading, field in (
+                ("p50 ms", "p50"),
+                ("p90", "p90"),
+                ("p99", "p99"),
+                ("mean", "mean"),
+                ("IQR", "iqr"),
+                ("min", "min"),
+                ("max", "max"),
+            )
+        ),
+        amounts("p50 ÷ reference", (_ratio(one, reference) for one in every)),
+        amounts("warm-up runs", (str(one.warmup_runs) for one in every)),
+        words("rung", (str(rung) for _, _, rung in timed)),
+        words("measurement", (one.status for one in every)),
+    )
+    failed = (index for index, one in enumerate(every) if one.status == "INVALID")
+    sentences = [
+        f"On {report.device.get('processor', 'an unknown processor')}; percentiles are nearest-rank, of raw samples that report.json keeps."
+    ]
+    for name, one, _ in timed:
+        sentences.append(f"{name}: {one.status}{''.join(f'; {why}' for why in (*one.reasons, *one.notes))}. {told(one.conditions)}")
+    return section("latency", "Latency", sentences, (table("", columns, failed),))
+
+
+def _ratio(one: Measurement, reference: Measurement | None) -> str:
+    from dtvit_deploy.errors import InputError
+    from dtvit_deploy.latency import ratio
+
+    if reference is None or one is reference:
+        return ABSENT
+    try:
+        return str(ratio(one, reference))
+    except InputError:
+        return ABSENT
+
+
+def excess(module: ModuleDifference, precision: str) -> float:
+    """Error in units of the noise floor; of the precision's own rounding where the floor is less."""
+    from dtvit_deploy.parity import ROUNDOFF
+
+    if figures.infinite(module.error):
+        return math.inf
+    floor = 0.0 if figures.infinite(module.floor) else module.floor
+    least = max(floor, {str(one): value for one, value in ROUNDOFF.items()}.get(precision, 0.0))
+    return module.error / least if least else (math.inf if module.error else 0.0)
+
+
+def layers(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
+    tables, sentences = [], []
+    for name, subject in pairs:
+        found = subject.layers
+        if found is None:
+            continue
+        sentences.append(
+            f"{name}: {found.verdict} ({found.samples} samples, {len(found.layers)} of {found.program_tensors} program tensors, {subject.rung})"
+        )
+        ranked = sorted(found.modules, key=lambda one: -excess(one, subject.precision))[:WORST]
+        conditions = f"error is the root mean square of Δ over that of the tensor; {told(subject.conditions)}"
+        if ranked:
+            caption = f"{name}: {len(ranked)} of {len(found.modules)} modules, the furthest above their floor first; {conditions}"
+            tables.append(_modules(caption, ranked, subject))
+        if len(ranked) < len(found.modules):
+            tables.append(
+                _modules(f"{name}: all {len(found.modules)} modules in the order of execution", found.modules, subject, long=True)
+            )
+    return section("layers", "Layers", sentences, tables)
+
+
+def _modules(caption: str, modules: Sequence[ModuleDifference], subject: Subject, *, long: bool = False) -> Table:
+    first = subject.layers.first if subject.layers is not None else None
+    columns = (
+        words("module", (one.module or "(the network itself)" for one in modules)),
+        amounts("tensors", (str(one.tensors) for one in modules)),
+        amounts("inherited", (figures.number(one.inherited) for one in modules)),
+        amounts("error", (figures.number(one.error) for one in modules)),
+        amounts("floor", (figures.number(one.floor) for one in modules)),
+        amounts("error ÷ floor", (_times(excess(one, subject.precision)) for one in modules)),
+        words("finding", ("the error arises here" if one.module == first else "suspect" if one.suspect else "" for one in modules)),
+    )
+    return table(caption, columns, (index for index, one in enumerate(modules) if one.suspect), long=long)
+
+
+def _times(excess: float) -> str:
+    return figures.number(excess) if figures.infinite(excess) or excess >= 1e5 else f"{excess:.2f}"

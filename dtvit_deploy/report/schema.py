@@ -1,0 +1,68 @@
+"""A report is data first: every figure with its samples, its conditions and its rung. Text and pictures are made from it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dtvit_deploy.accuracy import Accuracy
+from dtvit_deploy.evidence import Rung
+from dtvit_deploy.latency import Measurement
+from dtvit_deploy.layers import LayerReport
+from dtvit_deploy.parity import Difference
+from dtvit_deploy.verdict import Verdict
+
+SCHEMA = 1
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was measured: the reference, or an artefact.
+
+    Attributes:
+        name: as tables show it (``ONNX FP16``).
+        file: the artefact's file name; empty for the reference.
+        rung: how far these figures were proved.
+        conditions: what every session reports of itself: runtime, version, threads, precision really used.
+        bytes: size of the file; 0 for the reference.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    precision: str
+    rung: Rung
+    conditions: dict[str, str]
+    bytes: int = 0
+    notes: tuple[str, ...] = ()
+    parity: tuple[Difference, ...] = ()
+    accuracy: Accuracy | None = None
+    latency: Measurement | None = None
+    layers: LayerReport | None = None
+    verdict: Verdict | None = None
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What one command found.
+
+    Attributes:
+        command: ``verify``, ``evaluate``, ``profile`` or ``run``.
+        model: as it was asked for.
+        created: UTC, ISO 8601.
+        lineage: the steps from the checkpoint to the program, each ``kind sha256``.
+        data: what was fed: source, digest, counts, preprocessing, seed.
+        device: state of the device.
+        versions: of the tools.
+        notes: what a reader must know before any figure (seeded weights, random feeds, …).
+        verdict: over all subjects' gates; None when nothing was asked.
+    """
+
+    command: str
+    model: str
+    created: str
+    lineage: tuple[str, ...]
+    data: dict[str, str]
+    device: dict[str, str]
+    versions: dict[str, str]
+    subjects: tuple[Subject, ...]
+    notes: tuple[str, ...] = ()
+    verdict: Verdict | None = None
+    schema: int = SCHEMA

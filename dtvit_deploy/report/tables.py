@@ -1,0 +1,89 @@
+"""Columns, tables and sections: what Markdown and HTML have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dtvit_deploy.report.figures import ABSENT, plain
+
+if TYPE_CHECKING:
+    from dtvit_deploy.report.schema import Subject
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: a heading, and a cell for each row. Figures are set to the right, and break nowhere."""
+
+    heading: str
+    cells: tuple[str, ...]
+    figures: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length.
+
+    Attributes:
+        caption: the conditions of the figures.
+        failed: rows that did not pass.
+        long: more than a reader wants at first; where nothing can be folded away it is left out.
+    """
+
+    caption: str
+    columns: tuple[Column, ...]
+    failed: frozenset[int] = frozenset()
+    long: bool = False
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        return list(zip(*(column.cells for column in self.columns), strict=True))
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report; ``key`` names it in links, and says which pictures belong to it."""
+
+    key: str
+    title: str
+    sentences: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+def words(heading: str, cells: Iterable[str]) -> Column:
+    return Column(heading, tuple(plain(cell) or ABSENT for cell in cells), figures=False)
+
+
+def amounts(heading: str, cells: Iterable[str]) -> Column:
+    return Column(heading, tuple(map(plain, cells)))
+
+
+def table(caption: str, columns: Iterable[Column], failed: Iterable[int] = (), *, long: bool = False) -> Table:
+    """A table without the columns that nobody has a figure for."""
+    kept = tuple(column for column in columns if any(cell not in ("", ABSENT) for cell in column.cells))
+    return Table(plain(caption), kept, frozenset(failed), long)
+
+
+def section(key: str, title: str, sentences: Iterable[str], tables: Iterable[Table]) -> Section | None:
+    """A section without empty tables; None when nothing is left of it."""
+    kept = tuple(table for table in tables if table.columns)
+    said = tuple(plain(sentence) for sentence in sentences)
+    return Section(key, title, said, kept) if kept or said else None
+
+
+def told(conditions: Mapping[str, str]) -> str:
+    return " · ".join(f"{name} {value}" for name, value in conditions.items())
+
+
+def labels(subjects: Sequence[Subject]) -> list[str]:
+    """A name for each subject: its own, with the file where several share one, with a number where that does not help."""
+    names = Counter(subject.name for subject in subjects)
+    found = [plain(one.name if names[one.name] == 1 else f"{one.name} ({one.file})") for one in subjects]
+    seen: Counter[str] = Counter()
+    for index, name in enumerate(found):
+        seen[name] += 1
+        if seen[name] > 1:
+            found[index] = f"{name} #{seen[name]}"
+    return found

@@ -1,0 +1,91 @@
+"""The two protocols behind which every runtime stands.
+
+Protocols and not base classes: a runtime is a module-sized thing with nothing to share but its shape, and the fake that tests use
+is then as good as any other. What every session must do (check feeds, report non-finite weights) is checked by the caller, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.evidence import Rung
+from dtvit_deploy.signature import Signature
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from dtvit_deploy.signature import Feeds, Outputs
+
+
+class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a session runs.
+
+    Attributes:
+        threads: compute threads of one inference; recorded with every figure.
+        taps: names of inner tensors to return beside the outputs (by their exported program's node name).
+    """
+
+    threads: int = 1
+    taps: tuple[str, ...] = ()
+
+
+class Availability(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a runtime can be used here: its version, or why not and how to get it."""
+
+    version: str | None
+    missing: str = ""
+    remedy: str = ""
+
+
+class Session(Protocol):
+    """A loaded artefact that runs feeds. Use it as a context manager; leaving it frees what it holds."""
+
+    @property
+    def signature(self) -> Signature: ...
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """What a figure from this session must carry: runtime, version, threads, precision really used."""
+        ...
+
+    def run(self, feeds: Feeds) -> Outputs:
+        """Run once. Feeds fit the signature (the caller has checked); outputs, then taps, come back by name."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Runtime(Protocol):
+    """Something that can load artefacts of some formats."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def formats(self) -> Sequence[str]: ...
+
+    @property
+    def rung(self) -> Rung:
+        """The rung that a figure from this runtime reaches on this machine."""
+        ...
+
+    def available(self) -> Availability: ...
+
+    def tensors(self, artifact: Artifact) -> tuple[str, ...]:
+        """Names of the inner floating-point tensors that a session can tap, in the order of execution."""
+        ...
+
+    def load(self, artifact: Artifact, options: SessionOptions) -> Session:
+        """Load an artefact whose hash the caller has checked.
+
+        Raises:
+            InputError: the runtime refuses the artefact.
+            MissingError: the runtime is not installed.
+        """
+        ...

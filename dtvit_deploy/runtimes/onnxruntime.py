@@ -1,0 +1,142 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.evidence import Rung
+from dtvit_deploy.runtimes.base import Availability, SessionOptions
+from dtvit_deploy.signature import Signature
+from dtvit_deploy.target import Precision
+
+if TYPE_CHECKING:
+    import onnx
+    from typing_extensions import Self
+
+    from dtvit_deploy.signature import Feeds, Outputs
+
+
+class OnnxRuntime:
+    """Loads ``onnx`` artefacts."""
+
+    name = "onnxruntime"
+    formats = ("onnx",)
+    rung = Rung.EXECUTED
+
+    def available(self) -> Availability:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            return Availability(version=None, missing=str(error), remedy="pip install 'dtvit-deploy[export]'")
+        return Availability(version=onnxruntime.__version__)
+
+    def tensors(self, artifact: Artifact) -> tuple[str, ...]:
+        import onnx
+
+        graph = _read(artifact).graph
+        inferred = onnx.shape_inference.infer_shapes(_read(artifact)).graph.value_info
+        floating = {i.name for i in inferred if i.type.tensor_type.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)}
+        outputs = {info.name for info in graph.output}
+        return tuple(name for node in graph.node for name in node.output if name in floating and name not in outputs)
+
+    def load(self, artifact: Artifact, options: SessionOptions) -> OnnxSession:
+        content: bytes | str = str(artifact.path)
+        if options.taps:
+            content = _with_outputs(_read(artifact), options.taps).SerializeToString()
+        return OnnxSession(content, artifact.manifest.signature, artifact.manifest.precision, options, artifact.name)
+
+
+class OnnxSession:
+    """One loaded graph.
+
+    FP16 graphs run as they are typed; the CPU provider computes an operator that it has no FP16 kernel for in FP32, between casts,
+    which the conditions say.
+    """
+
+    def __init__(
+        self, content: bytes | str, signature: Signature, precision: Precision, options: SessionOptions, name: str = "graph"
+    ) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingError(f"ONNX Runtime cannot be imported: {error}", remedy="pip install 'dtvit-deploy[export]'") from error
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = options.threads
+        settings.inter_op_num_threads = 1
+        settings.log_severity_level = 3
+        try:
+            self._session: Any = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exception classes are private
+            first = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"ONNX Runtime {onnxruntime.__version__} refuses {name}: {first}", remedy="export it again") from error
+        self.signature = signature
+        self._names = [*(spec.name for spec in signature.outputs), *options.taps]
+        self.conditions = {
+            "runtime": f"onnxruntime {onnxruntime.__version__}",
+            "provider": "CPUExecutionProvider",
+            "threads": str(options.threads),
+            "precision": "fp32" if precision is Precision.FP32 else f"{precision} graph; fp32 inside operators without such a kernel",
+        }
+
+    def run(self, feeds: Feeds) -> Outputs:
+        return dict(zip(self._names, self._session.run(self._names, dict(feeds)), strict=True))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._session = None
+
+
+def run_graph(model: onnx.ModelProto, signature: Signature, feeds: Iterable[Feeds], taps: tuple[str, ...] = ()) -> list[Outputs]:
+    """Outputs of a graph in memory for each feed; what the guarded passes compare with."""
+    content = (_with_outputs(model, taps) if taps else model).SerializeToString()
+    with OnnxSession(content, signature, Precision.FP32, SessionOptions(threads=0, taps=taps)) as session:
+        return [session.run(feed) for feed in feeds]
+
+
+def magnitudes(model: onnx.ModelProto, signature: Signature, feeds: Iterable[Feeds]) -> dict[str, float]:
+    """Greatest |x| of every floating-point tensor over the feeds, one feed in memory at a time."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    floating = {info.name for info in inferred.value_info if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    taps = tuple(name for node in model.graph.node for name in node.output if name in floating)
+    largest: dict[str, float] = {}
+    content = _with_outputs(model, taps).SerializeToString()
+    with OnnxSession(content, signature, Precision.FP32, SessionOptions(threads=0, taps=taps)) as session:
+        for feed in feeds:
+            for name, array in (*session.run(feed).items(), *feed.items()):
+                if array.dtype == np.float32:
+                    # NaN must count as too large, and max() of a Python float and NaN keeps the first.
+                    size = float(np.abs(array).max(initial=0.0))
+                    largest[name] = np.inf if np.isnan(size) else max(largest.get(name, 0.0), size)
+    return largest
+
+
+def _read(artifact: Artifact) -> onnx.ModelProto:
+    import onnx
+
+    with contextlib.suppress(Exception):
+        return onnx.load(artifact.path, load_external_data=False)
+    raise InputError(f"{artifact.path} is not an ONNX graph", remedy="export it again")
+
+
+def _with_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> onnx.ModelProto:
+    import onnx
+
+    tapped = onnx.ModelProto()
+    tapped.CopyFrom(model)
+    made = {name for node in model.graph.node for name in node.output}
+    present = {info.name for info in model.graph.output}
+    unknown = [name for name in names if name not in made]
+    if unknown:
+        raise InputError(f"the graph has no tensor {', '.join(unknown[:5])}", remedy="ask `tensors` for what it has")
+    tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
+    return tapped

@@ -1,0 +1,85 @@
+"""Cold figures of one artefact, from a process that does nothing else: load time, first inference, peak memory.
+
+In the process that compares runtimes, memory and warm caches of one would be counted for another.
+
+    python -m dtvit_deploy.runtimes.probe ARTEFACT THREADS
+
+prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from dtvit_deploy.artifact import Artifact, load_artifact
+from dtvit_deploy.errors import InputError
+
+TIMEOUT = 600
+"""Seconds."""
+
+
+class Cold(msgspec.Struct, frozen=True, kw_only=True):
+    """Cold figures.
+
+    Attributes:
+        load_ms: from the file to a session, the import of the runtime not counted.
+        first_ms: the first inference, on zeros.
+        peak_mib: greatest resident memory of the process, the interpreter and the runtime's code included.
+        runtime_mib: of that, what was resident before the artefact was loaded.
+    """
+
+    load_ms: float
+    first_ms: float
+    peak_mib: float
+    runtime_mib: float
+
+
+def probe(artifact: Artifact, threads: int) -> Cold:
+    """Measure in a fresh process.
+
+    Raises:
+        InputError: the artefact does not load or run there; the message is that process's last line.
+    """
+    command = [sys.executable, "-m", "dtvit_deploy.runtimes.probe", str(artifact.path), str(threads)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"{artifact.name} did not load and run once within {TIMEOUT} s") from error
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise InputError(f"{artifact.name} could not be loaded and run in a process of its own: {last}")
+    return msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=Cold)
+
+
+def _main(path: str, threads: str) -> None:
+    import resource
+
+    import numpy as np
+
+    from dtvit_deploy.runtimes.base import SessionOptions
+    from dtvit_deploy.runtimes.registry import runtime_for
+
+    def resident() -> float:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+    artifact = load_artifact(Path(path))
+    runtime = runtime_for(artifact)
+    before = resident()
+    feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in artifact.manifest.signature.inputs}
+    started = time.perf_counter()
+    with runtime.load(artifact, SessionOptions(threads=int(threads))) as session:
+        loaded = time.perf_counter()
+        session.run(feeds)
+        ended = time.perf_counter()
+    cold = Cold(load_ms=(loaded - started) * 1e3, first_ms=(ended - loaded) * 1e3, peak_mib=resident(), runtime_mib=before)
+    sys.stdout.write(msgspec.json.encode(cold).decode() + "\n")
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:3])

@@ -1,0 +1,141 @@
+"""The exported program in torch: the reference is a session like any other.
+
+Three arithmetics of one program make the noise floor that tolerances come from: FP32 as users run it, FP64 as the exact answer, and
+FP16 as the best that any FP16 runtime can do (every tensor rounded to FP16, every operator computed in FP32 on rounded inputs).
+"""
+
+from __future__ import annotations
+
+import copy
+import enum
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.fx import Interpreter
+
+from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.evidence import Rung
+from dtvit_deploy.runtimes.base import Availability, SessionOptions
+from dtvit_deploy.signature import Signature
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from dtvit_deploy.signature import Feeds, Outputs
+
+
+class Arithmetic(enum.Enum):
+    """In what numbers a program is evaluated."""
+
+    FP32 = "fp32"
+    FP64 = "fp64"
+    FP16 = "fp16 tensors, fp32 inside operators"
+
+
+class TorchRuntime:
+    """Loads ``program`` artefacts."""
+
+    name = "torch"
+    formats = ("program",)
+    rung = Rung.EXECUTED
+
+    def available(self) -> Availability:
+        return Availability(version=torch.__version__)
+
+    def tensors(self, artifact: Artifact) -> tuple[str, ...]:
+        return tuple(node.name for node in read_program(artifact).graph.nodes if node.op == "call_function")
+
+    def load(self, artifact: Artifact, options: SessionOptions) -> TorchSession:
+        return TorchSession(read_program(artifact), artifact.manifest.signature, options)
+
+
+def read_program(artifact: Artifact) -> ExportedProgram:
+    """Load a program that this machine's cache holds.
+
+    ``torch.export.load`` may unpickle, which runs code: it is called on files of the user's own cache only, never on a file that came
+    from elsewhere (docs/adr/0004).
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            return torch.export.load(artifact.path)
+    except Exception as error:  # zip, JSON and schema errors of four libraries
+        raise InputError(f"{artifact.path} is not an exported program: {error}", remedy="export again with --no-cache") from error
+
+
+class TorchSession:
+    """One program, evaluated in FP32 by torch's own graph module, or node by node where taps or another arithmetic are asked for."""
+
+    def __init__(
+        self, program: ExportedProgram, signature: Signature, options: SessionOptions, arithmetic: Arithmetic = Arithmetic.FP32
+    ) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch copies its own deprecated classes
+            module = program.module(check_guards=False)
+            if arithmetic is not Arithmetic.FP32:
+                module = copy.deepcopy(module)  # its parameters are the program's own, and other sessions run those
+        if arithmetic is not Arithmetic.FP32:
+            module = module.double() if arithmetic is Arithmetic.FP64 else module.half().float()
+        self._call: Any = module
+        self._interpreter = _Interpreter(module, options.taps, arithmetic)
+        self._plain = arithmetic is Arithmetic.FP32 and not options.taps
+        self._threads = options.threads
+        self.signature = signature
+        self.conditions = {"runtime": f"torch {torch.__version__}", "threads": str(options.threads), "precision": arithmetic.value}
+
+    def run(self, feeds: Feeds) -> Outputs:
+        if torch.get_num_threads() != self._threads:  # a setting of the process, and other sessions set theirs
+            torch.set_num_threads(self._threads)
+        tensors = [torch.from_numpy(feeds[spec.name]) for spec in self.signature.inputs]
+        with torch.inference_mode():
+            answer = self._call(*tensors) if self._plain else self._interpreter.answer(tensors)
+        values = [answer] if isinstance(answer, torch.Tensor) else list(answer.values() if isinstance(answer, dict) else answer)
+        outputs = {spec.name: value.numpy() for spec, value in zip(self.signature.outputs, values, strict=True)}
+        return outputs | {name: value.numpy() for name, value in self._interpreter.tapped.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._call = None
+        self._interpreter.tapped.clear()
+
+
+class _Interpreter(Interpreter):
+    """Runs the graph node by node, in an arithmetic, and keeps what is tapped."""
+
+    def __init__(self, module: torch.fx.GraphModule, taps: tuple[str, ...], arithmetic: Arithmetic) -> None:
+        super().__init__(module)
+        self._taps = frozenset(taps)
+        self._arithmetic = arithmetic
+        self.tapped: dict[str, torch.Tensor] = {}
+        unknown = self._taps - {node.name for node in module.graph.nodes}
+        if unknown:
+            raise InputError(f"the program has no tensor {', '.join(sorted(unknown)[:5])}", remedy="ask `tensors` for what it has")
+
+    def answer(self, tensors: list[torch.Tensor]) -> Any:
+        self.tapped.clear()
+        return self.run(*(self._cast(tensor) for tensor in tensors))
+
+    def _cast(self, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            return value
+        if self._arithmetic is Arithmetic.FP64:
+            return value.double()
+        return value.half().float() if self._arithmetic is Arithmetic.FP16 else value
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        value = super().run_node(n)
+        if n.op == "call_function":
+            value = type(value)(map(self._cast, value)) if isinstance(value, (tuple, list)) else self._cast(value)
+        if n.name in self._taps and isinstance(value, torch.Tensor):
+            self.tapped[n.name] = value
+        return value
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._arithmetic is Arithmetic.FP64 and kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16):
+            kwargs = kwargs | {"dtype": torch.float64}
+        return super().call_function(target, args, kwargs)

@@ -1,0 +1,56 @@
+"""Names, shapes and types of what goes into a network and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from dtvit_deploy.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Feeds = Mapping[str, NDArray[Any]]
+    """Arrays by input name."""
+    Outputs = dict[str, NDArray[Any]]
+    """Arrays by output name."""
+
+
+class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One named tensor with a static shape; ``dtype`` is numpy's name of it (``float32``)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        return f"{self.name} {'×'.join(map(str, self.shape)) or 'scalar'} {self.dtype}"
+
+
+class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The inputs and the outputs of a network, in order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def check(self, feeds: Feeds) -> None:
+        """Refuse feeds that do not fit the inputs.
+
+        Raises:
+            InputError: a name is missing or unknown, or a shape or type is another.
+        """
+        expected = {spec.name: spec for spec in self.inputs}
+        wrong = [f"{name}: no such input" for name in feeds if name not in expected]
+        for name, spec in expected.items():
+            if name not in feeds:
+                wrong.append(f"{name}: missing")
+            elif tuple(feeds[name].shape) != spec.shape or feeds[name].dtype.name != spec.dtype:
+                given = TensorSpec(name, tuple(feeds[name].shape), feeds[name].dtype.name)
+                wrong.append(f"given {given}, expected {spec}")
+        if wrong:
+            raise InputError(
+                "the feeds do not fit the network: " + "; ".join(wrong),
+                remedy="the inputs are " + ", ".join(map(str, self.inputs)),
+            )

@@ -1,0 +1,220 @@
+"""Output that is whole or absent: written beside its final place, and moved there when it is done.
+
+Beside it and not in the system's temporary folder, so that the move is one rename on one file system. A block that fails or is
+interrupted leaves nothing. A process that is killed leaves a hidden ``.partial-PID-RANDOM`` folder, which the next writer of the
+same folder removes. Whose owner is dead is told by a lock that the kernel drops with the process, not by the PID in the name:
+in a container every run has the same PID, and two containers that share a folder do not see each other's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import signal
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from dtvit_deploy.errors import DeployError, InputError
+
+_PARTIAL = re.compile(r"\.partial-\d+-[0-9a-f]{8}")
+_FULL = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some of your quota",
+    errno.EFBIG: "raise the limit on a file's size (`ulimit -f`)",
+}
+_FULL_BELOW = 64 << 10
+"""Bytes free: what a writer that ran out of space leaves is less than one of its blocks."""
+_ATTEMPTS = 100
+"""Another process may remove the folder that it had made while this one is about to use it; each attempt loses one such race."""
+_ELSEWHERE = "choose another output folder"
+
+
+@contextlib.contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A hidden folder inside ``folder`` to write a set of files to; they are moved into ``folder`` when the block ends well.
+
+    Sub-folders are kept. Files move in the order of their paths, so a manifest comes after what it describes, and each replaces
+    an older one in one step. An interruption waits while they move; if one cannot be moved, those before it are moved back. Whatever else
+    ``folder`` holds stays. When the block fails, everything it wrote is removed, and with it the folders that were made for it.
+
+    Raises:
+        InputError: the folder cannot be made or written, a file or a folder is in the way, or the disk is full.
+    """
+    with contextlib.ExitStack() as at_end:
+        with _uninterrupted():
+            folders_made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+            stage, lock = _open_stage(folder, folders_made)
+            at_end.callback(_close_stage, stage, lock, folders_made)
+        ours = stage
+        try:
+            _remove_abandoned(folder)
+            yield stage
+            _settle(stage)
+            ours = folder
+            with _uninterrupted():
+                _move_all(stage, folder)
+                folders_made.clear()
+        except DeployError:
+            raise
+        except Exception as error:
+            _explain(error, folder, ours)
+            raise
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A hidden path of the same name to write one file to; moved to ``path`` when the block ends well, as in `staged`.
+
+    Raises:
+        InputError: as in `staged`, or ``path`` is a folder.
+    """
+    with staged(path.parent) as stage:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, and a file is to be written there", remedy="give the name of a file")
+        part = stage / path.name
+        yield part
+        if not part.is_file():
+            raise RuntimeError(f"nothing was written to {part}")
+
+
+def _open_stage(folder: Path, folders_made: list[Path]) -> tuple[Path, int]:
+    """A new hidden folder, and the descriptor that holds its lock."""
+    for attempt in range(_ATTEMPTS):
+        stage = folder / f".partial-{os.getpid()}-{secrets.token_hex(4)}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stage.mkdir()
+            lock = os.open(stage, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError as error:
+            if attempt == _ATTEMPTS - 1:  # some file systems answer so to every new name: /proc
+                raise InputError(f"cannot write to the folder {folder}: {error.strerror}", remedy=_ELSEWHERE) from error
+            continue
+        except OSError as error:
+            _remove_empty([stage, *folders_made])
+            in_the_way = (path for path in (folder, *folder.parents) if os.path.lexists(path) and not path.is_dir())
+            file = next(in_the_way, None)
+            reason = f"{file} is not a folder" if file else error.strerror
+            raise InputError(f"cannot write to the folder {folder}: {reason}", remedy=_ELSEWHERE) from error
+        # A file system without locks refuses them also to whoever would remove the folder, so it is safe without.
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if stage.exists():
+            return stage, lock
+        os.close(lock)  # removed as abandoned between its making and the lock
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _close_stage(stage: Path, lock: int, folders_made: list[Path]) -> None:
+    with _uninterrupted():
+        shutil.rmtree(stage, ignore_errors=True)
+        os.close(lock)
+        _remove_empty(folders_made)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes have left. It is in nobody's way, so what cannot be removed stays without a word."""
+    for stage in folder.iterdir():
+        if not _PARTIAL.fullmatch(stage.name):
+            continue
+        with contextlib.suppress(OSError):
+            lock = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(stage, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _settle(stage: Path) -> None:
+    """Make the files as readable as the umask lets them be, and have their bytes on the disk before their names.
+
+    After a power cut (pulling the plug is how many a device is switched off) a file system may show a new name with nothing in it:
+    half made. The folder itself is not flushed: the move may then be lost, which leaves the older file, and that one is whole.
+    """
+    permissions = stage.stat().st_mode & 0o666  # what the umask leaves of it; asking for the umask itself would change it
+    for file in _files(stage):
+        file.chmod(stat.S_IMODE(file.stat().st_mode) | permissions)  # safetensors makes files that only their owner can read
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _move_all(stage: Path, folder: Path) -> None:
+    """Give every file of ``stage`` its final name in ``folder``, or none of them."""
+    with contextlib.ExitStack() as undo:
+        for number, source in enumerate(_files(stage)):
+            final = folder / source.relative_to(stage)
+            undo.callback(_remove_empty, [path for path in final.parents if not path.exists()])
+            final.parent.mkdir(parents=True, exist_ok=True)
+            if os.path.lexists(final):
+                former = stage / f".former-{number}"
+                with contextlib.suppress(OSError):  # a file system without hard links: the older file cannot be kept
+                    os.link(final, former)
+                    undo.callback(former.replace, final)
+            else:
+                undo.callback(final.unlink, missing_ok=True)
+            source.replace(final)
+        undo.pop_all()
+
+
+def _files(stage: Path) -> list[Path]:
+    return sorted(path for path in stage.rglob("*") if path.is_file())
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove those of the folders that are empty, innermost first."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _explain(error: Exception, folder: Path, ours: Path) -> None:
+    """Raise an `InputError` if ``error`` comes from writing into ``ours``; what else goes wrong in a block is not this file's."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number not in _FULL and (os.strerror(errno.ENOSPC) in str(error) or _is_full(ours)):
+        number = errno.ENOSPC
+    if number in _FULL:
+        raise InputError(
+            f"cannot write to the folder {folder}: {os.strerror(number)}", remedy=f"{_FULL[number]}, or {_ELSEWHERE}"
+        ) from error
+    if not isinstance(error, OSError):
+        return
+    for name in (error.filename, error.filename2):
+        if isinstance(name, str | os.PathLike) and ours in Path(name).parents:
+            raise InputError(f"cannot write {Path(name).name} to the folder {folder}: {error.strerror}", remedy=_ELSEWHERE) from error
+
+
+def _is_full(folder: Path) -> bool:
+    # Writers in C++ report a full disk in words of their own ("unexpected pos 64 vs 0", "Protobuf serialization failed").
+    try:
+        return shutil.disk_usage(folder).free < _FULL_BELOW
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Keep Ctrl-C and a request to terminate waiting until the block is done; only the main thread is ever interrupted by them."""
+    waiting: list[int] = []
+    with contextlib.ExitStack() as at_end:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                former = signal.getsignal(number)
+                if former is not None:  # None: set by an embedding program in C, and impossible to put back
+                    signal.signal(number, lambda given, _: waiting.append(given))
+                    at_end.callback(signal.signal, number, former)
+        try:
+            yield
+        finally:
+            at_end.close()
+            for caught in waiting:
+                signal.raise_signal(caught)

@@ -1,0 +1,75 @@
+"""Gates and the verdict over them: every gate is evaluated, and none passes that was not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+NOT_MEASURED = "not measured"
+
+
+class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One limit and what was reached. Made by :func:`at_least`, :func:`at_most` or :func:`holds`.
+
+    Attributes:
+        limit: what was asked; None for a gate that is a yes or no.
+        reached: what was measured; None when it was not, or for a yes or no.
+        reason: why it passed or failed, with both figures and their unit.
+    """
+
+    name: str
+    limit: float | None
+    reached: float | None
+    passed: bool
+    reason: str
+
+
+class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Pass or fail of all gates, in the order they were given."""
+
+    passed: bool
+    gates: tuple[Gate, ...]
+    reason: str
+
+    @property
+    def failed(self) -> tuple[Gate, ...]:
+        return tuple(gate for gate in self.gates if not gate.passed)
+
+
+def at_least(name: str, reached: float | None, limit: float, unit: str = "") -> Gate:
+    """Passes when ``reached`` ≥ ``limit``; NaN and None do not."""
+    passed = reached is not None and float(reached) >= limit
+    return _compared(name, reached, limit, passed, "at least", unit)
+
+
+def at_most(name: str, reached: float | None, limit: float, unit: str = "") -> Gate:
+    """Passes when ``reached`` ≤ ``limit``; NaN and None do not."""
+    passed = reached is not None and float(reached) <= limit
+    return _compared(name, reached, limit, passed, "at most", unit)
+
+
+def holds(name: str, held: bool | None, reason: str) -> Gate:
+    """Passes when ``held`` is true; ``reason`` says what was found."""
+    return Gate(name, None, None, bool(held), NOT_MEASURED if held is None else reason)
+
+
+def verdict(gates: Iterable[Gate]) -> Verdict:
+    """All gates together. No gate at all is no pass: nothing was promised, so nothing was kept."""
+    every = tuple(gates)
+    if not every:
+        return Verdict(False, (), "no gate was set")
+    failed = [gate.name for gate in every if not gate.passed]
+    count = f"{len(every)} gate{'s' * (len(every) > 1)}"
+    return Verdict(not failed, every, f"{len(failed)} of {count} failed: {', '.join(failed)}" if failed else f"{count} passed")
+
+
+def _compared(name: str, reached: float | None, limit: float, passed: bool, asked: str, unit: str) -> Gate:
+    unit = f" {unit}" if unit else ""
+    if reached is None:
+        return Gate(name, limit, None, False, f"{NOT_MEASURED}; {asked} {limit:.6g}{unit} asked")
+    reached = float(reached)  # a numpy scalar has no place in a report
+    texts = f"{reached:.6g}", f"{limit:.6g}"
+    if texts[0] == texts[1] and not passed:  # "0.998 reached, at least 0.998 asked" would explain nothing
+        texts = repr(reached), repr(limit)
+    return Gate(name, limit, reached, passed, f"{texts[0]}{unit} reached, {asked} {texts[1]}{unit} asked")

@@ -1,0 +1,93 @@
+"""Importing is cheap and needs no extra: `--help`, reports and the part that runs on a device work without any framework."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import dtvit_deploy
+
+PACKAGE = Path(dtvit_deploy.__file__).parent
+EXTRAS = (
+    "PIL",
+    "coremltools",
+    "jinja2",
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "onnxsim",
+    "openvino",
+    "safetensors",
+    "sklearn",
+    "tensorrt",
+    "timm",
+    "torch",
+)
+"""What only the extras install."""
+LIGHT = ("dtvit_deploy", "dtvit_deploy.__main__", "dtvit_deploy.cli", "dtvit_deploy.cli.app")
+"""What every start of the command line imports, whatever it is asked."""
+NEEDS_TORCH_OR_ONNX = {
+    "dtvit_deploy.export.float16",
+    "dtvit_deploy.export.onnx",
+    "dtvit_deploy.export.program",
+    "dtvit_deploy.export.simplify",
+    "dtvit_deploy.export.static",
+    "dtvit_deploy.models.checkpoint",
+    "dtvit_deploy.models.cost",
+    "dtvit_deploy.models.dualtoken",
+    "dtvit_deploy.models.factory",
+    "dtvit_deploy.models.timm",
+    "dtvit_deploy.runtimes.torch",
+}
+"""Modules that are torch or onnx from end to end, and are imported where they are used."""
+HELP_SECONDS = 0.3
+
+
+def modules() -> list[str]:
+    """Every module of the package, without importing any."""
+    paths = (path.relative_to(PACKAGE.parent).with_suffix("") for path in PACKAGE.rglob("*.py"))
+    return sorted(".".join(path.parts).removesuffix(".__init__") for path in paths)
+
+
+def import_without_extras(module: str) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; sys.modules.update(dict.fromkeys({EXTRAS!r})); import {module}"
+    return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("module", sorted(set(modules()) - NEEDS_TORCH_OR_ONNX))
+def test_a_module_imports_by_itself_without_any_extra(module: str) -> None:
+    result = import_without_extras(module)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("module", sorted(NEEDS_TORCH_OR_ONNX))
+def test_the_list_of_exceptions_holds_only_what_must_be_there(module: str) -> None:
+    result = import_without_extras(module)
+    assert "ModuleNotFoundError" in result.stderr, f"{module} needs no extra: take it off the list"
+    assert any(f"import of {extra} halted" in result.stderr for extra in EXTRAS), result.stderr
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_starting_loads_no_array_library(module: str) -> None:
+    code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
+    loaded = json.loads(subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60))
+    assert module in loaded
+    assert {name.partition(".")[0] for name in loaded} & {*EXTRAS, "numpy"} == set()
+
+
+def test_help_answers_at_once() -> None:
+    command = [str(Path(sys.executable).with_name("dtvit-deploy")), "--help"]
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run(command, stdout=subprocess.DEVNULL, timeout=60, check=True)
+        seconds.append(time.perf_counter() - start)
+        if min(seconds) < HELP_SECONDS:  # the best of five: what else the machine does is not the question
+            return
+    pytest.fail(f"--help took at best {min(seconds):.2f} s of {HELP_SECONDS} s")

@@ -1,0 +1,44 @@
+"""The names that users' code may rely on. A change here is a change for them: it belongs in the CHANGELOG."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from pathlib import Path
+
+import pytest
+
+import dtvit_deploy
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PUBLIC = {
+    "dtvit_deploy": "DeployError InputError MissingError __version__",
+    "dtvit_deploy.artifact": "Artifact Link Manifest encode_json load_artifact manifest_path read_json sha256_of write_json",
+    "dtvit_deploy.errors": "DeployError InputError MissingError",
+    "dtvit_deploy.evidence": "Rung",
+    "dtvit_deploy.runtimes.base": "Availability Runtime Session SessionOptions",
+    "dtvit_deploy.signature": "Signature TensorSpec",
+    "dtvit_deploy.staging": "replacing staged",
+    "dtvit_deploy.target": "Precision Target",
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_the_public_names_are_these(module: str) -> None:
+    loaded = importlib.import_module(module)
+    own = (name for name, value in inspect.getmembers(loaded) if getattr(value, "__module__", None) == module and name[0] != "_")
+    assert sorted(getattr(loaded, "__all__", own)) == PUBLIC[module].split()
+
+
+def test_every_name_in_all_is_there() -> None:
+    assert all(hasattr(dtvit_deploy, name) for name in dtvit_deploy.__all__)
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    pyproject = Path(__file__).parents[2] / "pyproject.toml"
+    assert tomllib.loads(pyproject.read_text())["project"]["version"] == dtvit_deploy.__version__
