@@ -70,6 +70,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return next((link for link in self.lineage if link.kind == kind), None)
 
 
+_VERSIONED = msgspec.defstruct("Manifest", [("schema", int, SCHEMA)])
+
+
 class Artifact(msgspec.Struct, frozen=True):
     """A file and its manifest, the one checked against the other."""
 
@@ -112,10 +115,14 @@ def load_artifact(path: Path) -> Artifact:
             f"{path.name} has no manifest: {beside} does not exist",
             remedy="export it with `dtvit-deploy export`, or copy the manifest along with the artefact",
         )
+    schema = read_json(beside, _VERSIONED).schema  # by itself, since what else another schema has is not known
+    if schema != SCHEMA:
+        raise InputError(f"{beside} has schema {schema}; this version reads schema {SCHEMA}", remedy="export the artefact again")
     manifest = read_json(beside, Manifest)
-    if manifest.schema != SCHEMA:
-        raise InputError(f"{beside} has schema {manifest.schema}; this version reads schema {SCHEMA}", remedy="export the artefact again")
-    found = sha256_of(path)
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     if found != manifest.sha256:
         raise InputError(
             f"{path} was changed after export: its SHA-256 is {found[:16]}…, the manifest says {manifest.sha256[:16]}…",

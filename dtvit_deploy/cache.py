@@ -2,14 +2,21 @@
 
 The cache belongs to one user on one machine: its folder is private, because exported programs are loaded from it without further
 questions. Entries are whole or absent. The least recently used go when it outgrows its limit.
+
+Whatever is not an entry yet, or no longer, has a hidden name. A process that was killed leaves such a folder behind; the next one that
+builds removes it, if the lock that its owner held is free (as in :mod:`dtvit_deploy.staging`, and for the reasons given there).
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import hashlib
 import os
+import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +26,16 @@ from dtvit_deploy.errors import InputError
 
 LIMIT = 8 << 30
 """Bytes. One network's artefacts are a few hundred megabytes."""
+_ENTRY = re.compile(r"\w+-[0-9a-f]{32}")
+_HIDDEN = re.compile(r"\.\w+-[0-9a-f]{32}-[0-9a-f]{8}")
+"""Nothing else in the folder is touched: the user may have named one that holds more."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ATTEMPTS = 100
+"""Another process may take a folder, made but not locked yet, for one that was left behind; each attempt loses one such race."""
 
 
 class Cache:
-    """A folder of entries, each a folder named by the digest of its key."""
+    """A folder of entries, each a folder named by its stage and the digest of its key."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -40,72 +53,106 @@ class Cache:
         Args:
             stage: what is done; the first part of the entry's name.
             key: everything that the result depends on, as JSON-able data.
-            build: writes the result into an empty folder; what it raises, nothing is kept of.
+            build: writes the result into an empty folder; what it raises comes through, and nothing is kept of it.
 
         Raises:
             InputError: the cache's folder cannot be written.
         """
         digest = hashlib.sha256(msgspec.json.encode(key, order="sorted")).hexdigest()
         folder = self.root / f"{stage}-{digest[:32]}"
-        if folder.is_dir():
+        with contextlib.suppress(OSError):  # not there; or there, and not ours to write
             os.utime(folder)
+        if folder.is_dir():
             return folder
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._forget_interrupted()
-            part = Path(tempfile.mkdtemp(prefix=f".{os.getpid()}-", dir=self.root))
+            part, lock = self._begin(folder.name)
         except OSError as error:
-            raise InputError(
-                f"the cache {self.root} cannot be written: {error.strerror or error}",
-                remedy="set DTVIT_DEPLOY_CACHE to a folder of yours, or use --no-cache",
-            ) from error
+            raise self._unwritable(error, "set DTVIT_DEPLOY_CACHE to a folder of yours, or use --no-cache") from error
         try:
             build(part)
-            if not folder.is_dir():  # another process may have been faster; its result is as good
+            try:
                 part.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # another process may have been faster; its result is as good
+                    raise
         except OSError as error:
-            if folder.is_dir():
-                return folder
-            raise InputError(f"the cache {self.root} cannot be written: {error.strerror or error}", remedy="free some space") from error
+            if error.errno in _FULL or str(error.filename or "").startswith(str(self.root)):
+                raise self._unwritable(error, "free some space, or set DTVIT_DEPLOY_CACHE to another folder") from error
+            raise
         finally:
             shutil.rmtree(part, ignore_errors=True)
+            os.close(lock)
         self._shrink(keep=folder)
         return folder
 
     def find(self, stage: str, matches: Callable[[Path], bool]) -> Path | None:
         """An entry of a stage that holds what is looked for."""
-        return next((folder for folder in sorted(self.root.glob(f"{stage}-*")) if matches(folder)), None)
+        return next((folder for folder in self._folders(_ENTRY) if folder.name.startswith(f"{stage}-") and matches(folder)), None)
 
     def size(self) -> int:
         """Bytes of all entries."""
-        return sum(map(_size, self.root.glob("*-*")))
+        return sum(map(_size, self._folders(_ENTRY)))
+
+    def _folders(self, name: re.Pattern[str]) -> list[Path]:
+        return [folder for folder in sorted(self.root.glob("*")) if name.fullmatch(folder.name)]
+
+    def _hidden(self, name: str) -> Path:
+        return self.root / f".{name}-{secrets.token_hex(4)}"
+
+    def _begin(self, name: str) -> tuple[Path, int]:
+        """A hidden folder, and the descriptor that holds its lock."""
+        for _ in range(_ATTEMPTS):
+            part = self._hidden(name)
+            part.mkdir(mode=0o700)
+            with contextlib.suppress(FileNotFoundError):
+                lock = os.open(part, os.O_RDONLY | os.O_DIRECTORY)
+                with contextlib.suppress(OSError):  # a file system without locks refuses them to everybody
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                if part.exists():
+                    return part, lock
+                os.close(lock)
+        raise OSError(errno.EAGAIN, "its folders disappear as soon as they are made")
 
     def _forget_interrupted(self) -> None:
-        for folder in self.root.glob(".*-*"):
-            owner = folder.name[1:].split("-")[0]
-            if owner.isdigit() and not _alive(int(owner)):
-                shutil.rmtree(folder, ignore_errors=True)
+        for folder in self._folders(_HIDDEN):
+            with contextlib.suppress(OSError):
+                lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+                finally:
+                    os.close(lock)
 
     def _shrink(self, keep: Path) -> None:
-        entries = sorted((folder for folder in self.root.glob("*-*") if folder != keep), key=lambda folder: folder.stat().st_mtime)
-        sizes = {folder: _size(folder) for folder in entries}
+        entries = sorted((_used(folder), folder) for folder in self._folders(_ENTRY) if folder != keep)
+        sizes = {folder: _size(folder) for _, folder in entries}
         total = sum(sizes.values()) + _size(keep)
-        for folder in entries:
+        for _, folder in entries:
             if total <= LIMIT:
                 break
             total -= sizes[folder]
-            shutil.rmtree(folder, ignore_errors=True)
+            gone = self._hidden(folder.name)
+            with contextlib.suppress(OSError):
+                folder.rename(gone)  # first, since half an entry must not have an entry's name
+                shutil.rmtree(gone, ignore_errors=True)
+
+    def _unwritable(self, error: OSError, remedy: str) -> InputError:
+        return InputError(f"the cache {self.root} cannot be written: {error.strerror or error}", remedy=remedy)
+
+
+def _used(folder: Path) -> float:
+    try:  # another process may remove it this moment
+        return folder.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    total = 0
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(inside) / name).lstat().st_size
+    return total

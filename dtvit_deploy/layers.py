@@ -10,13 +10,13 @@ nothing that it was computed from is.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from dtvit_deploy.nodes import NodeMap
+from dtvit_deploy.nodes import Node, NodeMap, is_view
 from dtvit_deploy.parity import FACTOR, ROUNDOFF
 from dtvit_deploy.target import Precision
 
@@ -44,8 +44,8 @@ class LayerDifference(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: the node, and the tensor's name in every artefact.
-        module: torch module that made it.
-        op: operator of the exported program.
+        module: torch module that made its values; not the one that only views them, where the artefact has them in that form alone.
+        op: operator of the exported program that made them.
         error: root mean square of Δ over that of the reference.
         floor: the same between the ideal and the exact evaluation.
         inherited: greatest error of the tensors it was computed from.
@@ -114,7 +114,7 @@ def layer_report(nodes: NodeMap, taps: Iterable[Taps], precision: Precision) -> 
         layers=layers,
         modules=_modules(layers),
         first=origin.module if origin else None,
-        verdict=_sentence(origin, layers, precision),
+        verdict=_sentence(origin, layers, nodes, precision),
     )
 
 
@@ -129,7 +129,7 @@ def _origin(layers: tuple[LayerDifference, ...], nodes: NodeMap) -> LayerDiffere
         if name in reached:
             continue
         reached.add(name)
-        suspects = [source for source in _shared_sources(name, nodes, known) if known[source].suspect]
+        suspects = [source for source in _sources(name, nodes, known)[0] if known[source].suspect]
         pending.extend(suspects)
         if not suspects:
             origins.append(known[name])
@@ -137,7 +137,8 @@ def _origin(layers: tuple[LayerDifference, ...], nodes: NodeMap) -> LayerDiffere
 
 
 def _energy(one: NDArray[Any], other: NDArray[Any] | None = None) -> float:
-    values = one.astype(np.float64) - (0.0 if other is None else other.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # ∞ - ∞ is NaN, and counts as infinite
+        values = one.astype(np.float64) - (0.0 if other is None else other.astype(np.float64))
     energy = float(np.square(values).sum())
     return energy if math.isfinite(energy) else math.inf
 
@@ -153,37 +154,37 @@ def _layers(nodes: NodeMap, sums: dict[str, NDArray[np.float64]], precision: Pre
     for node in nodes.nodes:
         if node.name not in sums:
             continue
+        maker = nodes.maker(node.name, sums) or node
         noise, signal, floor_noise, floor_signal = map(float, sums[node.name])
         error, floor = _ratio(noise, signal), _ratio(floor_noise, floor_signal)
         limit = FACTOR[precision] * max(floor if math.isfinite(floor) else 0.0, ROUNDOFF[precision])
         found[node.name] = LayerDifference(
             name=node.name,
-            module=nodes.module_of(node.name),
-            op=node.op,
+            module=nodes.module_of(maker.name),
+            op=maker.op,
             error=error,
             floor=floor,
-            inherited=max((found[name].error for name in _shared_sources(node.name, nodes, found)), default=0.0),
+            inherited=max((found[name].error for name in _sources(node.name, nodes, found)[0]), default=0.0),
             suspect=not error <= limit,
         )
     return tuple(found.values())
 
 
-def _shared_sources(name: str, nodes: NodeMap, shared: dict[str, Any]) -> set[str]:
-    """The nearest tensors that a node was computed from and that the artefact has too."""
+def _sources(name: str, nodes: NodeMap, shared: Container[str]) -> tuple[set[str], set[Node]]:
+    """The nearest tensors that a node was computed from and that the artefact has too, and the nodes between, which it lacks."""
     sources: set[str] = set()
-    seen: set[str] = set()
+    between: set[Node] = set()
     node = nodes.get(name)
     pending = list(node.inputs) if node else []
     while pending:
         source = pending.pop()
-        if source in seen:
-            continue
-        seen.add(source)
+        further = nodes.get(source)
         if source in shared:
             sources.add(source)
-        elif further := nodes.get(source):
+        elif further and further not in between:
+            between.add(further)
             pending.extend(further.inputs)
-    return sources
+    return sources, between
 
 
 def _modules(layers: tuple[LayerDifference, ...]) -> tuple[ModuleDifference, ...]:
@@ -204,7 +205,7 @@ def _modules(layers: tuple[LayerDifference, ...]) -> tuple[ModuleDifference, ...
     )
 
 
-def _sentence(origin: LayerDifference | None, layers: tuple[LayerDifference, ...], precision: Precision) -> str:
+def _sentence(origin: LayerDifference | None, layers: tuple[LayerDifference, ...], nodes: NodeMap, precision: Precision) -> str:
     if not layers:
         return "the artefact shares no tensor with the program, so nothing could be compared inside"
     if origin is None:
@@ -216,7 +217,10 @@ def _sentence(origin: LayerDifference | None, layers: tuple[LayerDifference, ...
         )
     if not math.isfinite(origin.floor):
         return f"{origin.module} overflows {precision}: {origin.name} ({origin.op}) is not finite even in an ideal {precision} evaluation"
+    between = _sources(origin.name, nodes, {layer.name for layer in layers})[1]
+    merged = sorted({nodes.module_of(node.name) for node in between if not is_view(node)} - {origin.module})
+    also = f" or in {', '.join(merged)}, which was merged with it" if merged else ""
     return (
-        f"the error arises in {origin.module}: {origin.name} ({origin.op}) is off by {origin.error:.2g} of its size,"
+        f"the error arises in {origin.module}{also}: {origin.name} ({origin.op}) is off by {origin.error:.2g} of its size,"
         f" its inputs by {origin.inherited:.2g}, its noise floor is {origin.floor:.2g}"
     )

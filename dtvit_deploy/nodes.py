@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import msgspec
+
+VIEWS = frozenset(
+    [
+        "_unsafe_view",
+        "alias",
+        "clone",
+        "contiguous",
+        "detach",
+        "expand",
+        "flatten",
+        "getitem",
+        "permute",
+        "reshape",
+        "select",
+        "slice",
+        "split",
+        "split_with_sizes",
+        "squeeze",
+        "t",
+        "transpose",
+        "unbind",
+        "unflatten",
+        "unsqueeze",
+        "view",
+    ]
+)
+"""Operators that pass values on and compute none."""
 
 
 class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,7 +73,23 @@ class NodeMap:
     def get(self, name: str) -> Node | None:
         return self._by_name.get(name)
 
+    def maker(self, name: str, shared: Container[str]) -> Node | None:
+        """The node whose arithmetic a tensor holds: its own or, where that only views, the one behind it, if ``shared`` lacks that.
+
+        A simplifier merges a product with the reshape that follows it; what is left has the reshape's name.
+        """
+        node = at = self._by_name.get(name)
+        while at is not None and is_view(at) and at.inputs and at.inputs[0] not in shared:
+            at = self._by_name.get(at.inputs[0])
+        return node if at is None or is_view(at) else at
+
     def module_of(self, name: str) -> str:
         """Path of the module that made a tensor, as a person would write it."""
         node = self._by_name.get(name)
         return node.module or "(the network itself)" if node else "(no module)"
+
+
+def is_view(node: Node) -> bool:
+    """Whether a node only passes values on."""
+    name = node.op.split(".")[1] if node.op.startswith("aten.") else node.op.removesuffix(">").rpartition(" ")[2]
+    return name in VIEWS

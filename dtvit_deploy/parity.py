@@ -50,7 +50,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         tolerance: the limit that ``max_abs`` is held against.
         at: index of the largest |Δ|: the sample, then the position in the output.
         agreement: share of samples with the same top-1; None where the output is no row of scores.
-        near_ties: samples with another top-1 where the reference's two best scores lie within twice the tolerance: either answer is right.
+        near_ties: samples with another top-1 whose score in the reference lies within twice the tolerance of the best: either answer is
+            right.
         passed, reason: whether the output is within the tolerance, and what to know if not.
     """
 
@@ -85,8 +86,7 @@ def noise_floor(answers: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> float:
     """Greatest |Δ| of pairs of answers that ought to be equal; infinite when an answer is not finite."""
     floor = 0.0
     for one, other in answers:
-        moved = _magnitude(one.astype(np.float64) - other.astype(np.float64))
-        floor = max(floor, moved)
+        floor = max(floor, _magnitude(_moved(one.astype(np.float64), other.astype(np.float64))))
     return floor
 
 
@@ -101,24 +101,29 @@ def difference(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[A
     """
     one, two = reference.astype(np.float64), answer.astype(np.float64)
     samples, scale = len(one), _magnitude(one)
-    tolerance = FACTOR[precision] * max(floor, ROUNDOFF[precision] * scale)
-    delta = np.abs(two - one)
+    least = ROUNDOFF[precision] * scale
+    tolerance = FACTOR[precision] * max(floor, least)
+    delta = _moved(one, two)
     worst = _magnitude(delta)
     # NaN compares false with everything: rank it above every number, so that the place named is the one that matters.
     ranked = np.where(np.isfinite(delta), delta, np.inf)
     at = tuple(int(index) for index in np.unravel_index(int(np.argmax(ranked)), delta.shape)) if delta.size else ()
     agreement, near_ties = _top1(one, two, tolerance)
+    source = f"floor {floor:.2g}" if floor >= least else f"the last place of {scale:.2g}"
     reason = ""
-    if not np.isfinite(two).all():
+    if not np.isfinite(one).all():
+        reason = f"the reference itself is NaN or infinite in {int((~np.isfinite(one)).sum())} of {one.size} values"
+    elif not np.isfinite(two).all():
         reason = f"{int((~np.isfinite(two)).sum())} of {two.size} values are NaN or infinite"
     elif floor > LARGEST_FLOOR * max(scale, np.finfo(np.float32).tiny):
         reason = (
-            f"{precision} cannot carry this network: its own noise floor {floor:.2g} is {floor / scale:.0%} of the largest output"
+            f"{precision} cannot carry this network: its own noise floor {floor:.2g} is more than {LARGEST_FLOOR:.0%}"
+            f" of the largest output, {scale:.2g}"
             if math.isfinite(floor)
             else f"{precision} cannot carry this network: evaluated in it, the program overflows"
         )
     elif not worst <= tolerance:
-        reason = f"max |Δ| {worst:.3g} at {list(at)} exceeds the tolerance {tolerance:.3g} ({FACTOR[precision]:g} × floor {floor:.2g})"
+        reason = f"max |Δ| {worst:.3g} at {list(at)} exceeds the tolerance {tolerance:.3g} ({FACTOR[precision]:g} × {source})"
     return Difference(
         output=name,
         feeds=feeds,
@@ -141,12 +146,17 @@ def difference(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[A
 def sqnr(reference: NDArray[Any], answer: NDArray[Any]) -> float:
     """Signal to noise ratio in dB: 10·log10(Σ reference² / Σ (answer - reference)²)."""
     one = reference.astype(np.float64)
-    signal, noise = float(np.square(one).sum()), float(np.square(answer.astype(np.float64) - one).sum())
+    signal, noise = float(np.square(one).sum()), float(np.square(_moved(one, answer.astype(np.float64))).sum())
     if not math.isfinite(noise):
         return -math.inf
     if noise == 0:
         return math.inf
     return 10 * math.log10(signal / noise) if signal else -math.inf
+
+
+def _moved(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):  # ∞ - ∞ is NaN, and counts as such
+        return np.abs(other - one)
 
 
 def _magnitude(values: NDArray[Any]) -> float:
@@ -168,9 +178,11 @@ def _top1(reference: NDArray[Any], answer: NDArray[Any], tolerance: float) -> tu
     if reference.shape[-1] < 2 or rows.shape[1] != reference.shape[-1]:
         return None, 0
     others = answer.reshape(rows.shape)
-    best = np.sort(rows, 1)
-    same = (rows.argmax(1) == others.argmax(1)) & np.isfinite(others).all(1)
-    near = ~same & np.isfinite(others).all(1) & (best[:, -1] - best[:, -2] <= 2 * tolerance)
+    finite = np.isfinite(rows).all(1) & np.isfinite(others).all(1)
+    best, chosen = rows.argmax(1), others.argmax(1)
+    same = (best == chosen) & finite
+    row = np.arange(len(rows))
+    near = ~same & finite & (_moved(rows[row, chosen], rows[row, best]) <= 2 * tolerance)
     return float(same.mean()), int(near.sum())
 
 

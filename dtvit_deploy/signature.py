@@ -49,6 +49,8 @@ class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             elif tuple(feeds[name].shape) != spec.shape or feeds[name].dtype.name != spec.dtype:
                 given = TensorSpec(name, tuple(feeds[name].shape), feeds[name].dtype.name)
                 wrong.append(f"given {given}, expected {spec}")
+            elif not feeds[name].dtype.isnative:  # ONNX Runtime would read the bytes as they are
+                wrong.append(f"{name}: not in this machine's byte order")
         if wrong:
             raise InputError(
                 "the feeds do not fit the network: " + "; ".join(wrong),

@@ -29,6 +29,7 @@ _FULL = {
     errno.EDQUOT: "free some of your quota",
     errno.EFBIG: "raise the limit on a file's size (`ulimit -f`)",
 }
+_DESCRIBES = ".json"
 _FULL_BELOW = 64 << 10
 """Bytes free: what a writer that ran out of space leaves is less than one of its blocks."""
 _ATTEMPTS = 100
@@ -40,9 +41,10 @@ _ELSEWHERE = "choose another output folder"
 def staged(folder: Path) -> Iterator[Path]:
     """A hidden folder inside ``folder`` to write a set of files to; they are moved into ``folder`` when the block ends well.
 
-    Sub-folders are kept. Files move in the order of their paths, so a manifest comes after what it describes, and each replaces
-    an older one in one step. An interruption waits while they move; if one cannot be moved, those before it are moved back. Whatever else
-    ``folder`` holds stays. When the block fails, everything it wrote is removed, and with it the folders that were made for it.
+    Sub-folders are kept. Each file replaces an older one in one step. A file that has its description in the set (``model.onnx`` and
+    ``model.onnx.json``) is absent or the one described, even where the process is killed while they move. An interruption waits meanwhile;
+    if a file cannot be moved, those before it are moved back. Whatever else ``folder`` holds stays. When the block fails, everything it
+    wrote is removed, and with it the folders that were made for it.
 
     Raises:
         InputError: the folder cannot be made or written, a file or a folder is in the way, or the disk is full.
@@ -149,12 +151,20 @@ def _settle(stage: Path) -> None:
 
 
 def _move_all(stage: Path, folder: Path) -> None:
-    """Give every file of ``stage`` its final name in ``folder``, or none of them."""
+    """Give every file of ``stage`` its final name in ``folder``, or none of them.
+
+    A description comes before its file, and an older file goes before the new description comes.
+    """
     with contextlib.ExitStack() as undo:
-        for number, source in enumerate(_files(stage)):
+        for number, source in enumerate(sorted(_files(stage), key=_place)):
             final = folder / source.relative_to(stage)
             undo.callback(_remove_empty, [path for path in final.parents if not path.exists()])
             final.parent.mkdir(parents=True, exist_ok=True)
+            described = final.with_suffix("")
+            if source.suffix == _DESCRIBES and source.with_suffix("").is_file() and described.is_file():
+                aside = stage / f".described-{number}"
+                described.replace(aside)
+                undo.callback(aside.replace, described)
             if os.path.lexists(final):
                 former = stage / f".former-{number}"
                 with contextlib.suppress(OSError):  # a file system without hard links: the older file cannot be kept
@@ -164,6 +174,11 @@ def _move_all(stage: Path, folder: Path) -> None:
                 undo.callback(final.unlink, missing_ok=True)
             source.replace(final)
         undo.pop_all()
+
+
+def _place(file: Path) -> tuple[Path, bool]:
+    """Sorts files by path, a description before its file."""
+    return (file.with_suffix(""), False) if file.suffix == _DESCRIBES else (file, True)
 
 
 def _files(stage: Path) -> list[Path]:
@@ -203,11 +218,11 @@ def _is_full(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Keep Ctrl-C and a request to terminate waiting until the block is done; only the main thread is ever interrupted by them."""
+    """Keep Ctrl-C and requests to end waiting until the block is done; only the main thread is ever interrupted by them."""
     waiting: list[int] = []
     with contextlib.ExitStack() as at_end:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 former = signal.getsignal(number)
                 if former is not None:  # None: set by an embedding program in C, and impossible to put back
                     signal.signal(number, lambda given, _: waiting.append(given))

@@ -5,8 +5,14 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line."""
-    from dtvit_deploy.cli.app import app
-    from dtvit_deploy.cli.failure import terminate_cleanly
+    from dtvit_deploy.cli import failure
 
-    terminate_cleanly()
-    app()
+    failure.end_on_request()
+    failure.open_streams()
+    try:
+        with failure.told():
+            from dtvit_deploy.cli.app import app
+
+            app()
+    finally:
+        failure.end_at_once()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="dtvit-deploy",
     help="From a trained light vision transformer to artefacts for real devices, with proof that they answer the same.",
-    epilog="Exit codes: 0 done and every gate passed; 1 a gate failed; 2 wrong input or options; 3 something needed is not here.",
+    epilog="Exit codes: 0 done and every gate passed; 1 a gate failed; 2 wrong input or options; 3 something needed is not here;"
+    " 70 a defect of this program.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # loading Rich for --help would double its time
@@ -106,7 +108,7 @@ def export(
     ]
     show.rows(f"{program.artifact.manifest.model} → {out}", ("file", "precision", "MB", "rung", "SHA-256"), body, right=("MB",))
     for note in dict.fromkeys(note for artifact in artifacts for link in artifact.manifest.lineage for note in link.notes):
-        show.console().print(f"[yellow]note:[/yellow] {note}")
+        show.note(note, show.console())
     show.console().print(
         f"built, not yet compared with torch: dtvit-deploy verify {' '.join(str(a.path) for a in artifacts)} --data IMAGES"
     )
@@ -129,29 +131,30 @@ def _check(
     from dtvit_deploy.pipeline.check import check
     from dtvit_deploy.pipeline.export import opened_cache, reference_of
     from dtvit_deploy.pipeline.material import open_material
+    from dtvit_deploy.staging import staged
 
     artifacts = [load_artifact(path) for path in artefacts]
     progress = show.Terminal()
-    with opened_cache(use=True) as cache:
+    # The report's folder is opened first, so that one that cannot be written is refused before minutes of measuring.
+    with staged(out) if out is not None else nullcontext(), opened_cache(use=True) as cache:
         material = open_material(data, artifacts[0].manifest)
         program = reference_of(artifacts, cache, model, ModelOptions(checkpoint=checkpoint))
         report = check(command, program, artifacts, material, wants, threads=threads, progress=progress)
-    _finish(report, out, as_json)
+        _finish(report, out, as_json)
 
 
 def _finish(report: Report, out: Path | None, as_json: bool, folder: Path | None = None) -> None:
     from dtvit_deploy.cli import show
+    from dtvit_deploy.report import as_data, write_report
 
     if out is not None:
-        from dtvit_deploy.report import write_report
-
         write_report(report, out)
     if as_json:
-        show.as_json(report)
+        show.as_json(as_data(report))
     else:
         show.report(report, folder or out)
     if report.verdict is not None and not report.verdict.passed:
-        raise typer.Exit(GATE_FAILED)
+        raise SystemExit(GATE_FAILED)
 
 
 @app.command()
@@ -249,10 +252,18 @@ def report(
     as_json: given.Json = False,
 ) -> None:
     """Show a report again; with --out, write it anew as JSON, Markdown and one-file HTML."""
-    from dtvit_deploy.artifact import read_json
-    from dtvit_deploy.report.schema import Report
+    _finish(_read_report(source), out, as_json)
 
-    _finish(read_json(source, Report), out, as_json)
+
+def _read_report(path: Path) -> Report:
+    from dtvit_deploy.artifact import read_json
+    from dtvit_deploy.errors import InputError
+    from dtvit_deploy.report.schema import SCHEMA, Report
+
+    found: Report = read_json(path, Report)
+    if found.schema != SCHEMA:
+        raise InputError(f"{path} has schema {found.schema}; this version reads schema {SCHEMA}", remedy="measure again")
+    return found
 
 
 @app.command()
@@ -264,19 +275,17 @@ def compare(
     as_json: given.Json = False,
 ) -> None:
     """Compare two reports: what became slower, larger or less accurate. Fails on a regression."""
-    from dtvit_deploy.artifact import read_json
     from dtvit_deploy.cli import show
     from dtvit_deploy.report.compare import compare_reports
-    from dtvit_deploy.report.schema import Report
 
-    found = compare_reports(read_json(before, Report), read_json(after, Report), slower=slower)
+    found = compare_reports(_read_report(before), _read_report(after), slower=slower)
     if as_json:
         show.as_json(found)
     else:
         show.rows("before → after", ("subject", "figure", "before", "after", "change"), [row.cells() for row in found.rows])
         show.verdict(found.verdict, show.console())
     if not found.verdict.passed:
-        raise typer.Exit(GATE_FAILED)
+        raise SystemExit(GATE_FAILED)
 
 
 @app.command()

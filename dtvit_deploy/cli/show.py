@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
+
+from dtvit_deploy.cli.failure import discard
+from dtvit_deploy.report.figures import plain
 
 if TYPE_CHECKING:
     from dtvit_deploy.accuracy import Accuracy
@@ -20,48 +25,74 @@ if TYPE_CHECKING:
     from dtvit_deploy.verdict import Verdict
 
 T = TypeVar("T")
-WIDEST_LAYERS = 25
+WIDEST_LAYERS = 12
 """Rows of the table of modules; the report has them all."""
+
+
+class _Stream(Console):
+    """One of the two standard streams. Names and reasons come from files of others: none of it is markup, and none moves the cursor."""
+
+    def __init__(self, *, errors: bool = False) -> None:
+        # A pipe gets lines as wide as they need to be.
+        width = None if (sys.stderr if errors else sys.stdout).isatty() else 160
+        super().__init__(stderr=errors, width=width, highlight=False, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(plain(text), **options)
+
+    def on_broken_pipe(self) -> None:
+        discard(self.file)
 
 
 class Terminal:
     """Progress for a person: a line for each step, and a bar where somebody watches."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = _Stream(errors=True)
 
     def step(self, what: str) -> None:
-        self.console.print(f"[dim]· {what}[/dim]")
+        self.console.print(f"· {what}", style="dim")
 
     def track(self, items: Iterable[T], what: str, total: int) -> Iterator[T]:
-        columns = (TextColumn("[dim]· {task.description}"), BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn())
+        named = TextColumn("· {task.description}", style="dim", markup=False)
+        columns = (named, BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
-            task = bar.add_task(what, total=total)
+            task = bar.add_task(plain(what), total=total)
             for item in items:
                 yield item
                 bar.advance(task)
 
 
 def console() -> Console:
-    """Standard output; a pipe gets lines as wide as they need to be."""
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
+    """Standard output."""
+    return _Stream()
 
 
 def as_json(value: object) -> None:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2).decode() + "\n")
+    """Print JSON: in UTF-8 whatever the terminal speaks, and a path's bytes that are no text as JSON's own escapes."""
+    text = json.dumps(msgspec.to_builtins(value), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    try:
+        sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard(sys.stdout)
+
+
+def note(text: str, out: Console, label: str = "note:") -> None:
+    out.print(Text.assemble((plain(label), "yellow"), " ", plain(text)))
 
 
 def report(found: Report, folder: Path | None = None) -> None:
     """The summary of a report: notes, one row for each subject, the failed gates, the verdict."""
     out = console()
-    for note in found.notes:
-        out.print(f"[yellow]note:[/yellow] {note}")
+    for each in found.notes:
+        note(each, out)
     _summary(found, out)
     for subject in found.subjects:
-        if subject.layers:
+        if subject.layers and (found.command == "verify" or subject.layers.first):
             layers(subject.file, subject.layers, out)
         if subject.latency and subject.latency.status == "INVALID":
-            out.print(f"[yellow]{subject.name}: latency INVALID:[/yellow] {'; '.join(subject.latency.reasons)}")
+            note("; ".join(subject.latency.reasons), out, f"{subject.name}: latency INVALID:")
     if folder is not None:
         out.print(f"artefacts, their manifests and the report are in {folder}")
     if found.verdict is not None:
@@ -92,11 +123,15 @@ def _summary(found: Report, out: Console) -> None:
         table.add_row(*row)
     out.print(table)
     facts = found.data
-    threads = subjects[0].conditions.get("threads", "?")
-    out.print(
-        f"[dim]{facts['samples']} samples of {facts['source']} · {found.device['processor']}, {threads} threads · batch 1"
-        " · agreement is with torch FP32, Δ over real and adversarial feeds[/dim]"
-    )
+    threads = next((subject.conditions["threads"] for subject in subjects if "threads" in subject.conditions), "?")
+    measured = "; ".join(f"{kind} on {facts[kind]}" for kind in ("parity", "accuracy") if kind in facts)
+    source, processor = facts.get("source", "an unknown source"), found.device.get("processor", "an unknown processor")
+    said = [f"{measured or 'measured'} of {source}", f"{processor}, threads: {threads}, batch 1"]
+    if any(subject.accuracy or subject.parity for subject in subjects):
+        said.append("agreement is with torch FP32")
+    if any(subject.parity for subject in subjects):
+        said.append("Δ over real and adversarial feeds")
+    out.print(" · ".join(said), style="dim")
 
 
 def _real_agreement(subject: Subject) -> float | None:
@@ -142,15 +177,15 @@ def layers(name: str, found: LayerReport, out: Console) -> None:
         table.add_row(one.module, str(one.tensors), *(f"{value:.1e}" for value in (one.inherited, one.error, one.floor)), mark)
     out.print(table)
     if len(shown) < len(modules):
-        out.print(f"[dim]{len(shown)} of {len(modules)} modules, those furthest above their floor; the report has all[/dim]")
+        out.print(f"{len(shown)} of {len(modules)} modules, those furthest above their floor; the report has all", style="dim")
     out.print(f"{name}: {found.verdict} ({found.samples} samples, {len(found.layers)} of {found.program_tensors} program tensors)")
 
 
 def verdict(found: Verdict, out: Console) -> None:
     for gate in found.failed:
-        out.print(f"[red]✗[/red] {gate.name}: {gate.reason}")
-    colour = "green" if found.passed else "red"
-    out.print(f"[bold {colour}]{'PASS' if found.passed else 'FAIL'}[/bold {colour}]: {found.reason}")
+        out.print(Text.assemble(("✗", "red"), plain(f" {gate.name}: {gate.reason}")))
+    word, colour = ("PASS", "green") if found.passed else ("FAIL", "red")
+    out.print(Text.assemble((word, f"bold {colour}"), plain(f": {found.reason}")))
 
 
 def rows(title: str, headings: Sequence[str], body: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:

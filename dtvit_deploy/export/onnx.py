@@ -6,20 +6,19 @@ TensorRT 10 (10.6 documents opsets 9 to 22), TensorRT 11 (9 to 25), ONNX Runtime
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import onnx
 import torch
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.export.program import Program, node_map, uncollected
+from dtvit_deploy.export.quiet import quiet
 
 if TYPE_CHECKING:
-    from dtvit_deploy.export.program import Program
+    import onnx_ir as ir
+
     from dtvit_deploy.nodes import NodeMap
 
 OPSET = 20
@@ -29,8 +28,11 @@ LARGEST = 2**31 - (1 << 20)
 """Bytes: protobuf ends at 2 GiB. A light network is a hundredth of that."""
 
 
-def onnx_from_program(program: Program) -> onnx.ModelProto:
+def onnx_from_program(program: Program) -> tuple[onnx.ModelProto, Program]:
     """Translate; every node carries the torch module that it comes from.
+
+    Returns:
+        The graph, and the program as it was decomposed for it: the two share the names of their tensors.
 
     Raises:
         InputError: an operator has no translation, or the weights exceed one protobuf.
@@ -40,7 +42,7 @@ def onnx_from_program(program: Program) -> onnx.ModelProto:
         raise InputError(f"the weights are {weights / 2**30:.1f} GiB; one ONNX file holds less than 2 GiB")
     names = program.signature
     try:
-        with _quiet():
+        with quiet(), uncollected():
             translated = torch.onnx.export(
                 program.exported,
                 dynamo=True,
@@ -48,17 +50,42 @@ def onnx_from_program(program: Program) -> onnx.ModelProto:
                 input_names=[spec.name for spec in names.inputs],
                 output_names=[spec.name for spec in names.outputs],
                 external_data=False,
+                optimize=False,
                 verbose=False,
             )
+            assert translated is not None
+            _tidy(translated.model)
     except Exception as error:  # the exporter raises whatever its translation functions raise
         raise InputError(
             f"the program cannot be translated to ONNX opset {OPSET}: {str(error).strip().splitlines()[0] if str(error) else error!r}",
             remedy="replace the operator that it names in your network; --debug shows the exporter's report",
         ) from error
-    assert translated is not None
+    assert translated.exported_program is not None
+    decomposed = translated.exported_program
+    kept = replace(program, exported=decomposed, nodes=node_map(decomposed))
     model = translated.model_proto
-    name_nodes(model, program.nodes)
-    return model
+    name_nodes(model, kept.nodes)
+    return model, kept
+
+
+def _tidy(model: ir.Model) -> None:
+    """Inline, fold constants, lift them to initializers.
+
+    The exporter's own optimisation also tries every rewrite rule on every node, which takes a quarter of an export and finds nothing
+    that onnxsim does not find afterwards: the simplified graphs are the same.
+    """
+    from onnx_ir.passes import Sequential, common
+    from onnxscript.optimizer import fold_constants_ir
+
+    common.InlinePass()(model)
+    fold_constants_ir(model)
+    Sequential(
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]  # it declares no types
+        common.RemoveUnusedOpsetsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+    )(model)
 
 
 def name_nodes(model: onnx.ModelProto, nodes: NodeMap) -> None:
@@ -102,19 +129,3 @@ def module_of(node: onnx.NodeProto) -> str:
     """The torch module that a node names, as a person would write it."""
     path = next((entry.value for entry in node.metadata_props if entry.key == MODULE), None)
     return "(no module)" if path is None else path or "(the network itself)"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back the exporter's progress lines and its warnings about packages that are not needed."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -1,26 +1,35 @@
 """A reference network to one exported program: the root that every artefact is derived from.
 
-The program is decomposed once (``run_decompositions({})``), because that is the form whose node names survive into ONNX, OpenVINO
-and MIL alike. Stack traces are taken out of it: they name files of the machine that exported, and a digest must not depend on those.
+Tracing is the slow part of an export, and decomposing the trace is half of it. The ONNX exporter must decompose in any case, and hands
+over the result: that decomposed program, whose node names are the tensor names of the graph, is what is kept and what torch answers with
+(:func:`dtvit_deploy.export.onnx.onnx_from_program`). Decomposing here too would double the time for names that match less often.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import io
+import os
+import traceback
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx import Interpreter
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.export.quiet import quiet
 from dtvit_deploy.nodes import Node, NodeMap
 from dtvit_deploy.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from dtvit_deploy.models.reference import Reference
 
 FILE = "program.pt2"
@@ -55,40 +64,68 @@ def program_from_reference(reference: Reference) -> Program:
     names, tensors = _outputs(first, reference)
     _require_deterministic(names, tensors, _outputs(second, reference)[1], reference.model)
     exported = _export(reference)
-    for node in exported.graph.nodes:
-        node.meta.pop("stack_trace", None)
     signature = Signature(
         tuple(_spec(name, tensor) for name, tensor in inputs.items()),
         tuple(_spec(name, tensor) for name, tensor in zip(names, tensors, strict=True)),
     )
-    program = Program(exported, signature, _node_map(exported))
-    _require_same_answer(program, reference, tensors)
+    program = Program(exported, signature, node_map(exported))
+    require_same_answer(program, tuple(inputs.values()), tensors, reference.model)
     return program
 
 
 def save_program(program: Program, folder: Path) -> Path:
-    """Write ``program.pt2``; equal programs give equal bytes."""
-    path = folder / FILE
-    with warnings.catch_warnings():
+    """Write ``program.pt2``; equal programs give equal bytes.
+
+    Raises:
+        InputError: the network returns a container that torch cannot write down.
+    """
+    path, content = folder / FILE, io.BytesIO()
+    for node in program.exported.graph.nodes:
+        for key in ("stack_trace", "from_node", "torch_fn"):  # they name files of this machine; a digest must not depend on those
+            node.meta.pop(key, None)
+    with warnings.catch_warnings(), uncollected():
         warnings.simplefilter("ignore", FutureWarning)
-        torch.export.save(program.exported, path)
+        try:
+            # Not to the path itself: torch's archive writer aborts the process on a full disk.
+            torch.export.save(program.exported, content)
+        except NotImplementedError as error:
+            raise InputError(
+                f"the exported program cannot be written: {error}",
+                remedy="return a plain tuple or dict of tensors, not a type of torch's or of your own",
+            ) from error
+    path.write_bytes(content.getvalue())
     return path
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Pause the garbage collector: tracing makes millions of objects that live on, and looking through them takes a fifth of its time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _spec(name: str, tensor: torch.Tensor) -> TensorSpec:
     return TensorSpec(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
 
 
-def _outputs(answer: object, reference: Reference) -> tuple[tuple[str, ...], list[torch.Tensor]]:
-    """Names and tensors of what a network returns: a tensor, a tuple, a list, or a dict of tensors."""
-    names: tuple[str, ...] = ()
-    tensors: list[torch.Tensor] = []
+def flat(answer: object) -> tuple[tuple[str, ...], list[torch.Tensor]]:
+    """Names and tensors of what a network returns: a tensor, a tuple, a list, or a dict of tensors; nothing for anything else."""
     if isinstance(answer, torch.Tensor):
-        names, tensors = ("output",), [answer]
-    elif isinstance(answer, dict):
-        names, tensors = tuple(map(str, answer)), list(answer.values())
-    elif isinstance(answer, (tuple, list)):
-        names, tensors = tuple(f"output_{index}" for index in range(len(answer))), list(answer)
+        return ("output",), [answer]
+    if isinstance(answer, dict):
+        return tuple(map(str, answer)), list(answer.values())
+    if isinstance(answer, (tuple, list)):
+        return tuple(f"output_{index}" for index in range(len(answer))), list(answer)
+    return (), []
+
+
+def _outputs(answer: object, reference: Reference) -> tuple[tuple[str, ...], list[torch.Tensor]]:
+    names, tensors = flat(answer)
     if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
         raise InputError(
             f"{reference.model} returns {type(answer).__name__}; only a tensor, or a flat tuple or dict of tensors, can be exported",
@@ -101,10 +138,15 @@ def _outputs(answer: object, reference: Reference) -> tuple[tuple[str, ...], lis
                 f" returns {len(tensors)} tensors ({', '.join(names)})"
             )
         names = reference.output_names
-    clash = set(names) & set(reference.inputs)
-    if clash or len(set(names)) < len(names):
+    if odd := [name for name, tensor in zip(names, tensors, strict=True) if _spec(name, tensor).dtype not in DTYPES]:
         raise InputError(
-            f"output names must be unique and differ from the inputs: {', '.join(names)}", remedy="name the outputs with --output"
+            f"{reference.model} returns {', '.join(f'{tensors[names.index(name)].dtype} in {name!r}' for name in odd)}, which no artefact holds",
+            remedy=f"convert it to one of {', '.join(DTYPES)}",
+        )
+    clash = set(names) & set(reference.inputs)
+    if clash or len(set(names)) < len(names) or "" in names:
+        raise InputError(
+            f"output names must be unique and differ from the inputs: {', '.join(map(repr, names))}", remedy="name the outputs with --output"
         )
     return names, tensors
 
@@ -117,7 +159,7 @@ def _require_deterministic(names: tuple[str, ...], first: list[torch.Tensor], se
                 remedy="check the checkpoint and the input's range; nothing could be compared with such a reference",
             )
         if one.shape != other.shape or not torch.equal(one, other):
-            moved = f" by up to {(one - other).abs().max():.3g}" if one.shape == other.shape else " in shape"
+            moved = f" by up to {(one.double() - other.double()).abs().max():.3g}" if one.shape == other.shape else " in shape"
             raise InputError(
                 f"{model} is not deterministic in eval: two runs of the same input differ{moved} in output {name!r}",
                 remedy="remove what is random (dropout called with training=True, torch.rand, …); parity needs one right answer",
@@ -126,29 +168,35 @@ def _require_deterministic(names: tuple[str, ...], first: list[torch.Tensor], se
 
 def _export(reference: Reference) -> ExportedProgram:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own deprecations; the user can do nothing about them
-            exported = torch.export.export(reference.module, tuple(reference.inputs.values()), strict=False)
-            decomposed: ExportedProgram = exported.run_decompositions({})
-            return decomposed
+        with quiet(), uncollected():
+            return torch.export.export(reference.module, tuple(reference.inputs.values()), strict=False)
     except Exception as error:
         # torch.export raises many unrelated types (and subclasses of RuntimeError from three packages) for one situation.
         raise InputError(
-            f"{reference.model} cannot be exported as a static program: {_first_paragraph(error)}",
+            f"{reference.model} cannot be exported as a static program{place_of(error)}: {_summary(error)}",
             remedy="a branch, an index or a shape that depends on the data must go: use torch.where, a mask, or fixed sizes;"
             " --debug shows torch's whole explanation",
         ) from error
 
 
-def _first_paragraph(error: Exception) -> str:
-    text = str(error).strip()
-    lines = [line.strip() for line in text.splitlines()]
-    place = next((line for line in reversed(lines) if line.startswith('File "') or " in forward" in line), "")
-    summary = text.split("\n\n")[0].replace("\n", " ")
-    return (summary[:400] or type(error).__name__) + (f" (at {place})" if place and place not in summary else "")
+def _summary(error: Exception) -> str:
+    return str(error).strip().split("\n\n")[0].replace("\n", " ")[:400] or type(error).__name__
 
 
-def _node_map(exported: ExportedProgram) -> NodeMap:
+def place_of(error: BaseException | None) -> str:
+    """The innermost line of the user's own code: tracing runs that as it is, so it stands in the traceback, between torch's lines."""
+    torchs, pythons = Path(torch.__file__).parent, Path(os.__file__).parent
+    foreign = tuple(f"{folder}{os.sep}" for folder in (torchs, torchs.with_name("sympy"), torchs.with_name("onnxscript"), Path(__file__).parent))
+    while error is not None:
+        for frame in reversed(traceback.extract_tb(error.__traceback__)):
+            installed = "-packages" in frame.filename  # which lie within Python's own folder
+            if Path(frame.filename).is_file() and not frame.filename.startswith(foreign) and (installed or pythons not in Path(frame.filename).parents):
+                return f", because of line {frame.lineno} of {frame.filename} ({frame.line})"
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def node_map(exported: ExportedProgram) -> NodeMap:
     def module(node: torch.fx.Node) -> str:
         stack = node.meta.get("nn_module_stack") or {}
         path = list(stack.values())[-1][0] if stack else ""
@@ -162,15 +210,29 @@ def _node_map(exported: ExportedProgram) -> NodeMap:
     return NodeMap(nodes, exported.graph_signature.user_outputs)
 
 
-def _require_same_answer(program: Program, reference: Reference, eager: list[torch.Tensor]) -> None:
-    """The program must answer as the module does, bit for bit or within a few units in the last place."""
+def _answer(exported: ExportedProgram, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Outputs of a program; its own ``module()`` would first rewrite the whole graph, which takes longer than the answer."""
+    given, flat_inputs = iter(inputs), []
+    for spec in exported.graph_signature.input_specs:
+        if spec.kind is InputKind.USER_INPUT:
+            flat_inputs.append(next(given))
+        else:
+            held = exported.state_dict.get(spec.target)
+            flat_inputs.append(exported.constants[spec.target] if held is None else held)
     with torch.no_grad():
-        answer = program.exported.module(check_guards=False)(*reference.inputs.values())
-    for name, expected, got in zip((o.name for o in program.signature.outputs), eager, _outputs(answer, reference)[1], strict=True):
-        one, other = expected.double().numpy(), got.double().numpy()
+        outputs = Interpreter(exported.graph_module).run(*flat_inputs)
+    kept = exported.graph_signature.output_specs
+    return tuple(tensor for tensor, spec in zip(outputs, kept, strict=True) if spec.kind is OutputKind.USER_OUTPUT)
+
+
+def require_same_answer(program: Program, inputs: tuple[torch.Tensor, ...], eager: list[torch.Tensor], model: str) -> None:
+    """Refuse a program that answers otherwise than the module, by more than a few units in the last place."""
+    answer = _answer(program.exported, inputs)
+    for name, expected, got in zip((o.name for o in program.signature.outputs), eager, answer, strict=True):
+        one, other = expected.detach().double().numpy(), got.detach().double().numpy()
         if not np.allclose(one, other, rtol=1e-5, atol=1e-6 * max(1.0, float(np.abs(one).max(initial=0.0)))):
             raise InputError(
-                f"the exported program of {reference.model} answers differently from the network itself: output {name!r} moved by"
+                f"the exported program of {model} answers differently from the network itself: output {name!r} moved by"
                 f" {np.abs(one - other).max():.3g}",
                 remedy="look for state that changes between calls, or a branch that the example input does not take",
             )

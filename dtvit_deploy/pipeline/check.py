@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dtvit_deploy.accuracy import Accuracy
 from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.calibration.feeds import adversarial_feeds
 from dtvit_deploy.devices import local
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.latency import Measurement, MeasureOptions
@@ -79,13 +80,27 @@ def check(
         model=manifest.model,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         lineage=tuple(f"{link.kind} {link.sha256}" for link in manifest.lineage),
-        data=material.facts(),
+        data=material.facts() | _counts(wants, material),
         device=local.state(),
         versions=versions("torch", "onnx", "onnxruntime", "onnxsim", "numpy"),
         subjects=tuple(subjects),
         notes=(*(note for link in manifest.lineage for note in link.notes), *(() if material.real else (NOT_REAL,))),
         verdict=verdict(every) if every else None,
     )
+
+
+def _counts(wants: Wants, material: Material) -> dict[str, str]:
+    """How much of the material each kind of figure was taken on."""
+    counts: dict[str, str] = {}
+    if wants.parity:
+        counts["parity"] = f"{min(wants.parity, len(material))} samples and {len(adversarial_feeds(material.signature))} adversarial feeds"
+    if wants.layers:
+        counts["layers"] = f"{min(measure.LAYER_SAMPLES, len(material))} samples"
+    if wants.accuracy:
+        counts["accuracy"] = f"{len(material)} samples"
+    if wants.latency is not None:
+        counts["latency"] = "1 sample, again and again"
+    return counts
 
 
 def require_same_root(artifact: Artifact, program: ProgramEntry) -> None:

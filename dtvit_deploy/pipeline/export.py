@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,9 @@ from dtvit_deploy.target import Precision, Target
 if TYPE_CHECKING:
     from dtvit_deploy.models.reference import ModelOptions
 
+LARGEST_INPUT = 1 << 28
+"""Values of one input: 1 GiB as FP32, where an image of 8192×8192 has 0.8."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
@@ -55,6 +59,16 @@ class ExportOptions:
     keep_fp32: tuple[str, ...] = ()
     data: Path | None = None
     preprocessing: PreprocessingChanges | None = None
+
+    def __post_init__(self) -> None:
+        size = self.reference.input_size
+        shapes = {f"input {spec.name!r}": spec.shape for spec in self.reference.inputs} | ({"image": (3, *size)} if size else {})
+        for name, shape in shapes.items():
+            if math.prod(shape) > LARGEST_INPUT:
+                raise InputError(
+                    f"the {name} would have {'×'.join(map(str, shape))} values; at most {LARGEST_INPUT:,} are fed",
+                    remedy="give a smaller size",
+                )
 
 
 @contextmanager

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from dtvit_deploy.signature import Feeds, Signature
 
 NOISE_SAMPLES = 8
+GUARD_SAMPLES = 4
+"""Samples that a converter checks itself with, besides the adversarial feeds; every later comparison uses many more."""
 NOT_REAL = "fed with seeded noise, not with real images: these figures say nothing about real input (give --data)"
 
 
@@ -61,7 +63,7 @@ class Material:
             return dataclasses.replace(self, ready=self.ready[:count])
         return dataclasses.replace(self, images=sample(self.images, count, seed=seed))
 
-    def guard(self, count: int = NOISE_SAMPLES) -> GuardFeeds:
+    def guard(self, count: int = GUARD_SAMPLES) -> GuardFeeds:
         """Feeds for a converter to check itself with: a few of these, and the adversarial ones."""
         few = self.subset(count)
         feeds = [*few.feeds(), *adversarial_feeds(self.signature).values()]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 FLOOR_SAMPLES = 8
 """Real samples that the noise floor is measured on, besides the adversarial feeds."""
+TURN = 16
+"""Samples that one session answers before the next has its turn: the threads of two runtimes wait actively, at each other's cost."""
 LAYER_SAMPLES = 2
 """Samples that the layers are walked on: each holds every inner tensor of four evaluations in memory at once."""
 
@@ -148,7 +151,7 @@ def _inner(outputs: Outputs, taps: tuple[str, ...], bench: Bench) -> Outputs:
 
 
 def accuracy(bench: Bench) -> list[Accuracy]:
-    """Top-1, top-5 and agreement of the reference and of every artefact, over all the material, one sample in memory at a time.
+    """Top-1, top-5 and agreement of the reference and of every artefact, over all the material, a few samples in memory at a time.
 
     Raises:
         InputError: no output is a row of scores.
@@ -163,9 +166,10 @@ def accuracy(bench: Bench) -> list[Accuracy]:
     rows: list[list[np.ndarray]] = [[] for _ in bench.everything]
     with ExitStack() as stack:
         sessions = [stack.enter_context(open_session(artifact, bench.options())) for artifact in bench.everything]
-        for feed in bench.progress.track(bench.material.feeds(), "evaluating", len(bench.material)):
+        feeds = iter(bench.progress.track(bench.material.feeds(), "evaluating", len(bench.material)))
+        while some := list(islice(feeds, TURN)):
             for row, session in zip(rows, sessions, strict=True):
-                row.append(check_feeds(session, feed)[scores][0])
+                row += [check_feeds(session, feed)[scores][0] for feed in some]
     logits = [np.stack(row) for row in rows]
     names, labels = _names(bench.material)
     return [score(one, labels, None if one is logits[0] else logits[0], names) for one in logits]

@@ -1,6 +1,6 @@
 """The stages of an export, each kept in the cache under the digest of everything that went into it.
 
-checkpoint → program → onnx → simplified → float16; each stage's manifest repeats its parent's lineage and adds a link of its own.
+checkpoint → program and onnx → simplified → float16; each stage's manifest repeats its parent's lineage and adds a link of its own.
 """
 
 from __future__ import annotations
@@ -47,10 +47,15 @@ class GuardFeeds:
 
 @dataclass(frozen=True)
 class ProgramEntry:
-    """A cached exported program."""
+    """A cached exported program.
+
+    Attributes:
+        translated: the ONNX graph that was made along with it.
+    """
 
     artifact: Artifact
     nodes: NodeMap
+    translated: Path
 
 
 def program_stage(model: str | None, options: ModelOptions, cache: Cache) -> ProgramEntry:
@@ -61,9 +66,11 @@ def program_stage(model: str | None, options: ModelOptions, cache: Cache) -> Pro
     """
 
     def build(folder: Path) -> None:
+        from dtvit_deploy.export.program import uncollected
         from dtvit_deploy.models.reference import load_reference
 
-        write_program(load_reference(model, options), folder)
+        with uncollected():
+            write_program(load_reference(model, options), folder)
 
     if model is not None and ":" in model:
         scratch = cache.entry("scratch", [model, _random()], build)
@@ -75,7 +82,7 @@ def program_stage(model: str | None, options: ModelOptions, cache: Cache) -> Pro
             "model": model,
             "checkpoint": sha256_of(options.checkpoint) if options.checkpoint and options.checkpoint.is_file() else str(options.checkpoint),
             "options": [options.input_size, options.num_classes, options.inputs, options.outputs, options.seed],
-            "tools": versions("torch"),
+            "tools": versions("torch", "onnx", "onnxscript"),
             "source": source_digest(),
         }
         folder = cache.entry("program", key, build)
@@ -83,10 +90,11 @@ def program_stage(model: str | None, options: ModelOptions, cache: Cache) -> Pro
 
 
 def write_program(reference: Reference, folder: Path) -> None:
-    """Export, and write ``program.pt2``, its manifest and its nodes into ``folder``."""
+    """Export, and write the program, its nodes, the ONNX graph that it was decomposed for, and their manifests."""
+    from dtvit_deploy.export.onnx import OPSET, onnx_from_program
     from dtvit_deploy.export.program import program_from_reference, save_program
 
-    program = program_from_reference(reference)
+    graph, program = onnx_from_program(program_from_reference(reference))
     path = save_program(program, folder)
     digest = sha256_of(path)
     link = Link(kind="program", sha256=digest, tools=versions("torch"))
@@ -102,12 +110,13 @@ def write_program(reference: Reference, folder: Path) -> None:
     )
     write_json(folder / NODES, Nodes(program.nodes.nodes, program.nodes.outputs))
     write_json(manifest_path(path), manifest)
+    _write_onnx(folder, graph, manifest, Precision.FP32, "onnx", versions("torch", "onnx", "onnxscript"), {"opset": OPSET}, ())
 
 
 def read_program_entry(folder: Path) -> ProgramEntry:
     artifact = load_artifact(folder / "program.pt2")
     saved = read_json(folder / NODES, Nodes)
-    return ProgramEntry(artifact, NodeMap(saved.nodes, saved.outputs))
+    return ProgramEntry(artifact, NodeMap(saved.nodes, saved.outputs), folder / "model.onnx")
 
 
 def find_program(digest: str, cache: Cache) -> ProgramEntry | None:
@@ -122,8 +131,11 @@ def find_program(digest: str, cache: Cache) -> ProgramEntry | None:
 
 
 def onnx_stage(program: ProgramEntry, guard: GuardFeeds, cache: Cache) -> Artifact:
-    """Exported program → ONNX → simplified, proved static."""
-    exported = _translated(program, cache)
+    """Translated ONNX → simplified, proved static; the manifest's model and preprocessing are the program entry's."""
+    mine = program.artifact.manifest
+    exported = load_artifact(program.translated)
+    inherited = msgspec.structs.replace(exported.manifest, preprocessing=mine.preprocessing)
+    exported = msgspec.structs.replace(exported, manifest=inherited)
     tools = versions("onnx", "onnxsim", "onnxruntime")
 
     def build(folder: Path) -> None:
@@ -131,7 +143,7 @@ def onnx_stage(program: ProgramEntry, guard: GuardFeeds, cache: Cache) -> Artifa
         from dtvit_deploy.export.static import require_static
         from dtvit_deploy.runtimes.onnxruntime import run_graph
 
-        signature = program.artifact.manifest.signature
+        signature = mine.signature
 
         def run(model: onnx.ModelProto, feeds: Iterable[Feeds]) -> Any:
             return run_graph(model, signature, feeds)
@@ -143,22 +155,6 @@ def onnx_stage(program: ProgramEntry, guard: GuardFeeds, cache: Cache) -> Artifa
 
     key = {"parent": exported.manifest, "guard": guard.digest, "tools": tools, "source": source_digest()}
     return load_artifact(cache.entry("simplified", key, build) / "model.onnx")
-
-
-def _translated(program: ProgramEntry, cache: Cache) -> Artifact:
-    tools = versions("torch", "onnx", "onnxscript")
-
-    def build(folder: Path) -> None:
-        from dtvit_deploy.export.onnx import OPSET, onnx_from_program
-        from dtvit_deploy.export.program import Program
-        from dtvit_deploy.runtimes.torch import read_program
-
-        manifest = program.artifact.manifest
-        model = onnx_from_program(Program(read_program(program.artifact), manifest.signature, program.nodes))
-        _write_onnx(folder, model, manifest, Precision.FP32, "onnx", tools, {"opset": OPSET}, ())
-
-    key = {"parent": program.artifact.manifest, "tools": tools, "source": source_digest()}
-    return load_artifact(cache.entry("onnx", key, build) / "model.onnx")
 
 
 def float16_stage(simplified: Artifact, guard: GuardFeeds, keep_fp32: tuple[str, ...], cache: Cache) -> Artifact:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,20 +26,21 @@ def write_report(report: Report, folder: Path) -> tuple[Path, ...]:
     """
     from dtvit_deploy.artifact import encode_json
     from dtvit_deploy.errors import MissingError
+    from dtvit_deploy.report.content import content
     from dtvit_deploy.report.html import render_html
     from dtvit_deploy.report.markdown import render_markdown
     from dtvit_deploy.staging import staged
 
-    files = {JSON: encode_json(as_data(report)), MARKDOWN: render_markdown(report).encode()}
-    try:
-        files[HTML] = render_html(report).encode()
-    except MissingError:
-        pass  # the data are the report; whoever wants the picture installs the extra and runs `dtvit-deploy report`
+    said = content(report)
+    files = {JSON: encode_json(as_data(report)), MARKDOWN: render_markdown(report, said).encode()}
+    with contextlib.suppress(MissingError):  # the data are the report; pictures can be made of them later, and elsewhere
+        files[HTML] = render_html(report, said).encode()
     with staged(folder) as stage:
-        for name, content in files.items():
-            (stage / name).write_bytes(content)
+        for name, written in files.items():
+            (stage / name).write_bytes(written)
     if HTML not in files:
-        (folder / HTML).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (folder / HTML).unlink()
     return tuple(folder / name for name in files)
 
 

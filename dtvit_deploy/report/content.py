@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dtvit_deploy.report import figures, measured
 from dtvit_deploy.report.figures import ABSENT, plain
-from dtvit_deploy.report.tables import Section, Table, amounts, labels, section, table, words
+from dtvit_deploy.report.tables import Section, Table, amounts, labels, ordered, section, table, words
 
 if TYPE_CHECKING:
     from dtvit_deploy.latency import Measurement
@@ -34,10 +34,11 @@ def content(report: Report) -> Content:
     names = labels(report.subjects)
     pairs = list(zip(names, report.subjects, strict=True))
     invalid = [
-        f"The latency of {name} is INVALID: {'; '.join(subject.latency.reasons)}"
+        f"{name} ({', '.join(reason.partition(':')[0] for reason in subject.latency.reasons)})"
         for name, subject in pairs
         if subject.latency is not None and subject.latency.status == "INVALID"
     ]
+    doubts = [f"INVALID latency: {', '.join(invalid)}; the section on latency says why"] if invalid else []
     sections = (
         _failed(report),
         _summary(report, pairs),
@@ -55,7 +56,7 @@ def content(report: Report) -> Content:
         created=plain(report.created),
         passed=None if verdict is None else verdict.passed,
         reason=plain("no gate was asked for" if verdict is None else verdict.reason),
-        notes=tuple(plain(note) for note in dict.fromkeys([*report.notes, *invalid])),
+        notes=tuple(plain(note) for note in dict.fromkeys([*report.notes, *doubts])),
         sections=tuple(section for section in sections if section is not None),
     )
 
@@ -76,40 +77,46 @@ def _failed(report: Report) -> Section | None:
     failed = report.verdict.failed if report.verdict is not None else ()
     if not failed:
         return None
-    table = table(
-        "", (words("gate", (gate.name for gate in failed)), words("why", (gate.reason for gate in failed))), range(len(failed))
-    )
-    return section("failed", "Failed gates", (), (table,))
+    columns = (words("gate", (gate.name for gate in failed)), words("why", (gate.reason for gate in failed)))
+    return section("failed", "Failed gates", (), (table("", columns, range(len(failed))),))
 
 
 def _summary(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | None:
     subjects = [subject for _, subject in pairs]
     parities = [worst(subject) for subject in subjects]
     times = [subject.latency for subject in subjects]
-    columns = (
-        words("", (name for name, _ in pairs)),
+    named = words("", (name for name, _ in pairs))
+    rungs = words("rung", (str(subject.rung) for subject in subjects))
+    answers = (
+        named,
         amounts("top-1", (_top1(subject) for subject in subjects)),
         amounts("agreement", (figures.share(real_agreement(subject)) for subject in subjects)),
-        amounts("max |Δ|", (figures.number(one and one.max_abs) for one in parities)),
-        amounts("tolerance", (figures.number(one and one.tolerance) for one in parities)),
+        amounts("max |Δ|", (figures.number(None if one is None else one.max_abs) for one in parities)),
+        amounts("tolerance", (figures.number(None if one is None else one.tolerance) for one in parities)),
         amounts("cosine", (figures.cosine(min((one.cosine for one in each.parity), default=None)) for each in subjects)),
         amounts("SQNR dB", (figures.decibel(min((one.sqnr for one in each.parity), default=None)) for each in subjects)),
-        amounts("p50 ms", (_p50(time) for time in times)),
-        amounts("p90 ms", (figures.milliseconds(time and time.p90) for time in times)),
-        amounts("p99 ms", (figures.milliseconds(time and time.p99) for time in times)),
-        amounts("load ms", (figures.milliseconds(time and time.load_ms) for time in times)),
-        amounts("first ms", (figures.milliseconds(time and time.first_ms) for time in times)),
-        amounts("peak MiB", (_mebibytes(time) for time in times)),
-        amounts("size MB", (figures.megabytes(subject.bytes) for subject in subjects)),
-        words("rung", (str(subject.rung) for subject in subjects)),
+        rungs,
         words("gates", (_passed(subject) for subject in subjects)),
     )
-    failed = (index for index, subject in enumerate(subjects) if subject.verdict is not None and not subject.verdict.passed)
+    costs = (
+        named,
+        amounts("p50 ms", (_p50(time) for time in times)),
+        amounts("p90 ms", (figures.milliseconds(None if time is None else time.p90) for time in times)),
+        amounts("p99 ms", (figures.milliseconds(None if time is None else time.p99) for time in times)),
+        amounts("load ms", (figures.milliseconds(None if time is None else time.load_ms) for time in times)),
+        amounts("first ms", (figures.milliseconds(None if time is None else time.first_ms) for time in times)),
+        amounts("peak MiB", (_mebibytes(time) for time in times)),
+        amounts("size MB", (figures.megabytes(subject.bytes) for subject in subjects)),
+        amounts("threads", (subject.conditions.get("threads", ABSENT) for subject in subjects)),
+        rungs,
+    )
+    failed = [index for index, subject in enumerate(subjects) if subject.verdict is not None and not subject.verdict.passed]
     sentences = [
         f"{report.data.get('samples', 'an unknown number of')} samples of {report.data.get('source', 'an unknown source')};"
         f" on {report.device.get('processor', 'an unknown processor')}"
         + "".join(f", {key} {report.device[key]}" for key in ("device", "cores", "system") if key in report.device)
     ]
+    answered = any(subject.parity or subject.accuracy or subject.verdict for subject in subjects)
     if any(subject.parity or subject.accuracy for subject in subjects):
         sentences.append(
             "Agreement is with the reference's top-1; max |Δ| is the largest over all feeds, real and adversarial, beside the tolerance"
@@ -117,7 +124,7 @@ def _summary(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
         )
     if any(times):
         sentences.append("Load, first inference and peak memory are each from a process of its own; “?” marks a latency that is INVALID.")
-    return section("summary", "Summary", sentences, (table("", columns, failed),))
+    return section("summary", "Summary", sentences, ([table("", answers, failed)] if answered else []) + [table("", costs)])
 
 
 def _top1(subject: Subject) -> str:
@@ -128,7 +135,7 @@ def _top1(subject: Subject) -> str:
 
 
 def _p50(time: Measurement | None) -> str:
-    return figures.milliseconds(time and time.p50) + ("" if time is None or time.status == "VALID" else " ?")
+    return figures.milliseconds(None if time is None else time.p50) + ("" if time is None or time.status == "VALID" else " ?")
 
 
 def _mebibytes(time: Measurement | None) -> str:
@@ -153,7 +160,7 @@ def _gates(report: Report) -> Section | None:
 
 
 def _conditions(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | None:
-    keys = list(dict.fromkeys(key for _, subject in pairs for key in subject.conditions))
+    keys = [key for key, _ in ordered({key: "" for _, subject in pairs for key in subject.conditions})]
     subjects = table(
         "Each subject",
         (
@@ -168,7 +175,7 @@ def _conditions(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section
 
 
 def _facts(caption: str, values: Mapping[str, str]) -> Table:
-    return table(caption, (words("", values), words(" ", values.values())))
+    return table(caption, (words("", (name for name, _ in ordered(values))), words(" ", (value for _, value in ordered(values)))))
 
 
 def _origins(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | None:

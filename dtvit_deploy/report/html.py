@@ -6,14 +6,17 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from dtvit_deploy.errors import MissingError
-from dtvit_deploy.report.content import content
+from dtvit_deploy.report.content import Content, content
 
 if TYPE_CHECKING:
     from dtvit_deploy.report.schema import Report
 
 
-def render_html(report: Report) -> str:
+def render_html(report: Report, said: Content | None = None) -> str:
     """The whole report; equal reports give equal text.
+
+    Args:
+        said: the report's content, where it is at hand.
 
     Raises:
         MissingError: Jinja2 or matplotlib is not installed.
@@ -31,4 +34,4 @@ def render_html(report: Report) -> str:
     # Only these two are trusted as they are: the style is ours, and the pictures were written by an XML serialiser.
     style = Markup(folder.joinpath("report.css").read_text("utf-8"))
     plots = {key: [(plot.caption, Markup(plot.svg)) for plot in found] for key, found in draw(report).items()}
-    return template.render(report=content(report), style=style, plots=plots) + "\n"
+    return template.render(report=said or content(report), style=style, plots=plots) + "\n"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.figures import ABSENT
-from dtvit_deploy.report.tables import Section, Table, amounts, section, table, told, words
+from dtvit_deploy.report.tables import Section, Table, amounts, listed, section, table, words
 
 if TYPE_CHECKING:
     from dtvit_deploy.latency import Measurement
@@ -20,36 +20,39 @@ WORST = 10
 
 
 def parity(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
-    tables = []
+    tables, sentences = [], []
     for name, subject in pairs:
         found = subject.parity
         if not found:
             continue
+        outputs = list(dict.fromkeys(one.output for one in found))
         columns = (
-            words("output", (one.output for one in found)),
+            *([words("output", (one.output for one in found))] if len(outputs) > 1 else []),
             words("feeds", (one.feeds for one in found)),
+            words("result", ("pass" if one.passed else "FAIL" for one in found)),
             amounts("samples", (str(one.samples) for one in found)),
             amounts("max |Δ|", (figures.number(one.max_abs) for one in found)),
             amounts("tolerance", (figures.number(one.tolerance) for one in found)),
             amounts("floor", (figures.number(one.floor) for one in found)),
             amounts("mean |Δ|", (figures.number(one.mean_abs) for one in found)),
             amounts("relative", (figures.number(one.max_rel) for one in found)),
-            amounts("cosine", (figures.cosine(one.cosine) for one in found)),
+            amounts("1 − cosine", (figures.number(1 - one.cosine) for one in found)),
             amounts("SQNR dB", (figures.decibel(one.sqnr) for one in found)),
             amounts("agreement", (figures.share(one.agreement) for one in found)),
             amounts("near-ties", (ABSENT if one.agreement is None else str(one.near_ties) for one in found)),
-            amounts("worst at", ("[" + ", ".join(map(str, one.at)) + "]" for one in found)),
-            words("result", ("pass" if one.passed else f"FAIL: {one.reason}" for one in found)),
+            amounts("worst at", (",".join(map(str, one.at)) for one in found)),
         )
+        sentences += [f"{name}, {one.output!r} on {one.feeds}: {one.reason}." for one in found if one.reason]
         failed = (index for index, one in enumerate(found) if not one.passed)
-        tables.append(table(f"{name}, {subject.rung}: {told(subject.conditions)}", columns, failed))
+        of = f", output {outputs[0]!r}" if len(outputs) == 1 else ""
+        tables.append(table(f"{name}{of}, {subject.rung}: {listed(subject.conditions)}", columns, failed))
     if not tables:
         return None
     told = (
         "Δ is an artefact's output less torch FP32's. The floor is what the reference itself moves by when nothing is wrong with it; the"
         " tolerance is a stated multiple of it. Near-ties changed their top-1 where the reference's two best scores are closer than that."
     )
-    return section("parity", "Parity", (told,), tables)
+    return section("parity", "Parity", (told, *sentences), tables)
 
 
 def accuracy(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | None:
@@ -67,7 +70,7 @@ def accuracy(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
         amounts("flips", (ABSENT if one.agreement is None else str(len(one.flips)) for _, one, _ in scored)),
         words("rung", (str(rung) for _, _, rung in scored)),
     )
-    tables = [table(f"{report.data.get('source', '')}; Wilson intervals", columns)]
+    tables = [table(f"{report.data.get('source', 'an unknown source')}; Wilson intervals", columns)]
     for name, one, _ in scored:
         flips = sorted(one.flips, key=lambda flip: -flip.margin)[:WORST]
         if not flips:
@@ -109,16 +112,16 @@ def latency(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | N
             )
         ),
         amounts("p50 ÷ reference", (_ratio(one, reference) for one in every)),
-        amounts("warm-up runs", (str(one.warmup_runs) for one in every)),
+        amounts("warm-up", (str(one.warmup_runs) for one in every)),
         words("rung", (str(rung) for _, _, rung in timed)),
-        words("measurement", (one.status for one in every)),
+        words("status", (one.status for one in every)),
     )
     failed = (index for index, one in enumerate(every) if one.status == "INVALID")
     sentences = [
         f"On {report.device.get('processor', 'an unknown processor')}; percentiles are nearest-rank, of raw samples that report.json keeps."
     ]
     for name, one, _ in timed:
-        sentences.append(f"{name}: {one.status}{''.join(f'; {why}' for why in (*one.reasons, *one.notes))}. {told(one.conditions)}")
+        sentences.append(f"{name}: {one.status}{''.join(f'; {why}' for why in (*one.reasons, *one.notes))}. {listed(one.conditions)}")
     return section("latency", "Latency", sentences, (table("", columns, failed),))
 
 
@@ -129,7 +132,7 @@ def _ratio(one: Measurement, reference: Measurement | None) -> str:
     if reference is None or one is reference:
         return ABSENT
     try:
-        return str(ratio(one, reference))
+        return str(ratio(one, reference)) + " ?" * ("INVALID" in (one.status, reference.status))
     except InputError:
         return ABSENT
 
@@ -151,11 +154,10 @@ def layers(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
         found = subject.layers
         if found is None:
             continue
-        sentences.append(
-            f"{name}: {found.verdict} ({found.samples} samples, {len(found.layers)} of {found.program_tensors} program tensors, {subject.rung})"
-        )
+        counted = f"{found.samples} samples, {len(found.layers)} of {found.program_tensors} program tensors"
+        sentences.append(f"{name}: {found.verdict} ({counted}, {subject.rung})")
         ranked = sorted(found.modules, key=lambda one: -excess(one, subject.precision))[:WORST]
-        conditions = f"error is the root mean square of Δ over that of the tensor; {told(subject.conditions)}"
+        conditions = f"error is the root mean square of Δ over that of the tensor; {listed(subject.conditions)}"
         if ranked:
             caption = f"{name}: {len(ranked)} of {len(found.modules)} modules, the furthest above their floor first; {conditions}"
             tables.append(_modules(caption, ranked, subject))

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from dtvit_deploy.report.schema import Subject
 
 
+_TELLING = ("source", "samples", "device", "processor", "cores", "runtime", "provider", "threads", "precision", "batch")
+
+
 @dataclass(frozen=True)
 class Column:
     """One column: a heading, and a cell for each row. Figures are set to the right, and break nowhere."""
@@ -53,10 +56,12 @@ class Section:
 
 
 def words(heading: str, cells: Iterable[str]) -> Column:
+    """A column of text."""
     return Column(heading, tuple(plain(cell) or ABSENT for cell in cells), figures=False)
 
 
 def amounts(heading: str, cells: Iterable[str]) -> Column:
+    """A column of figures, already text."""
     return Column(heading, tuple(map(plain, cells)))
 
 
@@ -73,8 +78,14 @@ def section(key: str, title: str, sentences: Iterable[str], tables: Iterable[Tab
     return Section(key, title, said, kept) if kept or said else None
 
 
-def told(conditions: Mapping[str, str]) -> str:
-    return " · ".join(f"{name} {value}" for name, value in conditions.items())
+def ordered(facts: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Names and values, the telling ones first. Not as they come: JSON sorts names, and a report read again must look the same."""
+    return sorted(facts.items(), key=lambda fact: (_TELLING.index(fact[0]) if fact[0] in _TELLING else len(_TELLING), fact[0]))
+
+
+def listed(facts: Mapping[str, str]) -> str:
+    """What a session said of itself, in one line."""
+    return " · ".join(f"{name} {value}" for name, value in ordered(facts))
 
 
 def labels(subjects: Sequence[Subject]) -> list[str]:

@@ -11,11 +11,6 @@ import pytest
 
 import dtvit_deploy
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 PUBLIC = {
     "dtvit_deploy": "DeployError InputError MissingError __version__",
     "dtvit_deploy.artifact": "Artifact Link Manifest encode_json load_artifact manifest_path read_json sha256_of write_json",
@@ -41,4 +36,5 @@ def test_every_name_in_all_is_there() -> None:
 
 def test_the_version_is_the_same_everywhere() -> None:
     pyproject = Path(__file__).parents[2] / "pyproject.toml"
-    assert tomllib.loads(pyproject.read_text())["project"]["version"] == dtvit_deploy.__version__
+    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    assert toml.loads(pyproject.read_text())["project"]["version"] == dtvit_deploy.__version__

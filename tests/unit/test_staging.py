@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,10 +29,6 @@ def tree(folder: Path) -> dict[str, str]:
         elif not any(path.iterdir()):
             found[f"{path.relative_to(folder)}/"] = ""
     return found
-
-
-def hidden(folder: Path) -> list[Path]:
-    return list(folder.glob(".*"))
 
 
 def write(folder: Path, files: dict[str, str], failing: BaseException | None = None) -> None:
@@ -66,7 +63,7 @@ class TestTheBlockEndsWell:
             part.write_text("picture")
         assert tree(tmp_path) == {"out/plot.png": "picture"}
 
-    def test_a_manifest_is_the_last_of_its_set_to_get_its_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_manifest_gets_its_name_before_what_it_describes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         moved = []
         replace = Path.replace
 
@@ -78,7 +75,7 @@ class TestTheBlockEndsWell:
         with staged(tmp_path) as stage:
             for name in ("model.fp32.onnx.json", "model.fp32.onnx", "model.fp16.onnx.json", "model.fp16.onnx"):
                 (stage / name).touch()
-        assert moved == ["model.fp16.onnx", "model.fp16.onnx.json", "model.fp32.onnx", "model.fp32.onnx.json"]
+        assert moved == ["model.fp16.onnx.json", "model.fp16.onnx", "model.fp32.onnx.json", "model.fp32.onnx"]
 
     @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
     def test_files_are_as_readable_as_the_umask_says(self, tmp_path: Path, umask: int) -> None:
@@ -245,9 +242,7 @@ out = Path(sys.argv[1])
 
 
 def program(body: str) -> str:
-    lines = body.strip("\n").splitlines()
-    indent = len(lines[0]) - len(lines[0].lstrip())
-    return PREAMBLE + "\n".join(line[indent:] for line in lines)
+    return PREAMBLE + textwrap.dedent(body)
 
 
 def run(body: str, out: Path) -> subprocess.CompletedProcess[str]:
@@ -264,7 +259,8 @@ class TestTheProcessEnds:
     def test_what_a_killed_process_left_is_hidden_and_goes_with_the_next_write(self, tmp_path: Path) -> None:
         out = tmp_path / "out"
         assert run(self.KILLED, out).returncode == -signal.SIGKILL
-        assert [path.name for path in out.iterdir()] == [path.name for path in hidden(out)] != []
+        (left,) = out.iterdir()
+        assert left.name.startswith(".partial-")
         with staged(out) as stage:
             (stage / "model.onnx").write_text("whole")
         assert tree(out) == {"model.onnx": "whole"}

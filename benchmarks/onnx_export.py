@@ -1,0 +1,109 @@
+"""Our ONNX artefact and our exporter against what one gets by hand: torch.onnx.export and onnxsim of the same network.
+
+    python benchmarks/onnx_export.py [--model NAME | --checkpoint FILE] [--rounds 200] [--exports 3]
+
+Latency: both graphs in ONNX Runtime, interleaved in one run, one thread; the ratio of medians with its 95 % interval.
+Export: wall time of both, alternating, each to a file; ours includes what the other does not do (the reference program for later
+comparisons, digests, the comparison on real feeds). Limits: 1.02 and 1.1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxsim
+import torch
+
+from dtvit_deploy.cache import Cache
+from dtvit_deploy.latency import MeasureOptions, measure, ratio
+from dtvit_deploy.models.reference import ModelOptions, Reference, load_reference
+from dtvit_deploy.pipeline.export import ExportOptions, export
+from dtvit_deploy.pipeline.progress import Silent
+from dtvit_deploy.runtimes.base import SessionOptions
+from dtvit_deploy.runtimes.onnxruntime import OnnxSession
+from dtvit_deploy.target import Precision
+
+
+def by_hand(reference: Reference, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exported = torch.onnx.export(reference.module, tuple(reference.inputs.values()), dynamo=True, verbose=False)
+    assert exported is not None
+    simplified, _ = onnxsim.simplify(exported.model_proto)
+    onnx.save(simplified, path)
+
+
+def ours(model: str | None, options: ModelOptions, folder: Path) -> Path:
+    with tempfile.TemporaryDirectory() as cache:
+        _, artifacts = export(ExportOptions(model=model, reference=options), folder, Cache(Path(cache)), Silent())
+    return artifacts[0].path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=None)
+    parser.add_argument("--checkpoint", type=Path, default=None)
+    parser.add_argument("--rounds", type=int, default=200, help="latency samples of each")
+    parser.add_argument("--exports", type=int, default=3, help="exports of each")
+    asked = parser.parse_args()
+    model = asked.model or (None if asked.checkpoint else "dualtoken-vit-s-mix")
+    options = ModelOptions(checkpoint=asked.checkpoint)
+    torch.set_num_threads(1)
+    reference = load_reference(model, options)
+    if asked.checkpoint is None:
+        # Fresh weights have zero biases, which simplifiers drop: an easier network than any trained one.
+        generator = torch.Generator().manual_seed(0)
+        state = {name: _lively(name, value, generator) for name, value in reference.module.state_dict().items()}
+        reference.module.load_state_dict(state)
+        asked.checkpoint = Path(tempfile.mkdtemp()) / "lively.pt"
+        torch.save(state, asked.checkpoint)
+        options = ModelOptions(checkpoint=asked.checkpoint)
+
+    with tempfile.TemporaryDirectory() as folder:
+        hand, mine = Path(folder) / "hand.onnx", Path(folder)
+        by_hand(reference, hand)  # once unmeasured: both then find torch's registries built
+        walls: dict[str, list[float]] = {"by hand": [], "ours": []}
+        for _ in range(asked.exports):
+            started = time.perf_counter()
+            by_hand(reference, hand)
+            middle = time.perf_counter()
+            artifact = ours(model, options, mine)
+            walls["by hand"].append(middle - started)
+            walls["ours"].append(time.perf_counter() - middle)
+        spent = {name: statistics.median(times) for name, times in walls.items()}
+        shown = {name: " ".join(f"{seconds:.1f}" for seconds in times) for name, times in walls.items()}
+        print(f"export: by hand {spent['by hand']:.1f} s ({shown['by hand']}), ours {spent['ours']:.1f} s ({shown['ours']})")
+        print(f"export: ours / by hand = {spent['ours'] / spent['by hand']:.2f}, limit 1.1")
+
+        name, example = next(iter(reference.inputs.items()))
+        feed = np.random.default_rng(0).standard_normal(tuple(example.shape)).astype(np.float32)
+        sessions = {"by hand": _session(hand), "ours": _session(artifact)}
+        inputs = {key: onnx.load(path).graph.input[0].name for key, path in (("by hand", hand), ("ours", artifact))}
+        runs = {key: (lambda s=session, i=inputs[key]: s.run({i: feed})) for key, session in sessions.items()}
+        found = measure(runs, MeasureOptions(min_samples=asked.rounds))
+        for key, one in found.items():
+            print(f"latency: {key} p50 {one.p50:.2f} ms, p90 {one.p90:.2f}, {len(one.samples_ms)} samples, {one.status} {one.reasons}")
+        print(f"latency: ours / by hand = {ratio(found['ours'], found['by hand'])}, limit 1.02; input {name} {tuple(example.shape)}")
+
+
+def _lively(name: str, value: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return torch.randn(value.shape, generator=generator) * 0.02 if name.endswith("bias") else value
+
+
+def _session(path: Path) -> OnnxSession:
+    from dtvit_deploy.signature import Signature, TensorSpec
+
+    graph = onnx.load(path).graph
+    outputs = tuple(TensorSpec(info.name, ()) for info in graph.output)
+    return OnnxSession(str(path), Signature((), outputs), Precision.FP32, SessionOptions(threads=1), path.name)
+
+
+if __name__ == "__main__":
+    main()

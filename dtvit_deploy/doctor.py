@@ -1,0 +1,267 @@
+"""What this machine can build, execute and prove for each target, and how to get what is missing.
+
+Nothing heavy is imported: a package counts as installed when it can be found and its version is one this package asks for. A runtime
+counts as usable only when a process of its own could import it, since no rung is claimed that was not reached.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from dtvit_deploy.cache import Cache
+from dtvit_deploy.devices import local
+from dtvit_deploy.evidence import Rung
+from dtvit_deploy.target import Target
+
+IMPORT_LIMIT = 5.0
+"""Seconds within which a runtime must import."""
+BUSY = 0.5
+"""Load for each core, from which on other work shows in latencies."""
+
+
+class Package(msgspec.Struct, frozen=True):
+    """A package that some command needs; ``version`` says so when it is absent or not one of those asked for."""
+
+    name: str
+    version: str
+    purpose: str
+
+
+class TargetState(msgspec.Struct, frozen=True):
+    """How far artefacts of a target can be proved here.
+
+    Attributes:
+        reach: the highest rung, in words.
+        tools: what reaches it, with versions.
+        missing: what would be needed for more, and how to get it; empty when nothing is.
+    """
+
+    target: str
+    reach: str
+    tools: str
+    missing: str
+
+
+class Examination(msgspec.Struct, frozen=True):
+    """Everything that ``doctor`` found."""
+
+    machine: dict[str, str]
+    targets: tuple[TargetState, ...]
+    packages: tuple[Package, ...]
+
+
+class _Wanted(NamedTuple):
+    """A package: the module to look for, the distribution that has its version, and the extra that installs it."""
+
+    module: str
+    distribution: str
+    extra: str
+    purpose: str
+
+
+class _Ladder(NamedTuple):
+    """What the rungs of one target need on this machine: modules to build with, and the runtime that executes."""
+
+    builds: tuple[str, ...]
+    runtime: str
+    extra: str
+
+
+PACKAGES = (
+    _Wanted("torch", "torch", "export", "the reference, and the exported program"),
+    _Wanted("onnx", "onnx", "export", "reading and writing ONNX"),
+    _Wanted("onnxscript", "onnxscript", "export", "torch's ONNX exporter"),
+    _Wanted("onnxsim", "onnxsim", "export", "simplifying ONNX"),
+    _Wanted("onnxruntime", "onnxruntime", "export", "executing ONNX"),
+    _Wanted("safetensors", "safetensors", "export", "checkpoints"),
+    _Wanted("PIL", "pillow", "export", "images"),
+    _Wanted("jinja2", "jinja2", "report", "the report in HTML"),
+    _Wanted("matplotlib", "matplotlib", "report", "the pictures of the report"),
+    _Wanted("timm", "timm", "", "models named timm:NAME"),
+)
+LADDERS = {
+    # onnxruntime is needed to build too: passes compare the graph before and after on real feeds.
+    Target.ONNX: _Ladder(("torch", "onnx", "onnxscript", "onnxsim", "safetensors", "onnxruntime"), "onnxruntime", "export"),
+}
+"""A target that can be exported has a row here, and a test holds this table to it."""
+
+
+def examine() -> Examination:
+    """Look at the machine; takes less than a second."""
+    found = {wanted.module: _Found.of(wanted) for wanted in PACKAGES}
+    packages = tuple(Package(each.wanted.distribution, each.told, each.wanted.purpose) for each in found.values())
+    targets = tuple(_target(target, ladder, found) for target, ladder in LADDERS.items())
+    return Examination(machine=_machine(), targets=targets, packages=packages)
+
+
+class _Found(NamedTuple):
+    """What is known of a package without importing it. ``wrong`` is empty when it is installed in a version that is asked for."""
+
+    wanted: _Wanted
+    version: str
+    wrong: str
+
+    @property
+    def told(self) -> str:
+        if not self.version:
+            return self.wrong
+        return f"{self.version} ({self.wrong})" if self.wrong else self.version
+
+    @classmethod
+    def of(cls, wanted: _Wanted) -> _Found:
+        try:
+            spec = importlib.util.find_spec(wanted.module)
+            if spec is None or spec.origin is None:  # without an origin it is a mere folder of that name
+                return cls(wanted, "", "not installed")
+        except (ImportError, ValueError):  # half installed, or stood in for by something without a spec
+            return cls(wanted, "", "not importable")
+        version = _version(wanted)
+        asked = _asked(wanted)
+        fits = all(_parts(version) >= _parts(bound) if sign == ">=" else _parts(version) < _parts(bound) for sign, bound in asked)
+        return cls(wanted, version, "" if fits or not _parts(version) else f"asked for: {', '.join(sign + bound for sign, bound in asked)}")
+
+
+def _version(wanted: _Wanted) -> str:
+    try:
+        return importlib.metadata.version(wanted.distribution)
+    except importlib.metadata.PackageNotFoundError:
+        # The same module comes in other distributions (onnxruntime-gpu); finding which reads every package's metadata.
+        names = importlib.metadata.packages_distributions().get(wanted.module, ())
+        return f"{names[0]} {importlib.metadata.version(names[0])}" if names else "unknown version"
+
+
+def _asked(wanted: _Wanted) -> list[tuple[str, str]]:
+    """The bounds that this package's own metadata set for a distribution, in the extra that installs it."""
+    try:
+        lines = importlib.metadata.requires("dtvit-deploy") or []
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree that was not installed
+        return []
+    pattern = re.compile(rf"{re.escape(wanted.distribution)}\b(?![-.\[])([^;]*)(;.*)?", re.IGNORECASE)
+    matches = [match for line in lines if (match := pattern.fullmatch(line)) and f'extra == "{wanted.extra}"' in (match[2] or "")]
+    return [(sign, bound) for match in matches for sign, bound in re.findall(r"(>=|<)\s*([\d.]+)", match[1])]
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    """The numbers of a release: ``2.13.0+cpu`` → (2, 13, 0). Those before a space are a distribution's name."""
+    release = re.match(r"\d+(\.\d+)*", version.rpartition(" ")[2])
+    return tuple(map(int, release[0].split("."))) if release else ()
+
+
+def _target(target: Target, ladder: _Ladder, found: dict[str, _Found]) -> TargetState:
+    needed = [found[module] for module in dict.fromkeys([*ladder.builds, ladder.runtime])]
+    remedy = f"pip install 'dtvit-deploy[{ladder.extra}]'"
+    missing = [
+        f"{each.wanted.distribution}: {each.wrong}{f', found {each.version}' if each.version else ''}" for each in needed if each.wrong
+    ]
+    runtime = found[ladder.runtime]
+    refusal = "" if runtime.wrong else _import_failure(ladder.runtime)
+    if refusal:
+        missing.append(f"{runtime.wanted.distribution} {runtime.version} is installed and cannot be used: {refusal}")
+    # A runtime that only exists on paper builds nothing either, where it is a part of the build.
+    builds = not any(found[module].wrong for module in ladder.builds) and not (refusal and ladder.runtime in ladder.builds)
+    executes = not runtime.wrong and not refusal
+    installed = [f"{each.wanted.distribution} {each.version}" for each in needed if not each.wrong and each is not runtime]
+    tools = ([f"{runtime.wanted.distribution} {runtime.version} (imports)"] if executes else []) + (
+        [f"{', '.join(installed)} (installed; import not tried)"] if installed else []
+    )
+    return TargetState(
+        target=str(target),
+        reach=_reach(builds, executes),
+        tools="; ".join(tools) or "–",
+        missing=f"{'; '.join(missing)}: {remedy}" if missing else "",
+    )
+
+
+def _reach(builds: bool, executes: bool) -> str:
+    if executes:
+        return str(Rung.EXECUTED) if builds else f"{Rung.EXECUTED}, of artefacts built elsewhere"
+    return f"{Rung.BUILT}, not executed" if builds else "nothing"
+
+
+def _import_failure(module: str) -> str:
+    """Why a module does not import, tried in a process of its own; empty when it does."""
+    # Not the child's own path: with -c it begins with the working folder, where any file may have the module's name.
+    command = [sys.executable, "-c", f"import sys; sys.path[:] = sys.argv[1:]; import {module}", *sys.path]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=IMPORT_LIMIT, check=False, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired:
+        return f"its import did not end within {IMPORT_LIMIT:g} s"
+    except OSError as error:
+        return f"no process could be started to try it: {error.strerror}"
+    if done.returncode == 0:
+        return ""
+    return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+
+
+def _machine() -> dict[str, str]:
+    state = local.state()
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return {
+        **state,
+        "accelerator": _accelerator(),
+        "threads": f"1 in every measurement, unless --threads says otherwise{f'; OMP_NUM_THREADS is {threads}' if threads else ''}",
+        "cache": _cache(),
+        "measuring": "; ".join(_disturbances(state)) or "nothing seen that would spoil a latency",
+    }
+
+
+def _accelerator(root: Path = Path("/")) -> str:
+    """What is seen of GPUs without any driver's library; no target here uses one yet."""
+    if platform.system() == "Darwin":
+        return "Apple GPU and Neural Engine" if platform.machine() == "arm64" else "none that Core ML needs"
+    models = [_text(file) for file in sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))]
+    if models:
+        return ", ".join(match[1].strip() if (match := re.search(r"Model:\s*(.+)", text)) else "NVIDIA GPU" for text in models)
+    board = _text(root / "proc/device-tree/model").strip("\0\n ")
+    if "jetson" in board.lower():
+        return board
+    devices = [device.name for device in sorted((root / "dev").glob("nvidia[0-9]*"))]
+    if devices:
+        return f"NVIDIA, as {', '.join(devices)}"
+    return "none seen, although nvidia-smi is installed" if shutil.which("nvidia-smi") else "none seen"
+
+
+def _cache() -> str:
+    cache = Cache.default()
+    try:
+        place = next(folder for folder in (cache.root, *cache.root.parents) if folder.exists())
+        return f"{cache.root}, {cache.size() / 1e6:,.0f} MB; {shutil.disk_usage(place).free / 1e9:,.1f} GB are free there"
+    except OSError as error:
+        return f"{cache.root} cannot be read: {error.strerror}"
+
+
+def _disturbances(state: dict[str, str], root: Path = Path("/")) -> list[str]:
+    """What is known to make latencies wander, and is the case now."""
+    cores = local.cores()
+    found = []
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > BUSY * cores:
+        found.append(f"a load of {load:.1f} on {cores} cores: other work will show in latencies")
+    if (governor := state.get("governor", "performance")) != "performance":
+        found.append(f"the clock governor is {governor}, not performance")
+    quota = re.match(r"(\d+) (\d+)", _text(root / "sys/fs/cgroup/cpu.max"))
+    if quota and int(quota[1]) < cores * int(quota[2]):
+        found.append(f"this container gets {int(quota[1]) / int(quota[2]):.1f} of {cores} cores, and is stopped when it has used them")
+    if re.search(r"^flags\s*:.*\bhypervisor\b", _text(root / "proc/cpuinfo"), re.MULTILINE):
+        found.append("a virtual machine: its neighbours may show in latencies")
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

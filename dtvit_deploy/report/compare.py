@@ -1,0 +1,236 @@
+"""Two reports side by side: what became slower, larger or less accurate, and whether that is a regression.
+
+A regression is judged on equal terms only. Latencies compare when both measurements are VALID and taken on the same device under the
+same conditions, answers when both were given to the same samples; otherwise the gate fails as *not comparable*, since nothing was
+proved. What was measured before and no longer is, fails too.
+
+The limits:
+
+* p50 may grow by 5 %, as in ExecuTorch's own check for regressions;
+* top-1 may fall by 0.4 points, and by one sample in any case. The samples are the same in both, so the interval of either share, which
+  is about drawing other samples, says nothing about the difference; but one answer near a tie may go either way for no reason;
+* agreement with the reference may not fall;
+* the file may grow by 5 %.
+
+The reference itself is shown and not held to a limit of its own on latency: it is the yardstick, and says how the machine moved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.report import figures
+from dtvit_deploy.report.content import real_agreement, worst
+from dtvit_deploy.report.tables import labels
+from dtvit_deploy.verdict import NOT_MEASURED, Gate, Verdict, at_most, holds, verdict
+
+if TYPE_CHECKING:
+    from dtvit_deploy.latency import Measurement
+    from dtvit_deploy.report.schema import Report, Subject
+
+SLOWER = 0.05
+LARGER = 0.05
+TOP1_DROP = 0.004
+"""Shares by which p50 and the size may grow, and top-1 may fall."""
+SAME_DEVICE = ("device", "processor", "architecture", "cores", "governor")
+SAME_CONDITIONS = ("rung", "runtime", "provider", "threads", "precision", "batch")
+"""What must be equal for latencies to compare."""
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure of one subject, before and after; None where it was not measured.
+
+    Attributes:
+        figure: ``p50 ms``, ``top-1``, ``agreement``, ``max |Δ|``, ``size MB`` or ``gates``.
+        before, after: shares for top-1 and agreement, text for gates.
+        change: after less before for shares; after over before, less one, for the rest; None where there is none.
+    """
+
+    subject: str
+    figure: str
+    before: float | str | None
+    after: float | str | None
+    change: float | None = None
+
+    def cells(self) -> tuple[str, ...]:
+        """Five texts for a table."""
+        if self.before == self.after:
+            moved = "same"
+        elif self.change is None:
+            moved = figures.ABSENT if None in (self.before, self.after) else "changed"
+        elif self.figure in _SHARES:
+            moved = f"{self.change * 100:+.2f} points".replace("-", "−")
+        else:
+            moved = figures.change(self.change)
+        return figures.plain(self.subject), self.figure, self._text(self.before), self._text(self.after), moved
+
+    def _text(self, value: float | str | None) -> str:
+        return value if isinstance(value, str) else _TEXT[self.figure](value)
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Every figure of every subject, and the verdict over the gates of those that both reports have."""
+
+    rows: tuple[Row, ...]
+    verdict: Verdict
+
+
+P50, TOP1, AGREEMENT, MAX_ABS, SIZE, GATES = "p50 ms", "top-1", "agreement", "max |Δ|", "size MB", "gates"
+_SHARES = (TOP1, AGREEMENT)
+_TEXT = {
+    P50: figures.milliseconds,
+    TOP1: figures.share,
+    AGREEMENT: figures.share,
+    MAX_ABS: figures.number,
+    SIZE: figures.megabytes,
+    GATES: figures.number,
+}
+
+
+def compare_reports(before: Report, after: Report, *, slower: float = SLOWER) -> Comparison:
+    """Compare subjects of the same name.
+
+    Args:
+        slower: share by which p50 may grow.
+
+    Raises:
+        InputError: the reports have no subject in common, or ``slower`` is no share.
+    """
+    if not 0 <= slower < math.inf:
+        raise InputError(f"p50 cannot be allowed to grow by {slower}", remedy="give a share of at least 0, such as 0.05")
+    one, two = (
+        dict(zip(labels(before.subjects), before.subjects, strict=True)),
+        dict(zip(labels(after.subjects), after.subjects, strict=True)),
+    )
+    if not one.keys() & two.keys():
+        raise InputError(
+            f"the reports have no subject in common: {', '.join(one) or 'none'} before, {', '.join(two) or 'none'} after",
+            remedy="compare reports of the same targets and precisions",
+        )
+    rows: list[Row] = []
+    gates: list[Gate] = []
+    for name in dict.fromkeys([*one, *two]):
+        rows += _rows(name, one.get(name), two.get(name))
+        if name in one and name in two:
+            gates += _gates(name, _Side(before, one[name]), _Side(after, two[name]), slower)
+        elif name in one:
+            gates.append(holds(f"{name}: present", False, "it is in the earlier report and not in the later one"))
+    return Comparison(rows=tuple(rows), verdict=verdict(gates))
+
+
+class _Side(msgspec.Struct, frozen=True):
+    """One subject and the report that it is in."""
+
+    report: Report
+    subject: Subject
+
+
+def _figures(subject: Subject | None) -> dict[str, float | str | None]:
+    """Every figure that is compared, None where it was not measured."""
+    if subject is None:
+        return {}
+    largest = worst(subject)
+    return {
+        P50: subject.latency.p50 if subject.latency is not None else None,
+        TOP1: subject.accuracy.top1 if subject.accuracy is not None else None,
+        AGREEMENT: real_agreement(subject),
+        MAX_ABS: largest.max_abs if largest is not None else None,
+        SIZE: float(subject.bytes) if subject.file else None,
+        GATES: None if subject.verdict is None else "pass" if subject.verdict.passed else "FAIL",
+    }
+
+
+def _rows(name: str, before: Subject | None, after: Subject | None) -> Iterator[Row]:
+    old, new = _figures(before), _figures(after)
+    for figure in _TEXT:
+        one, two = old.get(figure), new.get(figure)
+        if one is None and two is None:
+            continue
+        change = None
+        if isinstance(one, float) and isinstance(two, float):
+            change = two - one if figure in _SHARES else _relative(one, two)
+        yield Row(subject=name, figure=figure, before=one, after=two, change=change)
+
+
+def _relative(before: float, after: float) -> float | None:
+    if before == after:
+        return 0.0
+    return after / before - 1 if before and not (figures.infinite(before) or figures.infinite(after)) else None
+
+
+def _gates(name: str, before: _Side, after: _Side, slower: float) -> Iterator[Gate]:
+    """The gates of a subject that both reports have; none for what the earlier one did not measure."""
+    old, new = _figures(before.subject), _figures(after.subject)
+    yield holds(f"{name}: present", True, "it is in both reports")
+    if before.subject.latency is not None and before.subject.file:
+        yield _p50(f"{name}: p50", before, after, slower)
+    for figure in _SHARES:
+        if old[figure] is not None:
+            yield _share(f"{name}: {figure}", figure, before, after)
+    if before.subject.bytes:
+        yield at_most(f"{name}: size", after.subject.bytes / 1e6 or None, before.subject.bytes / 1e6 * (1 + LARGER), "MB")
+    if old[GATES] == "pass":
+        kept = None if new[GATES] is None else new[GATES] == "pass"
+        yield holds(f"{name}: its own gates", kept, "they passed before and " + ("pass now" if kept else "fail now"))
+
+
+def _p50(name: str, before: _Side, after: _Side, slower: float) -> Gate:
+    one, two = before.subject.latency, after.subject.latency
+    if one is None or two is None:
+        return holds(name, None, NOT_MEASURED)
+    why = [f"the {when} measurement is INVALID" for when, each in (("earlier", one), ("later", two)) if each.status != "VALID"]
+    why += _unequal(before.report.device, after.report.device, SAME_DEVICE)
+    why += _unequal(_terms(before.subject, one), _terms(after.subject, two), SAME_CONDITIONS)
+    if why:
+        return holds(name, False, f"not comparable: {'; '.join(why)}")
+    return at_most(name, two.p50, one.p50 * (1 + slower), "ms")
+
+
+def _terms(subject: Subject, measured: Measurement) -> dict[str, str]:
+    """What a latency was measured under. Of the runtime only the name: an upgrade is what one compares for."""
+    found = subject.conditions | measured.conditions
+    asked = f"{subject.precision} ({found['precision']})" if "precision" in found else subject.precision
+    return found | {"rung": str(subject.rung), "precision": asked, "runtime": found.get("runtime", "").partition(" ")[0]}
+
+
+def _unequal(one: dict[str, str], two: dict[str, str], keys: tuple[str, ...]) -> list[str]:
+    return [
+        f"{key} was {one.get(key) or 'not recorded'} and is {two.get(key) or 'not recorded'}"
+        for key in keys
+        if one.get(key) != two.get(key)
+    ]
+
+
+def _share(name: str, figure: str, before: _Side, after: _Side) -> Gate:
+    """Top-1 or agreement, compared in whole samples: shares of them differ by rounding."""
+    one, two = _counted(before.subject, figure), _counted(after.subject, figure)
+    if one is None or two is None:
+        return holds(name, None, NOT_MEASURED)
+    old, new = before.report.data, after.report.data
+    key = "digest" if "digest" in old and "digest" in new else "source"
+    why = _unequal(old, new, (key,))
+    if one[1] != two[1]:
+        why.append(f"{one[1]} samples before and {two[1]} after")
+    if why:
+        return holds(name, False, f"not comparable: {'; '.join(why)}")
+    lost, samples = one[0] - two[0], one[1]
+    allowed = max(1, math.floor(TOP1_DROP * samples + 1e-9)) if figure == TOP1 else 0
+    told = f"{one[0]} of {samples} samples before, {two[0]} after; a loss of {allowed} is allowed"
+    return holds(name, lost <= allowed, told)
+
+
+def _counted(subject: Subject, figure: str) -> tuple[int, int] | None:
+    """Samples that count for a share, and all samples."""
+    if figure == TOP1 or (subject.accuracy is not None and subject.accuracy.agreement is not None):
+        accuracy = subject.accuracy
+        value = None if accuracy is None else accuracy.top1 if figure == TOP1 else accuracy.agreement
+        return None if accuracy is None or value is None else (round(value * accuracy.samples), accuracy.samples)
+    real = next((one for one in subject.parity if one.agreement is not None), None)
+    if real is None or real.decided_agreement is None:
+        return None
+    return round(real.decided_agreement * real.samples), real.samples

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dtvit_deploy.artifact import (
+    LARGEST_MANIFEST,
+    SCHEMA,
+    Link,
+    Manifest,
+    encode_json,
+    load_artifact,
+    manifest_path,
+    read_json,
+    sha256_of,
+    write_json,
+)
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.signature import Signature, TensorSpec
+from dtvit_deploy.target import Precision
+
+CONTENT = b"the weights and the graph"
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+MANIFEST = Manifest(
+    model="any",
+    format="onnx",
+    precision=Precision.FP16,
+    sha256=DIGEST,
+    signature=Signature((TensorSpec("image", (1, 3, 4, 4)),), (TensorSpec("logits", (1, 5)),)),
+    lineage=(Link(kind="checkpoint", sha256="1" * 64), Link(kind="float16", sha256=DIGEST, notes=("kept",), options={"keep": ["a"]})),
+    classes=("cat", "Übergröße"),
+    preprocessing={"crop": [4, 4]},
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """An artefact with its manifest."""
+    path = tmp_path / "model.fp16.onnx"
+    path.write_bytes(CONTENT)
+    write_json(manifest_path(path), MANIFEST)
+    return path
+
+
+def rewrite(path: Path, change: dict[str, Any]) -> None:
+    beside = manifest_path(path)
+    beside.write_text(json.dumps(json.loads(beside.read_text()) | change))
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        load_artifact(path)
+    return str(caught.value)
+
+
+def test_an_artefact_is_found_with_what_was_written_of_it(path: Path) -> None:
+    found = load_artifact(path)
+    assert (found.path, found.name, found.manifest) == (path, "model.fp16.onnx", MANIFEST)
+    link = found.manifest.parent("checkpoint")
+    assert link is not None
+    assert link.sha256 == "1" * 64
+    assert found.manifest.parent("engine") is None
+
+
+@pytest.mark.parametrize("changed", [CONTENT + b"\0", CONTENT[:-1], b"", CONTENT.replace(b"w", b"W")])
+def test_one_that_was_changed_is_not_mistaken_for_it(path: Path, changed: bytes) -> None:
+    path.write_bytes(changed)
+    assert refusal(path) == (
+        f"{path} was changed after export: its SHA-256 is {hashlib.sha256(changed).hexdigest()[:16]}…, the manifest says {DIGEST[:16]}…"
+    )
+
+
+def test_both_files_are_needed_and_the_missing_one_is_named(path: Path) -> None:
+    manifest_path(path).rename(path.with_name("elsewhere.json"))
+    assert refusal(path) == f"model.fp16.onnx has no manifest: {path}.json does not exist"
+    path.unlink()
+    assert refusal(path) == f"there is no artefact at {path}"
+
+
+def test_a_folder_is_no_artefact_and_no_manifest(path: Path) -> None:
+    assert "there is no artefact at" in refusal(path.parent)
+    manifest_path(path).unlink()
+    manifest_path(path).mkdir()
+    assert "has no manifest" in refusal(path)
+
+
+def test_an_artefact_that_cannot_be_read_says_why(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("dtvit_deploy.artifact.sha256_of", denied)  # root may read everything, so a mode would not do
+    assert refusal(path) == f"{path} cannot be read: Permission denied"
+
+
+@pytest.mark.parametrize("more", [{}, {"invented": "later"}, {"signature": "in another form"}])
+def test_another_schema_is_told_apart_from_a_broken_manifest(path: Path, more: dict[str, Any]) -> None:
+    rewrite(path, {"schema": SCHEMA + 1} | more)
+    assert refusal(path) == f"{path}.json has schema {SCHEMA + 1}; this version reads schema {SCHEMA}"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"invented": 1}, "unknown field `invented`"),
+        ({"sha256": 7}, "Expected `str`, got `int` - at `$.sha256`"),
+        ({"precision": "fp8"}, "Invalid enum value 'fp8'"),
+        ({"rung": "proved"}, "Invalid enum value 'proved'"),
+        ({"lineage": {}}, "Expected `array`, got `object` - at `$.lineage`"),
+        ({"signature": {"inputs": [{"name": "x", "shape": ["N"]}], "outputs": []}}, "Expected `int`, got `str`"),
+        ({"schema": "1"}, "Expected `int`, got `str` - at `$.schema`"),
+        ({"classes": "cat"}, "Expected `array`, got `str`"),
+    ],
+)
+def test_a_field_of_another_kind_is_refused_and_named(path: Path, change: dict[str, Any], said: str) -> None:
+    rewrite(path, change)
+    assert refusal(path).startswith(f"{path}.json is not a manifest: ")
+    assert said in refusal(path)
+
+
+def test_a_field_that_is_missing_is_named(path: Path) -> None:
+    manifest_path(path).write_text('{"model": "any"}')
+    assert "missing required field `format`" in refusal(path)
+
+
+DEEP = b"[" * 200_000 + b"]" * 200_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"\xff\xfe{}",
+        b'{"model": "\xff"}',
+        b'{"model": "\\ud800"}',
+        b'{"schema": NaN}',
+        b'{"schema": 1} {"schema": 1}',
+        DEEP,
+        b'{"later": ' + DEEP + b"}",
+        encode_json(MANIFEST).replace(b'"crop": [', b'"deep": ' + DEEP + b', "crop": ['),
+        encode_json(MANIFEST)[:-10],
+    ],
+    ids=lambda content: repr(content[:24]),
+)
+def test_what_is_no_manifest_is_refused_without_a_traceback(path: Path, content: bytes) -> None:
+    manifest_path(path).write_bytes(content)
+    assert refusal(path).startswith(f"{path}.json is not a manifest: ")
+
+
+def test_a_manifest_of_gigabytes_is_not_read(path: Path) -> None:
+    with manifest_path(path).open("r+b") as file:
+        file.truncate(LARGEST_MANIFEST + 1)  # sparse: it takes no space
+    assert refusal(path) == f"{path}.json is 16,777,217 bytes; no manifest is that large"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # every example writes the whole file anew
+@given(st.data())
+def test_no_damage_of_a_manifest_gives_anything_but_a_refusal_or_a_manifest(path: Path, data: st.DataObject) -> None:
+    content = bytearray(encode_json(MANIFEST))
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
+    manifest_path(path).write_bytes(content)
+    try:
+        load_artifact(path)
+    except InputError as error:
+        assert error.remedy  # noqa: PT017 - that it may be raised is the test
+
+
+def test_equal_values_give_equal_bytes_whatever_their_order() -> None:
+    assert encode_json({"b": 1, "a": [1, 2]}) == encode_json({"a": [1, 2], "b": 1}) == b'{\n  "a": [\n    1,\n    2\n  ],\n  "b": 1\n}\n'
+
+
+def test_writing_replaces_in_one_step_and_reads_back(tmp_path: Path) -> None:
+    path = tmp_path / "any.json"
+    write_json(path, Link(kind="old", sha256="0"))
+    write_json(path, MANIFEST.lineage[1])
+    assert read_json(path, Link) == MANIFEST.lineage[1]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@given(st.binary(max_size=4096))
+def test_the_digest_is_that_of_the_whole_file(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "digested"
+    path.write_bytes(content * 600)  # longer than a piece
+    assert sha256_of(path) == hashlib.sha256(content * 600).hexdigest()

@@ -1,0 +1,226 @@
+"""Doctor claims what it saw, says how to get the rest, and imports nothing to find out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import subprocess
+import sys
+import time
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import pytest
+
+from dtvit_deploy import doctor
+from dtvit_deploy.doctor import Examination, TargetState, examine
+from dtvit_deploy.target import Target
+
+HEALTHY = {
+    "torch": "2.13.0+cpu",
+    "onnx": "1.23.2",
+    "onnxscript": "0.7.2",
+    "onnxsim": "0.8.1",
+    "onnxruntime": "1.31.1",
+    "safetensors": "0.8.0",
+}
+REQUIRES = [
+    "numpy>=1.26",
+    'torch<2.14,>=2.9; extra == "export"',
+    'onnx>=1.18; extra == "export"',
+    'onnxruntime>=1.22; extra == "export"',
+    'onnxruntime>=9; extra == "elsewhere"',
+    'dtvit-deploy[export,report]; extra == "all"',
+]
+
+
+class Environment:
+    """What is installed, as doctor can see it: modules by name with their distribution's version."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.installed = dict(HEALTHY)
+        self.distributions: dict[str, list[str]] = {}
+        self.failures: dict[str, str] = {}
+        self.tried: list[str] = []
+        monkeypatch.setattr(importlib.util, "find_spec", self.find_spec)
+        monkeypatch.setattr(importlib.metadata, "version", self.version)
+        monkeypatch.setattr(importlib.metadata, "requires", lambda name: REQUIRES)
+        monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: self.distributions)
+        monkeypatch.setattr(doctor, "_import_failure", self.import_failure)
+
+    def find_spec(self, name: str) -> ModuleSpec | None:
+        return ModuleSpec(name, None, origin=f"{name}/__init__.py") if name in self.installed else None
+
+    def version(self, name: str) -> str:
+        if not self.installed.get(name):
+            raise importlib.metadata.PackageNotFoundError(name)
+        return self.installed[name]
+
+    def import_failure(self, module: str) -> str:
+        self.tried.append(module)
+        return self.failures.get(module, "")
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Environment:
+    return Environment(monkeypatch)
+
+
+def onnx(found: Examination) -> TargetState:
+    return next(target for target in found.targets if target.target == "onnx")
+
+
+class TestWhatIsReached:
+    def test_everything_there(self, environment: Environment) -> None:
+        state = onnx(examine())
+        assert state.reach == "executed"
+        assert state.missing == ""
+        assert state.tools.startswith("onnxruntime 1.31.1 (imports); torch 2.13.0+cpu, ")
+        assert state.tools.endswith("(installed; import not tried)")
+        assert environment.tried == ["onnxruntime"]
+
+    def test_a_runtime_alone_executes_what_others_built(self, environment: Environment) -> None:
+        environment.installed = {"onnxruntime": "1.31.1"}
+        state = onnx(examine())
+        assert state.reach == "executed, of artefacts built elsewhere"
+        assert "torch: not installed" in state.missing
+        assert state.missing.endswith("pip install 'dtvit-deploy[export]'")
+
+    def test_nothing_there(self, environment: Environment) -> None:
+        environment.installed = {}
+        state = onnx(examine())
+        assert (state.reach, state.tools) == ("nothing", "–")
+        assert environment.tried == []
+
+    def test_a_runtime_that_is_installed_and_does_not_import_reaches_nothing(self, environment: Environment) -> None:
+        environment.failures["onnxruntime"] = "ImportError: libfoo.so.1: cannot open shared object file"
+        state = onnx(examine())
+        assert state.reach == "nothing"
+        assert "onnxruntime 1.31.1 is installed and cannot be used: ImportError: libfoo.so.1" in state.missing
+        assert "imports" not in state.tools
+
+    @pytest.mark.parametrize("version", ["2.8.1", "2.14.0", "1.13"])
+    def test_a_version_that_was_not_asked_for_does_not_count(self, environment: Environment, version: str) -> None:
+        environment.installed["torch"] = version
+        found = examine()
+        assert onnx(found).reach == "executed, of artefacts built elsewhere"
+        assert f"torch: asked for: <2.14, >=2.9, found {version}" in onnx(found).missing
+        assert f"{version} (asked for: <2.14, >=2.9)" in [package.version for package in found.packages]
+
+    @pytest.mark.parametrize("version", ["2.9", "2.9.0", "2.13.9+cu130", "2.10.0a0+git1234"])
+    def test_versions_compare_as_numbers(self, environment: Environment, version: str) -> None:
+        environment.installed["torch"] = version
+        assert onnx(examine()).reach == "executed"
+
+    def test_the_same_module_from_another_distribution_counts(self, environment: Environment) -> None:
+        environment.installed |= {"onnxruntime": "", "onnxruntime-gpu": "1.30.0"}
+        environment.distributions = {"onnxruntime": ["onnxruntime-gpu"]}
+        assert onnx(examine()).tools.startswith("onnxruntime onnxruntime-gpu 1.30.0 (imports)")
+
+    def test_a_mere_folder_of_that_name_is_no_package(self, environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = environment.find_spec
+        folder = ModuleSpec("torch", None)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: folder if name == "torch" else real(name))
+        assert "torch: not installed" in onnx(examine()).missing
+
+    def test_a_target_that_can_be_exported_has_a_row_and_no_other(self) -> None:
+        assert {target.target for target in examine().targets} == {str(target) for target in Target}
+
+
+class TestTryingAnImport:
+    def test_what_imports_has_no_failure(self) -> None:
+        assert doctor._import_failure("json") == ""
+
+    def test_what_does_not_says_why(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "broken_runtime.py").write_text("raise ImportError('a library is missing')")
+        monkeypatch.syspath_prepend(tmp_path)
+        assert doctor._import_failure("broken_runtime") == "ImportError: a library is missing"
+
+    def test_a_crash_is_a_failure_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "crashing_runtime.py").write_text("import os; os.abort()")
+        monkeypatch.syspath_prepend(tmp_path)
+        assert doctor._import_failure("crashing_runtime") == "exit status -6"
+
+    def test_one_that_never_ends_is_given_up(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "endless_runtime.py").write_text("import time; time.sleep(60)")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setattr(doctor, "IMPORT_LIMIT", 0.3)
+        assert "did not end within 0.3 s" in doctor._import_failure("endless_runtime")
+
+    def test_a_file_in_the_working_folder_is_not_the_runtime(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "stray_runtime.py").write_text("")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+        assert "No module named 'stray_runtime'" in doctor._import_failure("stray_runtime")
+
+
+class TestTheMachine:
+    @pytest.mark.usefixtures("environment")
+    def test_it_names_the_cache_and_its_size(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "onnx-0123").mkdir()
+        (tmp_path / "onnx-0123" / "model.onnx").write_bytes(bytes(3_000_000))
+        monkeypatch.setenv("DTVIT_DEPLOY_CACHE", str(tmp_path))
+        assert examine().machine["cache"].startswith(f"{tmp_path}, 3 MB; ")
+        monkeypatch.setenv("DTVIT_DEPLOY_CACHE", str(tmp_path / "not" / "yet"))
+        assert "not/yet, 0 MB; " in examine().machine["cache"]
+
+    @pytest.mark.usefixtures("environment")
+    def test_every_value_is_text_for_a_table(self) -> None:
+        found = examine()
+        assert all(isinstance(value, str) and value for value in found.machine.values())
+        assert all(package.name and package.version and package.purpose for package in found.packages)
+
+    def test_what_spoils_a_latency_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("os.getloadavg", lambda: (3.2, 0.0, 0.0), raising=False)
+        monkeypatch.setattr("dtvit_deploy.devices.local.cores", lambda: 4)
+        (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+        (tmp_path / "sys/fs/cgroup/cpu.max").write_text("150000 100000\n")
+        (tmp_path / "proc").mkdir()
+        (tmp_path / "proc/cpuinfo").write_text("model name\t: A CPU\nflags\t\t: fpu hypervisor avx2\n")
+        found = doctor._disturbances({"governor": "powersave"}, tmp_path)
+        assert [text.split(":")[0].split(",")[0] for text in found] == [
+            "a load of 3.2 on 4 cores",
+            "the clock governor is powersave",
+            "this container gets 1.5 of 4 cores",
+            "a virtual machine",
+        ]
+
+    def test_a_quiet_machine_is_not_complained_of(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("os.getloadavg", lambda: (0.3, 9.0, 9.0), raising=False)
+        monkeypatch.setattr("dtvit_deploy.devices.local.cores", lambda: 4)
+        (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+        (tmp_path / "sys/fs/cgroup/cpu.max").write_text("max 100000\n")
+        assert doctor._disturbances({"governor": "performance"}, tmp_path) == []
+        assert doctor._disturbances({}, tmp_path) == []
+
+    def test_a_gpu_is_seen_without_its_driver(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(platform, "system", lambda: "Linux")
+        monkeypatch.setattr("shutil.which", lambda name: None)
+        assert doctor._accelerator(tmp_path) == "none seen"
+        (tmp_path / "dev").mkdir()
+        for name in ("nvidia0", "nvidiactl", "nvidia-uvm"):
+            (tmp_path / "dev" / name).touch()
+        assert doctor._accelerator(tmp_path) == "NVIDIA, as nvidia0"
+        card = tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0"
+        card.mkdir(parents=True)
+        (card / "information").write_text("Model: \t\t NVIDIA L4\nIRQ: 1\n")
+        assert doctor._accelerator(tmp_path) == "NVIDIA L4"
+
+    def test_a_jetson_and_a_mac_are_known_by_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(platform, "system", lambda: "Linux")
+        (tmp_path / "proc/device-tree").mkdir(parents=True)
+        (tmp_path / "proc/device-tree/model").write_text("NVIDIA Jetson Orin Nano Developer Kit\0")
+        assert doctor._accelerator(tmp_path) == "NVIDIA Jetson Orin Nano Developer Kit"
+        monkeypatch.setattr(platform, "system", lambda: "Darwin")
+        monkeypatch.setattr(platform, "machine", lambda: "arm64")
+        assert doctor._accelerator(tmp_path) == "Apple GPU and Neural Engine"
+
+
+def test_nothing_heavy_is_imported_here() -> None:
+    heavy = {"torch", "onnx", "numpy", "onnxruntime", "matplotlib"}
+    code = f"import sys; from dtvit_deploy.doctor import examine; examine(); print(sorted({heavy} & set(sys.modules)))"
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert time.monotonic() - started < 30  # a generous bound against importing frameworks on a slow machine
