@@ -3,7 +3,7 @@
     python benchmarks/onnx_export.py [--model NAME | --checkpoint FILE] [--rounds 200] [--exports 3]
 
 Latency: both graphs in ONNX Runtime, interleaved in one run, one thread; the ratio of medians with its 95 % interval.
-Export: wall time of both, alternating, each to a file; ours includes what the other does not do (the reference program for later
+Export: wall time of both, alternating, each from the checkpoint to a file; ours includes what the other does not do (the reference program for later
 comparisons, digests, the comparison on real feeds). Limits: 1.02 and 1.1.
 """
 
@@ -14,24 +14,24 @@ import statistics
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import onnxsim
 import torch
 
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.latency import MeasureOptions, measure, ratio
-from dtvit_deploy.models.reference import ModelOptions, Reference, load_reference
+from dtvit_deploy.models.reference import ModelOptions, load_reference
 from dtvit_deploy.pipeline.export import ExportOptions, export
 from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.runtimes.onnxruntime import OnnxSession
-from dtvit_deploy.target import Precision
 
 
-def by_hand(reference: Reference, path: Path) -> None:
+def by_hand(model: str | None, options: ModelOptions, path: Path) -> None:
+    reference = load_reference(model, options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exported = torch.onnx.export(reference.module, tuple(reference.inputs.values()), dynamo=True, verbose=False)
@@ -68,11 +68,11 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         hand, mine = Path(folder) / "hand.onnx", Path(folder)
-        by_hand(reference, hand)  # once unmeasured: both then find torch's registries built
+        by_hand(model, options, hand)  # once unmeasured: both then find torch's registries built
         walls: dict[str, list[float]] = {"by hand": [], "ours": []}
         for _ in range(asked.exports):
             started = time.perf_counter()
-            by_hand(reference, hand)
+            by_hand(model, options, hand)
             middle = time.perf_counter()
             artifact = ours(model, options, mine)
             walls["by hand"].append(middle - started)
@@ -85,8 +85,7 @@ def main() -> None:
         name, example = next(iter(reference.inputs.items()))
         feed = np.random.default_rng(0).standard_normal(tuple(example.shape)).astype(np.float32)
         sessions = {"by hand": _session(hand), "ours": _session(artifact)}
-        inputs = {key: onnx.load(path).graph.input[0].name for key, path in (("by hand", hand), ("ours", artifact))}
-        runs = {key: (lambda s=session, i=inputs[key]: s.run({i: feed})) for key, session in sessions.items()}
+        runs = {key: partial(session.run, None, {session.get_inputs()[0].name: feed}) for key, session in sessions.items()}
         found = measure(runs, MeasureOptions(min_samples=asked.rounds))
         for key, one in found.items():
             print(f"latency: {key} p50 {one.p50:.2f} ms, p90 {one.p90:.2f}, {len(one.samples_ms)} samples, {one.status} {one.reasons}")
@@ -97,12 +96,11 @@ def _lively(name: str, value: torch.Tensor, generator: torch.Generator) -> torch
     return torch.randn(value.shape, generator=generator) * 0.02 if name.endswith("bias") else value
 
 
-def _session(path: Path) -> OnnxSession:
-    from dtvit_deploy.signature import Signature, TensorSpec
-
-    graph = onnx.load(path).graph
-    outputs = tuple(TensorSpec(info.name, ()) for info in graph.output)
-    return OnnxSession(str(path), Signature((), outputs), Precision.FP32, SessionOptions(threads=1), path.name)
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+    settings.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
 
 
 if __name__ == "__main__":

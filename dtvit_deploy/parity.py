@@ -4,7 +4,7 @@ No constant tolerance: 1e-5 cries wolf on one network and hides a bug in another
 factor. The floor is what the same network moves by when nothing is wrong with it:
 
 * for FP32, the greatest of |torch FP32 - torch FP64| and |torch FP32 - torch FP32 at another thread count|;
-* for FP16, |ideal FP16 - torch FP64|, where ideal means every tensor rounded to FP16 and every operator computed in FP32.
+* for FP16, |ideal FP16 - torch FP64|, where ideal means every tensor that fits rounded to FP16 and every operator computed in FP32.
 
 Rounding errors of two correct implementations are draws from one distribution, of which the floor saw a few images; the factors
 leave room for the extremes of more images and for other orders of summation. A floor that is itself a large part of the answer means that

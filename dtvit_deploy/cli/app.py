@@ -97,8 +97,8 @@ def export(
         keep_fp32=tuple(keep_fp32 or ()),
         data=data,
     )
-    with exporting.opened_cache(not no_cache) as cache:
-        program, artifacts = exporting.export(options, out, cache, show.Terminal())
+    with show.working() as progress, exporting.opened_cache(not no_cache) as cache:
+        program, artifacts = exporting.export(options, out, cache, progress)
     if as_json:
         show.as_json([{"file": str(artifact.path), "manifest": artifact.manifest} for artifact in artifacts])
         return
@@ -134,12 +134,12 @@ def _check(
     from dtvit_deploy.staging import staged
 
     artifacts = [load_artifact(path) for path in artefacts]
-    progress = show.Terminal()
     # The report's folder is opened first, so that one that cannot be written is refused before minutes of measuring.
-    with staged(out) if out is not None else nullcontext(), opened_cache(use=True) as cache:
-        material = open_material(data, artifacts[0].manifest)
-        program = reference_of(artifacts, cache, model, ModelOptions(checkpoint=checkpoint))
-        report = check(command, program, artifacts, material, wants, threads=threads, progress=progress)
+    with staged(out) if out is not None else nullcontext():
+        with show.working() as progress, opened_cache(use=True) as cache:
+            material = open_material(data, artifacts[0].manifest)
+            program = reference_of(artifacts, cache, model, ModelOptions(checkpoint=checkpoint))
+            report = check(command, program, artifacts, material, wants, threads=threads, progress=progress)
         _finish(report, out, as_json)
 
 
@@ -239,8 +239,8 @@ def run(
     asked = load_recipe(recipe)
     if data is not None:
         asked = msgspec.structs.replace(asked, data=msgspec.structs.replace(asked.data, evaluation=data))
-    with opened_cache(not no_cache) as cache:
-        report, _ = run_recipe(asked, out, cache, show.Terminal(), lambda found: write_report(found, out), layers=layers)
+    with show.working() as progress, opened_cache(not no_cache) as cache:
+        report, _ = run_recipe(asked, out, cache, progress, lambda found: write_report(found, out), layers=layers)
     _finish(report, None, as_json, folder=out)
 
 

@@ -22,7 +22,7 @@ GATE_FAILED = 1
 DEFECT = 70
 """The program itself is wrong (``EX_SOFTWARE``). Python's own code for that, 1, says here that a gate failed."""
 debug = False
-"""Set by ``--debug``: show the traceback of an expected failure too, and what libraries log."""
+"""Set by ``--debug``: show the traceback of an expected failure too."""
 
 
 class Ended(BaseException):
@@ -36,10 +36,6 @@ class Ended(BaseException):
 def set_debug(on: bool) -> None:
     global debug  # the one setting of the process
     debug = on
-    if not on:
-        import logging
-
-        logging.disable(logging.ERROR)  # torch logs whole graphs before it raises what is told in one sentence
 
 
 def explained(command: Callable[P, R]) -> Callable[P, R]:
@@ -73,8 +69,9 @@ def told() -> Iterator[None]:
         _say(f"ended by {signal.Signals(request.number).name}; nothing was left half written", traceback=debug)
         raise SystemExit(128 + request.number) from None
     except (OSError, MemoryError) as error:  # the machine's: a full /tmp, a library that does not load, no descriptors left
-        _flush()
-        _say(f"error: {error or 'out of memory'}", "" if debug else "  try: --debug, which shows where", traceback=debug)
+        with contextlib.suppress(OSError):
+            _flush()
+        _say(f"error: {str(error) or 'out of memory'}", "" if debug else "  try: --debug, which shows where", traceback=debug)
         raise SystemExit(DeployError.exit_code) from error
     except Exception as error:
         _say("error: this is a defect of dtvit-deploy; please report it with the lines above", traceback=True)
@@ -130,7 +127,7 @@ def _flush() -> None:
 def _say(*lines: str, traceback: bool) -> None:
     from dtvit_deploy.report.figures import plain
 
-    with contextlib.suppress(OSError):  # standard error is gone too; the exit code is left
+    try:
         if traceback:
             import traceback as tracebacks
 
@@ -138,3 +135,5 @@ def _say(*lines: str, traceback: bool) -> None:
         for line in filter(None, lines):
             sys.stderr.write("\n".join(map(plain, line.split("\n"))) + "\n")
         sys.stderr.flush()
+    except OSError:  # the exit code is all that is left to tell with
+        discard(sys.stderr)

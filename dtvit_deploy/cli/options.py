@@ -75,7 +75,7 @@ def parse_input(text: str) -> TensorSpec:
     Raises:
         InputError: it is written otherwise.
     """
-    match = re.fullmatch(r"([A-Za-z_]\w*)=(\d+(?:[x×]\d+)*)(?::(\w+))?", text)
+    match = re.fullmatch(r"([A-Za-z_]\w*)=(\d{1,9}(?:[x×]\d{1,9})*)(?::(\w+))?", text)
     if match is None:
         raise InputError(f"--input {text!r} is not NAME=SHAPE[:TYPE]", remedy="write it like image=1x3x224x224 or ids=1x16:int64")
     name, shape, dtype = match.groups()
@@ -83,7 +83,7 @@ def parse_input(text: str) -> TensorSpec:
 
 
 def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text)
+    match = re.fullmatch(r"(\d{1,9})(?:[x×](\d{1,9}))?", text)
     if match is None:
         raise InputError(f"--input-size {text!r} is not HEIGHTxWIDTH", remedy="write it like 224x224")
     return int(match[1]), int(match[2] or match[1])

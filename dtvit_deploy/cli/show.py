@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dtvit_deploy.cli.failure import discard
+from dtvit_deploy.report import figures
 from dtvit_deploy.report.figures import plain
 
 if TYPE_CHECKING:
@@ -63,6 +65,14 @@ class Terminal:
                 bar.advance(task)
 
 
+@contextlib.contextmanager
+def working() -> Iterator[Terminal]:
+    """Progress of what is done in the block. What prints there, a user's own network say, is sent to standard error, out of results."""
+    terminal = Terminal()
+    with contextlib.redirect_stdout(sys.stderr):
+        yield terminal
+
+
 def console() -> Console:
     """Standard output."""
     return _Stream()
@@ -104,9 +114,9 @@ def _summary(found: Report, out: Console) -> None:
     columns: list[tuple[str, list[str]]] = [("", [subject.name for subject in subjects])]
     if any(subject.accuracy for subject in subjects):
         columns.append(("top-1", [_top1(subject.accuracy) for subject in subjects]))
-        columns.append(("agreement", [_share(subject.accuracy.agreement if subject.accuracy else None) for subject in subjects]))
+        columns.append(("agreement", [figures.share(subject.accuracy.agreement if subject.accuracy else None) for subject in subjects]))
     elif any(subject.parity for subject in subjects):
-        columns.append(("agreement", [_share(_real_agreement(subject)) for subject in subjects]))
+        columns.append(("agreement", [figures.share(_real_agreement(subject)) for subject in subjects]))
     if any(subject.parity for subject in subjects):
         columns.append(("max |Δ|", [_number(max((one.max_abs for one in subject.parity), default=None)) for subject in subjects]))
         columns.append(("allowed", [_number(_allowed(subject)) for subject in subjects]))
@@ -146,12 +156,7 @@ def _allowed(subject: Subject) -> float | None:
 def _top1(accuracy: Accuracy | None) -> str:
     if accuracy is None or accuracy.top1 is None:
         return "–"
-    low, high = accuracy.interval or (0.0, 1.0)
-    return f"{accuracy.top1:.1%} [{low:.1%}–{high:.1%}]".replace("%–", "–").replace("100.0%", "100%")
-
-
-def _share(share: float | None) -> str:
-    return "–" if share is None else f"{share:.2%}".replace("100.00%", "100%")
+    return f"{figures.share(accuracy.top1)} {figures.interval(accuracy.interval)}".rstrip()
 
 
 def _number(value: float | None) -> str:

@@ -17,6 +17,9 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.onnx import module_of
 
 LARGEST_FP16 = 65504.0
+SMALLEST_FP16 = 2.0**-24
+TYPED_BY_ATTRIBUTE = frozenset({"Constant", "ConstantOfShape", "EyeLike", "RandomNormal", "RandomUniform"})
+"""Operators whose output has the type that an attribute says; they stay FP32, and a cast follows."""
 HEADROOM = 2.0
 """A tensor is kept in FP32 when its largest magnitude on the feeds comes within this factor of FP16's largest number: the next
 image may be brighter."""
@@ -42,6 +45,9 @@ class Float16:
 def float16_onnx(model: onnx.ModelProto, magnitudes: Mapping[str, float], keep_fp32: Sequence[str] = ()) -> Float16:
     """Convert.
 
+    Not with ONNX Runtime's converter: between two operators that stay FP32 it rounds to FP16 and back, so that what was to be kept
+    from overflowing overflows there; and it leaves the nodes in an order that ONNX does not allow.
+
     Args:
         model: the simplified FP32 graph; it is not changed.
         magnitudes: greatest |x| of each tensor on real feeds, by tensor name; tensors without one are taken to fit.
@@ -50,27 +56,115 @@ def float16_onnx(model: onnx.ModelProto, magnitudes: Mapping[str, float], keep_f
     Raises:
         InputError: ``keep_fp32`` names a module that made no node.
     """
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    source = onnx.ModelProto()
-    source.CopyFrom(model)
-    for index, node in enumerate(source.graph.node):
-        node.name = node.name or f"{node.op_type}_{index}"
+    source = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     kept = _overflowing(source, magnitudes) | _chosen(source, keep_fp32)
-    by_name = {node.name: node for node in source.graph.node}
-    typed = convert_float_to_float16(source, keep_io_types=True, node_block_list=list(kept), op_block_list=[])
-    _name_casts(typed, by_name)
+    typed = _Typed(source)
+    for index, node in enumerate(source.graph.node):
+        typed.add(node, stays=index in kept)
     modules: dict[str, str] = {}
-    for name, reason in kept.items():
-        modules.setdefault(module_of(by_name[name]), reason)
-    return Float16(typed, modules)
+    for index, reason in kept.items():
+        modules.setdefault(module_of(source.graph.node[index]), reason)
+    return Float16(typed.model(), modules)
 
 
-def _chosen(model: onnx.ModelProto, keep_fp32: Sequence[str]) -> dict[str, str]:
-    chosen: dict[str, str] = {}
+class _Typed:
+    """The graph while it is rewritten, node by node in its order; every tensor exists in the types that somebody reads it in."""
+
+    def __init__(self, source: onnx.ModelProto) -> None:
+        self._source = source
+        graph = source.graph
+        self._constants = {tensor.name: tensor for tensor in graph.initializer}
+        self._outputs = {info.name for info in graph.output}
+        infos = (*graph.input, *graph.output, *graph.value_info)
+        self._floats = {info.name for info in infos if info.type.tensor_type.elem_type == TensorProto.FLOAT}
+        self._floats |= {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
+        self._taken = {info.name for info in infos} | self._constants.keys()
+        self._versions: dict[str, dict[int, str]] = {info.name: {TensorProto.FLOAT: info.name} for info in graph.input}
+        self._opsets = {opset.domain: opset.version for opset in source.opset_import}
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: dict[str, onnx.TensorProto] = {}
+
+    def add(self, node: onnx.NodeProto, *, stays: bool) -> None:
+        """Append a node, in FP16 as far as its operator allows it, or in FP32 if it ``stays`` so."""
+        typed = onnx.NodeProto()
+        typed.CopyFrom(node)
+        schema = onnx.defs.get_schema(node.op_type, self._opsets[node.domain], node.domain)
+        allowed = {constraint.type_param_str: constraint.allowed_type_strs for constraint in schema.type_constraints}
+
+        def kind(formal: Sequence[onnx.defs.OpSchema.FormalParameter], index: int) -> int:
+            named = formal[min(index, len(formal) - 1)].type_str  # the last one may stand for any number
+            half = not stays and node.op_type not in TYPED_BY_ATTRIBUTE and "tensor(float16)" in allowed.get(named, [named])
+            return TensorProto.FLOAT16 if half else TensorProto.FLOAT
+
+        for index, name in enumerate(node.input):
+            if name in self._floats:
+                typed.input[index] = self._read(name, kind(schema.inputs, index), node)
+            elif name in self._constants:
+                self._initializers[name] = self._constants[name]
+        for index, name in enumerate(node.output):
+            if name in self._floats:
+                made = kind(schema.outputs, index)
+                versions = self._versions.setdefault(name, {})
+                typed.output[index] = versions[made] = self._name(name, made)
+                for attribute in typed.attribute:
+                    if node.op_type == "Cast" and attribute.name == "to":
+                        attribute.i = made
+        self._nodes.append(typed)
+
+    def model(self) -> onnx.ModelProto:
+        """The whole, its outputs FP32 as they were."""
+        for name in self._outputs & self._floats:
+            self._read(name, TensorProto.FLOAT, self._nodes[-1])
+        model = onnx.ModelProto()
+        model.CopyFrom(self._source)
+        graph = model.graph
+        for field, values in ((graph.node, self._nodes), (graph.initializer, self._initializers.values())):
+            del field[:]
+            field.extend(values)
+        del graph.value_info[:]
+        return onnx.shape_inference.infer_shapes(model, strict_mode=True)
+
+    def _read(self, name: str, kind: int, reader: onnx.NodeProto) -> str:
+        """The name of a tensor in that type, converted if it is not there yet."""
+        versions = self._versions.setdefault(name, {})
+        if kind not in versions:
+            versions[kind] = self._name(name, kind)
+            if name in self._constants:
+                self._initializers[versions[kind]] = _converted(self._constants[name], kind, versions[kind])
+            else:
+                (source,) = (version for other, version in versions.items() if other != kind)
+                cast = onnx.helper.make_node("Cast", [source], [versions[kind]], name=f"{versions[kind]}_cast", to=kind)
+                producer = next((node for node in reversed(self._nodes) if source in node.output), reader)
+                cast.metadata_props.extend(producer.metadata_props)
+                self._nodes.append(cast)
+        return versions[kind]
+
+    def _name(self, name: str, kind: int) -> str:
+        """A tensor keeps its name in the type that it has first; an output of the graph keeps it in FP32."""
+        if kind == TensorProto.FLOAT if name in self._outputs else not self._versions[name]:
+            return name
+        wanted = f"{name}_as_{'fp16' if kind == TensorProto.FLOAT16 else 'fp32'}"
+        while wanted in self._taken:
+            wanted += "_"
+        self._taken.add(wanted)
+        return wanted
+
+
+def _converted(tensor: onnx.TensorProto, kind: int, name: str) -> onnx.TensorProto:
+    values = numpy_helper.to_array(tensor)
+    if kind == TensorProto.FLOAT16:
+        # What keeps a division from 0 must not become 0: 1e-12 as the least value of a norm, say.
+        tiny = (values != 0) & (np.abs(values) < SMALLEST_FP16)
+        values = np.where(tiny, np.copysign(np.float32(SMALLEST_FP16), values), values).astype(np.float16)
+    return numpy_helper.from_array(values, name)
+
+
+def _chosen(model: onnx.ModelProto, keep_fp32: Sequence[str]) -> dict[int, str]:
+    """Indexes of the nodes of those modules."""
+    chosen: dict[int, str] = {}
     for wish in keep_fp32:
         prefix = wish.removesuffix(".") + "."
-        found = {node.name: "asked for" for node in model.graph.node if (module_of(node) + ".").startswith(prefix)}
+        found = {index: "asked for" for index, node in enumerate(model.graph.node) if (module_of(node) + ".").startswith(prefix)}
         if not found:
             known = sorted({module_of(node) for node in model.graph.node if not module_of(node).startswith("(")})
             raise InputError(
@@ -81,29 +175,17 @@ def _chosen(model: onnx.ModelProto, keep_fp32: Sequence[str]) -> dict[str, str]:
     return chosen
 
 
-def _overflowing(model: onnx.ModelProto, magnitudes: Mapping[str, float]) -> dict[str, str]:
-    """Nodes that read or write a tensor too large for FP16."""
+def _overflowing(model: onnx.ModelProto, magnitudes: Mapping[str, float]) -> dict[int, str]:
+    """Indexes of the nodes that read or write a tensor too large for FP16."""
     large = {name: size for name, size in magnitudes.items() if not size * HEADROOM < LARGEST_FP16}
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
             size = float(np.abs(numpy_helper.to_array(tensor)).max(initial=0.0))
             if size > LARGEST_FP16:
                 large[tensor.name] = size
-    found: dict[str, str] = {}
-    for node in model.graph.node:
+    found: dict[int, str] = {}
+    for index, node in enumerate(model.graph.node):
         for name in (*node.input, *node.output):
             if name in large:
-                found[node.name] = f"|{name}| reaches {large[name]:.3g}, FP16 ends at {LARGEST_FP16:.0f}"
+                found[index] = f"|{name}| reaches {large[name]:.3g}, FP16 ends at {LARGEST_FP16:.0f}"
     return found
-
-
-def _name_casts(model: onnx.ModelProto, known: Mapping[str, onnx.NodeProto]) -> None:
-    """A cast that conversion added belongs to the module of the node whose tensor it casts, or of the one that it casts for."""
-    producer = {output: node for node in model.graph.node for output in node.output}
-    consumer = {name: node for node in reversed(model.graph.node) for name in node.input}
-    for node in model.graph.node:
-        if node.name in known or node.metadata_props:
-            continue
-        neighbour = producer.get(node.input[0]) or consumer.get(node.output[0])
-        if neighbour is not None:
-            node.metadata_props.extend(neighbour.metadata_props)

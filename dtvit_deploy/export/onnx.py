@@ -6,14 +6,16 @@ TensorRT 10 (10.6 documents opsets 9 to 22), TensorRT 11 (9 to 25), ONNX Runtime
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 import onnx
 import torch
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.program import Program, node_map, uncollected
+from dtvit_deploy.export.program import Program, node_map, place_of, uncollected
 from dtvit_deploy.export.quiet import quiet
 
 if TYPE_CHECKING:
@@ -41,14 +43,16 @@ def onnx_from_program(program: Program) -> tuple[onnx.ModelProto, Program]:
     if weights > LARGEST:
         raise InputError(f"the weights are {weights / 2**30:.1f} GiB; one ONNX file holds less than 2 GiB")
     names = program.signature
+    inputs, outputs = [spec.name for spec in names.inputs], [spec.name for spec in names.outputs]
     try:
         with quiet(), uncollected():
             translated = torch.onnx.export(
                 program.exported,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=[spec.name for spec in names.inputs],
-                output_names=[spec.name for spec in names.outputs],
+                # Names that no inner tensor can have: the exporter gives two tensors one name without a word.
+                input_names=[f"/input/{index}" for index in range(len(inputs))],
+                output_names=[f"/output/{index}" for index in range(len(outputs))],
                 external_data=False,
                 optimize=False,
                 verbose=False,
@@ -57,13 +61,17 @@ def onnx_from_program(program: Program) -> tuple[onnx.ModelProto, Program]:
             _tidy(translated.model)
     except Exception as error:  # the exporter raises whatever its translation functions raise
         raise InputError(
-            f"the program cannot be translated to ONNX opset {OPSET}: {str(error).strip().splitlines()[0] if str(error) else error!r}",
+            f"the program cannot be translated to ONNX opset {OPSET}{place_of(error)}: {_first_line(error)}",
             remedy="replace the operator that it names in your network; --debug shows the exporter's report",
         ) from error
     assert translated.exported_program is not None
     decomposed = translated.exported_program
-    kept = replace(program, exported=decomposed, nodes=node_map(decomposed))
     model = translated.model_proto
+    moved = _name_ends(model, inputs, outputs)
+    for node in decomposed.graph.nodes:
+        if node.op == "call_function" and node.name in moved and node.name not in decomposed.graph_signature.user_outputs:
+            node._rename(moved[node.name])
+    kept = replace(program, exported=decomposed, nodes=node_map(decomposed))
     name_nodes(model, kept.nodes)
     return model, kept
 
@@ -80,6 +88,7 @@ def _tidy(model: ir.Model) -> None:
     common.InlinePass()(model)
     fold_constants_ir(model)
     Sequential(
+        common.OutputFixPass(),  # an input or one tensor that is two outputs goes through an Identity
         common.RemoveUnusedNodesPass(),
         common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]  # it declares no types
         common.RemoveUnusedOpsetsPass(),
@@ -88,25 +97,55 @@ def _tidy(model: ir.Model) -> None:
     )(model)
 
 
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), repr(error))
+
+
+def _name_ends(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str]) -> dict[str, str]:
+    """Give inputs and outputs their names; an inner tensor that has one of them steps aside.
+
+    Returns:
+        The new names of such inner tensors.
+    """
+    graph = model.graph
+    ends = {info.name: name for info, name in zip((*graph.input, *graph.output), (*inputs, *outputs), strict=True)}
+    taken = {name for node in graph.node for name in (*node.input, *node.output)} | {tensor.name for tensor in graph.initializer}
+    moved: dict[str, str] = {}
+    for name in taken.intersection(ends.values()) - ends.keys():
+        moved[name] = next(free for index in count() if (free := f"{name}_inner{index or ''}") not in taken)
+    renamed = ends | moved
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [renamed.get(name, name) for name in names]
+    for info in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        info.name = renamed.get(info.name, info.name)
+    return moved
+
+
 def name_nodes(model: onnx.ModelProto, nodes: NodeMap) -> None:
     """Write each node's torch module into its metadata, in place of the exporter's notes, which hold paths of this machine.
 
-    A node that the program does not know by its output's name (a folded transpose, say) belongs to the module of the first
-    consumer that it does know, since that is whose arithmetic it serves.
+    A node whose output the program does not know by name (a folded transpose, say, or a product that was merged with the reshape that
+    follows it) belongs to the module whose arithmetic the first consumer's tensor holds, since that is what it serves.
     """
+    ends = dict(zip((info.name for info in model.graph.output), nodes.outputs, strict=False))
     consumer: dict[str, onnx.NodeProto] = {}
     for node in model.graph.node:
         for name in node.input:
             consumer.setdefault(name, node)
+    present = {ends.get(name, name) for node in model.graph.node for name in node.output}
 
     def module(node: onnx.NodeProto) -> str | None:
-        seen = 0
-        at: onnx.NodeProto | None = node
-        while at is not None and seen < 8:
+        at, seen = node, 0
+        while seen < 8:
             for output in at.output:
-                if known := nodes.get(output):
+                name = ends.get(output, output)
+                if known := nodes.maker(name, present) if seen else nodes.get(name):
                     return known.module
-            at, seen = consumer.get(at.output[0]), seen + 1
+            following = next((consumer[output] for output in at.output if output in consumer), None)
+            if following is None:
+                break
+            at, seen = following, seen + 1
         return None
 
     found = [module(node) for node in model.graph.node]

@@ -26,6 +26,7 @@ from torch.fx import Interpreter
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.quiet import quiet
+from dtvit_deploy.models.factory import DTYPES
 from dtvit_deploy.nodes import Node, NodeMap
 from dtvit_deploy.signature import Signature, TensorSpec
 
@@ -138,15 +139,15 @@ def _outputs(answer: object, reference: Reference) -> tuple[tuple[str, ...], lis
                 f" returns {len(tensors)} tensors ({', '.join(names)})"
             )
         names = reference.output_names
-    if odd := [name for name, tensor in zip(names, tensors, strict=True) if _spec(name, tensor).dtype not in DTYPES]:
-        raise InputError(
-            f"{reference.model} returns {', '.join(f'{tensors[names.index(name)].dtype} in {name!r}' for name in odd)}, which no artefact holds",
-            remedy=f"convert it to one of {', '.join(DTYPES)}",
-        )
+    if odd := [
+        f"{tensor.dtype} in {name!r}" for name, tensor in zip(names, tensors, strict=True) if _spec(name, tensor).dtype not in DTYPES
+    ]:
+        raise InputError(f"{reference.model} returns {', '.join(odd)}, which no artefact can", remedy=f"return {', '.join(DTYPES)}")
     clash = set(names) & set(reference.inputs)
     if clash or len(set(names)) < len(names) or "" in names:
         raise InputError(
-            f"output names must be unique and differ from the inputs: {', '.join(map(repr, names))}", remedy="name the outputs with --output"
+            f"output names must be unique and differ from the inputs: {', '.join(map(repr, names))}",
+            remedy="name the outputs with --output",
         )
     return names, tensors
 
@@ -185,15 +186,20 @@ def _summary(error: Exception) -> str:
 
 def place_of(error: BaseException | None) -> str:
     """The innermost line of the user's own code: tracing runs that as it is, so it stands in the traceback, between torch's lines."""
-    torchs, pythons = Path(torch.__file__).parent, Path(os.__file__).parent
-    foreign = tuple(f"{folder}{os.sep}" for folder in (torchs, torchs.with_name("sympy"), torchs.with_name("onnxscript"), Path(__file__).parent))
     while error is not None:
         for frame in reversed(traceback.extract_tb(error.__traceback__)):
-            installed = "-packages" in frame.filename  # which lie within Python's own folder
-            if Path(frame.filename).is_file() and not frame.filename.startswith(foreign) and (installed or pythons not in Path(frame.filename).parents):
+            if _is_users(frame.filename):
                 return f", because of line {frame.lineno} of {frame.filename} ({frame.line})"
         error = error.__cause__ or error.__context__
     return ""
+
+
+def _is_users(file: str) -> bool:
+    torchs, pythons = Path(torch.__file__).parent, Path(os.__file__).parent
+    foreign = (torchs, torchs.with_name("sympy"), torchs.with_name("onnxscript"), Path(__file__).parent)
+    if not Path(file).is_file() or any(folder in Path(file).parents for folder in foreign):
+        return False
+    return pythons not in Path(file).parents or "-packages" in file  # installed packages lie within Python's own folder
 
 
 def node_map(exported: ExportedProgram) -> NodeMap:

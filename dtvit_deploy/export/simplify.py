@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 """Operators that move no data. onnxsim turns a MatMul and its Add into a Gemm between two reshapes: more nodes, less work."""
+LARGEST_MERGED = 4096
+"""Bytes: shapes and scalars repeat, weights do not, and comparing those takes time."""
 LEAST_SQNR = 80.0
 """dB of signal over what simplification moved. Folding a batch norm into a convolution moves FP32 outputs by about -120 dB; a
 dropped or misplaced operator by more than -40."""
@@ -121,6 +123,9 @@ def _merge_equal_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
     renamed: dict[str, str] = {}
     kept = []
     for tensor in model.graph.initializer:
+        if tensor.ByteSize() > LARGEST_MERGED:
+            kept.append(tensor)
+            continue
         anonymous = onnx.TensorProto()
         anonymous.CopyFrom(tensor)
         anonymous.name = ""

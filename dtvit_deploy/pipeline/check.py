@@ -111,7 +111,8 @@ def require_same_root(artifact: Artifact, program: ProgramEntry) -> None:
         made_from = link.sha256[:16] + "…" if link else "no program"
         raise InputError(
             f"{artifact.name} was made from {made_from}, not from the reference {mine[:16]}…: comparing them would mean nothing",
-            remedy="give the model and the checkpoint that it was exported from, or export it again",
+            remedy="give the model and the checkpoint that it was exported from; another torch release traces another program, so after an"
+            f" upgrade export again (made with torch {link.tools.get('torch', '?') if link else '?'})",
         )
 
 

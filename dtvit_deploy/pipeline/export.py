@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from dtvit_deploy.artifact import Artifact, Link, load_artifact
+from dtvit_deploy.artifact import Artifact, Manifest, load_artifact
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.material import open_material, preprocessing_of
@@ -71,7 +71,7 @@ class ExportOptions:
                 )
 
 
-@contextmanager
+@contextlib.contextmanager
 def opened_cache(use: bool) -> Iterator[Cache]:
     """The user's cache, or one that is thrown away afterwards."""
     if use:
@@ -127,10 +127,10 @@ def _with_preprocessing(program: ProgramEntry, changes: PreprocessingChanges | N
 def reference_of(artifacts: Sequence[Artifact], cache: Cache, model: str | None, options: ModelOptions) -> ProgramEntry:
     """The program that artefacts were made from: from the cache by its digest, else traced again.
 
-    Seeded weights can be made again from what the manifest says; a checkpoint must be given.
+    Seeded weights can be made again from what the manifest says; a checkpoint must be given. The program has the artefacts' names.
 
     Raises:
-        InputError: the artefacts have different roots, or the reference is not here and cannot be made.
+        InputError: the artefacts have different roots or signatures, or the reference is not here and cannot be made.
     """
     roots = {link.sha256 for artifact in artifacts if (link := artifact.manifest.parent("program"))}
     if len(roots) != 1:
@@ -138,21 +138,88 @@ def reference_of(artifacts: Sequence[Artifact], cache: Cache, model: str | None,
             f"{len(artifacts)} artefacts have {len(roots)} different references; one reference judges all",
             remedy="give artefacts of one export",
         )
-    if found := find_program(roots.pop(), cache):
-        return found
     manifest = artifacts[0].manifest
-    seeded = manifest.parent("seeded")
-    if seeded is not None and options.checkpoint is None:
-        return program_stage(model or manifest.model, _as_seeded(options, seeded), cache)
-    if options.checkpoint is None:
+    if any(artifact.manifest.signature != manifest.signature for artifact in artifacts):
         raise InputError(
-            f"the reference of {artifacts[0].name} is not in the cache of this machine ({cache.root})",
+            f"{len(artifacts)} artefacts have different inputs or outputs: "
+            + "; ".join(f"{artifact.name} has {_listed(artifact.manifest)}" for artifact in artifacts),
+            remedy="give artefacts of one export",
+        )
+    program = find_program(roots.pop(), cache) or _traced_again(artifacts[0], cache, model, options)
+    return _with_names(program, manifest)
+
+
+def _traced_again(artifact: Artifact, cache: Cache, model: str | None, options: ModelOptions) -> ProgramEntry:
+    manifest = artifact.manifest
+    if manifest.parent("seeded") is None and options.checkpoint is None:
+        raise InputError(
+            f"the reference of {artifact.name} is not in the cache of this machine ({cache.root})",
             remedy=f"give --model {manifest.model} and --checkpoint with the weights that it was exported from",
         )
-    return program_stage(model or manifest.model, options, cache)
+    if model is None and _is_factory(manifest.model):  # it would import code on the word of a file from elsewhere
+        raise InputError(
+            f"the reference of {artifact.name} is not in the cache of this machine ({cache.root}); making it again runs {manifest.model}",
+            remedy=f"if you trust that, give --model {manifest.model}",
+        )
+    name = model or manifest.model
+    wanted, found, failure = manifest.parent("program"), None, None
+    for asked in _asked(name, options, manifest):
+        try:
+            found = program_stage(name, asked, cache)
+        except InputError as error:
+            failure = failure or error
+            continue
+        if wanted is not None and found.artifact.manifest.sha256 == wanted.sha256:
+            break
+    if found is None:
+        assert failure is not None
+        raise failure
+    return found
 
 
-def _as_seeded(options: ModelOptions, link: Link) -> ModelOptions:
-    made = link.options
+def _asked(name: str, options: ModelOptions, manifest: Manifest) -> tuple[ModelOptions, ...]:
+    """What may have been asked of the network when it was exported; the manifest tells most of it."""
+    seeded = manifest.parent("seeded")
+    made = seeded.options if seeded is not None and options.checkpoint is None else {}
     size = made.get("input_size")
-    return dataclasses.replace(options, seed=made["seed"], num_classes=made.get("num_classes"), input_size=tuple(size) if size else None)
+    told = dataclasses.replace(
+        options,
+        seed=made.get("seed", options.seed),
+        num_classes=made.get("num_classes"),
+        input_size=(size[0], size[1]) if size else None,
+        outputs=tuple(spec.name for spec in manifest.signature.outputs),
+    )
+    if _is_factory(name):  # which alone knows whether its inputs had to be described
+        return told, dataclasses.replace(told, inputs=manifest.signature.inputs)
+    shapes = [spec.shape for spec in (*manifest.signature.inputs, *manifest.signature.outputs)]
+    if [len(shape) for shape in shapes] != [4, 2]:
+        return (told,)
+    seen = dataclasses.replace(told, input_size=(shapes[0][2], shapes[0][3]), num_classes=shapes[1][1])
+    return (told, seen) if ":" in name else (seen,)
+
+
+def _is_factory(name: str) -> bool:
+    from dtvit_deploy.models.reference import TIMM
+
+    return ":" in name and not name.startswith(TIMM)
+
+
+def _with_names(program: ProgramEntry, manifest: Manifest) -> ProgramEntry:
+    """The same program under the artefact's names: what inputs and outputs are called is no part of a program's digest."""
+    mine = program.artifact.manifest
+    if _shapes(mine) != _shapes(manifest):
+        raise InputError(
+            f"the manifest names inputs and outputs that the reference does not have: {_listed(manifest)}, not {_listed(mine)}",
+            remedy="export the artefact again",
+        )
+    artifact = msgspec.structs.replace(program.artifact, manifest=msgspec.structs.replace(mine, signature=manifest.signature))
+    return dataclasses.replace(program, artifact=artifact)
+
+
+def _shapes(manifest: Manifest) -> list[list[tuple[tuple[int, ...], str]]]:
+    return [[(spec.shape, spec.dtype) for spec in specs] for specs in (manifest.signature.inputs, manifest.signature.outputs)]
+
+
+def _listed(manifest: Manifest) -> str:
+    inputs, outputs = (", ".join(map(str, specs)) for specs in (manifest.signature.inputs, manifest.signature.outputs))
+    return f"{inputs} → {outputs}"

@@ -39,8 +39,9 @@ class OnnxRuntime:
     def tensors(self, artifact: Artifact) -> tuple[str, ...]:
         import onnx
 
-        graph = _read(artifact).graph
-        inferred = onnx.shape_inference.infer_shapes(_read(artifact)).graph.value_info
+        model = _read(artifact)
+        graph = model.graph
+        inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
         floating = {i.name for i in inferred if i.type.tensor_type.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)}
         outputs = {info.name for info in graph.output}
         return tuple(name for node in graph.node for name in node.output if name in floating and name not in outputs)
@@ -55,8 +56,8 @@ class OnnxRuntime:
 class OnnxSession:
     """One loaded graph.
 
-    FP16 graphs run as they are typed; the CPU provider computes an operator that it has no FP16 kernel for in FP32, between casts,
-    which the conditions say.
+    FP16 graphs run as they are typed, but for operators that the CPU provider has no FP16 kernel for: these it computes in FP32, and
+    several in a row without rounding between them, so that what overflows there need not overflow here. The conditions say so.
     """
 
     def __init__(
@@ -69,23 +70,36 @@ class OnnxSession:
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = options.threads
         settings.inter_op_num_threads = 1
-        settings.log_severity_level = 3
+        settings.log_severity_level = 4  # what goes wrong is in the exception, and said once
         try:
             self._session: Any = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exception classes are private
             first = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"ONNX Runtime {onnxruntime.__version__} refuses {name}: {first}", remedy="export it again") from error
+        found = ({one.name for one in self._session.get_inputs()}, {one.name for one in self._session.get_outputs()})
+        if found[0] != {spec.name for spec in signature.inputs} or not found[1] >= {spec.name for spec in signature.outputs}:
+            inside = f"its inputs are {', '.join(sorted(found[0]))}, its outputs {', '.join(sorted(found[1]))}"
+            raise InputError(f"{name} is not the graph that its manifest describes: {inside}", remedy="export it again")
         self.signature = signature
+        self._name = name
         self._names = [*(spec.name for spec in signature.outputs), *options.taps]
         self.conditions = {
             "runtime": f"onnxruntime {onnxruntime.__version__}",
             "provider": "CPUExecutionProvider",
             "threads": str(options.threads),
-            "precision": "fp32" if precision is Precision.FP32 else f"{precision} graph; fp32 inside operators without such a kernel",
+            "precision": "fp32" if precision is Precision.FP32 else f"{precision} graph; runs of operators without such a kernel in fp32",
         }
 
     def run(self, feeds: Feeds) -> Outputs:
-        return dict(zip(self._names, self._session.run(self._names, dict(feeds)), strict=True))
+        if self._session is None:
+            raise RuntimeError("the session was left; it cannot run")
+        try:
+            return dict(zip(self._names, self._session.run(self._names, dict(feeds)), strict=True))
+        except Exception as error:  # as above; an index beyond its range, say
+            raise InputError(
+                f"ONNX Runtime cannot run {self._name} on such feeds: {str(error).strip().splitlines()[0]}",
+                remedy="give --data feeds of which every value means something to the network",
+            ) from error
 
     def __enter__(self) -> Self:
         return self

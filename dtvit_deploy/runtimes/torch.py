@@ -1,7 +1,8 @@
 """The exported program in torch: the reference is a session like any other.
 
 Three arithmetics of one program make the noise floor that tolerances come from: FP32 as users run it, FP64 as the exact answer, and
-FP16 as the best that any FP16 runtime can do (every tensor rounded to FP16, every operator computed in FP32 on rounded inputs).
+FP16 as the best that any FP16 runtime can do (every tensor rounded to FP16, every operator computed in FP32 on rounded inputs; what
+FP16 cannot hold stays as it is, as it does in an artefact: see :mod:`dtvit_deploy.export.float16`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import enum
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.export import ExportedProgram
 from torch.fx import Interpreter
@@ -46,7 +48,10 @@ class TorchRuntime:
         return Availability(version=torch.__version__)
 
     def tensors(self, artifact: Artifact) -> tuple[str, ...]:
-        return tuple(node.name for node in read_program(artifact).graph.nodes if node.op == "call_function")
+        program = read_program(artifact)
+        outputs = set(program.graph_signature.user_outputs)
+        values = ((node.name, node.meta.get("val")) for node in program.graph.nodes if node.op == "call_function")
+        return tuple(n for n, value in values if isinstance(value, torch.Tensor) and value.is_floating_point() and n not in outputs)
 
     def load(self, artifact: Artifact, options: SessionOptions) -> TorchSession:
         return TorchSession(read_program(artifact), artifact.manifest.signature, options)
@@ -72,16 +77,23 @@ class TorchSession:
     def __init__(
         self, program: ExportedProgram, signature: Signature, options: SessionOptions, arithmetic: Arithmetic = Arithmetic.FP32
     ) -> None:
+        ends = program.graph_signature
+        if (len(ends.user_inputs), len(ends.user_outputs)) != (len(signature.inputs), len(signature.outputs)):
+            raise InputError("the program is not the one that its manifest describes", remedy="export again with --no-cache")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch copies its own deprecated classes
             module = program.module(check_guards=False)
             if arithmetic is not Arithmetic.FP32:
                 module = copy.deepcopy(module)  # its parameters are the program's own, and other sessions run those
         if arithmetic is not Arithmetic.FP32:
-            module = module.double() if arithmetic is Arithmetic.FP64 else module.half().float()
+            if arithmetic is Arithmetic.FP64:
+                module = module.double()
+            for tensor in (*module.parameters(), *module.buffers()) if arithmetic is Arithmetic.FP16 else ():
+                tensor.data = _rounded(tensor.data)
         self._call: Any = module
         self._interpreter = _Interpreter(module, options.taps, arithmetic)
         self._plain = arithmetic is Arithmetic.FP32 and not options.taps
+        self._taps = options.taps
         self._threads = options.threads
         self.signature = signature
         self.conditions = {"runtime": f"torch {torch.__version__}", "threads": str(options.threads), "precision": arithmetic.value}
@@ -89,12 +101,15 @@ class TorchSession:
     def run(self, feeds: Feeds) -> Outputs:
         if torch.get_num_threads() != self._threads:  # a setting of the process, and other sessions set theirs
             torch.set_num_threads(self._threads)
-        tensors = [torch.from_numpy(feeds[spec.name]) for spec in self.signature.inputs]
+        if self._call is None:
+            raise RuntimeError("the session was left; it cannot run")
+        # torch takes neither a reversed nor a read-only view; a copy is made of such a one alone.
+        tensors = [torch.from_numpy(np.require(feeds[spec.name], requirements=("C", "W"))) for spec in self.signature.inputs]
         with torch.inference_mode():
             answer = self._call(*tensors) if self._plain else self._interpreter.answer(tensors)
         values = [answer] if isinstance(answer, torch.Tensor) else list(answer.values() if isinstance(answer, dict) else answer)
-        outputs = {spec.name: value.numpy() for spec, value in zip(self.signature.outputs, values, strict=True)}
-        return outputs | {name: value.numpy() for name, value in self._interpreter.tapped.items()}
+        outputs = {spec.name: value.detach().numpy() for spec, value in zip(self.signature.outputs, values, strict=True)}
+        return outputs | {name: self._interpreter.tapped[name].detach().numpy() for name in self._taps}
 
     def __enter__(self) -> Self:
         return self
@@ -112,7 +127,7 @@ class _Interpreter(Interpreter):
         self._taps = frozenset(taps)
         self._arithmetic = arithmetic
         self.tapped: dict[str, torch.Tensor] = {}
-        unknown = self._taps - {node.name for node in module.graph.nodes}
+        unknown = self._taps - {node.name for node in module.graph.nodes if isinstance(node.meta.get("val"), torch.Tensor)}
         if unknown:
             raise InputError(f"the program has no tensor {', '.join(sorted(unknown)[:5])}", remedy="ask `tensors` for what it has")
 
@@ -125,7 +140,7 @@ class _Interpreter(Interpreter):
             return value
         if self._arithmetic is Arithmetic.FP64:
             return value.double()
-        return value.half().float() if self._arithmetic is Arithmetic.FP16 else value
+        return _rounded(value) if self._arithmetic is Arithmetic.FP16 else value
 
     def run_node(self, n: torch.fx.Node) -> Any:
         value = super().run_node(n)
@@ -139,3 +154,10 @@ class _Interpreter(Interpreter):
         if self._arithmetic is Arithmetic.FP64 and kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16):
             kwargs = kwargs | {"dtype": torch.float64}
         return super().call_function(target, args, kwargs)
+
+
+def _rounded(value: torch.Tensor) -> torch.Tensor:
+    if not value.is_floating_point():
+        return value
+    rounded = value.half().float()
+    return rounded if torch.equal(rounded.isfinite(), value.isfinite()) else value

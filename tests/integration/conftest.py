@@ -1,0 +1,40 @@
+"""What the integration tests share: a cache of their own, the digits as images, and one export of the digits checkpoint."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CHECKPOINT = ROOT / "examples" / "digits" / "digits.safetensors"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One cache for the session, never the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("DTVIT_DEPLOY_CACHE")
+    os.environ["DTVIT_DEPLOY_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["DTVIT_DEPLOY_CACHE"]
+    else:
+        os.environ["DTVIT_DEPLOY_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits as class-folder trees: ``train`` and ``held-out``."""
+    folder = tmp_path_factory.mktemp("digits")
+    subprocess.run([sys.executable, ROOT / "examples" / "digits" / "data.py", folder], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Path:
+    return CHECKPOINT

@@ -1,0 +1,215 @@
+"""Whatever ends a command is told in one message, with the documented exit code, and leaves nothing half written."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dtvit_deploy.cli import failure
+from dtvit_deploy.cli.failure import DEFECT, Ended, explained, told
+from dtvit_deploy.errors import InputError, MissingError
+
+
+@pytest.fixture
+def debug() -> Iterator[None]:
+    failure.set_debug(True)
+    yield
+    failure.set_debug(False)
+
+
+def end(error: BaseException) -> int:
+    """The exit code of a command that raises."""
+
+    @explained
+    def command() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        command()
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+class TestTheMessage:
+    @pytest.mark.parametrize(("kind", "code"), [(InputError, 2), (MissingError, 3)])
+    def test_an_expected_failure_says_what_and_what_to_do(
+        self, kind: type[InputError], code: int, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert end(kind("there is no model 'nope'", remedy="give one of a, b")) == code
+        assert capsys.readouterr() == ("", "error: there is no model 'nope'\n  try: give one of a, b\n")
+
+    def test_there_is_no_empty_line_where_there_is_no_remedy(self, capsys: pytest.CaptureFixture[str]) -> None:
+        end(InputError("no"))
+        assert capsys.readouterr().err == "error: no\n"
+
+    @pytest.mark.usefixtures("debug")
+    def test_debug_shows_the_traceback_and_keeps_message_and_code(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert end(InputError("no", remedy="yes")) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("Traceback")
+        assert said.endswith("error: no\n  try: yes\n")
+
+    @pytest.mark.parametrize(
+        ("error", "code", "said"),
+        [
+            (KeyboardInterrupt(), 130, "interrupted; nothing was left half written\n"),
+            (Ended(signal.SIGTERM), 143, "ended by SIGTERM; nothing was left half written\n"),
+            (Ended(signal.SIGHUP), 129, "ended by SIGHUP; nothing was left half written\n"),
+        ],
+    )
+    def test_an_interruption_is_one_line_and_the_code_that_shells_give_it(
+        self, error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert end(error) == code
+        assert capsys.readouterr() == ("", said)
+
+    @pytest.mark.parametrize("error", [OSError(28, "No space left on device", "/tmp/x"), MemoryError()])
+    def test_what_the_machine_lacks_is_no_defect(self, error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+        assert end(error) == 2
+        said = capsys.readouterr().err
+        assert "No space left on device: '/tmp/x'" in said or "out of memory" in said
+        assert "Traceback" not in said
+
+    def test_a_defect_is_not_taken_for_a_failed_gate(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert end(KeyError("logits")) == DEFECT not in (0, 1, 2, 3)
+        said = capsys.readouterr().err
+        assert said.startswith("Traceback")
+        assert "KeyError: 'logits'" in said
+        assert "report it" in said.splitlines()[-1]
+
+    def test_a_command_that_chose_its_code_keeps_it(self) -> None:
+        assert end(SystemExit(failure.GATE_FAILED)) == 1
+
+    def test_a_name_from_elsewhere_cannot_move_the_cursor(self, capsys: pytest.CaptureFixture[str]) -> None:
+        end(InputError("no file \x1b[2J\r\u202emodel\nsecond line"))
+        assert capsys.readouterr().err == "error: no file �[2J��model\nsecond line\n"
+
+    def test_what_a_command_returns_comes_through(self) -> None:
+        assert explained(lambda: 5)() == 5
+
+
+def test_a_users_module_that_survives_an_exit_does_not_survive_a_request_to_end() -> None:
+    with pytest.raises(Ended), contextlib.suppress(Exception, SystemExit):
+        raise Ended(signal.SIGTERM)
+
+
+PREAMBLE = """
+import signal, sys, time
+from pathlib import Path
+from dtvit_deploy.cli import failure, show
+from dtvit_deploy.staging import staged
+"""
+
+
+def start(body: str, *arguments: str, shell: str = '"$0" -c "$@"') -> subprocess.Popen[bytes]:
+    """A command as a process, begun by a shell that sets its streams up."""
+    command = ["sh", "-c", f"exec {shell}", sys.executable, PREAMBLE + textwrap.dedent(body), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+class TestSignals:
+    WRITING = """
+        failure.end_on_request()
+        with failure.told(), staged(Path(sys.argv[1])) as stage:
+            (stage / "model.onnx").write_text("half")
+            print("writing", flush=True)
+            time.sleep(30)
+        """
+
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+    def test_each_ends_the_process_with_one_line_and_leaves_nothing(self, number: signal.Signals, code: int, tmp_path: Path) -> None:
+        process = start(self.WRITING, str(tmp_path / "new" / "out"))
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"writing\n"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == code
+        assert said.count(b"\n") == 1
+        assert said.endswith(b"nothing was left half written\n")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_nohup_is_respected(self, tmp_path: Path) -> None:
+        body = """
+            failure.end_on_request()
+            with failure.told():
+                signal.raise_signal(signal.SIGHUP)
+                print("still here")
+            failure.end_at_once()
+            signal.raise_signal(signal.SIGHUP)
+            print("still here")
+            """
+        said, _ = start(body, shell='nohup "$0" -c "$@"').communicate(timeout=20)
+        assert said == b"still here\nstill here\n"
+
+    def test_when_all_is_said_a_signal_ends_the_process_without_a_word(self) -> None:
+        process = start("failure.end_on_request(); failure.end_at_once(); signal.raise_signal(signal.SIGINT)")
+        assert process.communicate(timeout=20) == (b"", b"")
+        assert process.returncode == -signal.SIGINT
+
+
+class TestStandardOutput:
+    TELLING = """
+        failure.open_streams()
+        with failure.told():
+            show.as_json(["×"] * 50_000)
+            show.console().print("and a table")
+            raise SystemExit(failure.GATE_FAILED)
+        """
+
+    def test_a_reader_who_has_seen_enough_does_not_change_the_outcome(self) -> None:
+        process = start(self.TELLING)
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(timeout=20) == failure.GATE_FAILED
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        process.stderr.close()
+
+    def test_a_full_disk_under_it_is_an_error_and_said_once(self) -> None:
+        process = start(self.TELLING, shell='"$0" -c "$@" > /dev/full')
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 2
+        assert said.startswith(b"error: ")
+        assert b"No space left on device" in said
+        assert b"Traceback" not in said
+        assert b"Exception ignored" not in said
+
+    def test_where_nobody_hears_the_message_the_code_is_left(self) -> None:
+        process = start("with failure.told(): raise failure.DeployError('no')")
+        assert process.stderr is not None
+        process.stderr.close()
+        process.communicate(timeout=20)
+        assert process.returncode == 2
+
+    def test_closed_streams_are_not_given_to_the_first_artefact(self, tmp_path: Path) -> None:
+        body = """
+            failure.open_streams()
+            with failure.told(), open(sys.argv[1], "w") as artefact:
+                show.Terminal().step("a step")
+                show.console().print("a table")
+                artefact.write("artefact")
+            """
+        process = start(body, str(tmp_path / "artefact"), shell='"$0" -c "$@" >&- 2>&-')
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+        assert (tmp_path / "artefact").read_text() == "artefact"
+
+    def test_any_encoding_will_do(self) -> None:
+        process = start(self.TELLING.replace("and a table", "224×224"), shell='env PYTHONIOENCODING=ascii "$0" -c "$@"')
+        out, said = process.communicate(timeout=20)
+        assert said == b""
+        assert "×".encode() in out  # JSON is UTF-8 everywhere
+        assert out.endswith(b"224\\xd7224\n")
+
+
+def test_output_held_back_is_written_before_the_code_is_chosen(capfd: pytest.CaptureFixture[str]) -> None:
+    with told():
+        sys.stdout.write("held back")
+    assert capfd.readouterr().out == "held back"

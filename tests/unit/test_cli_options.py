@@ -1,0 +1,86 @@
+"""How a shape and a size are written on the command line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtvit_deploy.cli.options import model_options, parse_input
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.models.reference import ModelOptions
+from dtvit_deploy.signature import TensorSpec
+
+NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
+SHAPES = st.lists(st.integers(0, 999_999_999), min_size=1, max_size=6).map(tuple)
+
+
+def options(*, inputs: list[str] | None = None, outputs: list[str] | None = None, size: str | None = None) -> ModelOptions:
+    return model_options(None, inputs, outputs, size, None, 0)
+
+
+@given(NAMES, SHAPES, st.sampled_from(["float32", "int64", "bool"]), st.sampled_from("x×"))
+def test_an_input_is_read_as_it_is_written(name: str, shape: tuple[int, ...], dtype: str, times: str) -> None:
+    written = f"{name}={times.join(map(str, shape))}"
+    assert parse_input(f"{written}:{dtype}") == TensorSpec(name, shape, dtype)
+    assert parse_input(written) == TensorSpec(name, shape, "float32")
+
+
+@given(st.text(max_size=40).filter(lambda text: "=" not in text))
+def test_any_other_text_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(InputError, match=re.escape(repr(text))) as caught:
+        parse_input(text)
+    assert caught.value.remedy == "write it like image=1x3x224x224 or ids=1x16:int64"
+
+
+@pytest.mark.parametrize(
+    "text", ["image=", "=1x3", "image=1x", "image=x3", "image=1,3", "image=-1x3", "1image=1x3", "im age=1x3", "image=1x3:", "a=b=1"]
+)
+def test_what_is_nearly_an_input_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=re.escape("is not NAME=SHAPE[:TYPE]")):
+        parse_input(text)
+
+
+@pytest.mark.parametrize("text", ["image=" + "9" * 5000, "image=1x" + "9" * 10])
+def test_a_number_that_no_array_has_is_refused_and_not_computed_with(text: str) -> None:
+    with pytest.raises(InputError):
+        parse_input(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("224", (224, 224)), ("224x192", (224, 192)), ("800×1280", (800, 1280)), ("1", (1, 1)), (None, None)]
+)
+def test_a_size_is_height_and_width_or_a_square(text: str | None, size: tuple[int, int] | None) -> None:
+    assert options(size=text).input_size == size
+
+
+@pytest.mark.parametrize("text", ["", "x", "224x", "x224", "22a", "224x224x3", "-224", "2.5", "224 224", "9" * 5000])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="is not HEIGHTxWIDTH") as caught:
+        options(size=text)
+    assert caught.value.remedy == "write it like 224x224"
+
+
+@pytest.mark.parametrize("text", ["0", "0x224", "224x0"])
+def test_a_size_without_pixels_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="at least 1 pixel"):
+        options(size=text)
+
+
+def test_everything_reaches_the_model_in_order() -> None:
+    found = model_options(Path("w.safetensors"), ["b=1x2:int64", "a=1x3"], ["second", "first"], "64x32", 7, 5)
+    assert found == ModelOptions(
+        checkpoint=Path("w.safetensors"),
+        input_size=(64, 32),
+        num_classes=7,
+        inputs=(TensorSpec("b", (1, 2), "int64"), TensorSpec("a", (1, 3))),
+        outputs=("second", "first"),
+        seed=5,
+    )
+
+
+def test_what_is_not_given_is_not_asked_for() -> None:
+    assert options() == ModelOptions()

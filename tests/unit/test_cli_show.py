@@ -1,0 +1,184 @@
+"""What a terminal shows: results on standard output, all else on standard error, and no text from elsewhere that acts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from dtvit_deploy.cli import show
+from dtvit_deploy.evidence import Rung
+from dtvit_deploy.layers import LayerReport, ModuleDifference
+from dtvit_deploy.parity import Difference
+from dtvit_deploy.report import as_data
+from dtvit_deploy.report.schema import Report, Subject
+from dtvit_deploy.verdict import holds, verdict
+
+HOSTILE = "[/nope] [red]x[/red] :boom: \x1b[2J\r\n\u202e <b>"
+SHOWN = "[/nope] [red]x[/red] :boom: �[2J� � <b>"
+
+
+def difference(output: str = "logits", feeds: str = "images", max_abs: float = 4.1e-6, **more: object) -> Difference:
+    values: dict[str, object] = {
+        "output": output,
+        "feeds": feeds,
+        "samples": 64,
+        "max_abs": max_abs,
+        "mean_abs": 1e-7,
+        "max_rel": 2e-7,
+        "cosine": 1.0,
+        "sqnr": float("inf"),
+        "floor": 1e-6,
+        "tolerance": 8e-6,
+        "at": (3, 7),
+        "agreement": 0.99999,
+        "near_ties": 0,
+        "passed": True,
+    }
+    return Difference(**{**values, **more})  # type: ignore[arg-type]
+
+
+def subject(name: str = "ONNX FP32", file: str = "m.fp32.onnx", **more: object) -> Subject:
+    values: dict[str, object] = {
+        "name": name,
+        "file": file,
+        "sha256": "0" * 64,
+        "precision": "fp32",
+        "rung": Rung.EXECUTED,
+        "conditions": {"threads": "3"},
+        "bytes": 23_456_789,
+    }
+    return Subject(**{**values, **more})  # type: ignore[arg-type]
+
+
+def report(*subjects: Subject, **more: object) -> Report:
+    values: dict[str, object] = {
+        "command": "verify",
+        "model": "dualtoken-vit-t-mix",
+        "created": "2026-01-01T00:00:00+00:00",
+        "lineage": (),
+        "data": {"source": "images of held-out", "parity": "64 samples and 5 adversarial feeds"},
+        "device": {"processor": "a processor"},
+        "versions": {},
+        "subjects": subjects,
+    }
+    return Report(**{**values, **more})  # type: ignore[arg-type]
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    said = capsys.readouterr()
+    assert said.err == ""
+    return said.out.splitlines()
+
+
+class TestReports:
+    def test_every_figure_stands_in_the_row_of_its_subject(self, capsys: pytest.CaptureFixture[str]) -> None:
+        show.report(report(subject("torch FP32", "", bytes=0), subject(parity=(difference(), difference(feeds="zeros", max_abs=7e-6)))))
+        found = lines(capsys)
+        (row,) = (line for line in found if "ONNX FP32" in line)
+        cells = [cell.strip() for cell in row.split("│")]
+        assert cells[1:-1] == ["ONNX FP32", "99.999%", "7.0e-06", "8.0e-06", "23.5", "executed", "m.fp32.onnx"]  # not 100 %
+        assert any("64 samples and 5 adversarial feeds of images of held-out" in line and "threads: 3" in line for line in found)
+
+    def test_notes_come_first_and_the_verdict_last_with_every_gate_that_failed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        gates = [holds("parity", True, "fine"), holds("top-1", False, "lost 3 of 64"), holds("p50", None, "")]
+        show.report(report(subject(), notes=("THE WEIGHTS ARE RANDOM",), verdict=verdict(gates)))
+        found = lines(capsys)
+        assert found[0] == "note: THE WEIGHTS ARE RANDOM"
+        assert found[-3:-1] == ["✗ top-1: lost 3 of 64", "✗ p50: not measured"]
+        assert found[-1].startswith("FAIL: ")
+
+    def test_a_verdict_that_passed_says_so(self, capsys: pytest.CaptureFixture[str]) -> None:
+        show.report(report(subject(), verdict=verdict([holds("parity", True, "fine")])), Path("build/demo"))
+        assert lines(capsys)[-2:] == ["artefacts, their manifests and the report are in build/demo", "PASS: 1 gate passed"]
+
+    def test_a_report_without_subjects_or_facts_is_shown_as_far_as_it_goes(self, capsys: pytest.CaptureFixture[str]) -> None:
+        show.report(report(data={}, device={}))
+        assert any("an unknown source" in line and "an unknown processor" in line for line in lines(capsys))
+
+    def test_nothing_that_a_report_says_is_markup_or_moves_the_cursor(self, capsys: pytest.CaptureFixture[str]) -> None:
+        module = ModuleDifference(module=HOSTILE, tensors=1, inherited=0.0, error=1.0, floor=0.1, suspect=True)
+        inside = LayerReport(samples=1, program_tensors=1, layers=(), modules=(module,), first=HOSTILE, verdict=HOSTILE)
+        hostile = subject(HOSTILE, HOSTILE, parity=(difference(HOSTILE),), layers=inside, conditions={"threads": HOSTILE})
+        gates = verdict([holds(HOSTILE, False, HOSTILE)])
+        show.report(report(hostile, model=HOSTILE, notes=(HOSTILE,), data={"source": HOSTILE}, verdict=gates), Path(HOSTILE))
+        said = "\n".join(lines(capsys))
+        assert "\x1b" not in said
+        assert "\r" not in said
+        assert "\u202e" not in said
+        assert said.count("[/nope]") >= 9
+        assert f"note: {SHOWN}" in said
+        assert f"✗ {SHOWN}: {SHOWN}" in said
+
+
+class TestJson:
+    @given(st.recursive(st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(), lambda inner: st.lists(inner), max_leaves=9))
+    def test_what_is_written_is_read_again(self, value: object) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdout", Recorder())
+            show.as_json({"value": value})
+            assert json.loads(sys.stdout.written) == {"value": value}  # type: ignore[attr-defined]
+
+    def test_a_path_that_is_no_text_is_written_as_it_can_be(self, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+        show.as_json({"file": "m\udcff.onnx"})
+        out = capsysbinary.readouterr().out
+        assert json.loads(out.decode()) == {"file": "m\udcff.onnx"}
+
+    def test_a_report_is_strict_json_also_where_nothing_differs(self, capsys: pytest.CaptureFixture[str]) -> None:
+        show.as_json(as_data(report(subject(parity=(difference(sqnr=float("inf")),)))))
+
+        def refuse(word: str) -> None:
+            raise AssertionError(f"{word} is no JSON")
+
+        found = json.loads(capsys.readouterr().out, parse_constant=refuse)
+        assert found["subjects"][0]["parity"][0]["sqnr"] > 1e300
+
+
+class Recorder:
+    """A standard output that keeps its bytes."""
+
+    def __init__(self) -> None:
+        self.buffer = self
+        self.written = b""
+
+    def write(self, content: bytes) -> None:
+        self.written += content
+
+    def flush(self) -> None:
+        pass
+
+
+class TestProgress:
+    def test_it_goes_to_standard_error_alone(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with show.working() as progress:
+            progress.step("tracing the network")
+            assert list(progress.track(iter("abc"), "samples", 3)) == ["a", "b", "c"]
+        assert capsys.readouterr() == ("", "· tracing the network\n")
+
+    def test_what_a_users_network_prints_goes_there_too(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with show.working():
+            print("hello from a network")  # noqa: T201
+        show.as_json([])
+        assert capsys.readouterr() == ("[]\n", "hello from a network\n")
+
+    def test_names_in_it_do_not_act(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with show.working() as progress:
+            progress.step(HOSTILE)
+            list(progress.track([1], HOSTILE, 1))
+        assert capsys.readouterr().err == f"· {SHOWN}\n"
+
+    def test_a_bar_shows_where_somebody_watches(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        monkeypatch.setattr(Console, "is_terminal", True)
+        with show.working() as progress:
+            list(progress.track(range(7), HOSTILE, 7))
+        assert "7/7" in capsys.readouterr().err
+
+
+def test_a_pipe_gets_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    show.rows("models", ("name", "what"), [("n" * 60, "w" * 60)])
+    assert any("n" * 60 in line and "w" * 60 in line for line in lines(capsys))
