@@ -3,8 +3,8 @@
     python benchmarks/onnx_export.py [--model NAME | --checkpoint FILE] [--rounds 200] [--exports 3]
 
 Latency: both graphs in ONNX Runtime, interleaved in one run, one thread; the ratio of medians with its 95 % interval.
-Export: wall time of both, alternating, each from the checkpoint to a file; ours includes what the other does not do (the reference program for later
-comparisons, digests, the comparison on real feeds). Limits: 1.02 and 1.1.
+Export: wall time of both, alternating, each from the checkpoint to a file; ours includes what the other does not do (the reference
+program for later comparisons, digests, the comparison on feeds). Limits: 1.02 and 1.1.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class _Typed:
         self._source = source
         graph = source.graph
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
-        self._outputs = {info.name for info in graph.output}
+        self._outputs = dict.fromkeys(info.name for info in graph.output)  # in their order: a set's differs from run to run
         infos = (*graph.input, *graph.output, *graph.value_info)
         self._floats = {info.name for info in infos if info.type.tensor_type.elem_type == TensorProto.FLOAT}
         self._floats |= {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
@@ -113,8 +113,9 @@ class _Typed:
 
     def model(self) -> onnx.ModelProto:
         """The whole, its outputs FP32 as they were."""
-        for name in self._outputs & self._floats:
-            self._read(name, TensorProto.FLOAT, self._nodes[-1])
+        for name in self._outputs:
+            if name in self._floats:
+                self._read(name, TensorProto.FLOAT, self._nodes[-1])
         model = onnx.ModelProto()
         model.CopyFrom(self._source)
         graph = model.graph

@@ -136,7 +136,8 @@ def _outputs(answer: object, reference: Reference) -> tuple[tuple[str, ...], lis
         if len(reference.output_names) != len(tensors):
             raise InputError(
                 f"{len(reference.output_names)} output names were given ({', '.join(reference.output_names)}), but {reference.model}"
-                f" returns {len(tensors)} tensors ({', '.join(names)})"
+                f" returns {len(tensors)} tensors ({', '.join(names)})",
+                remedy="name each of them with an --output of its own",
             )
         names = reference.output_names
     if odd := [

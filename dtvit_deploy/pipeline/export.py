@@ -92,12 +92,12 @@ def export(options: ExportOptions, out: Path, cache: Cache, progress: Progress) 
         program = program_stage(options.model, options.reference, cache)
         program = _with_preprocessing(program, options.preprocessing)
         guard = open_material(options.data, program.artifact.manifest).guard()
+        names = []
         for target in options.targets:
             for precision in options.precisions:
                 progress.step(f"building {target} {precision}")
                 built = _build(target, precision, program, guard, options, cache)
-                copy_artifact(built, folder, artifact_name(built, precision))
-        names = sorted(path.name for path in folder.iterdir() if path.suffix != ".json")
+                names.append(copy_artifact(built, folder, artifact_name(built, precision)).name)
     return program, tuple(load_artifact(out / name) for name in names)
 
 
