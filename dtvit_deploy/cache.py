@@ -164,7 +164,8 @@ class Cache:
 
 
 def _list(folder: Path) -> None:
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    # A listing that is there came with files that were copied from another entry.
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != _LISTING]
     listed = {file.relative_to(folder).as_posix(): (file.stat().st_size, _digest(file)) for file in files}
     (folder / _LISTING).write_bytes(msgspec.json.encode(listed))
 

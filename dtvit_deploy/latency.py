@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import math
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-T = TypeVar("T")
 Clock = Callable[[], float]
 """Seconds from any origin, never going back."""
 
@@ -110,9 +107,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         reasons: why it is INVALID, with figures; empty when VALID.
         notes: what a reader of the figures must know even when they are VALID.
         conditions: runtime, version, threads, precision, device: of the session, added by the caller.
-        load_ms: added by the caller (:func:`timed_load`).
-        first_ms: the first run that ``measure`` made; the first inference of the session unless the caller ran it before.
-        peak_memory_mib: added by the caller (:func:`peak_memory_mib`), since it is the peak of the whole process.
+        load_ms, peak_memory_mib: added by the caller, from a process of their own (:mod:`dtvit_deploy.runtimes.probe`).
+        first_ms: the first run that ``measure`` made, unless the caller puts that of such a process in its place.
     """
 
     samples_ms: tuple[float, ...]
@@ -260,29 +256,6 @@ def ratio(a: Measurement, b: Measurement, *, seed: int = 0) -> Ratio:
         drawn.append(medians_ratio(pair[:, rows]))
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Ratio(median=medians_ratio(pair), low=float(low), high=float(high), rounds=rounds)
-
-
-def timed_load(load: Callable[[], T], clock: Clock = time.perf_counter) -> tuple[T, float]:
-    """What ``load`` returns, and the milliseconds it took."""
-    start = clock()
-    loaded = load()
-    return loaded, (clock() - start) * 1e3
-
-
-def peak_memory_mib() -> float | None:
-    """Greatest resident memory of this process so far, framework and all, in MiB; None where the system does not say."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        # Not getrusage on Linux: a process started by a larger one inherits that one's peak there.
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 class _Series:

@@ -3,7 +3,8 @@
 Each inner tensor has a noise floor of its own, measured as for outputs (see :mod:`dtvit_deploy.parity`), since a sigmoid's output
 forgives what a residual sum does not. A tensor is *suspect* when its error exceeds its own tolerance. Suspicion alone says little: a
 runtime's sigmoid may be coarse at 1e-7, be multiplied away, and do no harm. What counts is an error that reaches an output: the walk goes
-back from the suspect outputs through suspect tensors, and the module to look at is where it ends, at a tensor that is suspect while
+back from the suspect outputs through tensors that are suspect or nearly so (a residual sum dilutes an error, and an output may be a
+little above its limit because of one that was a little below), and the module to look at is where it ends: at a tensor that is, while
 nothing that it was computed from is.
 """
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dtvit_deploy.signature import Outputs
+
+
+NEARLY = 0.5
+"""Share of its limit above which a tensor's error is followed further back."""
 
 
 class Taps(NamedTuple):
@@ -97,17 +102,17 @@ def layer_report(nodes: NodeMap, taps: Iterable[Taps], precision: Precision) -> 
     for feed in taps:
         samples += 1
         for name, reference in feed.reference.items():
-            if name not in feed.answer or feed.answer[name].shape != reference.shape:
+            if name not in feed.answer or feed.answer[name].size != reference.size:
                 continue
             energies = (
-                _energy(feed.answer[name], reference),
+                _energy(feed.answer[name].reshape(reference.shape), reference),  # a simplifier may have moved a reshape past it
                 _energy(reference),
                 _energy(feed.ideal[name], feed.exact[name]),
                 _energy(feed.exact[name]),
             )
             sums[name] = np.add(sums.get(name, 0.0), energies)
     layers = _layers(nodes, sums, precision)
-    origin = _origin(layers, nodes)
+    origin = _origin(layers, nodes, precision)
     return LayerReport(
         samples=samples,
         program_tensors=len(nodes.nodes),
@@ -118,7 +123,7 @@ def layer_report(nodes: NodeMap, taps: Iterable[Taps], precision: Precision) -> 
     )
 
 
-def _origin(layers: tuple[LayerDifference, ...], nodes: NodeMap) -> LayerDifference | None:
+def _origin(layers: tuple[LayerDifference, ...], nodes: NodeMap, precision: Precision) -> LayerDifference | None:
     """Where the error that reaches an output arose; of several such places, the one with the largest error."""
     known = {layer.name: layer for layer in layers}
     pending = [name for name in nodes.outputs if name in known and known[name].suspect]
@@ -129,9 +134,10 @@ def _origin(layers: tuple[LayerDifference, ...], nodes: NodeMap) -> LayerDiffere
         if name in reached:
             continue
         reached.add(name)
-        suspects = [source for source in _sources(name, nodes, known)[0] if known[source].suspect]
-        pending.extend(suspects)
-        if not suspects:
+        sources = [known[source] for source in _sources(name, nodes, known)[0]]
+        followed = [source.name for source in sources if not source.error <= NEARLY * _limit(source.floor, precision)]
+        pending.extend(followed)
+        if not followed:
             origins.append(known[name])
     return max(origins, key=lambda layer: layer.error, default=None)
 
@@ -149,6 +155,10 @@ def _ratio(noise: float, signal: float) -> float:
     return math.sqrt(noise / signal) if signal > 0 and math.isfinite(noise) else math.inf
 
 
+def _limit(floor: float, precision: Precision) -> float:
+    return FACTOR[precision] * max(floor if math.isfinite(floor) else 0.0, ROUNDOFF[precision])
+
+
 def _layers(nodes: NodeMap, sums: dict[str, NDArray[np.float64]], precision: Precision) -> tuple[LayerDifference, ...]:
     found: dict[str, LayerDifference] = {}
     for node in nodes.nodes:
@@ -157,7 +167,6 @@ def _layers(nodes: NodeMap, sums: dict[str, NDArray[np.float64]], precision: Pre
         maker = nodes.maker(node.name, sums) or node
         noise, signal, floor_noise, floor_signal = map(float, sums[node.name])
         error, floor = _ratio(noise, signal), _ratio(floor_noise, floor_signal)
-        limit = FACTOR[precision] * max(floor if math.isfinite(floor) else 0.0, ROUNDOFF[precision])
         found[node.name] = LayerDifference(
             name=node.name,
             module=nodes.module_of(maker.name),
@@ -165,7 +174,7 @@ def _layers(nodes: NodeMap, sums: dict[str, NDArray[np.float64]], precision: Pre
             error=error,
             floor=floor,
             inherited=max((found[name].error for name in _sources(node.name, nodes, found)[0]), default=0.0),
-            suspect=not error <= limit,
+            suspect=not error <= _limit(floor, precision),
         )
     return tuple(found.values())
 

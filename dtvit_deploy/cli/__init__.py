@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
 
-def main() -> None:
-    """Run the command line."""
+
+def main() -> NoReturn:
+    """Run the command line; the process ends with it."""
     from dtvit_deploy.cli import failure
 
     failure.end_on_request()
     failure.open_streams()
+    code: object = 0
     try:
         with failure.told():
             from dtvit_deploy.cli.app import app
 
             app()
-    finally:
-        failure.end_at_once()
+    except SystemExit as chosen:
+        code = chosen.code
+    failure.leave(code if isinstance(code, int) else 0 if code is None else failure.DEFECT)

@@ -61,7 +61,7 @@ def models(as_json: given.Json = False) -> None:
     ]
     headings = ("name", "parameters", "paper, M", "MACs", "paper, G", "what it is")
     show.rows("DualToken-ViT at 224×224, 1000 classes", headings, body, right=headings[1:5])
-    show.console().print("* no structure reaches the paper's figure; this is the nearest", style="dim")
+    show.console().say("* no structure reaches the paper's figure; this is the nearest", "dim")
 
 
 @app.command()
@@ -109,9 +109,7 @@ def export(
     show.rows(f"{program.artifact.manifest.model} → {out}", ("file", "precision", "MB", "rung", "SHA-256"), body, right=("MB",))
     for note in dict.fromkeys(note for artifact in artifacts for link in artifact.manifest.lineage for note in link.notes):
         show.note(note, show.console())
-    show.console().print(
-        f"built, not yet compared with torch: dtvit-deploy verify {' '.join(str(a.path) for a in artifacts)} --data IMAGES"
-    )
+    show.console().say(f"built, not yet compared with torch: dtvit-deploy verify {' '.join(str(a.path) for a in artifacts)} --data IMAGES")
 
 
 def _check(

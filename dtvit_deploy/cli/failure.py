@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import IO, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from dtvit_deploy.errors import DeployError
 
@@ -58,7 +59,7 @@ def told() -> Iterator[None]:
     """
     try:
         yield
-        _flush()
+        sys.stdout.flush()
     except DeployError as error:
         _say(f"error: {error}", f"  try: {error.remedy}" if error.remedy else "", traceback=debug)
         raise SystemExit(error.exit_code) from error
@@ -69,8 +70,6 @@ def told() -> Iterator[None]:
         _say(f"ended by {signal.Signals(request.number).name}; nothing was left half written", traceback=debug)
         raise SystemExit(128 + request.number) from None
     except (OSError, MemoryError) as error:  # the machine's: a full /tmp, a library that does not load, no descriptors left
-        with contextlib.suppress(OSError):
-            _flush()
         _say(f"error: {str(error) or 'out of memory'}", "" if debug else "  try: --debug, which shows where", traceback=debug)
         raise SystemExit(DeployError.exit_code) from error
     except Exception as error:
@@ -81,47 +80,60 @@ def told() -> Iterator[None]:
 def end_on_request() -> None:
     """A request to terminate, or a terminal that goes away, raises `Ended`, as Ctrl-C raises KeyboardInterrupt."""
 
-    def leave(number: int, _: object) -> None:
+    def end(number: int, _: object) -> None:
         raise Ended(number)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
-            signal.signal(number, leave)
+            signal.signal(number, end)
+    sys.unraisablehook = _ask_again
 
 
-def end_at_once() -> None:
-    """All is done and said: a signal now ends the process while it takes itself apart, without a traceback from somewhere in there."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+def _ask_again(lost: sys.UnraisableHookArgs) -> None:
+    """An exception from a signal that came while a weak reference was let go, of which torch has thousands, is dropped: send it again."""
+    if not issubclass(lost.exc_type, (KeyboardInterrupt, Ended)):
+        sys.__unraisablehook__(lost)
+        return
+    import threading
+
+    number = lost.exc_value.number if isinstance(lost.exc_value, Ended) else signal.SIGINT
+    later = threading.Timer(0.01, os.kill, (os.getpid(), number))
+    later.daemon = True
+    later.start()
+
+
+def leave(code: int) -> NoReturn:
+    """End the process here and now. All is written; to take a million objects of torch's apart first would take a second."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
+
+
+class _Unread(io.FileIO):
+    """Where whoever reads has seen enough (``| head``), the rest goes nowhere. What the command found still decides the exit code."""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except BrokenPipeError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.fileno())
+            os.close(null)
+            return super().write(content)
 
 
 def open_streams() -> None:
-    """Make both standard streams take any text, also where the caller has closed them or chose an encoding that lacks a character."""
+    """Make both standard streams take any text: closed by the caller, left by its reader, or in an encoding that lacks a character."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # opened now, or the first artefact that is opened gets the number of the stream
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 it stays open
         else:
-            stream.reconfigure(errors="backslashreplace")
-
-
-def discard(stream: IO[str]) -> None:
-    """Send what is still to come nowhere: whoever read it has seen enough. What the command found still decides the exit code."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, stream.fileno())
-    os.close(null)
-
-
-def _flush() -> None:
-    """Write out what is held back, or the interpreter does it later, and tells of what goes wrong in its own way."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        discard(sys.stdout)
-    except OSError:
-        discard(sys.stdout)
-        raise
+            raw = _Unread(stream.fileno(), "w", closefd=False)
+            lines = stream.line_buffering or name == "stderr"
+            opened = io.TextIOWrapper(io.BufferedWriter(raw), encoding=stream.encoding, errors="backslashreplace", line_buffering=lines)
+            setattr(sys, name, opened)
 
 
 def _say(*lines: str, traceback: bool) -> None:
@@ -135,5 +147,5 @@ def _say(*lines: str, traceback: bool) -> None:
         for line in filter(None, lines):
             sys.stderr.write("\n".join(map(plain, line.split("\n"))) + "\n")
         sys.stderr.flush()
-    except OSError:  # the exit code is all that is left to tell with
-        discard(sys.stderr)
+    except OSError:  # a full disk; the exit code is all that is left to tell with
+        pass

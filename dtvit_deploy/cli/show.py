@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +15,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from dtvit_deploy.cli.failure import discard
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.figures import plain
 
@@ -42,8 +41,9 @@ class _Stream(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(plain(text), **options)
 
-    def on_broken_pipe(self) -> None:
-        discard(self.file)
+    def say(self, text: str | Text, style: str | None = None) -> None:
+        """One line, however long: a terminal breaks it, and whoever searches a file finds it whole."""
+        self.print(text, style=style, soft_wrap=True)
 
 
 class Terminal:
@@ -53,7 +53,7 @@ class Terminal:
         self.console = _Stream(errors=True)
 
     def step(self, what: str) -> None:
-        self.console.print(f"· {what}", style="dim")
+        self.console.say(f"· {what}", "dim")
 
     def track(self, items: Iterable[T], what: str, total: int) -> Iterator[T]:
         named = TextColumn("· {task.description}", style="dim", markup=False)
@@ -73,7 +73,7 @@ def working() -> Iterator[Terminal]:
         yield terminal
 
 
-def console() -> Console:
+def console() -> _Stream:
     """Standard output."""
     return _Stream()
 
@@ -81,15 +81,12 @@ def console() -> Console:
 def as_json(value: object) -> None:
     """Print JSON: in UTF-8 whatever the terminal speaks, and a path's bytes that are no text as JSON's own escapes."""
     text = json.dumps(msgspec.to_builtins(value), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    try:
-        sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        discard(sys.stdout)
+    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+    sys.stdout.flush()
 
 
-def note(text: str, out: Console, label: str = "note:") -> None:
-    out.print(Text.assemble((plain(label), "yellow"), " ", plain(text)))
+def note(text: str, out: _Stream, label: str = "note:") -> None:
+    out.say(Text.assemble((plain(label), "yellow"), " ", plain(text)))
 
 
 def report(found: Report, folder: Path | None = None) -> None:
@@ -104,16 +101,18 @@ def report(found: Report, folder: Path | None = None) -> None:
         if subject.latency and subject.latency.status == "INVALID":
             note("; ".join(subject.latency.reasons), out, f"{subject.name}: latency INVALID:")
     if folder is not None:
-        out.print(f"artefacts, their manifests and the report are in {folder}")
+        out.say(f"{'artefacts, their manifests and the report are' if found.command == 'run' else 'the report is'} in {folder}")
     if found.verdict is not None:
         verdict(found.verdict, out)
 
 
-def _summary(found: Report, out: Console) -> None:
+def _summary(found: Report, out: _Stream) -> None:
     subjects = found.subjects
     columns: list[tuple[str, list[str]]] = [("", [subject.name for subject in subjects])]
     if any(subject.accuracy for subject in subjects):
         columns.append(("top-1", [_top1(subject.accuracy) for subject in subjects]))
+        if any(subject.accuracy and subject.accuracy.top5 is not None for subject in subjects) and found.command == "evaluate":
+            columns.append(("top-5", [figures.share(subject.accuracy.top5 if subject.accuracy else None) for subject in subjects]))
         columns.append(("agreement", [figures.share(subject.accuracy.agreement if subject.accuracy else None) for subject in subjects]))
     elif any(subject.parity for subject in subjects):
         columns.append(("agreement", [figures.share(_real_agreement(subject)) for subject in subjects]))
@@ -121,9 +120,8 @@ def _summary(found: Report, out: Console) -> None:
         columns.append(("max |Δ|", [_number(max((one.max_abs for one in subject.parity), default=None)) for subject in subjects]))
         columns.append(("allowed", [_number(_allowed(subject)) for subject in subjects]))
     if any(subject.latency for subject in subjects):
-        columns.append(("p50 ms", [_latency(subject.latency) for subject in subjects]))
-        columns.append(("p99 ms", [f"{subject.latency.p99:.2f}" if subject.latency else "–" for subject in subjects]))
-    columns.append(("MB", [f"{subject.bytes / 1e6:.1f}" if subject.bytes else "–" for subject in subjects]))
+        columns += _latency_columns([subject.latency for subject in subjects], whole=found.command == "profile")
+    columns.append(("MB", [_megabytes(subject.bytes) if subject.bytes else "–" for subject in subjects]))
     columns.append(("rung", [str(subject.rung) for subject in subjects]))
     columns.append(("file", [subject.file or "–" for subject in subjects]))
     table = Table(title=f"{found.model}: {found.command}", title_justify="left", pad_edge=False)
@@ -136,12 +134,16 @@ def _summary(found: Report, out: Console) -> None:
     threads = next((subject.conditions["threads"] for subject in subjects if "threads" in subject.conditions), "?")
     measured = "; ".join(f"{kind} on {facts[kind]}" for kind in ("parity", "accuracy") if kind in facts)
     source, processor = facts.get("source", "an unknown source"), found.device.get("processor", "an unknown processor")
-    said = [f"{measured or 'measured'} of {source}", f"{processor}, threads: {threads}, batch 1"]
+    said = [f"{measured} of {source}" if measured else f"fed with {source}", f"{processor}, threads: {threads}, batch 1"]
     if any(subject.accuracy or subject.parity for subject in subjects):
         said.append("agreement is with torch FP32")
     if any(subject.parity for subject in subjects):
-        said.append("Δ over real and adversarial feeds")
-    out.print(" · ".join(said), style="dim")
+        said.append("max |Δ| is the largest over all feeds")
+    out.say(" · ".join(said), "dim")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f}" if size >= 1e6 else f"{size / 1e6:.3f}"
 
 
 def _real_agreement(subject: Subject) -> float | None:
@@ -163,11 +165,22 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.1e}"
 
 
-def _latency(latency: Measurement | None) -> str:
-    return "–" if latency is None else f"{latency.p50:.2f}" + ("" if latency.status == "VALID" else " ?")
+def _latency_columns(measured: list[Measurement | None], *, whole: bool) -> list[tuple[str, list[str]]]:
+    """The median and the tail; ``whole`` adds what is measured once, and whether the measurement is to be believed."""
+    every: list[tuple[str, Callable[[Measurement], float | None]]] = [("p50 ms", lambda one: one.p50), ("p99 ms", lambda one: one.p99)]
+    if whole:
+        every.insert(1, ("p90 ms", lambda one: one.p90))
+        every += [("load ms", lambda one: one.load_ms), ("first ms", lambda one: one.first_ms)]
+        every.append(("peak MiB", lambda one: one.peak_memory_mib))
+    columns = [(name, [_figure(pick(one) if one else None) for one in measured]) for name, pick in every]
+    return [*columns, ("measured", [one.status if one else "–" for one in measured])]
 
 
-def layers(name: str, found: LayerReport, out: Console) -> None:
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def layers(name: str, found: LayerReport, out: _Stream) -> None:
     """The modules with the largest error relative to their floor, in the order of execution."""
     modules = found.modules
     shown = modules
@@ -182,15 +195,15 @@ def layers(name: str, found: LayerReport, out: Console) -> None:
         table.add_row(one.module, str(one.tensors), *(f"{value:.1e}" for value in (one.inherited, one.error, one.floor)), mark)
     out.print(table)
     if len(shown) < len(modules):
-        out.print(f"{len(shown)} of {len(modules)} modules, those furthest above their floor; the report has all", style="dim")
-    out.print(f"{name}: {found.verdict} ({found.samples} samples, {len(found.layers)} of {found.program_tensors} program tensors)")
+        out.say(f"{len(shown)} of {len(modules)} modules, those furthest above their floor; the report has all", "dim")
+    out.say(f"{name}: {found.verdict} ({found.samples} samples, {len(found.layers)} of {found.program_tensors} program tensors)")
 
 
-def verdict(found: Verdict, out: Console) -> None:
+def verdict(found: Verdict, out: _Stream) -> None:
     for gate in found.failed:
-        out.print(Text.assemble(("✗", "red"), plain(f" {gate.name}: {gate.reason}")))
+        out.say(Text.assemble(("✗", "red"), plain(f" {gate.name}: {gate.reason}")))
     word, colour = ("PASS", "green") if found.passed else ("FAIL", "red")
-    out.print(Text.assemble((word, f"bold {colour}"), plain(f": {found.reason}")))
+    out.say(Text.assemble((word, f"bold {colour}"), plain(f": {found.reason}")))
 
 
 def rows(title: str, headings: Sequence[str], body: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:

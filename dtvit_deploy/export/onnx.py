@@ -6,6 +6,7 @@ TensorRT 10 (10.6 documents opsets 9 to 22), TensorRT 11 (9 to 25), ONNX Runtime
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
@@ -61,7 +62,7 @@ def onnx_from_program(program: Program) -> tuple[onnx.ModelProto, Program]:
             _tidy(translated.model)
     except Exception as error:  # the exporter raises whatever its translation functions raise
         raise InputError(
-            f"the program cannot be translated to ONNX opset {OPSET}{place_of(error)}: {_first_line(error)}",
+            f"the program cannot be translated to ONNX opset {OPSET}{place_of(error)}: {_reason(error, program.nodes)}",
             remedy="replace the operator that it names in your network; --debug shows the exporter's report",
         ) from error
     assert translated.exported_program is not None
@@ -97,8 +98,15 @@ def _tidy(model: ir.Model) -> None:
     )(model)
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), repr(error))
+def _reason(error: BaseException, nodes: NodeMap) -> str:
+    """What the innermost error says, and the module of the node that the exporter was at."""
+    where = ""
+    while error.__cause__ is not None:
+        error = error.__cause__
+        node = re.search(r"translating node %(\w+)", str(error))
+        if node and nodes.get(node[1]):
+            where = f" (in {nodes.module_of(node[1])})"
+    return next(iter(str(error).strip().splitlines()), repr(error)) + where
 
 
 def _name_ends(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str]) -> dict[str, str]:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from dtvit_deploy.nodes import NodeMap
     from dtvit_deploy.signature import Feeds, Outputs
 
-    Run = Callable[[onnx.ModelProto, Iterable[Feeds]], list[Outputs]]
-    """Evaluates a graph on feeds; the caller brings the runtime, so that converters need none."""
+    Run = Callable[[onnx.ModelProto, Iterable[Feeds], tuple[str, ...]], list[Outputs]]
+    """Evaluates a graph on feeds and gives its outputs and the inner tensors asked for; the caller brings the runtime, so that converters
+    need none."""
 
 VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 """Operators that move no data. onnxsim turns a MatMul and its Add into a Gemm between two reshapes: more nodes, less work."""
@@ -75,6 +76,7 @@ def simplify_onnx(
     Raises:
         InputError: there are no feeds, so nothing could be compared.
     """
+    from dtvit_deploy.export.names import restore_names
     from dtvit_deploy.export.onnx import name_nodes
 
     feeds = list(feeds)
@@ -98,7 +100,8 @@ def simplify_onnx(
             return roll_back(f"the graph grew from {before} to {after} computing nodes")
         if _interface(simplified) != _interface(model):
             return roll_back("its inputs or outputs changed")
-        sqnr = min(_sqnr(one, other) for one, other in zip(run(model, feeds), run(simplified, feeds), strict=True))
+        sqnr = min(_sqnr(one, other) for one, other in zip(run(model, feeds, ()), run(simplified, feeds, ()), strict=True))
+        restore_names(model, simplified, feeds[0], run)
     except InputError:
         raise
     except Exception as error:  # a simplifier that fails, in whatever way, must not take the export with it

@@ -43,7 +43,7 @@ def dynamic_nodes(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, str]]:
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     constants = {tensor.name for tensor in graph.initializer}
     constants |= {output for node in graph.node if node.op_type == "Constant" for output in node.output}
-    shapes = {info.name: info.type.tensor_type.shape for info in (*graph.value_info, *graph.input, *graph.output)}
+    fixed = {info.name for info in (*graph.value_info, *graph.input, *graph.output) if _is_fixed(info.type.tensor_type)}
     offending: list[tuple[onnx.NodeProto, str]] = []
     for node in graph.node:
         first = SHAPED_BY_INPUT.get(node.op_type)
@@ -51,10 +51,10 @@ def dynamic_nodes(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, str]]:
             offending.append((node, "its result depends on data or shapes"))
         elif first is not None and any(name and name not in constants for name in node.input[first:]):
             offending.append((node, "it takes a shape that is computed while running"))
-        elif any(name in shapes and not _is_fixed(shapes[name]) for name in node.output):
-            offending.append((node, "its output has a free dimension"))
+        elif any(name and name not in fixed for name in node.output):
+            offending.append((node, "its output's shape is not known, or not in every dimension"))
     return offending
 
 
-def _is_fixed(shape: onnx.TensorShapeProto) -> bool:
-    return all(dimension.HasField("dim_value") for dimension in shape.dim)
+def _is_fixed(tensor: onnx.TypeProto.Tensor) -> bool:
+    return tensor.HasField("shape") and all(dimension.HasField("dim_value") for dimension in tensor.shape.dim)

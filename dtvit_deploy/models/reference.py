@@ -266,7 +266,8 @@ def _from_factory(name: str, options: ModelOptions, checkpoint: Checkpoint | Non
     if examples is None and not options.inputs:
         raise InputError(
             f"{name} gives no example inputs, and none were described",
-            remedy="return a pair of the network and its inputs (a dict by name, or a tuple), or describe each input: name, shape, type",
+            remedy="return a pair of the network and its inputs (a dict by name, or a tuple), or describe each:"
+            " --input image=1x3x224x224 (in a recipe, `inputs`)",
         )
     inputs = in_order_of_forward(module, inputs_from_specs(options.inputs, options.seed) if examples is None else examples, name)
     return _Network(module=module, inputs=inputs, output_names=(), preprocessing=description.preprocessing, random=False)

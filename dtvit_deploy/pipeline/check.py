@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from dtvit_deploy.accuracy import Accuracy
 from dtvit_deploy.artifact import Artifact
-from dtvit_deploy.calibration.feeds import adversarial_feeds
 from dtvit_deploy.devices import local
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.latency import Measurement, MeasureOptions
@@ -93,7 +92,7 @@ def _counts(wants: Wants, material: Material) -> dict[str, str]:
     """How much of the material each kind of figure was taken on."""
     counts: dict[str, str] = {}
     if wants.parity:
-        counts["parity"] = f"{min(wants.parity, len(material))} samples and {len(adversarial_feeds(material.signature))} adversarial feeds"
+        counts["parity"] = f"{min(wants.parity, len(material))} samples and {len(material.adversarial())} adversarial feeds"
     if wants.layers:
         counts["layers"] = f"{min(measure.LAYER_SAMPLES, len(material))} samples"
     if wants.accuracy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dtvit_deploy.artifact import Artifact, Manifest, load_artifact
+from dtvit_deploy.artifact import Artifact, Manifest, load_artifact, sha256_of
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.material import open_material, preprocessing_of
@@ -87,7 +88,9 @@ def export(options: ExportOptions, out: Path, cache: Cache, progress: Progress) 
     Raises:
         InputError: the model, the data or ``out`` cannot be used; nothing is left in ``out`` then.
     """
-    with staged(out) as folder:  # first, so that an unusable output is refused before a minute's work
+    if options.data is not None and not os.path.exists(options.data):  # noqa: PTH110 Path.exists raises for some that are not there
+        raise InputError(f"{options.data} does not exist", remedy="give a folder of images, a .txt list of them, or an .npz of feeds")
+    with staged(out) as folder:  # as early, so that an unusable output too is refused before a minute's work
         progress.step("tracing the network")
         program = program_stage(options.model, options.reference, cache)
         program = _with_preprocessing(program, options.preprocessing)
@@ -145,8 +148,26 @@ def reference_of(artifacts: Sequence[Artifact], cache: Cache, model: str | None,
             + "; ".join(f"{artifact.name} has {_listed(artifact.manifest)}" for artifact in artifacts),
             remedy="give artefacts of one export",
         )
+    _require_as_exported(artifacts[0], model, options)
     program = find_program(roots.pop(), cache) or _traced_again(artifacts[0], cache, model, options)
     return _with_names(program, manifest)
+
+
+def _require_as_exported(artifact: Artifact, model: str | None, options: ModelOptions) -> None:
+    """A model or a checkpoint that the user names must be the artefact's own, whether it is needed or not."""
+    manifest = artifact.manifest
+    if model is not None and model != manifest.model:
+        raise InputError(f"{artifact.name} was exported from {manifest.model}, not from {model}", remedy="leave --model out")
+    if options.checkpoint is not None:
+        if not options.checkpoint.is_file():
+            raise InputError(f"there is no checkpoint at {options.checkpoint}", remedy="correct the path, or leave --checkpoint out")
+        link, found = manifest.parent("checkpoint"), sha256_of(options.checkpoint)
+        if link is None or link.sha256 != found:
+            made_from = f"SHA-256 {link.sha256[:16]}…" if link else "no checkpoint"
+            raise InputError(
+                f"{artifact.name} was exported from {made_from}; {options.checkpoint} has SHA-256 {found[:16]}…",
+                remedy="give the checkpoint that it was exported from, or leave --checkpoint out",
+            )
 
 
 def _traced_again(artifact: Artifact, cache: Cache, model: str | None, options: ModelOptions) -> ProgramEntry:

@@ -63,10 +63,15 @@ class Material:
             return dataclasses.replace(self, ready=self.ready[:count])
         return dataclasses.replace(self, images=sample(self.images, count, seed=seed))
 
+    def adversarial(self) -> dict[str, Feeds]:
+        """Feeds by name that the real ones do not cover. Integers are the user's own where there are any: nobody can guess an index."""
+        known = {name: array for name, array in self.ready[0].items() if array.dtype.kind in "iu"} if self.real and self.ready else {}
+        return {kind: {**feed, **known} for kind, feed in adversarial_feeds(self.signature).items()}
+
     def guard(self, count: int = GUARD_SAMPLES) -> GuardFeeds:
         """Feeds for a converter to check itself with: a few of these, and the adversarial ones."""
         few = self.subset(count)
-        feeds = [*few.feeds(), *adversarial_feeds(self.signature).values()]
+        feeds = [*few.feeds(), *self.adversarial().values()]
         return GuardFeeds(f"{len(few)} of {self.source}, and adversarial feeds", digest_of(feeds), feeds)
 
     def facts(self) -> dict[str, str]:
@@ -90,10 +95,10 @@ def open_material(data: Path | None, manifest: Manifest) -> Material:
         return Material(signature, None, None, tuple(random_feeds(signature, NOISE_SAMPLES, 0)), "seeded noise", real=False)
     if data.suffix == ".npz":
         feeds = tuple(load_feeds(data, signature))
-        return Material(signature, None, None, feeds, f"feeds of {data.name}", real=True)
+        return Material(signature, None, None, feeds, f"the feeds in {data.name}", real=True)
     preprocessing = preprocessing_of(manifest)
     images = open_images(data, classes=manifest.classes)
-    return Material(signature, images, preprocessing, (), f"images of {data.name}", real=True)
+    return Material(signature, images, preprocessing, (), f"the images in {data.name}", real=True)
 
 
 def preprocessing_of(manifest: Manifest) -> Preprocessing:

@@ -14,7 +14,6 @@ import numpy as np
 
 from dtvit_deploy.accuracy import Accuracy, score
 from dtvit_deploy.artifact import Artifact
-from dtvit_deploy.calibration.feeds import adversarial_feeds
 from dtvit_deploy.devices.local import cores
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.latency import Measurement, MeasureOptions, measure
@@ -93,7 +92,7 @@ def parity(bench: Bench, samples: int) -> list[tuple[Difference, ...]]:
     some = bench.material.subset(samples)
     name = "images" if some.images else "feeds" if some.real else "noise"
     groups: dict[str, list[Feeds]] = {name: list(some.feeds())}
-    groups |= {kind: [feed] for kind, feed in adversarial_feeds(bench.material.signature).items()}
+    groups |= {kind: [feed] for kind, feed in bench.material.adversarial().items()}
     reference = _Reference(bench)
     total = sum(map(len, groups.values()))
     expected: dict[str, list[Outputs]] = {}

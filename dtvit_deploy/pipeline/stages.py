@@ -145,8 +145,8 @@ def onnx_stage(program: ProgramEntry, guard: GuardFeeds, cache: Cache) -> Artifa
 
         signature = mine.signature
 
-        def run(model: onnx.ModelProto, feeds: Iterable[Feeds]) -> Any:
-            return run_graph(model, signature, feeds)
+        def run(model: onnx.ModelProto, feeds: Iterable[Feeds], taps: tuple[str, ...]) -> Any:
+            return run_graph(model, signature, feeds, taps)
 
         result = simplify_onnx(_load(exported), program.nodes, guard.feeds, run)
         require_static(result.model)
@@ -231,7 +231,8 @@ def _load(artifact: Artifact) -> onnx.ModelProto:
 
 
 def _copy(source: Path, target: Path) -> None:
-    shutil.copytree(source, target, dirs_exist_ok=True)
+    # Not the hidden listing of the entry that it is copied from: the new entry gets its own.
+    shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
 
 
 def _random() -> str:

@@ -35,8 +35,8 @@ class Cold(msgspec.Struct, frozen=True, kw_only=True):
 
     load_ms: float
     first_ms: float
-    peak_mib: float
-    runtime_mib: float
+    peak_mib: float | None
+    runtime_mib: float | None
 
 
 def probe(artifact: Artifact, threads: int) -> Cold:
@@ -56,28 +56,38 @@ def probe(artifact: Artifact, threads: int) -> Cold:
     return msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=Cold)
 
 
-def _main(path: str, threads: str) -> None:
-    import resource
+def peak_memory_mib() -> float | None:
+    """Greatest resident memory of this process so far, framework and all, in MiB; None where the system does not say."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Not getrusage on Linux: a process started by a larger one inherits that one's peak there.
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
+
+def _main(path: str, threads: str) -> None:
     import numpy as np
 
     from dtvit_deploy.runtimes.base import SessionOptions
     from dtvit_deploy.runtimes.registry import runtime_for
 
-    def resident() -> float:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
     artifact = load_artifact(Path(path))
     runtime = runtime_for(artifact)
-    before = resident()
+    before = peak_memory_mib()
     feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in artifact.manifest.signature.inputs}
     started = time.perf_counter()
     with runtime.load(artifact, SessionOptions(threads=int(threads))) as session:
         loaded = time.perf_counter()
         session.run(feeds)
         ended = time.perf_counter()
-    cold = Cold(load_ms=(loaded - started) * 1e3, first_ms=(ended - loaded) * 1e3, peak_mib=resident(), runtime_mib=before)
+    cold = Cold(load_ms=(loaded - started) * 1e3, first_ms=(ended - loaded) * 1e3, peak_mib=peak_memory_mib(), runtime_mib=before)
     sys.stdout.write(msgspec.json.encode(cold).decode() + "\n")
 
 

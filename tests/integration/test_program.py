@@ -64,7 +64,7 @@ class Counting(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("calls", torch.zeros(1))
+        self.calls = nn.Buffer(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
@@ -242,7 +242,7 @@ class Net(nn.Module):
 def net() -> Program:
     torch.manual_seed(0)
     example = {"image": torch.randn(1, 5, 4), "gain": torch.tensor(2.0)}
-    return onnx_from_program(program_from_reference(reference(Net(), **example)))[1]
+    return onnx_from_program(program_from_reference(reference(Net(), (), **example)))[1]
 
 
 class TestNodes:

@@ -92,8 +92,11 @@ class TestFailures:
         assert names(cache) == []
 
     def test_a_file_that_the_work_itself_misses_is_not(self, cache: Cache) -> None:
+        def read(folder: Path) -> None:
+            Path("/nowhere/checkpoint.pt").read_bytes()
+
         with pytest.raises(FileNotFoundError, match=r"checkpoint\.pt"):
-            cache.entry("onnx", 1, lambda folder: Path("/nowhere/checkpoint.pt").rename(folder))
+            cache.entry("onnx", 1, read)
 
     def test_a_file_in_the_way_is_named_with_a_way_out(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -20,10 +18,8 @@ from dtvit_deploy.latency import (
     MeasureOptions,
     Warmup,
     measure,
-    peak_memory_mib,
     ratio,
     summarise,
-    timed_load,
 )
 from dtvit_deploy.runtimes.fake import FakeClock
 
@@ -308,32 +304,3 @@ def test_options_that_cannot_be_are_refused(options: dict[str, float]) -> None:
 def test_a_measurement_survives_its_report() -> None:
     found = msgspec.structs.replace(summary(noisy(64)), conditions={"runtime": "fake 1"}, load_ms=1.5)
     assert msgspec.json.decode(msgspec.json.encode(found), type=Measurement) == found
-
-
-def test_loading_is_timed_apart() -> None:
-    clock = FakeClock()
-
-    def load() -> str:
-        clock.advance(0.25)
-        return "session"
-
-    assert timed_load(load, clock.now) == ("session", 250)
-
-
-def test_peak_memory_remembers_what_was_freed() -> None:
-    before = peak_memory_mib()
-    assert before is not None
-    block = bytearray(int(before + 64) << 20)  # more than ever before
-    block[:: 1 << 12] = b"x" * len(block[:: 1 << 12])
-    del block
-    after = peak_memory_mib()
-    assert after is not None
-    assert after >= before + 50
-
-
-def test_peak_memory_of_a_child_is_not_its_parents() -> None:
-    block = bytearray(200 << 20)
-    block[:: 1 << 12] = b"x" * len(block[:: 1 << 12])
-    program = "from dtvit_deploy.latency import peak_memory_mib; print(peak_memory_mib())"
-    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert float(child.stdout) < 150

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.signature import Signature, TensorSpec
@@ -13,7 +16,7 @@ SIGNATURE = Signature(
     (TensorSpec("image", (1, 3, 4, 4)), TensorSpec("pose", (2,), "int64"), TensorSpec("gain", ())),
     (TensorSpec("logits", (1, 5)),),
 )
-FITTING = {"image": np.zeros((1, 3, 4, 4), np.float32), "pose": np.zeros(2, np.int64), "gain": np.zeros((), np.float32)}
+FITTING: dict[str, NDArray[Any]] = {"image": np.zeros((1, 3, 4, 4), np.float32), "pose": np.zeros(2, np.int64), "gain": np.zeros((), np.float32)}
 
 shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 dtypes = st.sampled_from(["float32", "float64", "int64", "uint8", "bool"])
@@ -36,7 +39,7 @@ def test_feeds_that_fit_are_taken_in_any_order_and_from_any_view() -> None:
         ({"gain": np.zeros(1, np.float32)}, "given gain 1 float32, expected gain scalar float32"),
     ],
 )
-def test_what_does_not_fit_is_named_with_what_would(feeds: dict[str, np.ndarray | None], said: str) -> None:
+def test_what_does_not_fit_is_named_with_what_would(feeds: dict[str, NDArray[Any] | None], said: str) -> None:
     given = {name: array for name, array in (FITTING | feeds).items() if array is not None}
     with pytest.raises(InputError) as caught:
         SIGNATURE.check(given)

@@ -1,0 +1,244 @@
+"""Whenever an export is interrupted or killed, every artefact is absent or whole, and the next export knows nothing of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from dtvit_deploy.artifact import load_artifact, manifest_path, sha256_of
+from dtvit_deploy.errors import InputError
+
+DEPLOY = str(Path(sys.executable).with_name("dtvit-deploy"))
+EXPORT = ("export", "-m", "tiny:make", "-p", "fp32", "-p", "fp16", "-o", "out")
+FILES = ["tiny.make.fp16.onnx", "tiny.make.fp16.onnx.json", "tiny.make.fp32.onnx", "tiny.make.fp32.onnx.json"]
+POINTS = 8
+"""Moments of an export, spread over its whole duration, at which each signal is sent."""
+NETWORK = """
+import torch
+from torch import nn
+
+def make():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3)), (torch.zeros(1, 3, 8, 8),)
+"""
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("interrupted")
+    (folder / "tiny.py").write_text(NETWORK)
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(work: Path) -> Path:
+    """One of this module's own, since it is looked at after every signal."""
+    return work / "cache"
+
+
+def start(work: Path, *command: str) -> subprocess.Popen[str]:
+    """An export that has begun: it has said its first word."""
+    env = os.environ | {"DTVIT_DEPLOY_CACHE": str(work / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    process = subprocess.Popen(command or (DEPLOY, *EXPORT), cwd=work, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "· tracing the network\n"
+    return process
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """What it says from then on, progress apart."""
+    said = process.communicate(timeout=120)[1]
+    return "".join(line for line in said.splitlines(keepends=True) if not line.startswith("· "))
+
+
+def whole(folder: Path) -> list[str]:
+    """Names of the artefacts in a folder, every one of which must be whole."""
+    names = sorted(path.name for path in folder.glob("*.onnx"))
+    assert all(load_artifact(folder / name) for name in names)
+    return names
+
+
+def hidden(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob(".*") if path.name != ".files"]
+
+
+def require_whole_entries(cache: Path) -> None:
+    for entry in cache.glob("*"):
+        if not entry.name.startswith("."):
+            listed = json.loads((entry / ".files").read_text())
+            assert {name: [(entry / name).stat().st_size, sha256_of(entry / name)] for name in listed} == listed
+            artefacts = [path for path in entry.iterdir() if path.suffix in (".onnx", ".pt2")]
+            assert artefacts
+            assert all(map(load_artifact, artefacts))
+
+
+@pytest.fixture(scope="module")
+def seconds(work: Path) -> float:
+    """How long an export takes from its first word to its end."""
+    process = start(work)
+    begun = time.perf_counter()
+    assert finish(process) == ""
+    assert process.returncode == 0
+    return time.perf_counter() - begun
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_at_any_moment_of_an_export(number: signal.Signals, work: Path, cache: Path, seconds: float) -> None:
+    out, stopped = work / "out", 0
+    for point in range(POINTS):
+        for file in out.glob("*"):
+            file.unlink(missing_ok=True) if file.is_file() else None  # what a killed one has left stays, for the next to clean up
+        if not hidden(work) and out.exists():
+            out.rmdir()
+        process = start(work)
+        time.sleep(seconds * (point + 0.5) / POINTS)
+        process.send_signal(number)
+        said = finish(process)
+        require_whole_entries(cache)
+        if process.returncode == 0:  # it was done before the signal came
+            assert sorted(path.name for path in out.iterdir()) == FILES
+            assert whole(out) == FILES[::2]
+            continue
+        stopped += 1
+        if number == signal.SIGKILL:
+            assert process.returncode == -signal.SIGKILL
+            whole(out)
+        else:
+            assert process.returncode == 128 + number
+            assert said.count("\n") == 1, said
+            assert said.endswith("nothing was left half written\n")
+            assert not hidden(cache)
+            assert not out.exists() or sorted(path.name for path in out.iterdir()) == FILES and whole(out)
+    assert stopped >= POINTS // 2
+    process = start(work)
+    assert (finish(process), process.returncode) == ("", 0)
+    assert sorted(path.name for path in out.iterdir()) == FILES
+    assert whole(out) == FILES[::2]
+    assert not hidden(work)
+
+
+AT_THE_MOVE = """
+import os, signal, sys
+from dtvit_deploy.__main__ import main
+
+out, number, left = os.path.abspath("out"), int(sys.argv.pop(1)), int(sys.argv.pop(1))
+
+def watch(event, arguments):
+    global left
+    if event in ("os.rename", "os.link", "os.remove") and any(str(path).startswith(out) for path in arguments[:2]):
+        if left == 0:
+            os.kill(os.getpid(), number)
+        left -= 1
+
+sys.addaudithook(watch)
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "moves"), [("SIGINT", 1), ("SIGTERM", 4), ("SIGKILL", 1), ("SIGKILL", 4)])
+def test_while_an_exports_files_are_moved_over_those_of_another(number: str, moves: int, work: Path, seconds: float) -> None:
+    del seconds  # the export that is there already
+    process = start(work)
+    finish(process)
+    out = work / "out"
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    process = start(work, sys.executable, "-c", AT_THE_MOVE, str(int(signal.Signals[number])), str(moves), *EXPORT, "--seed", str(moves))
+    said = finish(process)
+    if number == "SIGKILL":
+        assert process.returncode == -signal.SIGKILL
+        assert hidden(out)
+        whole(out)
+    else:  # it waited until all were moved
+        assert process.returncode == 128 + signal.Signals[number]
+        assert said.count("\n") == 1, said
+        assert whole(out) == FILES[::2]
+        assert all(path.read_bytes() != before[path.name] for path in out.iterdir())
+        assert not hidden(work)
+    process = start(work)
+    assert (finish(process), process.returncode) == ("", 0)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from dtvit_deploy.staging import staged
+
+source, out, left = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+
+def watch(event, arguments):
+    global left
+    if event in ("os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir"):
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+
+sys.addaudithook(watch)
+with staged(out) as stage:
+    for file in source.iterdir():
+        shutil.copy(file, stage)
+"""
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["the first", "over another"])
+def test_killed_at_every_single_step_that_brings_artefacts_to_their_place(there: bool, work: Path, seconds: float, tmp_path: Path) -> None:
+    """Every change of a name, one after the other, until none is left to be killed at."""
+    del seconds  # the export that is moved
+    script, sources = tmp_path / "killed.py", [tmp_path / "one", tmp_path / "two"]
+    script.write_text(textwrap.dedent(KILLED))
+    one, two = sources
+    for folder in sources:
+        folder.mkdir()
+        for file in (work / "out").iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+    for path in two.glob("*.onnx"):  # another export of the same network: other bytes, and a manifest that says so
+        old = sha256_of(path)
+        path.write_bytes(path.read_bytes() + b"\x7a\x00")
+        manifest_path(path).write_text(manifest_path(path).read_text().replace(old, sha256_of(path)))
+    killed, states = 0, set()
+    while True:
+        out = tmp_path / f"out-{killed}"
+        if there:
+            subprocess.run([sys.executable, str(script), str(one), str(out), "-1"], check=True)
+        done = subprocess.run([sys.executable, str(script), str(two), str(out), str(killed)], check=False)
+        states.add(tuple(whole(out)))
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL
+        killed += 1
+    assert killed >= 6
+    assert {(), tuple(FILES[::2])} <= states if not there else tuple(FILES[::2]) in states
+    assert all(load_artifact(out / path.name).manifest == load_artifact(path).manifest for path in two.glob("*.onnx"))
+
+
+def test_an_artefact_that_was_being_replaced_is_never_taken_for_the_other(work: Path, seconds: float, tmp_path: Path) -> None:
+    """What the order of moving protects from: a new graph beside an old manifest."""
+    del seconds
+    for file in (work / "out").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    path = tmp_path / FILES[2]
+    path.write_bytes(path.read_bytes() + b"\x7a\x00")
+    with pytest.raises(InputError, match="was changed after export"):
+        load_artifact(path)
+
+
+@pytest.mark.slow
+def test_an_entry_of_the_cache_that_lost_a_file_is_made_again(work: Path, cache: Path, seconds: float) -> None:
+    """As cleaners of old files leave it: the folder is there, and half of what was in it."""
+    del seconds
+    before = {path.name: path.read_bytes() for path in (work / "out").iterdir()}
+    for entry in cache.iterdir():
+        next(path for path in entry.iterdir() if path.suffix == ".onnx").unlink()
+    process = start(work)
+    assert (finish(process), process.returncode) == ("", 0)
+    assert {path.name: path.read_bytes() for path in (work / "out").iterdir()} == before
+    assert not hidden(cache)
