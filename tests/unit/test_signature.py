@@ -16,7 +16,11 @@ SIGNATURE = Signature(
     (TensorSpec("image", (1, 3, 4, 4)), TensorSpec("pose", (2,), "int64"), TensorSpec("gain", ())),
     (TensorSpec("logits", (1, 5)),),
 )
-FITTING: dict[str, NDArray[Any]] = {"image": np.zeros((1, 3, 4, 4), np.float32), "pose": np.zeros(2, np.int64), "gain": np.zeros((), np.float32)}
+FITTING: dict[str, NDArray[Any]] = {
+    "image": np.zeros((1, 3, 4, 4), np.float32),
+    "pose": np.zeros(2, np.int64),
+    "gain": np.zeros((), np.float32),
+}
 
 shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 dtypes = st.sampled_from(["float32", "float64", "int64", "uint8", "bool"])
