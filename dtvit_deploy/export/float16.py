@@ -115,7 +115,7 @@ class _Typed:
         """The whole, its outputs FP32 as they were."""
         for name in self._outputs:
             if name in self._floats:
-                self._read(name, TensorProto.FLOAT, self._nodes[-1])
+                self._read(name, TensorProto.FLOAT, onnx.NodeProto())
         model = onnx.ModelProto()
         model.CopyFrom(self._source)
         graph = model.graph

@@ -133,7 +133,8 @@ out, number, left = os.path.abspath("out"), int(sys.argv.pop(1)), int(sys.argv.p
 
 def watch(event, arguments):
     global left
-    if event in ("os.rename", "os.link", "os.remove") and any(out in os.path.abspath(path) for path in arguments[:2] if not isinstance(path, int)):
+    paths = [os.path.abspath(path) for path in arguments[:2] if not isinstance(path, int)]
+    if event in ("os.rename", "os.link", "os.remove") and any(out in path for path in paths):
         if left == 0:
             os.kill(os.getpid(), number)
         left -= 1

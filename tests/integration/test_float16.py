@@ -61,13 +61,15 @@ def types(model: onnx.ModelProto) -> dict[str, str]:
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     found = {info.name: info.type.tensor_type.elem_type for info in (*inferred.value_info, *inferred.input, *inferred.output)}
     found |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    return {name: {FLOAT: "fp32", FLOAT16: "fp16"}.get(kind) or TensorProto.DataType.Name(kind) for name, kind in found.items()}
+    short: dict[Any, str] = {FLOAT: "fp32", FLOAT16: "fp16"}
+    return {name: short.get(kind) or str(TensorProto.DataType.Name(kind)) for name, kind in found.items()}
 
 
 def evaluated(model: onnx.ModelProto, x: Array = X) -> Array:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # numpy tells of the overflow that is looked for
-        answer: Array = ReferenceEvaluator(model).run(None, {"x": x})[0]
+        outputs: Any = ReferenceEvaluator(model).run(None, {"x": x})
+    answer: Array = outputs[0]
     return answer
 
 
@@ -260,7 +262,7 @@ class Residual(nn.Module):
         self.first = nn.Linear(8, 8)
         self.second = nn.Linear(8, 8)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return (x + self.second(8 * self.first(x).relu()) * 6e4) * 1e-5
 
 
@@ -271,7 +273,7 @@ class Overflowing(nn.Module):
         self.residual = Residual()
         self.head = nn.Linear(8, 4)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return self.head(self.residual(self.stem(x)))
 
 

@@ -131,7 +131,7 @@ class Cut(nn.Module):
     """A size that is read from the data."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x[:, : torch.sym_min((x > 0).sum().item(), 3)].exp()
+        return x[:, : torch.sym_min((x > 0).sum().item(), 3)].exp()  # type: ignore[no-untyped-call]
 
 
 class Whole(nn.Module):
