@@ -24,14 +24,12 @@ DEFECT = 70
 """The program itself is wrong (``EX_SOFTWARE``). Python's own code for that, 1, says here that a gate failed."""
 debug = False
 """Set by ``--debug``: show the traceback of an expected failure too."""
+requested = 0
+"""The signal that asked to end; 0 where none did."""
 
 
 class Ended(BaseException):
     """A request to end, as an exception. Not SystemExit: what runs a user's module takes that for the module's own."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 def set_debug(on: bool) -> None:
@@ -60,31 +58,39 @@ def told() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-    except DeployError as error:
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise SystemExit(_tell(error)) from error
+
+
+def _tell(error: BaseException) -> int:
+    """Write the message; the exit code."""
+    if isinstance(error, KeyboardInterrupt | Ended) or requested:  # a library may have made something else of the request
+        number = requested or signal.SIGINT
+        what = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        _say(f"{what}; nothing was left half written", traceback=debug)
+        return 128 + number
+    if isinstance(error, DeployError):
         _say(f"error: {error}", f"  try: {error.remedy}" if error.remedy else "", traceback=debug)
-        raise SystemExit(error.exit_code) from error
-    except KeyboardInterrupt:
-        _say("interrupted; nothing was left half written", traceback=debug)
-        raise SystemExit(128 + signal.SIGINT) from None
-    except Ended as request:
-        _say(f"ended by {signal.Signals(request.number).name}; nothing was left half written", traceback=debug)
-        raise SystemExit(128 + request.number) from None
-    except (OSError, MemoryError) as error:  # the machine's: a full /tmp, a library that does not load, no descriptors left
+        return error.exit_code
+    if isinstance(error, OSError | MemoryError):  # the machine's: a full /tmp, a library that does not load, no descriptors left
         _say(f"error: {str(error) or 'out of memory'}", "" if debug else "  try: --debug, which shows where", traceback=debug)
-        raise SystemExit(DeployError.exit_code) from error
-    except Exception as error:
-        _say("error: this is a defect of dtvit-deploy; please report it with the lines above", traceback=True)
-        raise SystemExit(DEFECT) from error
+        return DeployError.exit_code
+    _say("error: this is a defect of dtvit-deploy; please report it with the lines above", traceback=True)
+    return DEFECT
 
 
 def end_on_request() -> None:
-    """A request to terminate, or a terminal that goes away, raises `Ended`, as Ctrl-C raises KeyboardInterrupt."""
+    """Ctrl-C, a request to terminate and a terminal that goes away become exceptions: KeyboardInterrupt, or `Ended`."""
 
-    def end(number: int, _: object) -> None:
-        raise Ended(number)
+    def end(number: int, _: object) -> NoReturn:
+        global requested
+        requested = number
+        raise KeyboardInterrupt if number == signal.SIGINT else Ended(number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has the last one ignored
             signal.signal(number, end)
     sys.unraisablehook = _ask_again
 
@@ -96,8 +102,7 @@ def _ask_again(lost: sys.UnraisableHookArgs) -> None:
         return
     import threading
 
-    number = lost.exc_value.number if isinstance(lost.exc_value, Ended) else signal.SIGINT
-    later = threading.Timer(0.01, os.kill, (os.getpid(), number))
+    later = threading.Timer(0.01, os.kill, (os.getpid(), requested))
     later.daemon = True
     later.start()
 

@@ -158,8 +158,9 @@ class TestTryingAnImport:
 class TestTheMachine:
     @pytest.mark.usefixtures("environment")
     def test_it_names_the_cache_and_its_size(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (tmp_path / "onnx-0123").mkdir()
-        (tmp_path / "onnx-0123" / "model.onnx").write_bytes(bytes(3_000_000))
+        entry = tmp_path / f"onnx-{'0' * 32}"
+        entry.mkdir()
+        (entry / "model.onnx").write_bytes(bytes(3_000_000))
         monkeypatch.setenv("DTVIT_DEPLOY_CACHE", str(tmp_path))
         assert examine().machine["cache"].startswith(f"{tmp_path}, 3 MB; ")
         monkeypatch.setenv("DTVIT_DEPLOY_CACHE", str(tmp_path / "not" / "yet"))
