@@ -48,7 +48,9 @@ def start(work: Path, *command: str) -> subprocess.Popen[str]:
     env = os.environ | {"DTVIT_DEPLOY_CACHE": str(work / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.Popen(command or (DEPLOY, *EXPORT), cwd=work, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    assert process.stderr.readline() == "· tracing the network\n"
+    first = process.stderr.readline()
+    if first != "· tracing the network\n":
+        raise AssertionError(first + process.communicate(timeout=120)[1])
     return process
 
 
@@ -131,10 +133,12 @@ from dtvit_deploy.__main__ import main
 
 out, number, left = os.path.abspath("out"), int(sys.argv.pop(1)), int(sys.argv.pop(1))
 
+def paths_of(arguments):
+    return [path for path in arguments[:2] if not isinstance(path, int)]
+
 def watch(event, arguments):
     global left
-    paths = [os.path.abspath(path) for path in arguments[:2] if not isinstance(path, int)]
-    if event in ("os.rename", "os.link", "os.remove") and any(out in path for path in paths):
+    if event in ("os.rename", "os.link", "os.remove") and any(out in os.path.abspath(path) for path in paths_of(arguments)):
         if left == 0:
             os.kill(os.getpid(), number)
         left -= 1
@@ -148,9 +152,8 @@ main()
 @pytest.mark.parametrize(("number", "moves"), [("SIGINT", 1), ("SIGTERM", 4), ("SIGKILL", 1), ("SIGKILL", 4)])
 def test_while_an_exports_files_are_moved_over_those_of_another(number: str, moves: int, work: Path, seconds: float) -> None:
     del seconds  # the export that is there already
-    process = start(work)
-    finish(process)
     out = work / "out"
+    assert whole(out) == FILES[::2]
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     process = start(work, sys.executable, "-c", AT_THE_MOVE, str(int(signal.Signals[number])), str(moves), *EXPORT, "--seed", str(moves))
     said = finish(process)
