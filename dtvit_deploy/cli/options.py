@@ -20,7 +20,7 @@ Model = Annotated[
 ]
 Checkpoint = Annotated[
     Path | None,
-    typer.Option("--checkpoint", "-c", help="Weights: .safetensors, or a .pt state dict (never unpickled).", show_default=False),
+    typer.Option("--checkpoint", "-c", help="Weights: .safetensors, or a .pt state dict (no code in it runs).", show_default=False),
 ]
 Data = Annotated[
     Path | None,

@@ -176,7 +176,7 @@ def _export(reference: Reference) -> ExportedProgram:
         # torch.export raises many unrelated types (and subclasses of RuntimeError from three packages) for one situation.
         raise InputError(
             f"{reference.model} cannot be exported as a static program{place_of(error)}: {_summary(error)}",
-            remedy="a branch, an index or a shape that depends on the data must go: use torch.where, a mask, or fixed sizes;"
+            remedy="a branch, an index or a shape that depends on the data must go: use arithmetic (a mask times a value) or fixed sizes;"
             " --debug shows torch's whole explanation",
         ) from error
 
@@ -230,6 +230,13 @@ def _answer(exported: ExportedProgram, inputs: tuple[torch.Tensor, ...]) -> tupl
         outputs = Interpreter(exported.graph_module).run(*flat_inputs)
     kept = exported.graph_signature.output_specs
     return tuple(tensor for tensor, spec in zip(outputs, kept, strict=True) if spec.kind is OutputKind.USER_OUTPUT)
+
+
+def require_answers_as(program: Program, reference: Reference) -> None:
+    """Refuse a program that answers the example inputs otherwise than the network."""
+    with torch.no_grad():
+        eager = flat(reference.module(*reference.inputs.values()))[1]
+    require_same_answer(program, tuple(reference.inputs.values()), eager, reference.model)
 
 
 def require_same_answer(program: Program, inputs: tuple[torch.Tensor, ...], eager: list[torch.Tensor], model: str) -> None:

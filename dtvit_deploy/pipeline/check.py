@@ -21,7 +21,6 @@ from dtvit_deploy.recipe import Gates, Limits
 from dtvit_deploy.report.schema import Report, Subject
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.registry import open_session, runtime_for
-from dtvit_deploy.target import Precision
 from dtvit_deploy.verdict import Gate, at_least, at_most, holds, verdict
 
 
@@ -144,7 +143,8 @@ def _subject(
     manifest = artifact.manifest
     with open_session(artifact, SessionOptions(threads=bench.threads)) as session:
         conditions = session.conditions
-    held = _gates(manifest.precision, gates.of(manifest.precision), parity, accuracy, reference, latency, artifact.name)
+    held = _gates(gates.of(manifest.precision), parity, accuracy, reference, latency, artifact.name)
+    held += _not_measured(getattr(gates, manifest.precision.value), held, artifact.name)
     return Subject(
         name=f"{manifest.format.upper()} {manifest.precision.value.upper()}",
         file=artifact.name,
@@ -162,8 +162,17 @@ def _subject(
     )
 
 
+def _not_measured(asked: Limits, held: list[Gate], name: str) -> list[Gate]:
+    """A gate that fails for every limit that a recipe sets and that nothing measured could be held to."""
+    said = {"agreement": "top-1 agreement", "max_abs": "max |Δ| of", "cosine": "cosine of", "top1_drop": "loss of top-1", "p50_ms": "p50"}
+    return [
+        at_most(f"{name}: {words} (gate {limit!r} of the recipe)", None, getattr(asked, limit))
+        for limit, words in said.items()
+        if getattr(asked, limit) is not None and not any(gate.name.startswith(f"{name}: {words}") for gate in held)
+    ]
+
+
 def _gates(
-    precision: Precision,
     limits: Limits,
     parity: tuple[Difference, ...],
     accuracy: Accuracy | None,
@@ -171,7 +180,7 @@ def _gates(
     latency: Measurement | None,
     name: str,
 ) -> list[Gate]:
-    """The gates that what was measured can be held to; a limit on what this command does not measure is not its affair."""
+    """The gates that what was measured can be held to."""
     label = f"{name}: "
     found = [
         holds(
@@ -198,5 +207,4 @@ def _gates(
         found.append(at_most(f"{label}loss of top-1", drop, limits.top1_drop))
     if limits.p50_ms is not None and latency is not None:
         found.append(at_most(f"{label}p50", latency.p50 if latency.status == "VALID" else None, limits.p50_ms, "ms"))
-    del precision
     return found

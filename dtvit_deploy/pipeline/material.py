@@ -104,7 +104,12 @@ def open_material(data: Path | None, manifest: Manifest) -> Material:
 def preprocessing_of(manifest: Manifest) -> Preprocessing:
     """The checkpoint's own preprocessing, else ImageNet's for the network's input size."""
     if manifest.preprocessing:
-        return msgspec.convert(manifest.preprocessing, Preprocessing)
+        try:
+            return msgspec.convert(manifest.preprocessing, Preprocessing)
+        except msgspec.ValidationError as error:
+            raise InputError(
+                f"the preprocessing of {manifest.model} cannot be understood: {error}", remedy="correct it in the checkpoint's metadata"
+            ) from error
     inputs = manifest.signature.inputs
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[:2] != (1, 3):
         raise InputError(

@@ -162,6 +162,7 @@ def accuracy(bench: Bench) -> list[Accuracy]:
             f"accuracy needs an output of shape 1×classes; the outputs are {', '.join(map(str, signature.outputs))}",
             remedy="use `verify` to compare other outputs",
         )
+    _require_known_classes(bench, next(spec.shape[1] for spec in signature.outputs if spec.name == scores))
     rows: list[list[np.ndarray]] = [[] for _ in bench.everything]
     with ExitStack() as stack:
         sessions = [stack.enter_context(open_session(artifact, bench.options())) for artifact in bench.everything]
@@ -172,6 +173,16 @@ def accuracy(bench: Bench) -> list[Accuracy]:
     logits = [np.stack(row) for row in rows]
     names, labels = _names(bench.material)
     return [score(one, labels, None if one is logits[0] else logits[0], names) for one in logits]
+
+
+def _require_known_classes(bench: Bench, scores: int) -> None:
+    """Folder names stand for the logits in their order only where there is one for each; a guess would be a wrong figure."""
+    images = bench.material.images
+    if images is not None and images.classes and not bench.program.artifact.manifest.classes and len(images.classes) != scores:
+        raise InputError(
+            f"the images lie in {len(images.classes)} class folders and the network has {scores} scores, so which is which is unknown",
+            remedy="name the classes in the checkpoint's metadata (key `classes`), or give a folder for every class",
+        )
 
 
 def _names(material: Material) -> tuple[Sequence[str], np.ndarray | None]:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.cache import Cache
+from dtvit_deploy.errors import InputError
 from dtvit_deploy.latency import MeasureOptions
 from dtvit_deploy.pipeline.check import Wants, check
 from dtvit_deploy.pipeline.export import ExportOptions, export
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.progress import Progress
-from dtvit_deploy.recipe import Recipe
+from dtvit_deploy.recipe import Limits, Recipe
 from dtvit_deploy.report.schema import Report
+from dtvit_deploy.target import Precision
 
 
 def run(
@@ -31,6 +33,11 @@ def run(
     """
     from dtvit_deploy.models.reference import ModelOptions
 
+    for precision in Precision:
+        if getattr(recipe.gates, precision.value) != Limits() and precision not in recipe.export.precisions:
+            raise InputError(
+                f"the recipe sets gates for {precision}, which it does not build", remedy=f"add {precision} to export.precisions"
+            )
     asked = recipe.model
     options = ExportOptions(
         model=asked.name,

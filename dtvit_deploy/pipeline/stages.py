@@ -82,7 +82,7 @@ def program_stage(model: str | None, options: ModelOptions, cache: Cache) -> Pro
             "model": model,
             "checkpoint": sha256_of(options.checkpoint) if options.checkpoint and options.checkpoint.is_file() else str(options.checkpoint),
             "options": [options.input_size, options.num_classes, options.inputs, options.outputs, options.seed],
-            "tools": versions("torch", "onnx", "onnxscript"),
+            "tools": versions("torch", "onnx", "onnxscript", "onnx-ir"),
             "source": source_digest(),
         }
         folder = cache.entry("program", key, build)
@@ -92,9 +92,10 @@ def program_stage(model: str | None, options: ModelOptions, cache: Cache) -> Pro
 def write_program(reference: Reference, folder: Path) -> None:
     """Export, and write the program, its nodes, the ONNX graph that it was decomposed for, and their manifests."""
     from dtvit_deploy.export.onnx import OPSET, onnx_from_program
-    from dtvit_deploy.export.program import program_from_reference, save_program
+    from dtvit_deploy.export.program import program_from_reference, require_answers_as, save_program
 
     graph, program = onnx_from_program(program_from_reference(reference))
+    require_answers_as(program, reference)  # the decomposed program is the one that everything is compared with
     path = save_program(program, folder)
     digest = sha256_of(path)
     link = Link(kind="program", sha256=digest, tools=versions("torch"))
@@ -110,7 +111,7 @@ def write_program(reference: Reference, folder: Path) -> None:
     )
     write_json(folder / NODES, Nodes(program.nodes.nodes, program.nodes.outputs))
     write_json(manifest_path(path), manifest)
-    _write_onnx(folder, graph, manifest, Precision.FP32, "onnx", versions("torch", "onnx", "onnxscript"), {"opset": OPSET}, ())
+    _write_onnx(folder, graph, manifest, Precision.FP32, "onnx", versions("torch", "onnx", "onnxscript", "onnx-ir"), {"opset": OPSET}, ())
 
 
 def read_program_entry(folder: Path) -> ProgramEntry:
