@@ -175,7 +175,7 @@ class PositionAwareFusion(nn.Module):
 
 
 class AttendedFusion(nn.Module):
-    """The ablations "Normal*" and "Normal": one-dimensional tokens that attend to X_ga, all linear layers without bias."""
+    """The ablations "Normal*" and "Normal": one-dimensional tokens that attend to X_ga, without bias but for "Normal"'s projection."""
 
     def __init__(self, config: DualTokenConfig, dim: int, heads: int) -> None:
         super().__init__()
