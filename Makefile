@@ -23,7 +23,7 @@ help: ## this list
 setup: $(STAMP) ## make .venv with everything for development
 
 demo: $(STAMP) $(DIGITS) ## export, check and time a real checkpoint; ends with a table
-	$(BIN)/dtvit-deploy run examples/digits/recipe.toml -o build/demo
+	DTVIT_DEPLOY_CACHE="$(CURDIR)/build/cache" $(BIN)/dtvit-deploy run examples/digits/recipe.toml -o build/demo
 
 test: $(STAMP) ## every test that can run on this machine
 	$(BIN)/python -m pytest $(ARGS)

@@ -4,13 +4,16 @@
 
 Latency: both graphs in ONNX Runtime, interleaved in one run, one thread; the ratio of medians with its 95 % interval.
 Export: wall time of both, alternating, each from the checkpoint to a file; ours includes what the other does not do (the reference
-program for later comparisons, digests, the comparison on feeds). Limits: 1.02 and 1.1.
+program for later comparisons, digests, the comparison on feeds).
+
+Exit code 1 when a ratio exceeds its limit, or when a measurement is INVALID and so shows nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -29,6 +32,10 @@ from dtvit_deploy.models.reference import ModelOptions, load_reference
 from dtvit_deploy.pipeline.export import ExportOptions, export
 from dtvit_deploy.pipeline.progress import Silent
 
+SLOWEST_EXPORT = 1.1
+SLOWEST_ARTEFACT = 1.02
+"""Limits of the ratios ours / by hand."""
+
 
 def by_hand(model: str | None, options: ModelOptions, path: Path) -> None:
     reference = load_reference(model, options)
@@ -46,7 +53,7 @@ def ours(model: str | None, options: ModelOptions, folder: Path) -> Path:
     return artifacts[0].path
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=None)
     parser.add_argument("--checkpoint", type=Path, default=None)
@@ -80,7 +87,8 @@ def main() -> None:
         spent = {name: statistics.median(times) for name, times in walls.items()}
         shown = {name: " ".join(f"{seconds:.1f}" for seconds in times) for name, times in walls.items()}
         print(f"export: by hand {spent['by hand']:.1f} s ({shown['by hand']}), ours {spent['ours']:.1f} s ({shown['ours']})")
-        print(f"export: ours / by hand = {spent['ours'] / spent['by hand']:.2f}, limit 1.1")
+        slower = spent["ours"] / spent["by hand"]
+        print(f"export: ours / by hand = {slower:.2f}, limit {SLOWEST_EXPORT}")
 
         name, example = next(iter(reference.inputs.items()))
         feed = np.random.default_rng(0).standard_normal(tuple(example.shape)).astype(np.float32)
@@ -89,7 +97,10 @@ def main() -> None:
         found = measure(runs, MeasureOptions(min_samples=asked.rounds))
         for key, one in found.items():
             print(f"latency: {key} p50 {one.p50:.2f} ms, p90 {one.p90:.2f}, {len(one.samples_ms)} samples, {one.status} {one.reasons}")
-        print(f"latency: ours / by hand = {ratio(found['ours'], found['by hand'])}, limit 1.02; input {name} {tuple(example.shape)}")
+        latency = ratio(found["ours"], found["by hand"])
+        print(f"latency: ours / by hand = {latency}, limit {SLOWEST_ARTEFACT}; input {name} {tuple(example.shape)}")
+    valid = all(one.status == "VALID" for one in found.values())
+    return 0 if valid and slower <= SLOWEST_EXPORT and latency.median <= SLOWEST_ARTEFACT else 1
 
 
 def _lively(name: str, value: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -104,4 +115,4 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

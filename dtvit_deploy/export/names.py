@@ -7,6 +7,7 @@ of a product and a sum gives it a name nobody knows. Names are how a tensor is f
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,32 +16,54 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from dtvit_deploy.export.simplify import Run
-    from dtvit_deploy.signature import Feeds
+    from dtvit_deploy.signature import Outputs
 
 CLOSE = 1e-4
 """Greatest root mean square of what two arrays of the same tensor differ by, in units of their own: an FP32 sum in another order."""
 
 
-def restore_names(original: onnx.ModelProto, rewritten: onnx.ModelProto, feed: Feeds, run: Run) -> None:
-    """Rename the inner tensors of ``rewritten`` that other nodes make than before, by their values on ``feed``."""
+@dataclass(frozen=True)
+class Renaming:
+    """What :func:`restore_names` needs to see: inner tensors of the graph as it was, and of the graph as it is.
+
+    Attributes:
+        before: those whose name may be free for another, and those that other nodes make now.
+        after: those that other nodes make now.
+    """
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+def renaming(original: onnx.ModelProto, rewritten: onnx.ModelProto) -> Renaming:
+    """Which tensors must be looked at; none where every one is made as before."""
     was, now = _makers(original), _makers(rewritten)
+    after = tuple(name for name, maker in now.items() if was.get(name) != maker)
     used = {name for node in rewritten.graph.node for name in (*node.input, *node.output)}
-    changed = tuple(name for name, maker in now.items() if was.get(name) != maker)
-    if not changed:
-        return
-    wanted = tuple(name for name in was if name not in used or name in changed)
-    before, after = run(original, [feed], wanted)[0], run(rewritten, [feed], changed)[0]
-    wrong = [name for name in changed if name not in was or not _equal(before[name], after[name])]
-    free = {name: before[name] for name in wanted if name not in used or name in wrong}
-    taken = used.union(was)
+    return Renaming(tuple(name for name in was if name not in used or name in after) if after else (), after)
+
+
+def restore_names(rewritten: onnx.ModelProto, seen: Renaming, before: Outputs, after: Outputs) -> None:
+    """Rename the inner tensors of ``rewritten`` that other nodes make than before, by their values.
+
+    Args:
+        rewritten: changed in place.
+        seen: what :func:`renaming` found.
+        before, after: the values of those tensors on one feed.
+    """
+    known = {name: _Values(before[name]) for name in seen.before}
+    used = {name for node in rewritten.graph.node for name in (*node.input, *node.output)}
+    found = {name: _Values(after[name]) for name in seen.after}
+    wrong = [name for name, values in found.items() if name not in known or not known[name].equal(values)]
+    free = {name: values for name, values in known.items() if name not in used or name in wrong}
+    taken = used.union(known)
     renamed: dict[str, str] = {}
     for name in wrong:
-        same = next((other for other, values in free.items() if _equal(values, after[name])), None)
+        same = next((other for other, values in free.items() if values.equal(found[name])), None)
         if same is not None:
             del free[same]
             renamed[name] = same
-        elif name in was:
+        elif name in known:
             renamed[name] = _unused(name, taken)
     _rename(rewritten, renamed)
 
@@ -60,16 +83,24 @@ def _makers(model: onnx.ModelProto) -> dict[str, tuple[object, ...]]:
     return {name: maker(node, index) for node in model.graph.node for index, name in enumerate(node.output) if name and name not in outputs}
 
 
-def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    """The same values in the same order; the shape may differ, since a simplifier moves reshapes."""
-    if one.dtype != other.dtype or one.size != other.size:
-        return False
-    if not np.issubdtype(one.dtype, np.floating):
-        return np.array_equal(one.ravel(), other.ravel())
-    first, second = one.ravel().astype(np.float64), other.ravel().astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        moved = float(np.linalg.norm(np.where(first == second, 0.0, first - second)))
-    return moved <= CLOSE * float(np.linalg.norm(first[np.isfinite(first)]))
+class _Values:
+    """The values of a tensor. Most pairs differ in number or size already, so that few are compared value by value."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.flat = array.ravel()  # the shape may differ, since a simplifier moves reshapes
+        self.size = float(np.linalg.norm(self.flat[np.isfinite(self.flat)])) if np.issubdtype(array.dtype, np.floating) else 0.0
+
+    def equal(self, other: _Values) -> bool:
+        """The same values in the same order."""
+        one, two = self.flat, other.flat
+        # The distance of two vectors is at least the difference of their lengths; twice, for what FP32 rounds off the lengths.
+        if one.dtype != two.dtype or one.size != two.size or abs(self.size - other.size) > 2 * CLOSE * self.size:
+            return False
+        if not np.issubdtype(one.dtype, np.floating):
+            return np.array_equal(one, two)
+        with np.errstate(invalid="ignore"):
+            moved = float(np.linalg.norm(np.where(one == two, 0.0, one.astype(np.float64) - two)))
+        return moved <= CLOSE * self.size
 
 
 def _unused(name: str, taken: set[str]) -> str:

@@ -16,7 +16,7 @@ import onnx
 import torch
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.program import Program, node_map, place_of, uncollected
+from dtvit_deploy.export.program import Program, node_map, place_of
 from dtvit_deploy.export.quiet import quiet
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def onnx_from_program(program: Program) -> tuple[onnx.ModelProto, Program]:
     names = program.signature
     inputs, outputs = [spec.name for spec in names.inputs], [spec.name for spec in names.outputs]
     try:
-        with quiet(), uncollected():
+        with quiet():
             translated = torch.onnx.export(
                 program.exported,
                 dynamo=True,

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from dtvit_deploy.signature import Feeds, Outputs
 
     Run = Callable[[onnx.ModelProto, Iterable[Feeds], tuple[str, ...]], list[Outputs]]
-    """Evaluates a graph on feeds and gives its outputs and the inner tensors asked for; the caller brings the runtime, so that converters
-    need none."""
+    """Evaluates a graph on feeds and gives its outputs and, of the first feed, the inner tensors asked for (of all feeds they would fill
+    the memory); the caller brings the runtime, so that converters need none."""
 
 VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 """Operators that move no data. onnxsim turns a MatMul and its Add into a Gemm between two reshapes: more nodes, less work."""
@@ -76,7 +76,7 @@ def simplify_onnx(
     Raises:
         InputError: there are no feeds, so nothing could be compared.
     """
-    from dtvit_deploy.export.names import restore_names
+    from dtvit_deploy.export.names import renaming, restore_names
     from dtvit_deploy.export.onnx import name_nodes
 
     feeds = list(feeds)
@@ -100,8 +100,10 @@ def simplify_onnx(
             return roll_back(f"the graph grew from {before} to {after} computing nodes")
         if _interface(simplified) != _interface(model):
             return roll_back("its inputs or outputs changed")
-        sqnr = min(_sqnr(one, other) for one, other in zip(run(model, feeds, ()), run(simplified, feeds, ()), strict=True))
-        restore_names(model, simplified, feeds[0], run)
+        looked_at = renaming(model, simplified)
+        expected, answers = run(model, feeds, looked_at.before), run(simplified, feeds, looked_at.after)
+        sqnr = min(_sqnr(one, other, model) for one, other in zip(expected, answers, strict=True))
+        restore_names(simplified, looked_at, expected[0], answers[0])
     except InputError:
         raise
     except Exception as error:  # a simplifier that fails, in whatever way, must not take the export with it
@@ -147,10 +149,10 @@ def _merge_equal_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _sqnr(reference: Outputs, other: Outputs) -> float:
+def _sqnr(reference: Outputs, other: Outputs, model: onnx.ModelProto) -> float:
     worst = np.inf
-    for name, expected in reference.items():
-        one, two = expected.astype(np.float64), other[name].astype(np.float64)
+    for name in (info.name for info in model.graph.output):
+        one, two = reference[name].astype(np.float64), other[name].astype(np.float64)
         noise, signal = float(np.square(one - two).sum()), float(np.square(one).sum())
         if not np.isfinite(noise):
             return -np.inf

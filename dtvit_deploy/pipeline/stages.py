@@ -19,6 +19,7 @@ import msgspec
 import dtvit_deploy
 from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, read_json, sha256_of, write_json
 from dtvit_deploy.cache import Cache
+from dtvit_deploy.export.garbage import uncollected
 from dtvit_deploy.nodes import NodeMap, Nodes
 from dtvit_deploy.target import Precision
 
@@ -66,7 +67,6 @@ def program_stage(model: str | None, options: ModelOptions, cache: Cache) -> Pro
     """
 
     def build(folder: Path) -> None:
-        from dtvit_deploy.export.program import uncollected
         from dtvit_deploy.models.reference import load_reference
 
         with uncollected():
@@ -149,7 +149,8 @@ def onnx_stage(program: ProgramEntry, guard: GuardFeeds, cache: Cache) -> Artifa
         def run(model: onnx.ModelProto, feeds: Iterable[Feeds], taps: tuple[str, ...]) -> Any:
             return run_graph(model, signature, feeds, taps)
 
-        result = simplify_onnx(_load(exported), program.nodes, guard.feeds, run)
+        with uncollected():  # what was traced a moment ago is still there to be looked through
+            result = simplify_onnx(_load(exported), program.nodes, guard.feeds, run)
         require_static(result.model)
         options = {"guard_feeds": guard.source}
         _write_onnx(folder, result.model, exported.manifest, Precision.FP32, "simplified", tools, options, (result.note,))
