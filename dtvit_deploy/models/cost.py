@@ -10,8 +10,9 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from dtvit_deploy.models.dualtoken import DualTokenViT, GridInterpolation
+from dtvit_deploy.models.dualtoken import DualTokenViT
 from dtvit_deploy.models.dualtoken_config import DualTokenConfig
+from dtvit_deploy.models.dualtoken_layers import GridInterpolation
 
 
 @dataclass(frozen=True)
