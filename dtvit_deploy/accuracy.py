@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from dtvit_deploy.bounds import Count, Magnitude, Natural, Share
 from dtvit_deploy.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 FEWEST_CLASSES_FOR_TOP5 = 6
 """With five classes or fewer, every answer is among the first five."""
+
+
+_Answer = Annotated[int, msgspec.Meta(ge=-1, le=2**31)]
 
 
 class Flip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,10 +33,10 @@ class Flip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     image: str
-    label: int | None
-    reference: int
-    artifact: int
-    margin: float
+    label: Count | None
+    reference: _Answer
+    artifact: _Answer
+    margin: Magnitude
 
 
 class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,12 +51,12 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         flips: the samples that do not agree, in order.
     """
 
-    samples: int
-    top1: float | None = None
-    top5: float | None = None
-    agreement: float | None = None
-    interval: tuple[float, float] | None = None
-    agreement_interval: tuple[float, float] | None = None
+    samples: Natural
+    top1: Share | None = None
+    top5: Share | None = None
+    agreement: Share | None = None
+    interval: tuple[Share, Share] | None = None
+    agreement_interval: tuple[Share, Share] | None = None
     flips: tuple[Flip, ...] = ()
 
 

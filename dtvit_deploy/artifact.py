@@ -7,14 +7,15 @@ was made from, back to the checkpoint. Loading checks the hash, so that an artef
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.evidence import Rung
-from dtvit_deploy.signature import Signature
+from dtvit_deploy.signature import MOST_VALUES, Signature
 from dtvit_deploy.staging import replacing
 from dtvit_deploy.target import Precision
 
@@ -59,7 +60,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     precision: Precision
     sha256: str
     signature: Signature
-    lineage: tuple[Link, ...]
+    lineage: Annotated[tuple[Link, ...], msgspec.Meta(min_length=1)]
     rung: Rung = Rung.BUILT
     classes: tuple[str, ...] = ()
     preprocessing: dict[str, Any] = {}
@@ -105,7 +106,8 @@ def load_artifact(path: Path) -> Artifact:
     """Read the manifest beside ``path`` and check the artefact against it.
 
     Raises:
-        InputError: either is missing, the manifest cannot be understood, or the artefact's bytes are not those it describes.
+        InputError: either is missing, the manifest cannot be understood, the artefact's bytes are not those it describes, or its lineage
+            leads to others.
     """
     beside = manifest_path(path)
     if not path.is_file():
@@ -118,7 +120,8 @@ def load_artifact(path: Path) -> Artifact:
     schema = read_json(beside, _VERSIONED).schema  # by itself, since what else another schema has is not known
     if schema != SCHEMA:
         raise InputError(f"{beside} has schema {schema}; this version reads schema {SCHEMA}", remedy="export the artefact again")
-    manifest = read_json(beside, Manifest)
+    manifest: Manifest = read_json(beside, Manifest)
+    _require_feedable(manifest, beside)
     try:
         found = sha256_of(path)
     except OSError as error:
@@ -128,7 +131,26 @@ def load_artifact(path: Path) -> Artifact:
             f"{path} was changed after export: its SHA-256 is {found[:16]}…, the manifest says {manifest.sha256[:16]}…",
             remedy="export it again, or fetch a whole copy of both files",
         )
+    made = manifest.lineage[-1]
+    if made.sha256 != found:
+        raise InputError(
+            f"the lineage in {beside} does not lead to {path.name}: its last step, {made.kind}, made SHA-256 {made.sha256[:16]}…,"
+            f" not {found[:16]}…",
+            remedy="export it again, or fetch a whole copy of both files",
+        )
     return Artifact(path, manifest)
+
+
+def _require_feedable(manifest: Manifest, beside: Path) -> None:
+    """Refuse shapes whose feeds would take all memory: each size is bounded by its type, what they come to together is not."""
+    for field in ("inputs", "outputs"):
+        values = sum(math.prod(spec.shape) for spec in getattr(manifest.signature, field))
+        if values > MOST_VALUES:
+            raise InputError(
+                f"{beside} is not a manifest: Expected at most {MOST_VALUES:,} values in all shapes, got {values:,}"
+                f" - at `$.signature.{field}`",
+                remedy="export the artefact again",
+            )
 
 
 def read_json(path: Path, kind: type[Any]) -> Any:

@@ -1,29 +1,31 @@
 """Work that was done is kept under the digest of everything that went into it, and not done again.
 
-The cache belongs to one user on one machine: its folder is private, because exported programs are loaded from it without further
-questions. Entries are whole or absent: one that lost a file (to a cleaner of old files, or a power cut), or in which one changed, is
-built again. The least recently used go when it outgrows its limit.
+The cache belongs to one user on one machine: its folder is private, because exported programs are unpickled from it, which runs what
+they say; one that others can write is refused. Entries are whole or absent: one that lost a file (to a cleaner of old files, or a power
+cut), or in which one changed, is built again. The least recently used go when it outgrows its limit.
 
 Whatever is not an entry yet, or no longer, has a hidden name. A process that was killed leaves such a folder behind; the next one that
-builds removes it, if the lock that its owner held is free (as in :mod:`dtvit_deploy.staging`, and for the reasons given there).
+builds removes it, if the lock that its owner held is free (see :mod:`dtvit_deploy.staging`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import re
 import secrets
+import shlex
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.staging import locked_folder, remove_abandoned
 
 LIMIT = 8 << 30
 """Bytes. One network's artefacts are a few hundred megabytes."""
@@ -32,9 +34,8 @@ _HIDDEN = re.compile(r"\.\w+-[0-9a-f]{32}-[0-9a-f]{8}")
 """Nothing else in the folder is touched: the user may have named one that holds more."""
 _LISTING = ".files"
 """In each entry: size and SHA-256 of its files, by name."""
+_SHARED = stat.S_IWGRP | stat.S_IWOTH
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_ATTEMPTS = 100
-"""Another process may take a folder, made but not locked yet, for one that was left behind; each attempt loses one such race."""
 
 
 class Cache:
@@ -69,30 +70,78 @@ class Cache:
             build: writes the result into an empty folder; what it raises comes through, and nothing is kept of it.
 
         Raises:
-            InputError: the cache's folder cannot be written.
+            InputError: the cache's folder cannot be written, or others can write it.
         """
+        folder = self._named(stage, key)
+        return folder if self._usable(folder) else self._built(folder.name, build, lambda part: folder)
+
+    def entry_by_content(self, stage: str, build: Callable[[Path], None], content: Callable[[Path], object]) -> Path:
+        """The folder of a result that is built each time, since not everything that it depends on can be named beforehand.
+
+        Equal content is one entry, so that what is made from it is known by it.
+
+        Args:
+            stage, build: as in :meth:`entry`.
+            content: what the folder that was built is known by, as JSON-able data.
+
+        Raises:
+            InputError: as in :meth:`entry`.
+        """
+        return self._built(f"{stage}-{secrets.token_hex(16)}", build, lambda part: self._named(stage, content(part)))
+
+    def find(self, stage: str, matches: Callable[[Path], bool]) -> Path | None:
+        """An entry of a stage that holds what is looked for.
+
+        Raises:
+            InputError: others can write the cache's folder.
+        """
+        _require_private(self.root)
+        for folder in self._folders(_ENTRY):
+            if folder.name.startswith(f"{stage}-"):
+                _require_private(folder)
+                if _is_whole(folder, by_size=True) and matches(folder) and _is_whole(folder):
+                    return folder
+        return None
+
+    def size(self) -> int:
+        """Bytes of all entries."""
+        return sum(map(_size, self._folders(_ENTRY)))
+
+    def _folders(self, name: re.Pattern[str]) -> list[Path]:
+        return [folder for folder in sorted(self.root.glob("*")) if name.fullmatch(folder.name)]
+
+    def _named(self, stage: str, key: object) -> Path:
         digest = hashlib.sha256(msgspec.json.encode(key, order="sorted")).hexdigest()
-        folder = self.root / f"{stage}-{digest[:32]}"
+        return self.root / f"{stage}-{digest[:32]}"
+
+    def _usable(self, folder: Path) -> bool:
+        """Whether an entry is there and whole; from now on it is the one used last."""
+        _require_private(self.root)
+        _require_private(folder)
         with contextlib.suppress(OSError):  # not there; or there, and not ours to write
             os.utime(folder)
-        if _is_whole(folder):
-            return folder
+        return _is_whole(folder)
+
+    def _built(self, name: str, build: Callable[[Path], None], place: Callable[[Path], Path]) -> Path:
+        """Build in a hidden folder, and give it the name that ``place`` finds for it, unless one of that name is there."""
         try:
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._forget_interrupted()
-            part, lock = self._begin(folder.name)
+            self.root.mkdir(0o700, parents=True, exist_ok=True)
+            _require_private(self.root)
+            remove_abandoned(self.root, _HIDDEN)
+            part, lock = locked_folder(self.root, f".{name}-", 0o700)
         except OSError as error:
             raise self._unwritable(error, "set DTVIT_DEPLOY_CACHE to a folder of yours, or use --no-cache") from error
         try:
             build(part)
             _list(part)
-            if folder.is_dir() and not _is_whole(folder):
+            folder = place(part)
+            if not self._usable(folder):
                 self._remove(folder)
-            try:
-                part.rename(folder)
-            except OSError:
-                if not folder.is_dir():  # another process may have been faster; its result is as good
-                    raise
+                try:
+                    part.rename(folder)
+                except OSError:
+                    if not folder.is_dir():  # another process may have been faster; its result is as good
+                        raise
         except OSError as error:
             if error.errno in _FULL or str(error.filename or "").startswith(str(self.root)):
                 raise self._unwritable(error, "free some space, or set DTVIT_DEPLOY_CACHE to another folder") from error
@@ -102,46 +151,6 @@ class Cache:
             os.close(lock)
         self._shrink(keep=folder)
         return folder
-
-    def find(self, stage: str, matches: Callable[[Path], bool]) -> Path | None:
-        """An entry of a stage that holds what is looked for."""
-        entries = (folder for folder in self._folders(_ENTRY) if folder.name.startswith(f"{stage}-"))
-        complete = (folder for folder in entries if _is_whole(folder, by_size=True))
-        return next((folder for folder in complete if matches(folder) and _is_whole(folder)), None)
-
-    def size(self) -> int:
-        """Bytes of all entries."""
-        return sum(map(_size, self._folders(_ENTRY)))
-
-    def _folders(self, name: re.Pattern[str]) -> list[Path]:
-        return [folder for folder in sorted(self.root.glob("*")) if name.fullmatch(folder.name)]
-
-    def _hidden(self, name: str) -> Path:
-        return self.root / f".{name}-{secrets.token_hex(4)}"
-
-    def _begin(self, name: str) -> tuple[Path, int]:
-        """A hidden folder, and the descriptor that holds its lock."""
-        for _ in range(_ATTEMPTS):
-            part = self._hidden(name)
-            part.mkdir(mode=0o700)
-            with contextlib.suppress(FileNotFoundError):
-                lock = os.open(part, os.O_RDONLY | os.O_DIRECTORY)
-                with contextlib.suppress(OSError):  # a file system without locks refuses them to everybody
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-                if part.exists():
-                    return part, lock
-                os.close(lock)
-        raise OSError(errno.EAGAIN, "its folders disappear as soon as they are made")
-
-    def _forget_interrupted(self) -> None:
-        for folder in self._folders(_HIDDEN):
-            with contextlib.suppress(OSError):
-                lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder, ignore_errors=True)
-                finally:
-                    os.close(lock)
 
     def _shrink(self, keep: Path) -> None:
         entries = sorted((_used(folder), folder) for folder in self._folders(_ENTRY) if folder != keep)
@@ -154,7 +163,7 @@ class Cache:
             self._remove(folder)
 
     def _remove(self, folder: Path) -> None:
-        gone = self._hidden(folder.name)
+        gone = self.root / f".{folder.name}-{secrets.token_hex(4)}"
         with contextlib.suppress(OSError):
             folder.rename(gone)  # first, since half an entry must not have an entry's name
             shutil.rmtree(gone, ignore_errors=True)
@@ -163,9 +172,41 @@ class Cache:
         return InputError(f"the cache {self.root} cannot be written: {error.strerror or error}", remedy=remedy)
 
 
+def _require_private(folder: Path) -> None:
+    """Refuse a folder in which somebody else may have put what would be run; root may, who can do everything anyway.
+
+    A umask of 002 makes every folder writable for a group in which there is, usually, the user alone: such a one of ours is mended. A
+    folder that hands its group on, or is open to all, was meant to be shared, and is not ours to change.
+
+    Raises:
+        InputError: it is another user's, or others can write it.
+    """
+    run = "programs are loaded from it, and would run what others put there"
+    try:
+        found = folder.stat()
+    except OSError:  # not there: then there is nothing in it, and whoever makes it sees what is wrong
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        return
+    if found.st_uid == os.geteuid() and found.st_mode & (_SHARED | stat.S_ISGID) == stat.S_IWGRP:
+        with contextlib.suppress(OSError):
+            folder.chmod(stat.S_IMODE(found.st_mode) & ~stat.S_IWGRP)
+            found = folder.stat()  # a file system without modes takes the change and forgets it
+    if found.st_uid not in (os.geteuid(), 0):
+        raise InputError(
+            f"the cache {folder} belongs to another user (number {found.st_uid}); {run}",
+            remedy="set DTVIT_DEPLOY_CACHE to a folder of yours",
+        )
+    if found.st_mode & _SHARED:
+        raise InputError(
+            f"the cache {folder} can be written by others (mode {stat.S_IMODE(found.st_mode):o}); {run}",
+            remedy="set DTVIT_DEPLOY_CACHE to another folder; or, if nobody else has put anything there,"
+            f" chmod go-w {shlex.quote(str(folder))}",
+        )
+
+
 def _list(folder: Path) -> None:
-    # A listing that is there came with files that were copied from another entry.
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != _LISTING]
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     listed = {file.relative_to(folder).as_posix(): (file.stat().st_size, _digest(file)) for file in files}
     (folder / _LISTING).write_bytes(msgspec.json.encode(listed))
 

@@ -13,13 +13,13 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from dtvit_deploy.cache import Cache
+from dtvit_deploy.child import child_command
 from dtvit_deploy.devices import local
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.target import Target
@@ -191,11 +191,15 @@ def _reach(builds: bool, executes: bool) -> str:
 
 def _import_failure(module: str) -> str:
     """Why a module does not import, tried in a process of its own; empty when it does."""
-    # Not the child's own path: with -c it begins with the working folder, where any file may have the module's name.
-    command = [sys.executable, "-c", f"import sys; sys.path[:] = sys.argv[1:]; import {module}", *sys.path]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=IMPORT_LIMIT, check=False, stdin=subprocess.DEVNULL
+            child_command(f"import {module}"),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=IMPORT_LIMIT,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
         return f"its import did not end within {IMPORT_LIMIT:g} s"

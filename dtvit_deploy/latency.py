@@ -14,10 +14,11 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
+from dtvit_deploy.bounds import Amount, Count
 from dtvit_deploy.drift import drift_of
 from dtvit_deploy.errors import InputError
 
@@ -111,24 +112,24 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         first_ms: the first run that ``measure`` made, unless the caller puts that of such a process in its place.
     """
 
-    samples_ms: tuple[float, ...]
-    stamps_s: tuple[float, ...]
-    warmup_runs: int
+    samples_ms: Annotated[tuple[Amount, ...], msgspec.Meta(min_length=1)]
+    stamps_s: tuple[Amount, ...]
+    warmup_runs: Count
     stable: bool
-    p50: float
-    p90: float
-    p99: float
-    mean: float
-    iqr: float
-    min: float
-    max: float
+    p50: Amount
+    p90: Amount
+    p99: Amount
+    mean: Amount
+    iqr: Amount
+    min: Amount
+    max: Amount
     status: Literal["VALID", "INVALID"]
     reasons: tuple[str, ...]
     notes: tuple[str, ...] = ()
     conditions: dict[str, str] = {}
-    load_ms: float | None = None
-    first_ms: float | None = None
-    peak_memory_mib: float | None = None
+    load_ms: Amount | None = None
+    first_ms: Amount | None = None
+    peak_memory_mib: Amount | None = None
 
 
 class Ratio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
+from dtvit_deploy.bounds import Count, Magnitude
 from dtvit_deploy.nodes import Node, NodeMap, is_view
 from dtvit_deploy.parity import FACTOR, ROUNDOFF
 from dtvit_deploy.target import Precision
@@ -60,9 +61,9 @@ class LayerDifference(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     module: str
     op: str
-    error: float
-    floor: float
-    inherited: float
+    error: Magnitude
+    floor: Magnitude
+    inherited: Magnitude
     suspect: bool
 
 
@@ -70,10 +71,10 @@ class ModuleDifference(msgspec.Struct, frozen=True, kw_only=True):
     """One torch module: the greatest error among its tensors and among what they were computed from."""
 
     module: str
-    tensors: int
-    error: float
-    floor: float
-    inherited: float
+    tensors: Count
+    error: Magnitude
+    floor: Magnitude
+    inherited: Magnitude
     suspect: bool
 
 
@@ -87,8 +88,8 @@ class LayerReport(msgspec.Struct, frozen=True, kw_only=True):
         verdict: what that means, in a sentence.
     """
 
-    samples: int
-    program_tensors: int
+    samples: Count
+    program_tensors: Count
     layers: tuple[LayerDifference, ...]
     modules: tuple[ModuleDifference, ...]
     first: str | None

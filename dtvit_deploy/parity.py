@@ -7,8 +7,9 @@ factor. The floor is what the same network moves by when nothing is wrong with i
 * for FP16, |ideal FP16 - torch FP64|, where ideal means every tensor that fits rounded to FP16 and every operator computed in FP32.
 
 Rounding errors of two correct implementations are draws from one distribution, of which the floor saw a few images; the factors
-leave room for the extremes of more images and for other orders of summation. A floor that is itself a large part of the answer means that
-the network cannot be run in that precision, and that is reported as such, never as a wide tolerance.
+leave room for the extremes of more images and for other orders of summation. Whole numbers (an index, a mask) are the same or they
+are not: their floor is the share that the ideal evaluation itself changes, most often none. A floor that is itself a large part of
+the answer means that the network cannot be run in that precision, and that is reported as such, never as a wide tolerance.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from dtvit_deploy.bounds import Cosine, Count, Magnitude, Natural, Share
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         output: its name.
         feeds: which group of feeds (``images``, or an adversarial one by name).
         samples: how many feeds.
-        max_abs, mean_abs: of |Δ|, in the output's own units.
+        max_abs, mean_abs: of |Δ|, in the output's own units; of whole numbers, the share of a sample's values that differ.
         max_rel: max |Δ| over the reference's largest magnitude.
         cosine: least cosine similarity of all samples.
         sqnr: signal over noise in dB over all samples; infinite when nothing differs.
@@ -57,17 +59,17 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     output: str
     feeds: str
-    samples: int
-    max_abs: float
-    mean_abs: float
-    max_rel: float
-    cosine: float
+    samples: Natural
+    max_abs: Magnitude
+    mean_abs: Magnitude
+    max_rel: Magnitude
+    cosine: Cosine
     sqnr: float
-    floor: float
-    tolerance: float
-    at: tuple[int, ...]
-    agreement: float | None
-    near_ties: int
+    floor: Magnitude
+    tolerance: Magnitude
+    at: tuple[Count, ...]
+    agreement: Share | None
+    near_ties: Count
     passed: bool
     reason: str = ""
 
@@ -83,9 +85,15 @@ def stack(runs: Sequence[Outputs]) -> dict[str, NDArray[Any]]:
 
 
 def noise_floor(answers: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> float:
-    """Greatest |Δ| of pairs of answers that ought to be equal; infinite when an answer is not finite."""
+    """Greatest |Δ| of pairs of answers that ought to be equal; infinite when an answer is not finite.
+
+    Of whole numbers, the greatest share that differs.
+    """
     floor = 0.0
     for one, other in answers:
+        if not np.issubdtype(one.dtype, np.floating):
+            floor = max(floor, float((one != other).mean()) if one.size else 0.0)
+            continue
         floor = max(floor, _magnitude(_moved(one.astype(np.float64), other.astype(np.float64))))
     return floor
 
@@ -99,6 +107,8 @@ def difference(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[A
         floor: see :func:`noise_floor`.
         precision: the artefact's, which sets the factor.
     """
+    if not np.issubdtype(reference.dtype, np.floating):
+        return _whole_numbers(name, feeds, reference, answer, floor, precision)
     one, two = reference.astype(np.float64), answer.astype(np.float64)
     samples, scale = len(one), _magnitude(one)
     least = ROUNDOFF[precision] * scale
@@ -143,6 +153,35 @@ def difference(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[A
     )
 
 
+def _whole_numbers(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[Any], floor: float, precision: Precision) -> Difference:
+    """Where 999 is meant, 998 is as wrong as 3: |Δ| is the share of a sample's values that differ."""
+    differs = reference != answer  # before any conversion: float64 cannot tell 2**53 from the next integer
+    shares = differs.reshape(len(differs), -1).mean(1)
+    worst, tolerance = float(shares.max(initial=0.0)), FACTOR[precision] * floor
+    one, two = reference.astype(np.float64), answer.astype(np.float64)
+    passed = worst <= tolerance
+    return Difference(
+        output=name,
+        feeds=feeds,
+        samples=len(reference),
+        max_abs=worst,
+        mean_abs=float(shares.mean()),
+        max_rel=worst,
+        cosine=min(map(_cosine, one, two)),
+        sqnr=sqnr(one, two),
+        floor=floor,
+        tolerance=tolerance,
+        at=tuple(int(index) for index in np.unravel_index(int(np.argmax(differs)), differs.shape)) if differs.size else (),
+        agreement=None,
+        near_ties=0,
+        passed=passed,
+        reason=""
+        if passed
+        else f"{worst:.3g} of the {reference.dtype} values of a sample are others, which exceeds the tolerance {tolerance:.3g}"
+        f" ({FACTOR[precision]:g} × floor {floor:.2g}); whole numbers have no last place",
+    )
+
+
 def sqnr(reference: NDArray[Any], answer: NDArray[Any]) -> float:
     """Signal to noise ratio in dB: 10·log10(Σ reference² / Σ (answer - reference)²)."""
     one = reference.astype(np.float64)
@@ -169,7 +208,7 @@ def _cosine(one: NDArray[Any], two: NDArray[Any]) -> float:
     if norms == 0:
         return 1.0 if np.array_equal(one, two) else 0.0
     cosine = float(np.vdot(one, two)) / norms
-    return min(cosine, 1.0) if math.isfinite(cosine) else -1.0
+    return max(-1.0, min(cosine, 1.0)) if math.isfinite(cosine) else -1.0
 
 
 def _top1(reference: NDArray[Any], answer: NDArray[Any], tolerance: float) -> tuple[float | None, int]:

@@ -29,6 +29,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import inspect
 
+from dtvit_deploy.bounds import Cosine, Magnitude, Natural, Share
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.signature import TensorSpec
@@ -37,9 +38,7 @@ from dtvit_deploy.target import Precision, Target
 LARGEST_RECIPE = 1 << 20
 """Bytes: a recipe is a page of text."""
 
-Natural = Annotated[int, msgspec.Meta(ge=1)]
 Name = Annotated[str, msgspec.Meta(min_length=1)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 def _refuse_repeats(what: str, values: Any) -> None:
@@ -76,8 +75,6 @@ class Model(Table, frozen=True):
             raise ValueError("Expected a `name` or a `checkpoint`, or both")
         _refuse_repeats("input", [spec.name for spec in self.inputs])
         _refuse_repeats("output", self.outputs)
-        if any(size < 1 for spec in self.inputs for size in spec.shape):
-            raise ValueError("Expected inputs with static shapes, every size at least 1")
 
 
 class Data(Table, frozen=True):
@@ -148,8 +145,8 @@ class Limits(Table, frozen=True):
     """
 
     agreement: Share | None = None
-    max_abs: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    cosine: Annotated[float, msgspec.Meta(ge=-1, le=1)] | None = None
+    max_abs: Magnitude | None = None
+    cosine: Cosine | None = None
     top1_drop: Share | None = None
     p50_ms: Annotated[float, msgspec.Meta(gt=0)] | None = None
 

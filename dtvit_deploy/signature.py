@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -18,12 +18,19 @@ if TYPE_CHECKING:
     """Arrays by output name."""
 
 
+MOST_VALUES = 1 << 28
+"""Of all inputs, or all outputs, together: 1 GiB as FP32, where an image of 8192×8192 has 0.8."""
+_Size = Annotated[int, msgspec.Meta(ge=1, le=MOST_VALUES)]
+_Shape = Annotated[tuple[_Size, ...], msgspec.Meta(max_length=32)]
+"""No array of numpy's had more axes before its version 2."""
+
+
 class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One named tensor with a static shape; ``dtype`` is numpy's name of it (``float32``)."""
 
     name: str
-    shape: tuple[int, ...]
-    dtype: str = "float32"
+    shape: _Shape
+    dtype: Annotated[str, msgspec.Meta(pattern=r"^\w+$")] = "float32"
 
     def __str__(self) -> str:
         return f"{self.name} {'×'.join(map(str, self.shape)) or 'scalar'} {self.dtype}"

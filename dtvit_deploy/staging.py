@@ -56,7 +56,7 @@ def staged(folder: Path) -> Iterator[Path]:
             at_end.callback(_close_stage, stage, lock, folders_made)
         ours = stage
         try:
-            _remove_abandoned(folder)
+            remove_abandoned(folder, _PARTIAL)
             yield stage
             _settle(stage)
             ours = folder
@@ -86,31 +86,68 @@ def replacing(path: Path) -> Iterator[Path]:
             raise RuntimeError(f"nothing was written to {part}")
 
 
-def _open_stage(folder: Path, folders_made: list[Path]) -> tuple[Path, int]:
-    """A new hidden folder, and the descriptor that holds its lock."""
+def locked_folder(parent: Path, prefix: str, mode: int = 0o777) -> tuple[Path, int]:
+    """Make a folder that says by a lock that its owner lives.
+
+    Args:
+        prefix: its name, before eight random hexadecimal digits.
+        mode: of the folder, and of ``parent`` where that is made too; the umask applies.
+
+    Returns:
+        The folder, and the descriptor that holds its lock: whoever closes it must have removed or renamed the folder.
+
+    Raises:
+        OSError: it cannot be made there; nothing is left of it then.
+    """
     for attempt in range(_ATTEMPTS):
-        stage = folder / f".partial-{os.getpid()}-{secrets.token_hex(4)}"
+        folder = parent / f"{prefix}{secrets.token_hex(4)}"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            stage.mkdir()
-            lock = os.open(stage, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError as error:
-            if attempt == _ATTEMPTS - 1:  # some file systems answer so to every new name: /proc
-                raise InputError(f"cannot write to the folder {folder}: {error.strerror}", remedy=_ELSEWHERE) from error
-            continue
+            parent.mkdir(mode, parents=True, exist_ok=True)
+            folder.mkdir(mode)
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            _remove_empty([stage, *folders_made])
-            in_the_way = (path for path in (folder, *folder.parents) if os.path.lexists(path) and not path.is_dir())
-            file = next(in_the_way, None)
-            reason = f"{file} is not a folder" if file else error.strerror
-            raise InputError(f"cannot write to the folder {folder}: {reason}", remedy=_ELSEWHERE) from error
+            _remove_empty([folder])
+            if isinstance(error, FileNotFoundError) and attempt < _ATTEMPTS - 1:  # some file systems answer so to every new name: /proc
+                continue
+            raise
         # A file system without locks refuses them also to whoever would remove the folder, so it is safe without.
         with contextlib.suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if stage.exists():
-            return stage, lock
+        if folder.exists():
+            return folder, lock
         os.close(lock)  # removed as abandoned between its making and the lock
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    raise OSError(errno.EAGAIN, "the folders made there disappear at once", str(parent))
+
+
+def remove_abandoned(parent: Path, name: re.Pattern[str]) -> None:
+    """Remove the locked folders of that name that killed processes have left.
+
+    They are in nobody's way, so what cannot be removed stays without a word.
+
+    Raises:
+        OSError: ``parent`` cannot be read.
+    """
+    for folder in list(parent.iterdir()):
+        if not name.fullmatch(folder.name):
+            continue
+        with contextlib.suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _open_stage(folder: Path, folders_made: list[Path]) -> tuple[Path, int]:
+    try:
+        return locked_folder(folder, f".partial-{os.getpid()}-")
+    except OSError as error:
+        _remove_empty(folders_made)
+        in_the_way = (path for path in (folder, *folder.parents) if os.path.lexists(path) and not path.is_dir())
+        file = next(in_the_way, None)
+        reason = f"{file} is not a folder" if file else error.strerror
+        raise InputError(f"cannot write to the folder {folder}: {reason}", remedy=_ELSEWHERE) from error
 
 
 def _close_stage(stage: Path, lock: int, folders_made: list[Path]) -> None:
@@ -118,20 +155,6 @@ def _close_stage(stage: Path, lock: int, folders_made: list[Path]) -> None:
         shutil.rmtree(stage, ignore_errors=True)
         os.close(lock)
         _remove_empty(folders_made)
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what killed processes have left. It is in nobody's way, so what cannot be removed stays without a word."""
-    for stage in folder.iterdir():
-        if not _PARTIAL.fullmatch(stage.name):
-            continue
-        with contextlib.suppress(OSError):
-            lock = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(stage, ignore_errors=True)
-            finally:
-                os.close(lock)
 
 
 def _settle(stage: Path) -> None:

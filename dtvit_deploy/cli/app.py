@@ -238,7 +238,7 @@ def run(
     if data is not None:
         asked = msgspec.structs.replace(asked, data=msgspec.structs.replace(asked.data, evaluation=data))
     with show.working() as progress, opened_cache(not no_cache) as cache:
-        report, _ = run_recipe(asked, out, cache, progress, lambda found: write_report(found, out), layers=layers)
+        report = run_recipe(asked, out, cache, progress, write_report, layers=layers)
     _finish(report, None, as_json, folder=out)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import warnings
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,10 @@ PREFIXES = ("module.", "_orig_mod.")
 SHOWN = 5
 """Names that an error lists of each kind; the rest are counted."""
 
+_ARCHIVE = b"PK\x03\x04"
+"""By which torch.load tells an archive from its older format."""
+_TORCHSCRIPT = "constants.pkl"
+"""The record by which torch.load tells TorchScript."""
 _SAVE_AGAIN = "save the state dict alone: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -90,9 +95,12 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _read_pickle(path: Path) -> Any:
     try:
+        _require_stored(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice to the file's author; what matters here becomes an error
             return torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except Exception as error:  # a hostile or broken pickle raises whatever it can: KeyError, IndexError, EOFError, …
         text = str(error)
         if named := re.search(r"GLOBAL:? (\S+)", text):
@@ -109,6 +117,26 @@ def _read_pickle(path: Path) -> Any:
             f"{path} cannot be read as a checkpoint ({type(error).__name__}: {reason})",
             remedy=f"it is empty, truncated or of another kind: copy it again, or {_SAVE_AGAIN}",
         ) from error
+
+
+def _require_stored(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it is: torch.load takes memory for every record of it.
+
+    torch.save compresses nothing, so its records can be no larger than the file.
+    """
+    with path.open("rb") as file:
+        if file.read(4) != _ARCHIVE:
+            return
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+    if any(record.filename.partition("/")[2] == _TORCHSCRIPT for record in records):
+        return  # which does compress, and which torch.load refuses by itself
+    unpacked, size = sum(record.file_size for record in records), path.stat().st_size
+    if unpacked > size or any(record.compress_type != zipfile.ZIP_STORED for record in records):
+        raise InputError(
+            f"{path} is compressed, as torch.save never does it: {size:,} bytes that unpack to {unpacked:,}",
+            remedy=f"where you trust the file, load it and {_SAVE_AGAIN}",
+        )
 
 
 def _state_in(value: Any, path: Path, notes: list[str]) -> dict[str, Tensor]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from dtvit_deploy.models.metadata import Description
 
 TIMM = "timm:"
+MOST_CLASSES = 1 << 20
+"""ImageNet-22k has 21,841; the classifier of more would not fit a device, nor that of a thousand times more any memory."""
 _FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -46,8 +48,8 @@ class ModelOptions:
     def __post_init__(self) -> None:
         if self.input_size is not None and min(self.input_size) < 1:
             raise InputError(f"input size {self.input_size[0]}×{self.input_size[1]} asked for; both sides must be at least 1 pixel")
-        if self.num_classes is not None and self.num_classes < 1:
-            raise InputError(f"{self.num_classes} classes asked for; there must be at least one")
+        if self.num_classes is not None and not 1 <= self.num_classes <= MOST_CLASSES:
+            raise InputError(f"{self.num_classes:,} classes asked for; there must be from 1 to {MOST_CLASSES:,}")
         if not 0 <= self.seed < 1 << 63:
             raise InputError(f"seed {self.seed} asked for; it must be from 0 to 2⁶³ − 1")
 

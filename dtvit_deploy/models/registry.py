@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.dualtoken_config import DualTokenConfig
 
 FORMS = "timm:NAME, or package.module:factory for a network of your own"
@@ -159,61 +159,3 @@ def variant(name: str) -> Variant:
         f"there is no model {name!r}" + (f"; did you mean {near[0]}?" if near else ""),
         remedy=f"give one of {', '.join(VARIANTS)}; or {FORMS}",
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A line of ``dtvit-deploy models``; see :class:`Variant`.
-
-    ``macs`` is ``None`` for a variant that cannot take ``input_size``, and the paper's figures are only given at the size they are for.
-    """
-
-    name: str
-    description: str
-    input_size: tuple[int, int]
-    params: int
-    macs: int | None
-    paper_params: str | None
-    paper_gflops: str | None
-    reached: bool
-    top1: float | None
-
-
-def rows(input_size: tuple[int, int] | None = None) -> tuple[Row, ...]:
-    """Every variant, at 224×224 as written down or at another (height, width), which is counted with torch.
-
-    Raises:
-        InputError: no variant can take that size.
-        MissingError: it has to be counted, and torch is not installed.
-    """
-    if input_size is None or input_size == _S.input_size:
-        return tuple(_row(variant, _S.input_size, variant.macs) for variant in VARIANTS.values())
-    dataclasses.replace(_S, input_size=input_size)  # refuses a size that fits no variant
-    return tuple(_row(variant, input_size, _macs(variant.config, input_size)) for variant in VARIANTS.values())
-
-
-def _row(variant: Variant, input_size: tuple[int, int], macs: int | None) -> Row:
-    as_printed = input_size == variant.config.input_size
-    return Row(
-        name=variant.name,
-        description=variant.description,
-        input_size=input_size,
-        params=variant.params,  # no layer's size depends on the input's
-        macs=macs,
-        paper_params=variant.paper_params if as_printed else None,
-        paper_gflops=variant.paper_gflops if as_printed else None,
-        reached=variant.reached,
-        top1=variant.top1 if as_printed else None,
-    )
-
-
-def _macs(config: DualTokenConfig, input_size: tuple[int, int]) -> int | None:
-    try:
-        from dtvit_deploy.models.cost import config_cost
-    except ImportError as error:
-        raise MissingError(f"counting at another input size needs PyTorch: {error}", remedy="pip install 'dtvit-deploy[export]'") from error
-    try:
-        resized = dataclasses.replace(config, input_size=input_size)
-    except InputError:  # window attention needs whole windows, the others do not
-        return None
-    return config_cost(resized).macs

@@ -30,14 +30,12 @@ from dtvit_deploy.pipeline.stages import (
     program_stage,
 )
 from dtvit_deploy.recipe import PreprocessingChanges
+from dtvit_deploy.signature import MOST_VALUES
 from dtvit_deploy.staging import staged
 from dtvit_deploy.target import Precision, Target
 
 if TYPE_CHECKING:
     from dtvit_deploy.models.reference import ModelOptions
-
-LARGEST_INPUT = 1 << 28
-"""Values of one input: 1 GiB as FP32, where an image of 8192×8192 has 0.8."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +60,18 @@ class ExportOptions:
     preprocessing: PreprocessingChanges | None = None
 
     def __post_init__(self) -> None:
-        size = self.reference.input_size
-        shapes = {f"input {spec.name!r}": spec.shape for spec in self.reference.inputs} | ({"image": (3, *size)} if size else {})
-        for name, shape in shapes.items():
-            if math.prod(shape) > LARGEST_INPUT:
-                raise InputError(
-                    f"the {name} would have {'×'.join(map(str, shape))} values; at most {LARGEST_INPUT:,} are fed",
-                    remedy="give a smaller size",
-                )
+        _require_feedable(self.reference)
+
+
+def _require_feedable(options: ModelOptions) -> None:
+    size = options.input_size
+    shapes = {f"input {spec.name!r}": spec.shape for spec in options.inputs} | ({"image": (3, *size)} if size else {})
+    for name, shape in shapes.items():
+        if math.prod(shape) > MOST_VALUES:
+            raise InputError(
+                f"the {name} would have {'×'.join(map(str, shape))} values; at most {MOST_VALUES:,} are fed",
+                remedy="give a smaller size",
+            )
 
 
 @contextlib.contextmanager
@@ -88,6 +90,20 @@ def export(options: ExportOptions, out: Path, cache: Cache, progress: Progress) 
     Raises:
         InputError: the model, the data or ``out`` cannot be used; nothing is left in ``out`` then.
     """
+    with exported(options, out, cache, progress) as (program, artifacts, _):
+        names = [artifact.name for artifact in artifacts]
+    return program, tuple(load_artifact(out / name) for name in names)
+
+
+@contextlib.contextmanager
+def exported(
+    options: ExportOptions, out: Path, cache: Cache, progress: Progress
+) -> Iterator[tuple[ProgramEntry, tuple[Artifact, ...], Path]]:
+    """Every artefact, in a hidden folder, for the block to use and to add to; when it ends well, all is moved into ``out`` together.
+
+    Raises:
+        InputError: as `export`.
+    """
     if options.data is not None and not os.path.exists(options.data):  # noqa: PTH110 Path.exists raises for some that are not there
         raise InputError(f"{options.data} does not exist", remedy="give a folder of images, a .txt list of them, or an .npz of feeds")
     with staged(out) as folder:  # as early, so that an unusable output too is refused before a minute's work
@@ -95,13 +111,13 @@ def export(options: ExportOptions, out: Path, cache: Cache, progress: Progress) 
         program = program_stage(options.model, options.reference, cache)
         program = _with_preprocessing(program, options.preprocessing)
         guard = open_material(options.data, program.artifact.manifest).guard()
-        names = []
+        artifacts = []
         for target in options.targets:
             for precision in options.precisions:
                 progress.step(f"building {target} {precision}")
                 built = _build(target, precision, program, guard, options, cache)
-                names.append(copy_artifact(built, folder, artifact_name(built, precision)).name)
-    return program, tuple(load_artifact(out / name) for name in names)
+                artifacts.append(copy_artifact(built, folder, artifact_name(built, precision)))
+        yield program, tuple(artifacts), folder
 
 
 def _build(
@@ -133,8 +149,15 @@ def reference_of(artifacts: Sequence[Artifact], cache: Cache, model: str | None,
     Seeded weights can be made again from what the manifest says; a checkpoint must be given. The program has the artefacts' names.
 
     Raises:
-        InputError: the artefacts have different roots or signatures, or the reference is not here and cannot be made.
+        InputError: an artefact is a program itself, the artefacts have different roots or signatures, or the reference is not here and
+            cannot be made.
     """
+    for artifact in artifacts:
+        if artifact.manifest.format == "program":
+            raise InputError(
+                f"{artifact.name} is an exported program; loading one runs what it says, so none is loaded but from this machine's cache",
+                remedy="give the artefacts that were exported from it",
+            )
     roots = {link.sha256 for artifact in artifacts if (link := artifact.manifest.parent("program"))}
     if len(roots) != 1:
         raise InputError(
@@ -201,15 +224,20 @@ def _traced_again(artifact: Artifact, cache: Cache, model: str | None, options: 
 def _asked(name: str, options: ModelOptions, manifest: Manifest) -> tuple[ModelOptions, ...]:
     """What may have been asked of the network when it was exported; the manifest tells most of it."""
     seeded = manifest.parent("seeded")
-    made = seeded.options if seeded is not None and options.checkpoint is None else {}
-    size = made.get("input_size")
+    try:
+        made = msgspec.convert(seeded.options if seeded is not None and options.checkpoint is None else {}, _Made)
+    except msgspec.ValidationError as error:
+        raise InputError(
+            f"what the seeded {name} was made with cannot be understood: {error}", remedy="export the artefact again"
+        ) from error
     told = dataclasses.replace(
         options,
-        seed=made.get("seed", options.seed),
-        num_classes=made.get("num_classes"),
-        input_size=(size[0], size[1]) if size else None,
+        seed=options.seed if made.seed is None else made.seed,
+        num_classes=made.num_classes,
+        input_size=made.input_size,
         outputs=tuple(spec.name for spec in manifest.signature.outputs),
     )
+    _require_feedable(told)
     if _is_factory(name):  # which alone knows whether its inputs had to be described
         return told, dataclasses.replace(told, inputs=manifest.signature.inputs)
     shapes = [spec.shape for spec in (*manifest.signature.inputs, *manifest.signature.outputs)]
@@ -217,6 +245,14 @@ def _asked(name: str, options: ModelOptions, manifest: Manifest) -> tuple[ModelO
         return (told,)
     seen = dataclasses.replace(told, input_size=(shapes[0][2], shapes[0][3]), num_classes=shapes[1][1])
     return (told, seen) if ":" in name else (seen,)
+
+
+class _Made(msgspec.Struct, frozen=True, kw_only=True):
+    """What a link of kind ``seeded`` says that was asked for (see :func:`dtvit_deploy.models.reference.load_reference`)."""
+
+    seed: int | None = None
+    input_size: tuple[int, int] | None = None
+    num_classes: int | None = None
 
 
 def _is_factory(name: str) -> bool:

@@ -193,9 +193,9 @@ def _names(material: Material) -> tuple[Sequence[str], np.ndarray | None]:
     return [str(image.path) for image in images], np.array(known) if len(known) == len(images) else None
 
 
-def latency(bench: Bench, options: MeasureOptions | None = None, *, with_reference: bool = True) -> list[Measurement]:
+def latency(bench: Bench, options: MeasureOptions | None = None) -> list[Measurement]:
     """Latency of all, interleaved in one run; load time, first inference and peak memory each from a process of its own."""
-    subjects = bench.everything if with_reference else bench.artifacts
+    subjects = bench.everything
     feed = next(iter(bench.material.feeds()))
     cold = [probe(artifact, bench.threads) for artifact in bench.progress.track(subjects, "cold start", len(subjects))]
     with ExitStack() as stack:
@@ -208,10 +208,18 @@ def latency(bench: Bench, options: MeasureOptions | None = None, *, with_referen
     return [
         msgspec.structs.replace(
             measured[str(index)],
-            conditions={**conditions[index], "measured": f"interleaved with {len(subjects) - 1} others", "batch": "1"},
+            conditions={**conditions[index], "measured": _interleaved(index, measured), "batch": "1"},
             load_ms=cold[index].load_ms,
             first_ms=cold[index].first_ms,
             peak_memory_mib=cold[index].peak_mib,
         )
         for index in range(len(subjects))
     ]
+
+
+def _interleaved(index: int, measured: Mapping[str, Measurement]) -> str:
+    """With how many others, and for how many samples: a fast one goes on when slow ones have enough."""
+    mine, others = len(measured[str(index)].samples_ms), len(measured) - 1
+    common = min(len(one.samples_ms) for one in measured.values())
+    told = f"interleaved with {others} other{'s' * (others != 1)}"
+    return told if common == mine else f"{told}, the first {common} of {mine} samples with all of them"

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.latency import MeasureOptions
 from dtvit_deploy.pipeline.check import Wants, check
-from dtvit_deploy.pipeline.export import ExportOptions, export
+from dtvit_deploy.pipeline.export import ExportOptions, exported
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.recipe import Limits, Recipe
@@ -19,16 +18,19 @@ from dtvit_deploy.target import Precision
 
 
 def run(
-    recipe: Recipe, out: Path, cache: Cache, progress: Progress, write: Callable[[Report], object], *, layers: bool = True
-) -> tuple[Report, tuple[Artifact, ...]]:
+    recipe: Recipe, out: Path, cache: Cache, progress: Progress, write: Callable[[Report, Path], object], *, layers: bool = True
+) -> Report:
     """Build everything a recipe asks for, measure everything its data allows, and hold it to its gates.
+
+    Artefacts and report go into ``out`` together at the end: an image that cannot be read, the last of thousands perhaps, leaves nothing
+    there. What was built is in the cache by then, and is not built again.
 
     Args:
         recipe: what to build, on which data, and the gates.
         out: folder of the artefacts.
         cache: holds what was built before.
         progress: told what is going on.
-        write: keeps the report; called whether gates passed or not, since what missed the goal is what one wants to look at.
+        write: keeps the report in a folder; called whether gates passed or not, since what missed the goal is what one wants to look at.
         layers: also walk the inner tensors.
     """
     from dtvit_deploy.models.reference import ModelOptions
@@ -55,10 +57,10 @@ def run(
         data=recipe.data.evaluation,
         preprocessing=recipe.preprocessing,
     )
-    program, artifacts = export(options, out, cache, progress)
-    material = open_material(recipe.data.evaluation, artifacts[0].manifest)
-    labelled = material.images is not None
-    wants = Wants(parity=recipe.data.samples, layers=layers, accuracy=labelled, latency=MeasureOptions())
-    report = check("run", program, artifacts, material, wants, threads=recipe.run.threads, gates=recipe.gates, progress=progress)
-    write(report)
-    return report, artifacts
+    with exported(options, out, cache, progress) as (program, artifacts, folder):
+        material = open_material(recipe.data.evaluation, artifacts[0].manifest)
+        labelled = material.images is not None
+        wants = Wants(parity=recipe.data.samples, layers=layers, accuracy=labelled, latency=MeasureOptions())
+        report = check("run", program, artifacts, material, wants, threads=recipe.run.threads, gates=recipe.gates, progress=progress)
+        write(report, folder)
+    return report

@@ -19,6 +19,7 @@ import msgspec
 import dtvit_deploy
 from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, read_json, sha256_of, write_json
 from dtvit_deploy.cache import Cache
+from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.garbage import uncollected
 from dtvit_deploy.nodes import NodeMap, Nodes
 from dtvit_deploy.target import Precision
@@ -64,23 +65,28 @@ def program_stage(model: str | None, options: ModelOptions, cache: Cache) -> Pro
 
     A registry model is known by its name, its checkpoint's digest and this package's own source, so that a second export need not even
     import torch. The code behind a user's factory can change unseen: that is exported anew each time, and then kept by content.
+
+    Raises:
+        InputError: the network or its checkpoint cannot be used, or the checkpoint changes meanwhile.
     """
+    checkpoint = options.checkpoint
+    known = sha256_of(checkpoint) if checkpoint is not None and checkpoint.is_file() else None
 
     def build(folder: Path) -> None:
         from dtvit_deploy.models.reference import load_reference
 
         with uncollected():
-            write_program(load_reference(model, options), folder)
+            reference = load_reference(model, options)
+            if known is not None and reference.weights.sha256 != known:
+                raise InputError(f"{checkpoint} was changed while it was read", remedy="wait until it is whole, and try again")
+            write_program(reference, folder)
 
     if model is not None and ":" in model:
-        scratch = cache.entry("scratch", [model, _random()], build)
-        content = sha256_of(scratch / "program.pt2.json")
-        folder = cache.entry("program", {"content": content}, lambda part: _copy(scratch, part))
-        shutil.rmtree(scratch, ignore_errors=True)
+        folder = cache.entry_by_content("program", build, lambda part: {"content": sha256_of(part / "program.pt2.json")})
     else:
         key = {
             "model": model,
-            "checkpoint": sha256_of(options.checkpoint) if options.checkpoint and options.checkpoint.is_file() else str(options.checkpoint),
+            "checkpoint": known or str(checkpoint),
             "options": [options.input_size, options.num_classes, options.inputs, options.outputs, options.seed],
             "tools": versions("torch", "onnx", "onnxscript", "onnx-ir"),
             "source": source_digest(),
@@ -230,14 +236,3 @@ def _load(artifact: Artifact) -> onnx.ModelProto:
     import onnx
 
     return onnx.load(artifact.path, load_external_data=False)
-
-
-def _copy(source: Path, target: Path) -> None:
-    # Not the hidden listing of the entry that it is copied from: the new entry gets its own.
-    shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
-
-
-def _random() -> str:
-    import secrets
-
-    return secrets.token_hex(8)

@@ -14,8 +14,8 @@ _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u20
 
 
 def storable(value: float) -> float:
-    """The number, or the largest double with its sign for what JSON cannot hold."""
-    return value if math.isfinite(value) else math.copysign(sys.float_info.max, value)
+    """The number, or the largest double with its sign for what JSON cannot hold; the sign of NaN, which means nothing, is dropped."""
+    return value if math.isfinite(value) else -sys.float_info.max if value < 0 else sys.float_info.max
 
 
 def infinite(value: float) -> bool:

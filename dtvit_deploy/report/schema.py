@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from dtvit_deploy.accuracy import Accuracy
+from dtvit_deploy.bounds import Count
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.latency import Measurement
 from dtvit_deploy.layers import LayerReport
@@ -31,7 +32,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     rung: Rung
     conditions: dict[str, str]
-    bytes: int = 0
+    bytes: Count = 0
     notes: tuple[str, ...] = ()
     parity: tuple[Difference, ...] = ()
     accuracy: Accuracy | None = None

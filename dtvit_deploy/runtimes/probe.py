@@ -1,10 +1,6 @@
 """Cold figures of one artefact, from a process that does nothing else: load time, first inference, peak memory.
 
 In the process that compares runtimes, memory and warm caches of one would be counted for another.
-
-    python -m dtvit_deploy.runtimes.probe ARTEFACT THREADS
-
-prints one JSON object.
 """
 
 from __future__ import annotations
@@ -17,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from dtvit_deploy.artifact import Artifact, load_artifact
+from dtvit_deploy.child import child_command
 from dtvit_deploy.errors import InputError
 
 TIMEOUT = 600
@@ -30,13 +27,11 @@ class Cold(msgspec.Struct, frozen=True, kw_only=True):
         load_ms: from the file to a session, the import of the runtime not counted.
         first_ms: the first inference, on zeros.
         peak_mib: greatest resident memory of the process, the interpreter and the runtime's code included.
-        runtime_mib: of that, what was resident before the artefact was loaded.
     """
 
     load_ms: float
     first_ms: float
     peak_mib: float | None
-    runtime_mib: float | None
 
 
 def probe(artifact: Artifact, threads: int) -> Cold:
@@ -45,7 +40,7 @@ def probe(artifact: Artifact, threads: int) -> Cold:
     Raises:
         InputError: the artefact does not load or run there; the message is that process's last line.
     """
-    command = [sys.executable, "-m", "dtvit_deploy.runtimes.probe", str(artifact.path), str(threads)]
+    command = child_command("from dtvit_deploy.runtimes.probe import main; main(*sys.argv[1:])", str(artifact.path), str(threads))
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as error:
@@ -72,7 +67,8 @@ def peak_memory_mib() -> float | None:
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
-def _main(path: str, threads: str) -> None:
+def main(path: str, threads: str) -> None:
+    """What the fresh process does: prints one `Cold` as JSON."""
     import numpy as np
 
     from dtvit_deploy.runtimes.base import SessionOptions
@@ -80,16 +76,11 @@ def _main(path: str, threads: str) -> None:
 
     artifact = load_artifact(Path(path))
     runtime = runtime_for(artifact)
-    before = peak_memory_mib()
     feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in artifact.manifest.signature.inputs}
     started = time.perf_counter()
     with runtime.load(artifact, SessionOptions(threads=int(threads))) as session:
         loaded = time.perf_counter()
         session.run(feeds)
         ended = time.perf_counter()
-    cold = Cold(load_ms=(loaded - started) * 1e3, first_ms=(ended - loaded) * 1e3, peak_mib=peak_memory_mib(), runtime_mib=before)
+    cold = Cold(load_ms=(loaded - started) * 1e3, first_ms=(ended - loaded) * 1e3, peak_mib=peak_memory_mib())
     sys.stdout.write(msgspec.json.encode(cold).decode() + "\n")
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:3])

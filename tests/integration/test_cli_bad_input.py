@@ -366,7 +366,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of one megabyte."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, text=True, check=False)
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+    )
     if mount.returncode:
         pytest.skip(f"no disk can be mounted here: {mount.stderr.strip()}")
     yield disk
@@ -480,3 +482,21 @@ class TestReportsAndRecipes:
 
     def test_no_recipe(self, work: Path) -> None:
         assert "there is no recipe at nowhere.toml" in refused("run", "nowhere.toml", cwd=work)
+
+    def test_an_image_that_is_found_broken_when_all_is_built_leaves_nothing(self, work: Path) -> None:
+        folder = work / "many"
+        folder.mkdir()
+        for index in range(60):
+            Image.new("RGB", (16, 16), (index * 4, 0, 0)).save(folder / f"{index:02}.png")
+        (folder / "59.png").write_bytes((folder / "59.png").read_bytes()[:-30])
+        (work / "recipe.toml").write_text('[model]\nname = "networks:net"\n[data]\nevaluation = "many"\n')
+        assert "59.png cannot be read as an image" in refused("run", "recipe.toml", cwd=work)
+        built = deploy("export", "-m", "networks:net", "--data", "many", "-o", "built", cwd=work)  # does not look at that image
+        assert built.returncode == 0, built.stderr
+
+
+def test_a_file_in_the_working_folder_is_not_taken_for_the_runtime(work: Path) -> None:
+    (work / "onnxruntime.py").write_text("open('was-run', 'w')")
+    done = deploy("profile", "net/networks.net.fp32.onnx", "--seconds", "0.1", "--samples", "64", cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert not (work / "was-run").exists()

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from dtvit_deploy.artifact import load_artifact, manifest_path, sha256_of
+from dtvit_deploy.artifact import Artifact, Manifest, load_artifact, manifest_path, sha256_of
 from dtvit_deploy.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -117,7 +118,9 @@ def test_a_changed_byte_is_noticed(exported: Path, tmp_path: Path) -> None:
         load_artifact(copy)
 
 
-def test_a_planted_error_is_blamed_on_its_module(exported: Path, digits: Path, tmp_path: Path) -> None:
+def test_a_planted_error_is_blamed_on_its_module(
+    exported: Path, digits: Path, tmp_path: Path, vouch: Callable[[Path, Manifest], Artifact]
+) -> None:
     """A scale of 1.5 on one LayerNorm: what a converter's bug looks like."""
     source = exported / "dualtoken-vit-t-mix.fp32.onnx"
     model = onnx.load(source)
@@ -125,9 +128,7 @@ def test_a_planted_error_is_blamed_on_its_module(exported: Path, digits: Path, t
     weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * np.float32(1.5), weight.name))
     spoiled = tmp_path / source.name
     onnx.save(model, spoiled)
-    manifest = json.loads(manifest_path(source).read_text())
-    manifest["sha256"] = sha256_of(spoiled)
-    manifest_path(spoiled).write_text(json.dumps(manifest))
+    vouch(spoiled, load_artifact(source).manifest)
     text = command("verify", spoiled, "--data", digits / "held-out", "--samples", 8, "--layers", "--json", code=1)
     report = json.loads(text)
     assert not report["verdict"]["passed"]

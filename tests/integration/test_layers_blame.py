@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -12,7 +12,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from dtvit_deploy.artifact import Artifact, Link, load_artifact, manifest_path, sha256_of, write_json
+from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, write_json
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.export.onnx import module_of
 from dtvit_deploy.layers import LayerReport
@@ -93,8 +93,20 @@ def reported(entry: ProgramEntry, artifact: Artifact) -> LayerReport:
     return found
 
 
-def spoilt(artifact: Artifact, module: str, folder: Path, relative: float) -> Artifact:
-    """A copy in which the largest weight of a module is another, with a manifest that fits."""
+Spoil = Callable[[Artifact, str, float], Artifact]
+
+
+@pytest.fixture
+def spoilt(tmp_path: Path, vouch: Callable[[Path, Manifest], Artifact]) -> Spoil:
+    """Make a copy in which the largest weight of a module is another, with a manifest that vouches for it."""
+
+    def copy(artifact: Artifact, module: str, relative: float) -> Artifact:
+        return vouch(changed(artifact, module, tmp_path, relative), artifact.manifest)
+
+    return copy
+
+
+def changed(artifact: Artifact, module: str, folder: Path, relative: float) -> Path:
     model = onnx.load(artifact.path)
     mine = {name for node in model.graph.node if module_of(node) == module for name in node.input}
     weights = [tensor for tensor in model.graph.initializer if tensor.name in mine and tensor.data_type != onnx.TensorProto.INT64]
@@ -106,8 +118,7 @@ def spoilt(artifact: Artifact, module: str, folder: Path, relative: float) -> Ar
     tensor.CopyFrom(numpy_helper.from_array(values[name], name))
     path = folder / artifact.name
     onnx.save(model, path)
-    write_json(manifest_path(path), msgspec.structs.replace(artifact.manifest, sha256=sha256_of(path)))
-    return load_artifact(path)
+    return path
 
 
 @pytest.mark.parametrize("precision", Precision)
@@ -122,9 +133,9 @@ def test_a_faithful_artefact_blames_nobody(entry: ProgramEntry, artifacts: dict[
 @pytest.mark.parametrize(("precision", "relative"), [(Precision.FP32, 0.01), (Precision.FP16, 4)], ids=str)
 @pytest.mark.parametrize("module", MODULES)
 def test_the_module_whose_weight_was_changed_is_named(
-    entry: ProgramEntry, artifacts: dict[Precision, Artifact], tmp_path: Path, module: str, precision: Precision, relative: float
+    entry: ProgramEntry, artifacts: dict[Precision, Artifact], spoilt: Spoil, module: str, precision: Precision, relative: float
 ) -> None:
-    found = reported(entry, spoilt(artifacts[precision], module, tmp_path, relative))
+    found = reported(entry, spoilt(artifacts[precision], module, relative))
     assert found.first == module, found.verdict
     assert f"the error arises in {module}" in found.verdict
     before = [layer for layer in found.layers if layer.module in MODULES[: MODULES.index(module)]]
@@ -132,14 +143,14 @@ def test_the_module_whose_weight_was_changed_is_named(
 
 
 def test_a_module_that_another_was_folded_into_is_named_with_it(
-    entry: ProgramEntry, artifacts: dict[Precision, Artifact], tmp_path: Path
+    entry: ProgramEntry, artifacts: dict[Precision, Artifact], spoilt: Spoil
 ) -> None:
-    found = reported(entry, spoilt(artifacts[Precision.FP32], "stem.1", tmp_path, 0.01))
+    found = reported(entry, spoilt(artifacts[Precision.FP32], "stem.1", 0.01))
     assert "the error arises in stem.1 or in stem.0, which was merged with it: getitem" in found.verdict
 
 
-def test_the_changed_file_alone_is_not_even_opened(artifacts: dict[Precision, Artifact], tmp_path: Path) -> None:
-    copy = spoilt(artifacts[Precision.FP32], "head", tmp_path, 0.01)
+def test_the_changed_file_alone_is_not_even_opened(artifacts: dict[Precision, Artifact], spoilt: Spoil) -> None:
+    copy = spoilt(artifacts[Precision.FP32], "head", 0.01)
     write_json(manifest_path(copy.path), artifacts[Precision.FP32].manifest)
     with pytest.raises(Exception, match="was changed after export"):
         load_artifact(copy.path)

@@ -1,6 +1,8 @@
+import copy
 import io
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -189,6 +191,46 @@ def test_a_whole_pickled_module_is_refused_with_what_to_do(tmp_path: Path) -> No
     with pytest.raises(InputError, match=r"torch\.nn\.modules") as caught:
         read_checkpoint(written(tmp_path / "m.pt", small()))
     assert "state_dict" in (caught.value.remedy or "")
+
+
+# What must not unpack
+
+
+def repacked(path: Path, compression: int) -> Path:
+    """The same archive with its records compressed in another way."""
+    packed = path.with_name("packed.pt")
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(packed, "w", compression) as target:
+        for record in source.infolist():
+            target.writestr(record.filename, source.read(record))
+    return packed
+
+
+def test_a_small_file_that_would_become_large_is_refused(tmp_path: Path) -> None:
+    bomb = repacked(written(tmp_path / "m.pt", {"weight": torch.zeros(1 << 24)}), zipfile.ZIP_DEFLATED)
+    assert bomb.stat().st_size < 1 << 17
+    with pytest.raises(
+        InputError, match=r"packed\.pt is compressed, as torch\.save never does it: [\d,]{6,7} bytes that unpack to 67,109,"
+    ):
+        read_checkpoint(bomb)
+    assert torch.load(bomb, weights_only=True)["weight"].numel() == 1 << 24  # the bomb is real
+
+
+def test_records_that_share_their_bytes_are_refused_too(tmp_path: Path) -> None:
+    path = written(tmp_path / "m.pt", {"weight": torch.zeros(1000)})
+    with zipfile.ZipFile(path, "a") as archive:
+        (record,) = (each for each in archive.infolist() if each.filename.endswith("data/0"))
+        for index in range(1, 100):
+            other = copy.copy(record)
+            other.filename = record.filename.removesuffix("0") + str(index)
+            archive.filelist.append(other)
+        archive.comment = b"written anew"
+    with pytest.raises(InputError, match="bytes that unpack to 400,"):
+        read_checkpoint(path)
+
+
+def test_what_another_tool_packed_without_compression_loads(tmp_path: Path) -> None:
+    path = repacked(written(tmp_path / "m.pt", small().state_dict()), zipfile.ZIP_STORED)
+    assert read_checkpoint(path).state.keys() == small().state_dict().keys()
 
 
 def test_torchs_advice_to_switch_the_protection_off_is_not_passed_on(tmp_path: Path) -> None:

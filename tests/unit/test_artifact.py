@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -76,6 +77,15 @@ def test_one_that_was_changed_is_not_mistaken_for_it(path: Path, changed: bytes)
     )
 
 
+def test_a_lineage_must_end_in_the_artefact_itself(path: Path) -> None:
+    other = Link(kind="float16", sha256="2" * 64)
+    for lineage in ((MANIFEST.lineage[0], other), (*MANIFEST.lineage, other)):
+        write_json(manifest_path(path), msgspec.structs.replace(MANIFEST, lineage=lineage))
+        assert refusal(path) == (
+            f"the lineage in {path}.json does not lead to {path.name}: its last step, float16, made SHA-256 {'2' * 16}…, not {DIGEST[:16]}…"
+        )
+
+
 def test_both_files_are_needed_and_the_missing_one_is_named(path: Path) -> None:
     manifest_path(path).rename(path.with_name("elsewhere.json"))
     assert refusal(path) == f"model.fp16.onnx has no manifest: {path}.json does not exist"
@@ -115,6 +125,20 @@ def test_another_schema_is_told_apart_from_a_broken_manifest(path: Path, more: d
         ({"signature": {"inputs": [{"name": "x", "shape": ["N"]}], "outputs": []}}, "Expected `int`, got `str`"),
         ({"schema": "1"}, "Expected `int`, got `str` - at `$.schema`"),
         ({"classes": "cat"}, "Expected `array`, got `str`"),
+        ({"lineage": []}, "Expected `array` of length >= 1 - at `$.lineage`"),
+        (
+            {"signature": {"inputs": [{"name": "x", "shape": [1, 0]}], "outputs": []}},
+            "Expected `int` >= 1 - at `$.signature.inputs[0].shape[1]`",
+        ),
+        (
+            {"signature": {"inputs": [], "outputs": [{"name": "x", "shape": [-1]}]}},
+            "Expected `int` >= 1 - at `$.signature.outputs[0].shape[0]`",
+        ),
+        (
+            {"signature": {"inputs": [{"name": "x", "shape": [1 << 20] * 2}], "outputs": []}},
+            "got 1,099,511,627,776 - at `$.signature.inputs`",
+        ),
+        ({"signature": {"inputs": [{"name": "x", "shape": [], "dtype": "(2,"}], "outputs": []}}, "at `$.signature.inputs[0].dtype`"),
     ],
 )
 def test_a_field_of_another_kind_is_refused_and_named(path: Path, change: dict[str, Any], said: str) -> None:

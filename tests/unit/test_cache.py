@@ -4,8 +4,10 @@ import errno
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +32,10 @@ def write(text: str = "done", size: int = 0) -> Callable[[Path], None]:
 
 def unused(folder: Path) -> None:
     raise AssertionError(f"{folder} is built again")
+
+
+def looked_into(folder: Path) -> bool:
+    raise AssertionError(f"{folder} is read")
 
 
 def names(cache: Cache) -> list[str]:
@@ -68,6 +74,128 @@ class TestEntries:
         assert cache.find("program", lambda entry: (entry / "result").read_text() == "two") == second
         assert cache.find("program", lambda entry: False) is None
         assert Cache(cache.root / "nowhere").find("program", lambda entry: True) is None
+
+
+class TestEntriesByContent:
+    """For what is built each time, and then known by what it is."""
+
+    def entry(self, cache: Cache, text: str) -> Path:
+        return cache.entry_by_content("program", write(text), lambda part: (part / "result").read_text())
+
+    def test_equal_content_is_one_entry_and_other_content_another(self, cache: Cache) -> None:
+        first = self.entry(cache, "a")
+        os.utime(first, (1000, 1000))
+        assert self.entry(cache, "b") != first == self.entry(cache, "a")
+        assert first.stat().st_mtime > 1000  # used just now, so that it is not the next to go
+        assert len(names(cache)) == 2
+        assert cache.find("program", lambda entry: (entry / "result").read_text() == "a") == first
+
+    def test_one_that_was_damaged_meanwhile_is_replaced(self, cache: Cache) -> None:
+        first = self.entry(cache, "a")
+        (first / "result").write_text("b")
+        assert (self.entry(cache, "a") / "result").read_text() == "a"
+        assert names(cache) == [first.name]
+
+    def test_killed_before_the_entry_has_its_name_leaves_what_the_next_build_removes(self, cache: Cache) -> None:
+        body = """
+        import os, signal, sys
+        from pathlib import Path
+        from dtvit_deploy.cache import Cache
+        build = lambda part: (part / "result").write_text("a")
+        Cache(Path(sys.argv[1])).entry_by_content("program", build, lambda part: os.kill(os.getpid(), signal.SIGKILL))
+        """
+        done = subprocess.run([sys.executable, "-c", textwrap.dedent(body), cache.root], check=False)
+        assert done.returncode == -signal.SIGKILL
+        (left,) = names(cache)
+        assert left.startswith(".program-")
+        assert names(cache) != [self.entry(cache, "a").name]
+        assert len(names(cache)) == 1
+
+
+class TestWhoElseMayWrite:
+    """Programs are unpickled from the cache: whoever can write it could run what they like."""
+
+    @pytest.fixture
+    def to_another(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+        """Give a folder to another user, as far as this one can."""
+
+        def give(folder: Path) -> None:
+            if os.geteuid() == 0:
+                os.chown(folder, 12345, -1)
+            else:
+                monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+
+        return give
+
+    def test_a_folder_that_others_can_only_read_is_fine_and_stays_so(self, cache: Cache) -> None:
+        cache.root.mkdir()
+        cache.root.chmod(0o755)
+        entry = cache.entry("program", 1, write())
+        assert cache.find("program", lambda _: True) == entry
+        assert cache.root.stat().st_mode & 0o7777 == 0o755
+
+    def test_what_a_umask_of_002_made_is_mended(self, cache: Cache) -> None:
+        before = os.umask(0o002)
+        try:
+            cache.root.mkdir()
+            entry = cache.entry("program", 1, write())
+            entry.chmod(0o775)  # as copied from another place
+        finally:
+            os.umask(before)
+        assert cache.entry("program", 1, unused) == entry
+        assert (cache.root.stat().st_mode & 0o777, entry.stat().st_mode & 0o777) == (0o755, 0o755)
+
+    @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o2775, 0o702])
+    def test_one_that_was_opened_to_others_is_refused_and_not_changed(self, cache: Cache, mode: int) -> None:
+        cache.entry("program", 1, write())
+        cache.root.chmod(mode)
+        for use in (
+            lambda: cache.entry("program", 1, unused),
+            lambda: cache.entry("program", 2, unused),
+            lambda: cache.find("program", bool),
+        ):
+            with pytest.raises(InputError, match=rf"the cache {cache.root} can be written by others \(mode {mode:o}\)") as caught:
+                use()
+            assert f"chmod go-w {cache.root}" in str(caught.value.remedy)
+        assert cache.root.stat().st_mode & 0o7777 == mode
+        assert len(names(cache)) == 1
+
+    def test_one_of_another_user_is_refused(self, cache: Cache, to_another: Callable[[Path], None]) -> None:
+        cache.root.mkdir(mode=0o755)
+        to_another(cache.root)
+        for use in (lambda: cache.entry("program", 1, unused), lambda: cache.find("program", bool)):
+            with pytest.raises(InputError, match=f"the cache {cache.root} belongs to another user"):
+                use()
+
+    @pytest.mark.parametrize("how", ["another's", "open to all"])
+    def test_an_entry_that_others_put_there_is_not_even_looked_into(
+        self, cache: Cache, how: str, to_another: Callable[[Path], None]
+    ) -> None:
+        entry = cache.entry("program", 1, write())
+        if how == "another's":
+            cache.root.chmod(0o755)
+            to_another(entry)
+        else:
+            entry.chmod(0o777)
+        for use in (lambda: cache.entry("program", 1, unused), lambda: cache.find("program", looked_into)):
+            with pytest.raises(InputError, match="programs are loaded from it, and would run what others put there"):
+                use()
+        with pytest.raises(InputError, match="would run what others"):
+            cache.entry_by_content("program", write(), lambda part: 1)
+        assert names(cache) == [entry.name]
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to root")
+    def test_what_root_owns_is_believed_since_root_can_do_everything(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+        entry = cache.entry("program", 1, write())
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+        assert cache.entry("program", 1, unused) == entry
+
+    def test_a_file_in_the_way_keeps_its_mode(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        (tmp_path / "file").chmod(0o664)
+        with pytest.raises(InputError, match="cannot be written"):
+            Cache(tmp_path / "file").entry("onnx", 1, write())
+        assert (tmp_path / "file").stat().st_mode & 0o777 == 0o664
 
 
 class TestFailures:

@@ -68,6 +68,21 @@ class TestTolerance:
         assert compared(one, np.array([[1, 1, 1]], dtype)).at == (0, 1)
         assert not compared(one, np.array([[1, 1, 1]], dtype)).passed
 
+    def test_the_next_index_is_as_wrong_as_any_other(self) -> None:
+        found = compared(np.array([[999]]), np.array([[998]]), precision=FP16)
+        assert (found.passed, found.max_abs, found.tolerance) == (False, 1.0, 0.0)
+        assert not compared(np.array([[2**53]]), np.array([[2**53 + 1]])).passed
+
+    def test_a_mask_may_differ_where_the_precision_itself_moves_it(self) -> None:
+        mask = np.zeros((1, 100), np.int64)
+        moved = mask.copy()
+        moved[0, :3] = 1
+        floor = noise_floor([(mask[0], np.eye(1, 100, dtype=np.int64)[0])])
+        assert floor == 0.01
+        assert compared(mask, moved, floor, FP16).passed
+        assert not compared(mask, moved).passed
+        assert not compared(mask, 1 - mask, floor, FP16).passed
+
 
 class TestPrecisionThatCannotCarry:
     def test_a_floor_that_is_a_large_part_of_the_answer_is_no_tolerance(self) -> None:
@@ -231,7 +246,7 @@ class TestNoiseFloor:
         assert noise_floor([(np.array([1, value]), np.array([1, value]))]) == math.inf
 
     def test_small_types_do_not_wrap_around(self) -> None:
-        assert noise_floor([(np.array([250], np.uint8), np.array([5], np.uint8))]) == 245
+        assert noise_floor([(np.array([250], np.uint8), np.array([5], np.uint8))]) == 1
         assert noise_floor([(np.array([6e4], np.float16), np.array([-6e4], np.float16))]) == 120_000
 
 

@@ -155,7 +155,7 @@ def test_all_unknown_keys_are_named_at_once(write: Write) -> None:
         ("model = {name = 'x', seed = 99999999999999999999}", "model.seed: expected `int` <= "),
         ("model = {name = 'x', input_size = [224]}", "model.input_size: expected `array` of length 2"),
         ("model = {name = 'x', input_size = [224, 0]}", "model.input_size[1]: expected `int` >= 1"),
-        ("model = {name = 'x', inputs = [{name = 'a', shape = [-1]}]}", "model: expected inputs with static shapes"),
+        ("model = {name = 'x', inputs = [{name = 'a', shape = [-1]}]}", "model.inputs[0].shape[0]: expected `int` >= 1"),
         ("model = {name = 'x', outputs = ['a', 'a']}", "model: expected each output once, got a again"),
         ("model.checkpoint = ''", "model.checkpoint: expected a path"),
         ("model.checkpoint = 'a\\u0000b'".replace("'", '"'), "model.checkpoint: expected a path"),

@@ -35,6 +35,10 @@ def test_every_number_survives_json_and_reads_the_same_afterwards(value: float) 
     assert figures.infinite(again) == figures.infinite(value)
 
 
+def test_nan_is_stored_without_a_sign_since_processors_differ_in_it() -> None:
+    assert figures.storable(math.nan) == figures.storable(math.copysign(math.nan, -1)) == figures.storable(math.inf)
+
+
 def test_infinity_is_shown_as_such_wherever_it_stands() -> None:
     for value in (math.inf, figures.storable(math.inf), figures.storable(math.nan)):
         assert figures.number(value) == figures.decibel(value) == figures.milliseconds(value) == "∞"

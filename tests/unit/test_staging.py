@@ -174,6 +174,22 @@ class TestTheFolderCannotBeWritten:
         (tmp_path / "seen").chmod(0o755)
         (tmp_path / "seen" / "unseen").chmod(0o755)
 
+    def test_a_process_that_can_open_nothing_more_leaves_nothing(self, tmp_path: Path) -> None:
+        result = run(
+            """
+            import resource
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            try:
+                with staged(out):
+                    print("entered")
+            except InputError as error:
+                print(error)
+            """,
+            tmp_path / "out",
+        )
+        assert result.stdout == f"cannot write to the folder {tmp_path / 'out'}: Too many open files\n", result.stderr
+        assert tree(tmp_path) == {}
+
 
 class TestTheDiskIsFull:
     @pytest.fixture

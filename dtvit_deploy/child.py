@@ -1,0 +1,15 @@
+"""A Python process of its own: for what must start fresh, or might crash, or must not be believed until it was tried."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+
+def child_command(code: str, *arguments: str) -> list[str]:
+    """The command that runs ``code`` with this process's own import path; ``sys.argv[1:]`` are the arguments.
+
+    Not with the child's own path: that begins with the working folder, where any file may have a package's name and would be run.
+    """
+    begin = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+    return [sys.executable, "-I", "-c", begin + code, json.dumps(sys.path), *arguments]

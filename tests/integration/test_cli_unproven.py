@@ -1,0 +1,123 @@
+"""What was not proven does not pass: gates that nothing could be held to, labels that are guesses, references of something else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+DEPLOY = str(Path(sys.executable).with_name("dtvit-deploy"))
+NETWORK = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, image):
+        return self.head(self.conv(image).relu().mean((2, 3)))
+
+def net(): return Net(), {"image": torch.zeros(1, 3, 16, 16)}
+def other(): return Net(), {"image": torch.zeros(1, 3, 16, 16)}
+"""
+
+
+def deploy(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [DEPLOY, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=os.environ, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network, its checkpoint, its export, and images in two folders, which are fewer than its three scores."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "network.py").write_text(NETWORK)
+    for index in range(6):
+        path = folder / "images" / "ab"[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (40 * index, 0, 99)).save(path)
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"conv.weight": (4, 3, 3, 3), "conv.bias": (4,), "head.weight": (3, 4), "head.bias": (3,)}
+    state = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    save_file(state, folder / "net.safetensors")
+    save_file({name: value + 1 for name, value in state.items()}, folder / "moved.safetensors")
+    done = deploy("export", "-m", "network:net", "-c", "net.safetensors", "-o", "out", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+ARTEFACT = "out/network.net.fp32.onnx"
+
+
+def recipe(work: Path, name: str, gates: str, data: str = "") -> tuple[int, dict[str, Any] | None, str]:
+    """Exit code, report and message of a recipe for the network."""
+    text = f'[model]\nname = "network:net"\ncheckpoint = "net.safetensors"\n{data}\n{gates}\n'
+    (work / f"{name}.toml").write_text(text)
+    done = deploy("run", f"{name}.toml", "-o", name, "--no-layers", "--json", cwd=work)
+    return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
+
+
+def test_a_limit_that_nothing_was_measured_for_fails(work: Path) -> None:
+    code, report, said = recipe(work, "unmeasured", "[gates.fp32]\ntop1_drop = 0.5")
+    assert report is not None, said
+    assert code == 1
+    (failed,) = (gate for gate in report["verdict"]["gates"] if not gate["passed"])
+    assert failed["name"] == "network.net.fp32.onnx: loss of top-1 (gate 'top1_drop' of the recipe)"
+    assert failed["reason"] == "not measured; at most 0.5 asked"
+    assert (work / "unmeasured" / "report.html").is_file()
+
+
+def test_gates_for_what_is_not_built_are_refused(work: Path) -> None:
+    code, report, said = recipe(work, "unbuilt", "[gates.fp16]\nagreement = 0.9")
+    assert (code, report) == (2, None)
+    assert "the recipe sets gates for fp16, which it does not build" in said
+    assert not (work / "unbuilt").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "run"])
+def test_folders_that_are_not_as_many_as_scores_are_no_labels(command: str, work: Path) -> None:
+    if command == "evaluate":
+        done = deploy("evaluate", ARTEFACT, "--data", "images", cwd=work)
+        code, said = done.returncode, done.stderr
+    else:
+        code, _, said = recipe(work, "guessed", "", '[data]\nevaluation = "images"')
+    assert code == 2
+    assert "the images lie in 2 class folders and the network has 3 scores, so which is which is unknown" in said
+    assert not (work / "guessed").exists()
+
+
+class TestTheReferenceThatIsNamed:
+    def test_must_be_the_model_that_was_exported(self, work: Path) -> None:
+        done = deploy("verify", ARTEFACT, "-m", "network:other", cwd=work)
+        assert done.returncode == 2
+        assert "was exported from network:net, not from network:other" in done.stderr
+
+    def test_must_be_the_checkpoint_that_was_exported(self, work: Path) -> None:
+        done = deploy("verify", ARTEFACT, "-c", "moved.safetensors", cwd=work)
+        assert done.returncode == 2
+        assert "moved.safetensors has SHA-256 " in done.stderr
+        assert "leave --checkpoint out" in done.stderr
+
+    def test_may_be_named_when_it_is(self, work: Path) -> None:
+        assert deploy("verify", ARTEFACT, "-m", "network:net", "-c", "net.safetensors", cwd=work).returncode == 0
+
+
+@pytest.mark.parametrize("preprocessing", ['{"resize": "huge"}', '{"crop": [0, 16]}', '{"mean": [NaN, 0, 0]}', "[1]", "{"])
+def test_a_checkpoint_whose_preprocessing_makes_no_sense_is_refused(preprocessing: str, work: Path, tmp_path: Path) -> None:
+    state = {"conv.weight": torch.ones(4, 3, 3, 3), "conv.bias": torch.ones(4), "head.weight": torch.ones(3, 4), "head.bias": torch.ones(3)}
+    save_file(state, tmp_path / "odd.safetensors", metadata={"preprocessing": preprocessing})
+    done = deploy("export", "-m", "network:net", "-c", tmp_path / "odd.safetensors", "--data", "images", "-o", tmp_path / "new", cwd=work)
+    assert done.returncode == 2, done.stderr
+    assert "preprocessing" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "new").exists()
