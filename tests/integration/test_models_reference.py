@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 
 from dtvit_deploy.artifact import sha256_of
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.models import registry
 from dtvit_deploy.models.checkpoint import weights_digest
 from dtvit_deploy.models.dualtoken import DualTokenViT
 from dtvit_deploy.models.reference import ModelOptions, load_reference
@@ -190,6 +189,3 @@ def test_without_torch_the_message_says_how_to_get_it(monkeypatch: pytest.Monkey
     with pytest.raises(MissingError, match="safetensors") as caught:
         load_reference(T_MIX, ModelOptions())
     assert "dtvit-deploy[export]" in (caught.value.remedy or "")
-    monkeypatch.setitem(sys.modules, "dtvit_deploy.models.cost", None)
-    with pytest.raises(MissingError, match="another input size"):
-        registry.rows((256, 256))

@@ -41,6 +41,7 @@ NEEDS_TORCH_OR_ONNX = {
     "dtvit_deploy.models.checkpoint",
     "dtvit_deploy.models.cost",
     "dtvit_deploy.models.dualtoken",
+    "dtvit_deploy.models.dualtoken_layers",
     "dtvit_deploy.models.factory",
     "dtvit_deploy.models.timm",
     "dtvit_deploy.runtimes.torch",
