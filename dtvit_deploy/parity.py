@@ -159,7 +159,14 @@ def _whole_numbers(name: str, feeds: str, reference: NDArray[Any], answer: NDArr
     shares = differs.reshape(len(differs), -1).mean(1)
     worst, tolerance = float(shares.max(initial=0.0)), FACTOR[precision] * floor
     one, two = reference.astype(np.float64), answer.astype(np.float64)
-    passed = worst <= tolerance
+    reason = ""
+    if floor > LARGEST_FLOOR:  # of a single index that is every floor but none
+        reason = f"{precision} cannot carry this output: evaluated in it, {floor:.0%} of the {reference.dtype} values change"
+    elif worst > tolerance:
+        reason = (
+            f"{worst:.3g} of the {reference.dtype} values of a sample are others, which exceeds the tolerance {tolerance:.3g}"
+            f" ({FACTOR[precision]:g} × floor {floor:.2g}); whole numbers have no last place"
+        )
     return Difference(
         output=name,
         feeds=feeds,
@@ -174,11 +181,8 @@ def _whole_numbers(name: str, feeds: str, reference: NDArray[Any], answer: NDArr
         at=tuple(int(index) for index in np.unravel_index(int(np.argmax(differs)), differs.shape)) if differs.size else (),
         agreement=None,
         near_ties=0,
-        passed=passed,
-        reason=""
-        if passed
-        else f"{worst:.3g} of the {reference.dtype} values of a sample are others, which exceeds the tolerance {tolerance:.3g}"
-        f" ({FACTOR[precision]:g} × floor {floor:.2g}); whole numbers have no last place",
+        passed=not reason,
+        reason=reason,
     )
 
 

@@ -199,7 +199,7 @@ def evaluate(
 def profile(
     artefacts: given.Artefacts,
     data: given.Data = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Least time of sampling, for each.")] = 3.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Least time for each, or ten times that for all.")] = 3.0,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Least number of samples, for each; fewer than 64 are INVALID.")] = 64,
     threads: given.Threads = 1,
     model: given.Model = None,
@@ -232,13 +232,12 @@ def run(
     from dtvit_deploy.pipeline.export import opened_cache
     from dtvit_deploy.pipeline.run import run as run_recipe
     from dtvit_deploy.recipe import load_recipe
-    from dtvit_deploy.report import write_report
 
     asked = load_recipe(recipe)
     if data is not None:
         asked = msgspec.structs.replace(asked, data=msgspec.structs.replace(asked.data, evaluation=data))
     with show.working() as progress, opened_cache(not no_cache) as cache:
-        report = run_recipe(asked, out, cache, progress, write_report, layers=layers)
+        report = run_recipe(asked, out, cache, progress, layers=layers)
     _finish(report, None, as_json, folder=out)
 
 
@@ -281,6 +280,8 @@ def compare(
         show.as_json(found)
     else:
         show.rows("before → after", ("subject", "figure", "before", "after", "change"), [row.cells() for row in found.rows])
+        for each in found.not_compared:
+            show.note(each, show.console(), "not compared:")
         show.verdict(found.verdict, show.console())
     if not found.verdict.passed:
         raise SystemExit(GATE_FAILED)

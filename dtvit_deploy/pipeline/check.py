@@ -53,9 +53,9 @@ def check(
     for artifact in artifacts:
         require_same_root(artifact, program)
     bench = measure.Bench(program, tuple(artifacts), material, threads, progress)
+    scored = measure.accuracy(bench) if wants.accuracy else []  # first: this alone reads every image, and finds the broken one
     compared = measure.parity(bench, wants.parity) if wants.parity else []
     inside = measure.layers(bench) if wants.layers else []
-    scored = measure.accuracy(bench) if wants.accuracy else []
     timed = measure.latency(bench, wants.latency) if wants.latency is not None else []
     subjects = [_reference(bench, scored, timed)]
     for index, artifact in enumerate(artifacts):

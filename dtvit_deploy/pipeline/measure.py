@@ -29,7 +29,7 @@ from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
     from dtvit_deploy.runtimes.torch import TorchSession
-    from dtvit_deploy.signature import Feeds, Outputs
+    from dtvit_deploy.signature import Feeds, Outputs, Signature, TensorSpec
 
 FLOOR_SAMPLES = 8
 """Real samples that the noise floor is measured on, besides the adversarial feeds."""
@@ -156,23 +156,28 @@ def accuracy(bench: Bench) -> list[Accuracy]:
         InputError: no output is a row of scores.
     """
     signature = bench.material.signature
-    scores = next((spec.name for spec in signature.outputs if len(spec.shape) == 2 and spec.shape[0] == 1 and spec.shape[1] > 1), None)
+    scores = scores_of(signature)
     if scores is None:
         raise InputError(
             f"accuracy needs an output of shape 1×classes; the outputs are {', '.join(map(str, signature.outputs))}",
             remedy="use `verify` to compare other outputs",
         )
-    _require_known_classes(bench, next(spec.shape[1] for spec in signature.outputs if spec.name == scores))
+    _require_known_classes(bench, scores.shape[1])
     rows: list[list[np.ndarray]] = [[] for _ in bench.everything]
     with ExitStack() as stack:
         sessions = [stack.enter_context(open_session(artifact, bench.options())) for artifact in bench.everything]
         feeds = iter(bench.progress.track(bench.material.feeds(), "evaluating", len(bench.material)))
         while some := list(islice(feeds, TURN)):
             for row, session in zip(rows, sessions, strict=True):
-                row += [check_feeds(session, feed)[scores][0] for feed in some]
+                row += [check_feeds(session, feed)[scores.name][0] for feed in some]
     logits = [np.stack(row) for row in rows]
     names, labels = _names(bench.material)
     return [score(one, labels, None if one is logits[0] else logits[0], names) for one in logits]
+
+
+def scores_of(signature: Signature) -> TensorSpec | None:
+    """The output that accuracy is taken of, 1×classes; None where no output is a row of scores."""
+    return next((spec for spec in signature.outputs if len(spec.shape) == 2 and spec.shape[0] == 1 and spec.shape[1] > 1), None)
 
 
 def _require_known_classes(bench: Bench, scores: int) -> None:
@@ -218,7 +223,7 @@ def latency(bench: Bench, options: MeasureOptions | None = None) -> list[Measure
 
 
 def _interleaved(index: int, measured: Mapping[str, Measurement]) -> str:
-    """With how many others, and for how many samples: a fast one goes on when slow ones have enough."""
+    """With how many others, and for how many samples: one that took all the time that it may have leaves the others earlier."""
     mine, others = len(measured[str(index)].samples_ms), len(measured) - 1
     common = min(len(one.samples_ms) for one in measured.values())
     told = f"interleaved with {others} other{'s' * (others != 1)}"

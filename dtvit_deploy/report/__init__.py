@@ -24,24 +24,36 @@ def write_report(report: Report, folder: Path) -> tuple[Path, ...]:
     Raises:
         InputError: the folder cannot be written.
     """
+    from dtvit_deploy.staging import staged
+
+    with staged(folder) as stage:
+        names = add_report(report, stage)
+    remove_older(folder, names)
+    return tuple(folder / name for name in names)
+
+
+def add_report(report: Report, stage: Path) -> tuple[str, ...]:
+    """Write the report's files among others that are staged with them; their names."""
     from dtvit_deploy.artifact import encode_json
     from dtvit_deploy.errors import MissingError
     from dtvit_deploy.report.content import content
     from dtvit_deploy.report.html import render_html
     from dtvit_deploy.report.markdown import render_markdown
-    from dtvit_deploy.staging import staged
 
     said = content(report)
     files = {JSON: encode_json(as_data(report)), MARKDOWN: render_markdown(report, said).encode()}
     with contextlib.suppress(MissingError):  # the data are the report; pictures can be made of them later, and elsewhere
         files[HTML] = render_html(report, said).encode()
-    with staged(folder) as stage:
-        for name, written in files.items():
-            (stage / name).write_bytes(written)
-    if HTML not in files:
+    for name, written in files.items():
+        (stage / name).write_bytes(written)
+    return tuple(files)
+
+
+def remove_older(folder: Path, names: tuple[str, ...]) -> None:
+    """Remove the HTML of an older report where the new one, with files of those names, has none."""
+    if HTML not in names:
         with contextlib.suppress(OSError):
             (folder / HTML).unlink()
-    return tuple(folder / name for name in files)
 
 
 def as_data(report: Report) -> Any:

@@ -1,8 +1,9 @@
 """Two reports side by side: what became slower, larger or less accurate, and whether that is a regression.
 
-A regression is judged on equal terms only. Latencies compare when both measurements are VALID and taken on the same device under the
-same conditions, answers when both were given to the same samples; otherwise the gate fails as *not comparable*, since nothing was
-proved. What was measured before and no longer is, fails too.
+A regression is judged on equal terms only. Latencies compare when both were taken on the same device under the same conditions, answers
+when both were given to the same samples; otherwise the gate fails as *not comparable*, since nothing was proved. What was measured before
+and no longer is, fails too. A latency that is INVALID says something about the machine and nothing about the artefact: it is listed as
+*not compared*, and is neither a pass nor a regression.
 
 The limits:
 
@@ -49,6 +50,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         figure: ``p50 ms``, ``top-1``, ``agreement``, ``max |Δ|``, ``size MB`` or ``gates``.
         before, after: shares for top-1 and agreement, text for gates.
         change: after less before for shares; after over before, less one, for the rest; None where there is none.
+        compared: False for a p50 that is INVALID in either report.
     """
 
     subject: str
@@ -56,10 +58,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     before: float | str | None
     after: float | str | None
     change: float | None = None
+    compared: bool = True
 
     def cells(self) -> tuple[str, ...]:
         """Five texts for a table."""
-        if self.before == self.after:
+        if not self.compared:
+            moved = "not compared"
+        elif self.before == self.after:
             moved = "same"
         elif self.change is None:
             moved = figures.ABSENT if None in (self.before, self.after) else "changed"
@@ -74,10 +79,15 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Every figure of every subject, and the verdict over the gates of those that both reports have."""
+    """Every figure of every subject, and the verdict over the gates of those that both reports have.
+
+    Attributes:
+        not_compared: what no gate could be held to, and why.
+    """
 
     rows: tuple[Row, ...]
     verdict: Verdict
+    not_compared: tuple[str, ...] = ()
 
 
 P50, TOP1, AGREEMENT, MAX_ABS, SIZE, GATES = "p50 ms", "top-1", "agreement", "max |Δ|", "size MB", "gates"
@@ -114,13 +124,16 @@ def compare_reports(before: Report, after: Report, *, slower: float = SLOWER) ->
         )
     rows: list[Row] = []
     gates: list[Gate] = []
+    not_compared: list[str] = []
     for name in dict.fromkeys([*one, *two]):
         rows += _rows(name, one.get(name), two.get(name))
         if name in one and name in two:
             gates += _gates(name, _Side(before, one[name]), _Side(after, two[name]), slower)
+            if one[name].file and (why := _invalid(one[name], two[name])):
+                not_compared.append(f"{name}: p50: {why}")
         elif name in one:
             gates.append(holds(f"{name}: present", False, "it is in the earlier report and not in the later one"))
-    return Comparison(rows=tuple(rows), verdict=verdict(gates))
+    return Comparison(rows=tuple(rows), verdict=verdict(gates), not_compared=tuple(not_compared))
 
 
 class _Side(msgspec.Struct, frozen=True):
@@ -152,9 +165,10 @@ def _rows(name: str, before: Subject | None, after: Subject | None) -> Iterator[
         if one is None and two is None:
             continue
         change = None
-        if isinstance(one, float) and isinstance(two, float):
+        compared = not (figure == P50 and _invalid(before, after))
+        if compared and isinstance(one, float) and isinstance(two, float):
             change = two - one if figure in _SHARES else _relative(one, two)
-        yield Row(subject=name, figure=figure, before=one, after=two, change=change)
+        yield Row(subject=name, figure=figure, before=one, after=two, change=change, compared=compared)
 
 
 def _relative(before: float, after: float) -> float | None:
@@ -167,7 +181,7 @@ def _gates(name: str, before: _Side, after: _Side, slower: float) -> Iterator[Ga
     """The gates of a subject that both reports have; none for what the earlier one did not measure."""
     old, new = _figures(before.subject), _figures(after.subject)
     yield holds(f"{name}: present", True, "it is in both reports")
-    if before.subject.latency is not None and before.subject.file:
+    if before.subject.latency is not None and before.subject.file and not _invalid(before.subject, after.subject):
         yield _p50(f"{name}: p50", before, after, slower)
     for figure in _SHARES:
         if old[figure] is not None:
@@ -183,12 +197,22 @@ def _p50(name: str, before: _Side, after: _Side, slower: float) -> Gate:
     one, two = before.subject.latency, after.subject.latency
     if one is None or two is None:
         return holds(name, None, NOT_MEASURED)
-    why = [f"the {when} measurement is INVALID" for when, each in (("earlier", one), ("later", two)) if each.status != "VALID"]
-    why += _unequal(before.report.device, after.report.device, SAME_DEVICE)
+    why = _unequal(before.report.device, after.report.device, SAME_DEVICE)
     why += _unequal(_terms(before.subject, one), _terms(after.subject, two), SAME_CONDITIONS)
     if why:
         return holds(name, False, f"not comparable: {'; '.join(why)}")
     return at_most(name, two.p50, one.p50 * (1 + slower), "ms")
+
+
+def _invalid(before: Subject | None, after: Subject | None) -> str:
+    """Why two latencies prove nothing about each other; empty when both are VALID, or when there are no two."""
+    pair = [("earlier", before.latency if before else None), ("later", after.latency if after else None)]
+    told = [
+        f"the {when} measurement is INVALID ({', '.join(reason.partition(':')[0] for reason in one.reasons)})"
+        for when, one in pair
+        if one is not None and one.status != "VALID"
+    ]
+    return "; ".join(told) if all(one is not None for _, one in pair) else ""
 
 
 def _terms(subject: Subject, measured: Measurement) -> dict[str, str]:

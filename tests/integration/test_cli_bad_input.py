@@ -393,6 +393,13 @@ class TestAFullDisk:
         assert f"cannot write to the folder {small_disk}/new: No space left on device" in said
         assert list(tree(small_disk)) == ["ballast"]
 
+    def test_under_the_report_of_a_run(self, work: Path, small_disk: Path) -> None:
+        (small_disk / "ballast").write_bytes(bytes((1 << 20) - (80 << 10)))
+        (work / "recipe.toml").write_text('[model]\nname = "networks:net"\n[data]\nevaluation = "images"\n')
+        said = refused("run", "recipe.toml", "-o", small_disk / "new", cwd=work, out=False)
+        assert f"cannot write to the folder {small_disk}/new: No space left on device" in said
+        assert list(tree(small_disk)) == ["ballast"]
+
     def test_a_limit_on_the_size_of_files(self, work: Path) -> None:
         def limit() -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
@@ -499,4 +506,6 @@ def test_a_file_in_the_working_folder_is_not_taken_for_the_runtime(work: Path) -
     (work / "onnxruntime.py").write_text("open('was-run', 'w')")
     done = deploy("profile", "net/networks.net.fp32.onnx", "--seconds", "0.1", "--samples", "64", cwd=work)
     assert done.returncode == 0, done.stderr
+    examined = deploy("doctor", "--json", cwd=work)
+    assert json.loads(examined.stdout)["targets"][0]["reach"] == "executed", examined.stdout
     assert not (work / "was-run").exists()

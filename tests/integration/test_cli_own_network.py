@@ -206,11 +206,6 @@ class TestAFailedGate:
         assert "Broken pipe" not in done.stderr
 
 
-def steady(report: Path) -> bool:
-    """Whether this machine's latencies of the artefacts are VALID."""
-    return all(one["latency"]["status"] == "VALID" for one in json.loads(report.read_text())["subjects"] if one["file"])
-
-
 class TestScripts:
     @pytest.mark.parametrize("streams", ["", "2>&1"])
     def test_an_export_whose_reader_goes_away_is_finished(self, streams: str, work: Path, tmp_path: Path) -> None:
@@ -228,12 +223,11 @@ class TestScripts:
             "profile": (files[0], "--seconds", 0.1, "--samples", 2),
             "run": ("recipe.toml", "-o", tmp_path, "--no-layers"),
             "report": (tmp_path / "report.json",),
-            "compare": (tmp_path / "report.json", tmp_path / "report.json", "--slower", 9),
+            "compare": (tmp_path / "report.json", tmp_path / "report.json"),
             "doctor": (),
         }
         for command, arguments in runs.items():
-            unequal = command == "compare" and not steady(tmp_path / "report.json")  # INVALID latencies do not compare
-            done = deploy(command, *arguments, "--json", cwd=work, code=1 if unequal else 0)
+            done = deploy(command, *arguments, "--json", cwd=work)
             assert json.loads(done.stdout), command
             assert "{" not in done.stderr, command
         assert sorted(path.name for path in tmp_path.glob("*.onnx")) == ["pair.make.fp32.onnx"]

@@ -27,6 +27,11 @@ class Net(nn.Module):
     def forward(self, image):
         return self.head(self.conv(image).relu().mean((2, 3)))
 
+class Features(Net):
+    def forward(self, image):
+        return self.conv(image).relu()
+
+def features(): return Features(), {"image": torch.zeros(1, 3, 16, 16)}
 def net(): return Net(), {"image": torch.zeros(1, 3, 16, 16)}
 def other(): return Net(), {"image": torch.zeros(1, 3, 16, 16)}
 """
@@ -75,6 +80,17 @@ def test_a_limit_that_nothing_was_measured_for_fails(work: Path) -> None:
     assert failed["name"] == "network.net.fp32.onnx: loss of top-1 (gate 'top1_drop' of the recipe)"
     assert failed["reason"] == "not measured; at most 0.5 asked"
     assert (work / "unmeasured" / "report.html").is_file()
+
+
+def test_a_network_without_scores_is_run_on_images_and_has_no_accuracy_to_pass_with(work: Path) -> None:
+    (work / "features.toml").write_text(
+        '[model]\nname = "network:features"\n[data]\nevaluation = "images"\n[gates.fp32]\nmax_abs = 1e-4\ntop1_drop = 0.5\n'
+    )
+    done = deploy("run", "features.toml", "-o", "features", "--no-layers", "--json", cwd=work)
+    assert done.returncode == 1, done.stderr
+    failed = [gate["name"] for gate in json.loads(done.stdout)["verdict"]["gates"] if not gate["passed"]]
+    assert failed == ["network.features.fp32.onnx: loss of top-1 (gate 'top1_drop' of the recipe)"]
+    assert (work / "features" / "network.features.fp32.onnx").is_file()
 
 
 def test_gates_for_what_is_not_built_are_refused(work: Path) -> None:

@@ -73,6 +73,29 @@ class TestTolerance:
         assert (found.passed, found.max_abs, found.tolerance) == (False, 1.0, 0.0)
         assert not compared(np.array([[2**53]]), np.array([[2**53 + 1]])).passed
 
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            (np.array([[2**53]]), np.array([[2**53 + 1]])),
+            (np.array([[2**63 - 1]]), np.array([[-(2**63)]])),
+            (np.array([[2**64 - 1]], np.uint64), np.array([[2**64 - 2]], np.uint64)),
+            (np.array([[True]]), np.array([[False]])),
+        ],
+        ids=["beyond what a float64 holds", "further apart than an int64 holds", "beyond an int64", "bool"],
+    )
+    def test_at_the_edges_of_the_types_the_next_is_another_and_the_same_is_the_same(self, one: Array, other: Array) -> None:
+        assert compared(one, one.copy()).passed
+        assert not compared(one, other).passed
+        assert noise_floor([(one, other)]) == 1
+
+    @pytest.mark.parametrize("precision", Precision)
+    def test_an_index_that_the_precision_itself_changes_is_not_excused_by_it(self, precision: Precision) -> None:
+        floor = noise_floor([(np.array([7]), np.array([7])), (np.array([7]), np.array([8]))])
+        for answer in ([[7], [998]], [[7], [8]]):
+            found = compared(np.array([[7], [8]]), np.array(answer), floor, precision)
+            assert not found.passed
+            assert found.reason == f"{precision} cannot carry this output: evaluated in it, 100% of the int64 values change"
+
     def test_a_mask_may_differ_where_the_precision_itself_moves_it(self) -> None:
         mask = np.zeros((1, 100), np.int64)
         moved = mask.copy()

@@ -16,7 +16,7 @@ from dtvit_deploy.latency import Measurement, MeasureOptions, Warmup, summarise
 from dtvit_deploy.parity import Difference
 from dtvit_deploy.report.compare import Comparison, compare_reports
 from dtvit_deploy.report.schema import Report, Subject
-from dtvit_deploy.verdict import holds, verdict
+from dtvit_deploy.verdict import at_most, holds, verdict
 
 DEVICE = {"device": "local", "processor": "A CPU", "architecture": "x86_64", "cores": "8", "load": "0.10 over one minute"}
 DATA = {"source": "images", "samples": "500", "digest": "d" * 64}
@@ -76,11 +76,37 @@ class TestLatency:
         assert failed(compared(before, after, slower=0.1)) == ["ONNX FP32: p50"]
 
     @pytest.mark.parametrize("invalid", ["earlier", "later"])
-    def test_an_invalid_measurement_proves_nothing_even_when_it_is_faster(self, invalid: str) -> None:
-        pair = {"earlier": latency(10.0), "later": latency(5.0)}
-        pair[invalid] = latency(5.0, samples=10)
+    @pytest.mark.parametrize("p50", [5.0, 50.0])
+    def test_an_invalid_measurement_is_neither_a_pass_nor_a_regression(self, invalid: str, p50: float) -> None:
+        pair = {"earlier": latency(10.0), "later": latency(10.0)}
+        pair[invalid] = latency(p50, samples=10)
         found = compared(subject(latency=pair["earlier"]), subject(latency=pair["later"]))
-        assert [gate.reason for gate in found.verdict.failed] == [f"not comparable: the {invalid} measurement is INVALID"]
+        assert [gate.name for gate in found.verdict.gates] == ["ONNX FP32: present", "ONNX FP32: size"]
+        assert found.verdict.passed
+        assert found.not_compared == (f"ONNX FP32: p50: the {invalid} measurement is INVALID (too few samples)",)
+        assert [row.cells()[-1] for row in found.rows if row.figure == "p50 ms"] == ["not compared"]
+
+    def test_a_report_with_an_invalid_latency_is_no_regression_of_itself(self) -> None:
+        shaky = subject(latency=latency(10.0, samples=10), accuracy=accuracy())
+        found = compared(shaky, shaky)
+        assert found.verdict.passed
+        assert len(found.not_compared) == 1
+        assert "the earlier" in found.not_compared[0]
+        assert "the later" in found.not_compared[0]
+
+    def test_a_latency_that_is_gone_fails_even_when_it_was_invalid(self) -> None:
+        found = compared(subject(latency=latency(10.0, samples=10)), subject())
+        assert failed(found) == ["ONNX FP32: p50"]
+        assert found.not_compared == ()
+
+    def test_one_that_was_within_its_recipes_limit_and_is_invalid_now_fails_that_gate(self) -> None:
+        within, unproved = verdict([at_most("p50", 9.0, 10.0)]), verdict([at_most("p50", None, 10.0)])
+        before = subject(latency=latency(9.0), verdict=within)
+        after = subject(latency=latency(9.0, samples=10), verdict=unproved)
+        assert failed(compared(before, after)) == ["ONNX FP32: its own gates"]
+
+    def test_valid_latencies_leave_nothing_out(self) -> None:
+        assert compared(subject(latency=latency(10.0)), subject(latency=latency(10.0))).not_compared == ()
 
     @pytest.mark.parametrize(("key", "other"), [("threads", "4"), ("provider", "CUDAExecutionProvider"), ("runtime", "openvino 2026.1")])
     def test_other_conditions_are_not_comparable(self, key: str, other: str) -> None:
