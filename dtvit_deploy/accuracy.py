@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+LARGEST_PICTURE = 64 << 10
+"""Characters of a flip's picture."""
 FEWEST_CLASSES_FOR_TOP5 = 6
 """With five classes or fewer, every answer is among the first five."""
 
@@ -30,6 +32,7 @@ class Flip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         label: the right class, when known.
         reference, artifact: the class that each puts first; -1 where its logits hold NaN.
         margin: the reference's greatest logit less its second: a flip at a small margin is a near-tie. 0 where that is undefined.
+        picture: the image made small, as PNG in base64; empty where there is none.
     """
 
     image: str
@@ -37,6 +40,7 @@ class Flip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     reference: _Answer
     artifact: _Answer
     margin: Magnitude
+    picture: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9+/]*={0,2}$", max_length=LARGEST_PICTURE)] = ""
 
 
 class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,7 +132,7 @@ def score(
         flips = tuple(
             Flip(
                 # A file name that is not UTF-8 would not go into the report.
-                image=names[i].encode("utf-8", "backslashreplace").decode(),
+                image=printable(names[i]),
                 label=None if labels is None else int(labels[i]),
                 reference=int(theirs[i]),
                 artifact=int(ours[i]),
@@ -145,6 +149,11 @@ def score(
         agreement_interval=agreement_interval,
         flips=flips,
     )
+
+
+def printable(name: str) -> str:
+    """A file name as a report can hold it."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _check_labels(labels: NDArray[Any], samples: int, classes: int) -> None:

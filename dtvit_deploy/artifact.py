@@ -1,4 +1,4 @@
-"""An artefact: a file that a runtime loads, and the manifest beside it that says exactly what it is.
+"""An artefact: a file or a folder that a runtime loads, and the manifest beside it that says exactly what it is.
 
 ``model.fp32.onnx`` has its manifest in ``model.fp32.onnx.json``. The manifest names the artefact's SHA-256 and, link by link, what it
 was made from, back to the checkpoint. Loading checks the hash, so that an artefact changed after export is not mistaken for it.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,7 +77,7 @@ _VERSIONED = msgspec.defstruct("Manifest", [("schema", int, SCHEMA)])
 
 
 class Artifact(msgspec.Struct, frozen=True):
-    """A file and its manifest, the one checked against the other."""
+    """A file or a folder and its manifest, the one checked against the other."""
 
     path: Path
     manifest: Manifest
@@ -84,9 +86,19 @@ class Artifact(msgspec.Struct, frozen=True):
     def name(self) -> str:
         return self.path.name
 
+    @property
+    def bytes(self) -> int:
+        return sum(file.stat().st_size for file in _files(self.path))
+
 
 def sha256_of(path: Path) -> str:
-    """Digest of a file, read in pieces."""
+    """Digest of a file, read in pieces; of a folder, that of its files' paths, sizes and digests, whatever order they come in."""
+    if path.is_dir():
+        listing = hashlib.sha256()
+        for inside in _files(path):
+            facts = f"\0{inside.stat().st_size}\0{sha256_of(inside)}\n"
+            listing.update(os.fsencode(inside.relative_to(path).as_posix()) + facts.encode())
+        return listing.hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
 
@@ -96,6 +108,11 @@ def _digest(file: Any) -> str:  # Python 3.10 has no file_digest
     while piece := file.read(1 << 20):
         digest.update(piece)
     return digest.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    """A file itself; or every file of a folder, sorted by its path."""
+    return sorted(filter(Path.is_file, path.rglob("*")), key=Path.as_posix) if path.is_dir() else [path]
 
 
 def manifest_path(path: Path) -> Path:
@@ -109,13 +126,17 @@ def load_artifact(path: Path) -> Artifact:
         InputError: either is missing, the manifest cannot be understood, the artefact's bytes are not those it describes, or its lineage
             leads to others.
     """
+    if not path.name or not (path.is_file() or path.is_dir()):  # a pipe might never end
+        raise InputError(f"there is no artefact at {path}", remedy="give what `dtvit-deploy export` wrote")
     beside = manifest_path(path)
-    if not path.is_file():
-        raise InputError(f"there is no artefact at {path}", remedy="give the file that `dtvit-deploy export` wrote")
     if not beside.is_file():
+        inside = path.absolute().parent
+        whole = bool(inside.name) and manifest_path(inside).is_file()
         raise InputError(
             f"{path.name} has no manifest: {beside} does not exist",
-            remedy="export it with `dtvit-deploy export`, or copy the manifest along with the artefact",
+            remedy=f"give {inside}, the whole folder"
+            if whole
+            else "export it with `dtvit-deploy export`, or copy the manifest along with the artefact",
         )
     schema = read_json(beside, _VERSIONED).schema  # by itself, since what else another schema has is not known
     if schema != SCHEMA:
@@ -129,7 +150,7 @@ def load_artifact(path: Path) -> Artifact:
     if found != manifest.sha256:
         raise InputError(
             f"{path} was changed after export: its SHA-256 is {found[:16]}…, the manifest says {manifest.sha256[:16]}…",
-            remedy="export it again, or fetch a whole copy of both files",
+            remedy="export it again, or fetch a whole copy of it and of its manifest",
         )
     made = manifest.lineage[-1]
     if made.sha256 != found:
@@ -159,12 +180,13 @@ def read_json(path: Path, kind: type[Any]) -> Any:
     Raises:
         InputError: it is missing, too large, not JSON, or not of that type.
     """
+    what = re.sub("(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
     try:
         if path.stat().st_size > LARGEST_MANIFEST:
-            raise InputError(f"{path} is {path.stat().st_size:,} bytes; no {kind.__name__.lower()} is that large")
+            raise InputError(f"{path} is {path.stat().st_size:,} bytes; no {what} is that large")
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not a {kind.__name__.lower()}: {error}", remedy="write it again with dtvit-deploy") from error
+        raise InputError(f"{path} is not a {what}: {error}", remedy="write it again with dtvit-deploy") from error
 
 
 def encode_json(value: object) -> bytes:

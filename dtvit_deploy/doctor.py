@@ -84,15 +84,18 @@ PACKAGES = (
     _Wanted("onnxscript", "onnxscript", "export", "torch's ONNX exporter"),
     _Wanted("onnxsim", "onnxsim", "export", "simplifying ONNX"),
     _Wanted("onnxruntime", "onnxruntime", "export", "executing ONNX"),
+    _Wanted("openvino", "openvino", "openvino", "writing and executing OpenVINO"),
     _Wanted("safetensors", "safetensors", "export", "checkpoints"),
     _Wanted("PIL", "pillow", "export", "images"),
     _Wanted("jinja2", "jinja2", "report", "the report in HTML"),
     _Wanted("matplotlib", "matplotlib", "report", "the pictures of the report"),
     _Wanted("timm", "timm", "", "models named timm:NAME"),
 )
+_ONNX = ("torch", "onnx", "onnxscript", "onnxsim", "safetensors", "onnxruntime")
+"""onnxruntime is needed to build too: passes compare the graph before and after on real feeds."""
 LADDERS = {
-    # onnxruntime is needed to build too: passes compare the graph before and after on real feeds.
-    Target.ONNX: _Ladder(("torch", "onnx", "onnxscript", "onnxsim", "safetensors", "onnxruntime"), "onnxruntime", "export"),
+    Target.ONNX: _Ladder(_ONNX, "onnxruntime", "export"),
+    Target.OPENVINO: _Ladder((*_ONNX, "openvino"), "openvino", "export,openvino"),
 }
 """A target that can be exported has a row here, and a test holds this table to it."""
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from dtvit_deploy.bounds import Count, Magnitude
 from dtvit_deploy.nodes import Node, NodeMap, is_view
-from dtvit_deploy.parity import FACTOR, ROUNDOFF
+from dtvit_deploy.parity import FACTOR, LEAST_SQNR, ROUNDOFF
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Taps(NamedTuple):
     exact: Outputs
     """torch FP64."""
     ideal: Outputs
-    """The best that the artefact's precision can do: torch FP32 at another thread count, or ideal FP16."""
+    """The best that the artefact's precision can do: torch FP32 at another thread count, or ideal FP16 or BF16."""
     answer: Outputs
     """The artefact."""
 
@@ -55,7 +55,7 @@ class LayerDifference(msgspec.Struct, frozen=True, kw_only=True):
         error: root mean square of Δ over that of the reference.
         floor: the same between the ideal and the exact evaluation.
         inherited: greatest error of the tensors it was computed from.
-        suspect: ``error`` exceeds the precision's factor times the floor.
+        suspect: ``error`` exceeds the precision's factor times the floor; for INT8, the share that its least SQNR leaves to noise.
     """
 
     name: str
@@ -76,6 +76,11 @@ class ModuleDifference(msgspec.Struct, frozen=True, kw_only=True):
     floor: Magnitude
     inherited: Magnitude
     suspect: bool
+
+    @property
+    def added(self) -> float:
+        """What the module itself adds to the error that enters it, as independent errors add: the layers that lose most have most of it."""
+        return math.sqrt(max(0.0, self.error**2 - self.inherited**2)) if self.error < 1e150 else self.error
 
 
 class LayerReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,6 +162,8 @@ def _ratio(noise: float, signal: float) -> float:
 
 
 def _limit(floor: float, precision: Precision) -> float:
+    if precision not in FACTOR:
+        return 10 ** (-LEAST_SQNR / 20)
     return FACTOR[precision] * max(floor if math.isfinite(floor) else 0.0, ROUNDOFF[precision])
 
 
@@ -221,8 +228,9 @@ def _sentence(origin: LayerDifference | None, layers: tuple[LayerDifference, ...
     if origin is None:
         worst = max(layers, key=lambda layer: layer.error)
         local = sum(layer.suspect for layer in layers)
+        allowed = "the noise floor" if precision in FACTOR else f"what {precision} is allowed"
         return (
-            f"no error above the noise floor reaches an output; {local} of {len(layers)} shared tensors deviate on the way,"
+            f"no error above {allowed} reaches an output; {local} of {len(layers)} shared tensors deviate on the way,"
             f" the most by {worst.error:.2g} of its size in {worst.module} ({worst.name})"
         )
     if not math.isfinite(origin.floor):

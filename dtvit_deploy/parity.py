@@ -4,12 +4,16 @@ No constant tolerance: 1e-5 cries wolf on one network and hides a bug in another
 factor. The floor is what the same network moves by when nothing is wrong with it:
 
 * for FP32, the greatest of |torch FP32 - torch FP64| and |torch FP32 - torch FP32 at another thread count|;
-* for FP16, |ideal FP16 - torch FP64|, where ideal means every tensor that fits rounded to FP16 and every operator computed in FP32.
+* for FP16 and BF16, |ideal FP16 - torch FP64|, where ideal means every tensor that fits rounded and every operator computed in FP32.
 
 Rounding errors of two correct implementations are draws from one distribution, of which the floor saw a few images; the factors
 leave room for the extremes of more images and for other orders of summation. Whole numbers (an index, a mask) are the same or they
 are not: their floor is the share that the ideal evaluation itself changes, most often none. A floor that is itself a large part of
 the answer means that the network cannot be run in that precision, and that is reported as such, never as a wide tolerance.
+
+INT8 has no such floor: what it rounds away depends on the ranges that somebody calibrated, and clipping a rare extreme may be the better
+choice. Its answers are held to a least signal to noise ratio (:data:`LEAST_SQNR`), which a wrong scale or a misplaced zero point
+misses by far, and its decisions to top-1 agreement on real input, of which the verdict always has a gate (:mod:`dtvit_deploy.recipe`).
 """
 
 from __future__ import annotations
@@ -29,10 +33,17 @@ if TYPE_CHECKING:
 
     from dtvit_deploy.signature import Outputs
 
-FACTOR = {Precision.FP32: 8.0, Precision.FP16: 4.0}
+FACTOR = {Precision.FP32: 8.0, Precision.FP16: 4.0, Precision.BF16: 4.0}
 """Tolerance in multiples of the noise floor (docs/adr/0005, with the measurements behind it)."""
-ROUNDOFF = {Precision.FP32: 2.0**-24, Precision.FP16: 2.0**-11}
+LEAST_SQNR, LEAST_SQNR_ELSEWHERE = 10.0, 0.0
+"""dB that INT8 is held to: on real input noise of a tenth of the signal's power; on feeds far from what any range was calibrated on, where
+it clips, noise of the signal's own."""
+REAL = ("images", "feeds")
+"""Groups of feeds that a user gave; the others are adversarial, or noise."""
+ROUNDOFF = {Precision.FP32: 2.0**-24, Precision.FP16: 2.0**-11, Precision.BF16: 2.0**-8, Precision.INT8: 2.0**-8}
 """Unit roundoff: no tolerance is below this share of the output's largest magnitude, since the last place itself may differ."""
+MOST_CHANGED = 0.01
+"""Share of whole numbers that INT8 may change; of its top-1 decisions it may change as many."""
 LARGEST_FLOOR = 0.1
 """A noise floor above this share of the output's largest magnitude means that the precision cannot carry the network."""
 
@@ -48,8 +59,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         max_rel: max |Δ| over the reference's largest magnitude.
         cosine: least cosine similarity of all samples.
         sqnr: signal over noise in dB over all samples; infinite when nothing differs.
-        floor: measured noise floor of |Δ|.
-        tolerance: the limit that ``max_abs`` is held against.
+        floor: measured noise floor of |Δ|; None for INT8.
+        tolerance: the limit that ``max_abs`` is held against; None for INT8.
+        least_sqnr: the limit that ``sqnr`` is held against; None where there is a tolerance.
         at: index of the largest |Δ|: the sample, then the position in the output.
         agreement: share of samples with the same top-1; None where the output is no row of scores.
         near_ties: samples with another top-1 whose score in the reference lies within twice the tolerance of the best: either answer is
@@ -65,13 +77,21 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     max_rel: Magnitude
     cosine: Cosine
     sqnr: float
-    floor: Magnitude
-    tolerance: Magnitude
+    floor: Magnitude | None
+    tolerance: Magnitude | None
     at: tuple[Count, ...]
     agreement: Share | None
     near_ties: Count
     passed: bool
     reason: str = ""
+    least_sqnr: float | None = None
+
+    @property
+    def reached(self) -> str:
+        """What was measured beside the limit that it kept to."""
+        if self.tolerance is None:
+            return f"SQNR {self.sqnr:.3g} dB, at least {self.least_sqnr:g} dB asked"
+        return f"max |Δ| {self.max_abs:.2g} ≤ {self.tolerance:.2g}"
 
     @property
     def decided_agreement(self) -> float | None:
@@ -105,34 +125,38 @@ def difference(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[A
         reference: torch FP32's answers.
         answer: the artefact's.
         floor: see :func:`noise_floor`.
-        precision: the artefact's, which sets the factor.
+        precision: the artefact's, which sets the factor, or the least SQNR in its place.
     """
     if not np.issubdtype(reference.dtype, np.floating):
         return _whole_numbers(name, feeds, reference, answer, floor, precision)
     one, two = reference.astype(np.float64), answer.astype(np.float64)
     samples, scale = len(one), _magnitude(one)
     least = ROUNDOFF[precision] * scale
-    tolerance = FACTOR[precision] * max(floor, least)
+    tolerance = FACTOR[precision] * max(floor, least) if precision in FACTOR else None
+    least_sqnr = (LEAST_SQNR if feeds in REAL else LEAST_SQNR_ELSEWHERE) if tolerance is None else None
+    ratio = sqnr(one, two)
     delta = _moved(one, two)
     worst = _magnitude(delta)
     # NaN compares false with everything: rank it above every number, so that the place named is the one that matters.
     ranked = np.where(np.isfinite(delta), delta, np.inf)
     at = tuple(int(index) for index in np.unravel_index(int(np.argmax(ranked)), delta.shape)) if delta.size else ()
-    agreement, near_ties = _top1(one, two, tolerance)
+    agreement, near_ties = _top1(one, two, tolerance or 0.0)
     source = f"floor {floor:.2g}" if floor >= least else f"the last place of {scale:.2g}"
     reason = ""
     if not np.isfinite(one).all():
         reason = f"the reference itself is NaN or infinite in {int((~np.isfinite(one)).sum())} of {one.size} values"
     elif not np.isfinite(two).all():
         reason = f"{int((~np.isfinite(two)).sum())} of {two.size} values are NaN or infinite"
-    elif floor > LARGEST_FLOOR * max(scale, np.finfo(np.float32).tiny):
+    elif least_sqnr is not None and not ratio >= least_sqnr:
+        reason = f"SQNR {ratio:.3g} dB is less than the {least_sqnr:g} dB that {precision} is held to"
+    elif tolerance is not None and floor > LARGEST_FLOOR * max(scale, np.finfo(np.float32).tiny):
         reason = (
             f"{precision} cannot carry this network: its own noise floor {floor:.2g} is more than {LARGEST_FLOOR:.0%}"
             f" of the largest output, {scale:.2g}"
             if math.isfinite(floor)
             else f"{precision} cannot carry this network: evaluated in it, the program overflows"
         )
-    elif not worst <= tolerance:
+    elif tolerance is not None and not worst <= tolerance:
         reason = f"max |Δ| {worst:.3g} at {list(at)} exceeds the tolerance {tolerance:.3g} ({FACTOR[precision]:g} × {source})"
     return Difference(
         output=name,
@@ -142,30 +166,34 @@ def difference(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[A
         mean_abs=float(delta.mean()) if delta.size else 0.0,
         max_rel=worst / scale if scale else (0.0 if worst == 0 else math.inf),
         cosine=min(map(_cosine, one, two)),
-        sqnr=sqnr(one, two),
-        floor=floor,
+        sqnr=ratio,
+        floor=None if tolerance is None else floor,
         tolerance=tolerance,
         at=at,
         agreement=agreement,
         near_ties=near_ties,
         passed=not reason,
         reason=reason,
+        least_sqnr=least_sqnr,
     )
 
 
 def _whole_numbers(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[Any], floor: float, precision: Precision) -> Difference:
-    """Where 999 is meant, 998 is as wrong as 3: |Δ| is the share of a sample's values that differ."""
+    """Where 999 is meant, 998 is as wrong as 3: |Δ| is the share of values that differ, of one sample, or for INT8 of all samples."""
     differs = reference != answer  # before any conversion: float64 cannot tell 2**53 from the next integer
     shares = differs.reshape(len(differs), -1).mean(1)
-    worst, tolerance = float(shares.max(initial=0.0)), FACTOR[precision] * floor
+    measured = precision in FACTOR
+    worst = float(shares.max(initial=0.0)) if measured else float(shares.mean())
+    tolerance = FACTOR[precision] * floor if measured else MOST_CHANGED
     one, two = reference.astype(np.float64), answer.astype(np.float64)
     reason = ""
     if floor > LARGEST_FLOOR:  # of a single index that is every floor but none
         reason = f"{precision} cannot carry this output: evaluated in it, {floor:.0%} of the {reference.dtype} values change"
     elif worst > tolerance:
+        limit = f"{FACTOR[precision]:g} × floor {floor:.2g}" if measured else f"what {precision} may change"
         reason = (
-            f"{worst:.3g} of the {reference.dtype} values of a sample are others, which exceeds the tolerance {tolerance:.3g}"
-            f" ({FACTOR[precision]:g} × floor {floor:.2g}); whole numbers have no last place"
+            f"{worst:.3g} of the {reference.dtype} values{' of a sample' if measured else ''} are others, which exceeds the tolerance"
+            f" {tolerance:.3g} ({limit}); whole numbers have no last place"
         )
     return Difference(
         output=name,
@@ -176,7 +204,7 @@ def _whole_numbers(name: str, feeds: str, reference: NDArray[Any], answer: NDArr
         max_rel=worst,
         cosine=min(map(_cosine, one, two)),
         sqnr=sqnr(one, two),
-        floor=floor,
+        floor=floor if measured else None,
         tolerance=tolerance,
         at=tuple(int(index) for index in np.unravel_index(int(np.argmax(differs)), differs.shape)) if differs.size else (),
         agreement=None,

@@ -30,6 +30,7 @@ import msgspec
 from msgspec import inspect
 
 from dtvit_deploy.bounds import Cosine, Magnitude, Natural, Share
+from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.signature import TensorSpec
@@ -37,6 +38,8 @@ from dtvit_deploy.target import Precision, Target
 
 LARGEST_RECIPE = 1 << 20
 """Bytes: a recipe is a page of text."""
+AGREEMENT = {Precision.FP32: 1.0, Precision.FP16: 0.998, Precision.BF16: 0.995, Precision.INT8: 0.99}
+"""Least share of images with the reference's top-1; that of INT8 is what MLPerf Inference asks of an edge device."""
 
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -127,6 +130,22 @@ class Export(Table, frozen=True):
         _refuse_repeats("precision", self.precisions)
 
 
+class Int8(Table, frozen=True):
+    """How INT8 artefacts are made; ``data.calibration`` must be there for them.
+
+    Attributes:
+        samples: calibration images that are observed.
+        method: how ranges are drawn from what was observed.
+        search: whether modules that cost accuracy or gain no time are looked for, and left in float.
+        allow_leak: whether calibration images may be evaluation images too.
+    """
+
+    samples: Natural = 300
+    method: Method = Method.MSE
+    search: bool = True
+    allow_leak: bool = False
+
+
 class Run(Table, frozen=True):
     """How sessions run."""
 
@@ -161,12 +180,14 @@ class Gates(Table, frozen=True):
 
     fp32: Limits = Limits()
     fp16: Limits = Limits()
+    bf16: Limits = Limits()
+    int8: Limits = Limits()
 
     def of(self, precision: Precision) -> Limits:
-        """Limits of a precision: agreement 100 % in FP32 and 99.8 % in FP16 where the recipe names no other."""
+        """Limits of a precision; agreement is :data:`AGREEMENT` where the recipe names no other."""
         limits: Limits = getattr(self, precision.value)
         if limits.agreement is None:
-            return msgspec.structs.replace(limits, agreement={Precision.FP32: 1.0, Precision.FP16: 0.998}[precision])
+            return msgspec.structs.replace(limits, agreement=AGREEMENT[precision])
         return limits
 
 
@@ -177,8 +198,13 @@ class Recipe(Table, frozen=True):
     data: Data = Data()
     preprocessing: PreprocessingChanges = PreprocessingChanges()
     export: Export = Export()
+    int8: Int8 = Int8()
     run: Run = Run()
     gates: Gates = Gates()
+
+    def __post_init__(self) -> None:
+        if Precision.INT8 in self.export.precisions and self.data.calibration is None:
+            raise ValueError("Expected `data.calibration`, images to calibrate INT8 on")
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -42,9 +42,9 @@ def staged(folder: Path) -> Iterator[Path]:
     """A hidden folder inside ``folder`` to write a set of files to; they are moved into ``folder`` when the block ends well.
 
     Sub-folders are kept. Each file replaces an older one in one step. A file that has its description in the set (``model.onnx`` and
-    ``model.onnx.json``) is absent or the one described, even where the process is killed while they move. An interruption waits meanwhile;
-    if a file cannot be moved, those before it are moved back. Whatever else ``folder`` holds stays. When the block fails, everything it
-    wrote is removed, and with it the folders that were made for it.
+    ``model.onnx.json``) is absent or the one described, even where the process is killed while they move; so is a folder with one, which
+    replaces an older folder whole. An interruption waits meanwhile; if a file cannot be moved, those before it are moved back. Whatever
+    else ``folder`` holds stays. When the block fails, everything it wrote is removed, and with it the folders that were made for it.
 
     Raises:
         InputError: the folder cannot be made or written, a file or a folder is in the way, or the disk is full.
@@ -179,12 +179,13 @@ def _move_all(stage: Path, folder: Path) -> None:
     A description comes before its file, and an older file goes before the new description comes.
     """
     with contextlib.ExitStack() as undo:
-        for number, source in enumerate(sorted(_files(stage), key=_place)):
+        for number, source in enumerate(sorted(_units(stage), key=_place)):
             final = folder / source.relative_to(stage)
             undo.callback(_remove_empty, [path for path in final.parents if not path.exists()])
             final.parent.mkdir(parents=True, exist_ok=True)
-            described = final.with_suffix("")
-            if source.suffix == _DESCRIBES and source.with_suffix("").is_file() and described.is_file():
+            described, ours = final.with_suffix(""), source.with_suffix("")
+            alike = (ours.is_file() and described.is_file()) or (ours.is_dir() and described.is_dir())
+            if source.suffix == _DESCRIBES and alike:
                 aside = stage / f".described-{number}"
                 described.replace(aside)
                 undo.callback(aside.replace, described)
@@ -194,7 +195,7 @@ def _move_all(stage: Path, folder: Path) -> None:
                     os.link(final, former)
                     undo.callback(former.replace, final)
             else:
-                undo.callback(final.unlink, missing_ok=True)
+                undo.callback(_remove, final)
             source.replace(final)
         undo.pop_all()
 
@@ -206,6 +207,20 @@ def _place(file: Path) -> tuple[Path, bool]:
 
 def _files(stage: Path) -> list[Path]:
     return sorted(path for path in stage.rglob("*") if path.is_file())
+
+
+def _units(stage: Path) -> list[Path]:
+    """What has a name of its own: every file, but where a folder has a description, that folder in place of its files."""
+    files = _files(stage)
+    whole = {path.with_suffix("") for path in files if path.suffix == _DESCRIBES and path.with_suffix("").is_dir()}
+    return [*whole, *(path for path in files if whole.isdisjoint(path.parents))]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _remove_empty(folders: list[Path]) -> None:

@@ -66,6 +66,22 @@ def decode_image(path: Path) -> Image:
         raise InputError(f"{path} cannot be read as an image: {error or type(error).__name__}", remedy=remedy) from error
 
 
+def thumbnail(path: Path, side: int = 96) -> str:
+    """The image at most ``side`` pixels a side, as PNG in base64: what a report shows of it.
+
+    Raises:
+        InputError: as `decode_image`.
+    """
+    import base64
+    import io
+
+    image = decode_image(path)
+    image.thumbnail((side, side))
+    content = io.BytesIO()
+    image.save(content, "PNG", optimize=True)
+    return base64.b64encode(content.getvalue()).decode()
+
+
 def _check_file(path: Path) -> None:
     if not path.is_file():  # a named pipe would be waited for, and a device has no end
         what = "is a folder" if path.is_dir() else "is not a file" if path.exists() else "does not exist"

@@ -10,8 +10,9 @@ import typer
 
 import dtvit_deploy
 from dtvit_deploy.cli import options as given
+from dtvit_deploy.cli.calibrate import calibrate
+from dtvit_deploy.cli.export import export
 from dtvit_deploy.cli.failure import GATE_FAILED, explained, set_debug
-from dtvit_deploy.target import Precision, Target
 
 if TYPE_CHECKING:
     from dtvit_deploy.pipeline.check import Wants
@@ -64,52 +65,8 @@ def models(as_json: given.Json = False) -> None:
     show.console().say("* no structure reaches the paper's figure; this is the nearest", "dim")
 
 
-@app.command()
-@explained
-def export(
-    model: given.Model = None,
-    checkpoint: given.Checkpoint = None,
-    target: Annotated[list[Target] | None, typer.Option("--target", "-t", help="Repeatable.", show_default="onnx")] = None,
-    precision: Annotated[list[Precision] | None, typer.Option("--precision", "-p", help="Repeatable.", show_default="fp32")] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the artefacts.")] = Path("out"),
-    data: given.Data = None,
-    keep_fp32: Annotated[
-        list[str] | None, typer.Option("--keep-fp32", help="Torch module that stays FP32, repeatable.", show_default=False)
-    ] = None,
-    inputs: given.Inputs = None,
-    outputs: given.Outputs = None,
-    input_size: given.InputSize = None,
-    num_classes: given.Classes = None,
-    seed: given.Seed = 0,
-    no_cache: given.NoCache = False,
-    as_json: given.Json = False,
-) -> None:
-    """Export a model to one or more targets and precisions."""
-    from dtvit_deploy.cli import show
-    from dtvit_deploy.pipeline import export as exporting
-
-    reference = given.model_options(checkpoint, inputs, outputs, input_size, num_classes, seed)
-    options = exporting.ExportOptions(
-        model=model,
-        reference=reference,
-        targets=list(dict.fromkeys(target or [Target.ONNX])),
-        precisions=list(dict.fromkeys(precision or [Precision.FP32])),
-        keep_fp32=tuple(keep_fp32 or ()),
-        data=data,
-    )
-    with show.working() as progress, exporting.opened_cache(not no_cache) as cache:
-        program, artifacts = exporting.export(options, out, cache, progress)
-    if as_json:
-        show.as_json([{"file": str(artifact.path), "manifest": artifact.manifest} for artifact in artifacts])
-        return
-    body = [
-        (a.name, str(a.manifest.precision), f"{a.path.stat().st_size / 1e6:.1f}", str(a.manifest.rung), a.manifest.sha256[:16])
-        for a in artifacts
-    ]
-    show.rows(f"{program.artifact.manifest.model} → {out}", ("file", "precision", "MB", "rung", "SHA-256"), body, right=("MB",))
-    for note in dict.fromkeys(note for artifact in artifacts for link in artifact.manifest.lineage for note in link.notes):
-        show.note(note, show.console())
-    show.console().say(f"built, not yet compared with torch: dtvit-deploy verify {' '.join(str(a.path) for a in artifacts)} --data IMAGES")
+app.command()(export)
+app.command()(calibrate)
 
 
 def _check(
@@ -127,8 +84,9 @@ def _check(
     from dtvit_deploy.cli import show
     from dtvit_deploy.models.reference import ModelOptions
     from dtvit_deploy.pipeline.check import check
-    from dtvit_deploy.pipeline.export import opened_cache, reference_of
+    from dtvit_deploy.pipeline.export import opened_cache
     from dtvit_deploy.pipeline.material import open_material
+    from dtvit_deploy.pipeline.origin import reference_of
     from dtvit_deploy.staging import staged
 
     artifacts = [load_artifact(path) for path in artefacts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,24 @@ from dtvit_deploy.signature import TensorSpec
 
 if TYPE_CHECKING:
     from dtvit_deploy.models.reference import ModelOptions
+    from dtvit_deploy.recipe import PreprocessingChanges
+
+
+class Filter(enum.Enum):
+    """Pillow's filters that images are resized with."""
+
+    NEAREST = "nearest"
+    BILINEAR = "bilinear"
+    BICUBIC = "bicubic"
+    LANCZOS = "lanczos"
+
+
+class ChannelOrder(enum.Enum):
+    """The order of an image's channels in the array that a network is fed."""
+
+    RGB = "rgb"
+    BGR = "bgr"
+
 
 Model = Annotated[
     str | None,
@@ -42,6 +61,21 @@ Outputs = Annotated[list[str] | None, typer.Option("--output", help="Name of an 
 InputSize = Annotated[str | None, typer.Option("--input-size", help="HEIGHTxWIDTH of the image.", show_default=False)]
 Classes = Annotated[int | None, typer.Option("--num-classes", min=1, help="Outputs of the classifier.", show_default=False)]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of weights where there is no checkpoint.")]
+Resize = Annotated[
+    int | None, typer.Option("--resize", min=1, help="Pixels of the shorter side, in place of the checkpoint's.", show_default=False)
+]
+Crop = Annotated[
+    str | None, typer.Option("--crop", help="HEIGHTxWIDTH of the centre crop, in place of the checkpoint's.", show_default=False)
+]
+Mean = Annotated[
+    str | None,
+    typer.Option("--mean", help="R,G,B of a 0-1 image, in the order of --channels, in place of the checkpoint's.", show_default=False),
+]
+Std = Annotated[str | None, typer.Option("--std", help="Standard deviations, like --mean.", show_default=False)]
+Interpolation = Annotated[
+    Filter | None, typer.Option("--interpolation", help="Of the resize, in place of the checkpoint's.", show_default=False)
+]
+Channels = Annotated[ChannelOrder | None, typer.Option("--channels", help="In place of the checkpoint's.", show_default=False)]
 
 
 def model_options(
@@ -61,7 +95,7 @@ def model_options(
 
     return ModelOptions(
         checkpoint=checkpoint,
-        input_size=None if input_size is None else _size(input_size),
+        input_size=None if input_size is None else _size("--input-size", input_size),
         num_classes=num_classes,
         inputs=tuple(map(parse_input, inputs or [])),
         outputs=tuple(outputs or []),
@@ -82,8 +116,39 @@ def parse_input(text: str) -> TensorSpec:
     return TensorSpec(name, tuple(int(side) for side in re.split("[x×]", shape)), dtype or "float32")
 
 
-def _size(text: str) -> tuple[int, int]:
+def preprocessing_changes(
+    *, resize: int | None, crop: str | None, mean: str | None, std: str | None, interpolation: Filter | None, channels: ChannelOrder | None
+) -> PreprocessingChanges:
+    """The typed form of what is to be done to images otherwise than the checkpoint says.
+
+    Raises:
+        InputError: a size or a triple is not written as it should be.
+    """
+    import msgspec
+
+    from dtvit_deploy.recipe import PreprocessingChanges
+
+    given = {
+        "resize": resize,
+        "crop": None if crop is None else _size("--crop", crop),
+        "mean": None if mean is None else _triple("--mean", mean),
+        "std": None if std is None else _triple("--std", std),
+        "interpolation": interpolation and interpolation.value,
+        "channels": channels and channels.value,
+    }
+    return msgspec.convert(given, PreprocessingChanges)
+
+
+def _size(option: str, text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,9})(?:[x×](\d{1,9}))?", text)
     if match is None:
-        raise InputError(f"--input-size {text!r} is not HEIGHTxWIDTH", remedy="write it like 224x224")
+        raise InputError(f"{option} {text!r} is not HEIGHTxWIDTH", remedy="write it like 224x224")
     return int(match[1]), int(match[2] or match[1])
+
+
+def _triple(option: str, text: str) -> tuple[float, float, float]:
+    try:
+        first, second, third = map(float, text.split(","))
+    except ValueError as error:
+        raise InputError(f"{option} {text!r} is not three numbers", remedy="write it like 0.485,0.456,0.406") from error
+    return first, second, third

@@ -17,6 +17,8 @@ from rich.text import Text
 
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.figures import plain
+from dtvit_deploy.report.measured import lost
+from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
     from dtvit_deploy.accuracy import Accuracy
@@ -90,14 +92,17 @@ def note(text: str, out: _Stream, label: str = "note:") -> None:
 
 
 def report(found: Report, folder: Path | None = None) -> None:
-    """The summary of a report: notes, one row for each subject, the failed gates, the verdict."""
+    """The summary of a report: notes, one row for each subject, what to ship, the failed gates, the verdict."""
     out = console()
     for each in found.notes:
         note(each, out)
     _summary(found, out)
+    for one in found.recommendations:
+        shipped = Text.assemble((plain(f"ship for {one.runtime}:"), "bold"), plain(f" {one.file or 'nothing'}: {one.reason}"))
+        out.print(shipped, soft_wrap=not out.is_terminal)  # a reason is long: at a terminal it breaks between words
     for subject in found.subjects:
         if subject.layers and (found.command == "verify" or subject.layers.first):
-            layers(subject.file, subject.layers, out)
+            layers(subject, subject.layers, out)
         if subject.latency and subject.latency.status == "INVALID":
             note("; ".join(subject.latency.reasons), out, f"{subject.name}: latency INVALID:")
     if folder is not None:
@@ -118,7 +123,7 @@ def _summary(found: Report, out: _Stream) -> None:
         columns.append(("agreement", [figures.share(_real_agreement(subject)) for subject in subjects]))
     if any(subject.parity for subject in subjects):
         columns.append(("max |Δ|", [_number(max((one.max_abs for one in subject.parity), default=None)) for subject in subjects]))
-        columns.append(("allowed", [_number(_allowed(subject)) for subject in subjects]))
+        columns.append(("allowed", [_allowed(subject) for subject in subjects]))
     if any(subject.latency for subject in subjects):
         columns += _latency_columns([subject.latency for subject in subjects], whole=found.command == "profile")
     columns.append(("MB", [_megabytes(subject.bytes) if subject.bytes else "–" for subject in subjects]))
@@ -150,9 +155,10 @@ def _real_agreement(subject: Subject) -> float | None:
     return next((one.agreement for one in subject.parity if one.agreement is not None), None)
 
 
-def _allowed(subject: Subject) -> float | None:
+def _allowed(subject: Subject) -> str:
     worst = max(subject.parity, key=lambda one: one.max_abs, default=None)
-    return worst.tolerance if worst else None
+    least = max((one.least_sqnr for one in subject.parity if one.least_sqnr is not None), default=None)
+    return _number(worst.tolerance if worst else None) if least is None else f"SQNR ≥ {least:g} dB"
 
 
 def _top1(accuracy: Accuracy | None) -> str:
@@ -180,22 +186,25 @@ def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
-def layers(name: str, found: LayerReport, out: _Stream) -> None:
-    """The modules with the largest error relative to their floor, in the order of execution."""
-    modules = found.modules
+def layers(subject: Subject, found: LayerReport, out: _Stream) -> None:
+    """The modules with the largest error relative to their floor, or in INT8 with the largest of their own, in the order of execution."""
+    name, modules = subject.file, found.modules
+    quantised = subject.precision == str(Precision.INT8)
     shown = modules
     if len(modules) > WIDEST_LAYERS:
-        worst = sorted(modules, key=lambda one: one.error / max(one.floor, 1e-12), reverse=True)[:WIDEST_LAYERS]
+        worst = sorted(modules, key=lambda one: lost(one, subject.precision), reverse=True)[:WIDEST_LAYERS]
         shown = tuple(one for one in modules if one in worst)
     table = Table(title=f"{name}: error by torch module, relative to the tensor's size", title_justify="left", pad_edge=False)
-    for heading in ("module", "tensors", "inherited", "error", "floor", ""):
+    for heading in ("module", "tensors", "inherited", "error", "added" if quantised else "floor", ""):
         table.add_column(heading, justify="left" if heading in ("module", "") else "right", overflow="fold")
     for one in shown:
         mark = "← arises here" if one.module == found.first else "suspect" if one.suspect else ""
-        table.add_row(one.module, str(one.tensors), *(f"{value:.1e}" for value in (one.inherited, one.error, one.floor)), mark)
+        last = one.added if quantised else one.floor
+        table.add_row(one.module, str(one.tensors), *(f"{value:.1e}" for value in (one.inherited, one.error, last)), mark)
     out.print(table)
     if len(shown) < len(modules):
-        out.say(f"{len(shown)} of {len(modules)} modules, those furthest above their floor; the report has all", "dim")
+        order = "those that add most error" if quantised else "those furthest above their floor"
+        out.say(f"{len(shown)} of {len(modules)} modules, {order}; the report has all", "dim")
     out.say(f"{name}: {found.verdict} ({found.samples} samples, {len(found.layers)} of {found.program_tensors} program tensors)")
 
 

@@ -13,8 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.onnx import module_of
+from dtvit_deploy.export.onnx import module_of, nodes_of
 
 LARGEST_FP16 = 65504.0
 SMALLEST_FP16 = 2.0**-24
@@ -57,7 +56,7 @@ def float16_onnx(model: onnx.ModelProto, magnitudes: Mapping[str, float], keep_f
         InputError: ``keep_fp32`` names a module that made no node.
     """
     source = onnx.shape_inference.infer_shapes(model, strict_mode=True)
-    kept = _overflowing(source, magnitudes) | _chosen(source, keep_fp32)
+    kept = _overflowing(source, magnitudes) | dict.fromkeys(sorted(nodes_of(source, keep_fp32)), "asked for")
     typed = _Typed(source)
     for index, node in enumerate(source.graph.node):
         typed.add(node, stays=index in kept)
@@ -158,22 +157,6 @@ def _converted(tensor: onnx.TensorProto, kind: int, name: str) -> onnx.TensorPro
         tiny = (values != 0) & (np.abs(values) < SMALLEST_FP16)
         values = np.where(tiny, np.copysign(np.float32(SMALLEST_FP16), values), values).astype(np.float16)
     return numpy_helper.from_array(values, name)
-
-
-def _chosen(model: onnx.ModelProto, keep_fp32: Sequence[str]) -> dict[int, str]:
-    """Indexes of the nodes of those modules."""
-    chosen: dict[int, str] = {}
-    for wish in keep_fp32:
-        prefix = wish.removesuffix(".") + "."
-        found = {index: "asked for" for index, node in enumerate(model.graph.node) if (module_of(node) + ".").startswith(prefix)}
-        if not found:
-            known = sorted({module_of(node) for node in model.graph.node if not module_of(node).startswith("(")})
-            raise InputError(
-                f"no node comes from a module {wish!r}, so nothing there can stay FP32",
-                remedy="modules with nodes: " + ", ".join(known[:12]) + (", …" if len(known) > 12 else ""),
-            )
-        chosen |= found
-    return chosen
 
 
 def _overflowing(model: onnx.ModelProto, magnitudes: Mapping[str, float]) -> dict[int, str]:

@@ -7,7 +7,7 @@ TensorRT 10 (10.6 documents opsets 9 to 22), TensorRT 11 (9 to 25), ONNX Runtime
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
@@ -176,3 +176,24 @@ def module_of(node: onnx.NodeProto) -> str:
     """The torch module that a node names, as a person would write it."""
     path = next((entry.value for entry in node.metadata_props if entry.key == MODULE), None)
     return "(no module)" if path is None else path or "(the network itself)"
+
+
+def nodes_of(model: onnx.ModelProto, modules: Iterable[str]) -> frozenset[int]:
+    """Indexes of the nodes of torch modules, their children included, that are to stay as they are.
+
+    Raises:
+        InputError: a module made no node.
+    """
+    paths = [module_of(node) for node in model.graph.node]
+    found: set[int] = set()
+    for wish in modules:
+        prefix = wish.removesuffix(".") + "."
+        mine = {index for index, path in enumerate(paths) if (path + ".").startswith(prefix)}
+        if not mine:
+            known = sorted({path for path in paths if not path.startswith("(")})
+            raise InputError(
+                f"no node comes from a module {wish!r}, so nothing there can stay FP32",
+                remedy="modules with nodes: " + ", ".join(known[:12]) + (", …" if len(known) > 12 else ""),
+            )
+        found |= mine
+    return frozenset(found)

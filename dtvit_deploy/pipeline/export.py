@@ -15,24 +15,28 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dtvit_deploy.artifact import Artifact, Manifest, load_artifact, sha256_of
+from dtvit_deploy.artifact import Artifact, load_artifact
 from dtvit_deploy.cache import Cache
-from dtvit_deploy.errors import InputError
+from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.export.nncf import NncfOptions
+from dtvit_deploy.pipeline.int8 import Int8, Quantiser, int8_stage, search_stage
 from dtvit_deploy.pipeline.material import open_material, preprocessing_of
+from dtvit_deploy.pipeline.nncf import nncf_stage, require_nncf
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import (
     GuardFeeds,
     ProgramEntry,
     copy_artifact,
-    find_program,
     float16_stage,
     onnx_stage,
+    openvino_stage,
     program_stage,
 )
 from dtvit_deploy.recipe import PreprocessingChanges
+from dtvit_deploy.runtimes.registry import RUNTIMES
 from dtvit_deploy.signature import MOST_VALUES
 from dtvit_deploy.staging import staged
-from dtvit_deploy.target import Precision, Target
+from dtvit_deploy.target import Precision, Target, pairs
 
 if TYPE_CHECKING:
     from dtvit_deploy.models.reference import ModelOptions
@@ -45,10 +49,11 @@ class ExportOptions:
     Attributes:
         model: registry name, ``timm:NAME`` or ``package.module:factory``; None when the checkpoint says.
         reference: checkpoint, sizes, names and seed of the network.
-        targets, precisions: every pair is built.
+        targets, precisions: every pair that exists is built; each target and each precision must be in one.
         keep_fp32: modules that stay FP32 in every other precision.
         data: real input for the converters' own checks; noise where there is none.
         preprocessing: changes to what the checkpoint says.
+        int8: ranges for INT8, and how they are used, or what NNCF is to do; needed where that is asked for.
     """
 
     model: str | None
@@ -58,12 +63,37 @@ class ExportOptions:
     keep_fp32: tuple[str, ...] = ()
     data: Path | None = None
     preprocessing: PreprocessingChanges | None = None
+    int8: Int8 | NncfOptions | None = None
 
     def __post_init__(self) -> None:
-        _require_feedable(self.reference)
+        require_feedable(self.reference)
+        pairs(self.targets, self.precisions)
+        if isinstance(self.int8, NncfOptions):
+            self._require_for_nncf()
+
+    def _require_for_nncf(self) -> None:
+        if set(self.targets) != {Target.OPENVINO}:
+            raise InputError(
+                "NNCF quantises OpenVINO's graph, and other targets were asked for",
+                remedy="leave them to a command of their own, or use --quantizer ours with --ranges",
+            )
+        if self.data is None:
+            raise InputError(
+                "NNCF calibrates on images, and none were given", remedy="give --data a folder of some hundred training images"
+            )
+        if self.keep_fp32:
+            raise InputError(
+                "NNCF chooses by itself what stays in float; modules to keep there cannot be named",
+                remedy="leave --keep-fp32 out, or use --quantizer ours with --ranges",
+            )
 
 
-def _require_feedable(options: ModelOptions) -> None:
+def require_feedable(options: ModelOptions) -> None:
+    """Refuse inputs that would fill the memory.
+
+    Raises:
+        InputError: names the input, and how many values it would have.
+    """
     size = options.input_size
     shapes = {f"input {spec.name!r}": spec.shape for spec in options.inputs} | ({"image": (3, *size)} if size else {})
     for name, shape in shapes.items():
@@ -89,6 +119,7 @@ def export(options: ExportOptions, out: Path, cache: Cache, progress: Progress) 
 
     Raises:
         InputError: the model, the data or ``out`` cannot be used; nothing is left in ``out`` then.
+        MissingError: a target needs a package that is not installed.
     """
     with exported(options, out, cache, progress) as (program, artifacts, _):
         names = [artifact.name for artifact in artifacts]
@@ -106,26 +137,77 @@ def exported(
     """
     if options.data is not None and not os.path.exists(options.data):  # noqa: PTH110 Path.exists raises for some that are not there
         raise InputError(f"{options.data} does not exist", remedy="give a folder of images, a .txt list of them, or an .npz of feeds")
+    _require_runtimes(options.targets)
+    if isinstance(options.int8, NncfOptions):
+        require_nncf()
     with staged(out) as folder:  # as early, so that an unusable output too is refused before a minute's work
         progress.step("tracing the network")
         program = program_stage(options.model, options.reference, cache)
-        program = _with_preprocessing(program, options.preprocessing)
+        program = with_preprocessing(program, options.preprocessing)
+        _require_ranges(options, program)
         guard = open_material(options.data, program.artifact.manifest).guard()
         artifacts = []
-        for target in options.targets:
-            for precision in options.precisions:
-                progress.step(f"building {target} {precision}")
-                built = _build(target, precision, program, guard, options, cache)
-                artifacts.append(copy_artifact(built, folder, artifact_name(built, precision)))
+        for target, precision in pairs(options.targets, options.precisions):
+            progress.step(f"building {target} {precision}")
+            built = _build(target, precision, program, guard, options, cache, progress)
+            artifacts.append(copy_artifact(built, folder, artifact_name(built, precision)))
         yield program, tuple(artifacts), folder
 
 
 def _build(
-    target: Target, precision: Precision, program: ProgramEntry, guard: GuardFeeds, options: ExportOptions, cache: Cache
+    target: Target,
+    precision: Precision,
+    program: ProgramEntry,
+    guard: GuardFeeds,
+    options: ExportOptions,
+    cache: Cache,
+    progress: Progress,
 ) -> Artifact:
-    assert target is Target.ONNX
-    simplified = onnx_stage(program, guard, cache)
-    return simplified if precision is Precision.FP32 else float16_stage(simplified, guard, options.keep_fp32, cache)
+    graph = simplified = onnx_stage(program, guard, cache)
+    if precision is Precision.FP16:
+        graph = float16_stage(simplified, guard, options.keep_fp32, cache)
+    if precision is Precision.INT8:
+        if isinstance(options.int8, NncfOptions):
+            assert options.data is not None
+            return nncf_stage(simplified, options.data, options.int8, cache)
+        graph = _int8(target, simplified, program, options, cache, progress)
+    return openvino_stage(graph, precision, cache) if target is Target.OPENVINO else graph
+
+
+def _int8(
+    target: Target, simplified: Artifact, program: ProgramEntry, options: ExportOptions, cache: Cache, progress: Progress
+) -> Artifact:
+    from dtvit_deploy.export.qdq import Layout
+
+    assert isinstance(options.int8, Int8)
+    quantiser = Quantiser(simplified, program, options.int8, Layout.X86)
+    kept = quantiser.own(options.keep_fp32)
+    search = None
+    if options.int8.search_data is not None:
+        material = open_material(options.int8.search_data, program.artifact.manifest)
+        search = search_stage(quantiser, target, material, kept, cache, progress)
+        kept = search.in_float
+    return int8_stage(quantiser, kept, search, cache)
+
+
+def _require_ranges(options: ExportOptions, program: ProgramEntry) -> None:
+    """Refuse INT8 without ranges, or with those of something else, before anything is built."""
+    if Precision.INT8 not in options.precisions or isinstance(options.int8, NncfOptions):
+        return
+    if options.int8 is None:
+        raise InputError(
+            "INT8 needs calibrated ranges, and none were given",
+            remedy="make them from real images with `dtvit-deploy calibrate … -o ranges.json`, and give --ranges ranges.json",
+        )
+    manifest = program.artifact.manifest
+    table = options.int8.table
+    table.require(manifest, preprocessing_of(manifest) if table.preprocessing is not None else None)
+
+
+def _require_runtimes(targets: Sequence[Target]) -> None:
+    """Refuse what needs a package that is not here before a minute's work, not after it."""
+    if Target.OPENVINO in targets and (found := RUNTIMES["openvino"]().available()).version is None:
+        raise MissingError(f"the target openvino needs OpenVINO, which is not usable here: {found.missing}", remedy=found.remedy)
 
 
 def artifact_name(artifact: Artifact, precision: Precision) -> str:
@@ -133,7 +215,7 @@ def artifact_name(artifact: Artifact, precision: Precision) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_-]+', '.', artifact.manifest.model)}.{precision}.{artifact.manifest.format}"
 
 
-def _with_preprocessing(program: ProgramEntry, changes: PreprocessingChanges | None) -> ProgramEntry:
+def with_preprocessing(program: ProgramEntry, changes: PreprocessingChanges | None) -> ProgramEntry:
     """The user's changes go into the manifest, which every artefact inherits: it is fed as its manifest says from then on."""
     if changes is None or changes == PreprocessingChanges():
         return program
@@ -141,142 +223,3 @@ def _with_preprocessing(program: ProgramEntry, changes: PreprocessingChanges | N
     changed = msgspec.to_builtins(changes.of(preprocessing_of(manifest)))
     artifact = msgspec.structs.replace(program.artifact, manifest=msgspec.structs.replace(manifest, preprocessing=changed))
     return dataclasses.replace(program, artifact=artifact)
-
-
-def reference_of(artifacts: Sequence[Artifact], cache: Cache, model: str | None, options: ModelOptions) -> ProgramEntry:
-    """The program that artefacts were made from: from the cache by its digest, else traced again.
-
-    Seeded weights can be made again from what the manifest says; a checkpoint must be given. The program has the artefacts' names.
-
-    Raises:
-        InputError: an artefact is a program itself, the artefacts have different roots or signatures, or the reference is not here and
-            cannot be made.
-    """
-    for artifact in artifacts:
-        if artifact.manifest.format == "program":
-            raise InputError(
-                f"{artifact.name} is an exported program; loading one runs what it says, so none is loaded but from this machine's cache",
-                remedy="give the artefacts that were exported from it",
-            )
-    roots = {link.sha256 for artifact in artifacts if (link := artifact.manifest.parent("program"))}
-    if len(roots) != 1:
-        raise InputError(
-            f"{len(artifacts)} artefacts have {len(roots)} different references; one reference judges all",
-            remedy="give artefacts of one export",
-        )
-    manifest = artifacts[0].manifest
-    if any(artifact.manifest.signature != manifest.signature for artifact in artifacts):
-        raise InputError(
-            f"{len(artifacts)} artefacts have different inputs or outputs: "
-            + "; ".join(f"{artifact.name} has {_listed(artifact.manifest)}" for artifact in artifacts),
-            remedy="give artefacts of one export",
-        )
-    _require_as_exported(artifacts[0], model, options)
-    program = find_program(roots.pop(), cache) or _traced_again(artifacts[0], cache, model, options)
-    return _with_names(program, manifest)
-
-
-def _require_as_exported(artifact: Artifact, model: str | None, options: ModelOptions) -> None:
-    """A model or a checkpoint that the user names must be the artefact's own, whether it is needed or not."""
-    manifest = artifact.manifest
-    if model is not None and model != manifest.model:
-        raise InputError(f"{artifact.name} was exported from {manifest.model}, not from {model}", remedy="leave --model out")
-    if options.checkpoint is not None:
-        if not options.checkpoint.is_file():
-            raise InputError(f"there is no checkpoint at {options.checkpoint}", remedy="correct the path, or leave --checkpoint out")
-        link, found = manifest.parent("checkpoint"), sha256_of(options.checkpoint)
-        if link is None or link.sha256 != found:
-            made_from = f"SHA-256 {link.sha256[:16]}…" if link else "no checkpoint"
-            raise InputError(
-                f"{artifact.name} was exported from {made_from}; {options.checkpoint} has SHA-256 {found[:16]}…",
-                remedy="give the checkpoint that it was exported from, or leave --checkpoint out",
-            )
-
-
-def _traced_again(artifact: Artifact, cache: Cache, model: str | None, options: ModelOptions) -> ProgramEntry:
-    manifest = artifact.manifest
-    if manifest.parent("seeded") is None and options.checkpoint is None:
-        raise InputError(
-            f"the reference of {artifact.name} is not in the cache of this machine ({cache.root})",
-            remedy=f"give --model {manifest.model} and --checkpoint with the weights that it was exported from",
-        )
-    if model is None and _is_factory(manifest.model):  # it would import code on the word of a file from elsewhere
-        raise InputError(
-            f"the reference of {artifact.name} is not in the cache of this machine ({cache.root}); making it again runs {manifest.model}",
-            remedy=f"if you trust that, give --model {manifest.model}",
-        )
-    name = model or manifest.model
-    wanted, found, failure = manifest.parent("program"), None, None
-    for asked in _asked(name, options, manifest):
-        try:
-            found = program_stage(name, asked, cache)
-        except InputError as error:
-            failure = failure or error
-            continue
-        if wanted is not None and found.artifact.manifest.sha256 == wanted.sha256:
-            break
-    if found is None:
-        assert failure is not None
-        raise failure
-    return found
-
-
-def _asked(name: str, options: ModelOptions, manifest: Manifest) -> tuple[ModelOptions, ...]:
-    """What may have been asked of the network when it was exported; the manifest tells most of it."""
-    seeded = manifest.parent("seeded")
-    try:
-        made = msgspec.convert(seeded.options if seeded is not None and options.checkpoint is None else {}, _Made)
-    except msgspec.ValidationError as error:
-        raise InputError(
-            f"what the seeded {name} was made with cannot be understood: {error}", remedy="export the artefact again"
-        ) from error
-    told = dataclasses.replace(
-        options,
-        seed=options.seed if made.seed is None else made.seed,
-        num_classes=made.num_classes,
-        input_size=made.input_size,
-        outputs=tuple(spec.name for spec in manifest.signature.outputs),
-    )
-    _require_feedable(told)
-    if _is_factory(name):  # which alone knows whether its inputs had to be described
-        return told, dataclasses.replace(told, inputs=manifest.signature.inputs)
-    shapes = [spec.shape for spec in (*manifest.signature.inputs, *manifest.signature.outputs)]
-    if [len(shape) for shape in shapes] != [4, 2]:
-        return (told,)
-    seen = dataclasses.replace(told, input_size=(shapes[0][2], shapes[0][3]), num_classes=shapes[1][1])
-    return (told, seen) if ":" in name else (seen,)
-
-
-class _Made(msgspec.Struct, frozen=True, kw_only=True):
-    """What a link of kind ``seeded`` says that was asked for (see :func:`dtvit_deploy.models.reference.load_reference`)."""
-
-    seed: int | None = None
-    input_size: tuple[int, int] | None = None
-    num_classes: int | None = None
-
-
-def _is_factory(name: str) -> bool:
-    from dtvit_deploy.models.reference import TIMM
-
-    return ":" in name and not name.startswith(TIMM)
-
-
-def _with_names(program: ProgramEntry, manifest: Manifest) -> ProgramEntry:
-    """The same program under the artefact's names: what inputs and outputs are called is no part of a program's digest."""
-    mine = program.artifact.manifest
-    if _shapes(mine) != _shapes(manifest):
-        raise InputError(
-            f"the manifest names inputs and outputs that the reference does not have: {_listed(manifest)}, not {_listed(mine)}",
-            remedy="export the artefact again",
-        )
-    artifact = msgspec.structs.replace(program.artifact, manifest=msgspec.structs.replace(mine, signature=manifest.signature))
-    return dataclasses.replace(program, artifact=artifact)
-
-
-def _shapes(manifest: Manifest) -> list[list[tuple[tuple[int, ...], str]]]:
-    return [[(spec.shape, spec.dtype) for spec in specs] for specs in (manifest.signature.inputs, manifest.signature.outputs)]
-
-
-def _listed(manifest: Manifest) -> str:
-    inputs, outputs = (", ".join(map(str, specs)) for specs in (manifest.signature.inputs, manifest.signature.outputs))
-    return f"{inputs} → {outputs}"

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from dtvit_deploy.accuracy import Accuracy, score
+from dtvit_deploy.accuracy import Accuracy, printable, score
 from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.calibration.decode import thumbnail
 from dtvit_deploy.devices.local import cores
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.latency import Measurement, MeasureOptions, measure
@@ -35,6 +36,8 @@ FLOOR_SAMPLES = 8
 """Real samples that the noise floor is measured on, besides the adversarial feeds."""
 TURN = 16
 """Samples that one session answers before the next has its turn: the threads of two runtimes wait actively, at each other's cost."""
+PICTURED = 10
+"""Flips of one artefact that are shown."""
 LAYER_SAMPLES = 2
 """Samples that the layers are walked on: each holds every inner tensor of four evaluations in memory at once."""
 
@@ -77,8 +80,13 @@ class _Reference:
         self.fp32: TorchSession = session(Arithmetic.FP32)
         self.fp64: TorchSession = session(Arithmetic.FP64)
         self.ideal: dict[Precision, TorchSession] = {Precision.FP32: session(Arithmetic.FP32, other)}
-        if Precision.FP16 in bench.precisions:
-            self.ideal[Precision.FP16] = session(Arithmetic.FP16)
+        for precision, arithmetic in ((Precision.FP16, Arithmetic.FP16), (Precision.BF16, Arithmetic.BF16)):
+            if precision in bench.precisions:
+                self.ideal[precision] = session(arithmetic)
+
+    def floor_of(self, precision: Precision) -> Precision:
+        """The precision whose noise floor an artefact is shown beside: INT8 has none of its own (see :mod:`dtvit_deploy.parity`)."""
+        return precision if precision in self.ideal else Precision.FP32
 
 
 def check_feeds(session: Session, feeds: Feeds) -> Outputs:
@@ -115,7 +123,8 @@ def parity(bench: Bench, samples: int) -> list[tuple[Difference, ...]]:
             pairs_of = ((group, feed) for group, feeds in groups.items() for feed in feeds)
             for group, feed in bench.progress.track(pairs_of, artifact.name, total):
                 answers[group].append(check_feeds(session, feed))
-        found.append(compare_outputs(expected, answers, floors[artifact.manifest.precision], artifact.manifest.precision))
+        precision = artifact.manifest.precision
+        found.append(compare_outputs(expected, answers, floors[reference.floor_of(precision)], precision))
     return found
 
 
@@ -135,7 +144,12 @@ def layers(bench: Bench) -> list[LayerReport]:
                     yield Taps(
                         *(
                             _inner(one.run(feed), taps, bench)
-                            for one in (reference.fp32, reference.fp64, reference.ideal[artifact.manifest.precision], session)
+                            for one in (
+                                reference.fp32,
+                                reference.fp64,
+                                reference.ideal[reference.floor_of(artifact.manifest.precision)],
+                                session,
+                            )
                         )
                     )
 
@@ -172,7 +186,19 @@ def accuracy(bench: Bench) -> list[Accuracy]:
                 row += [check_feeds(session, feed)[scores.name][0] for feed in some]
     logits = [np.stack(row) for row in rows]
     names, labels = _names(bench.material)
-    return [score(one, labels, None if one is logits[0] else logits[0], names) for one in logits]
+    return [_pictured(score(one, labels, None if one is logits[0] else logits[0], names), bench.material) for one in logits]
+
+
+def _pictured(scored: Accuracy, material: Material) -> Accuracy:
+    """The flips that a report lists, those that the reference was surest of, with their pictures."""
+    if material.images is None or not scored.flips:
+        return scored
+    paths = {printable(str(image.path)): image.path for image in material.images.images}
+    shown = {flip.image for flip in sorted(scored.flips, key=lambda flip: -flip.margin)[:PICTURED]}
+    flips = tuple(
+        msgspec.structs.replace(flip, picture=thumbnail(paths[flip.image])) if flip.image in shown else flip for flip in scored.flips
+    )
+    return msgspec.structs.replace(scored, flips=flips)
 
 
 def scores_of(signature: Signature) -> TensorSpec | None:

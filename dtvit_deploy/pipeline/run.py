@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import msgspec
+
+from dtvit_deploy.artifact import sha256_of, write_json
 from dtvit_deploy.cache import Cache
+from dtvit_deploy.calibration.images import open_images
+from dtvit_deploy.calibration.ranges import RangeTable, load_ranges
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.latency import MeasureOptions
 from dtvit_deploy.pipeline.check import Wants, check
 from dtvit_deploy.pipeline.export import ExportOptions, exported
+from dtvit_deploy.pipeline.int8 import Int8
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.measure import scores_of
 from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.pipeline.stages import program_stage, source_digest, versions
 from dtvit_deploy.recipe import Limits, Recipe
 from dtvit_deploy.report import add_report, remove_older
-from dtvit_deploy.report.schema import Report
+from dtvit_deploy.report.schema import Calibration, Report
 from dtvit_deploy.target import Precision
+
+if TYPE_CHECKING:
+    from dtvit_deploy.models.reference import ModelOptions
+
+RANGES = "ranges.json"
+"""The range table, beside the artefacts that were made with it."""
 
 
 def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: bool = True) -> Report:
@@ -43,27 +58,80 @@ def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: 
                 f"the recipe sets gates for {precision}, which it does not build", remedy=f"add {precision} to export.precisions"
             )
     asked = recipe.model
+    reference = ModelOptions(
+        checkpoint=asked.checkpoint,
+        input_size=asked.input_size,
+        num_classes=asked.num_classes,
+        inputs=asked.inputs,
+        outputs=asked.outputs,
+        seed=asked.seed,
+    )
+    table = _ranges(recipe, reference, cache, progress) if Precision.INT8 in recipe.export.precisions else None
     options = ExportOptions(
         model=asked.name,
-        reference=ModelOptions(
-            checkpoint=asked.checkpoint,
-            input_size=asked.input_size,
-            num_classes=asked.num_classes,
-            inputs=asked.inputs,
-            outputs=asked.outputs,
-            seed=asked.seed,
-        ),
+        reference=reference,
         targets=recipe.export.targets,
         precisions=recipe.export.precisions,
         keep_fp32=recipe.export.keep_fp32,
         data=recipe.data.evaluation,
         preprocessing=recipe.preprocessing,
+        int8=_int8(recipe, table) if table else None,
     )
     with exported(options, out, cache, progress) as (program, artifacts, folder):
         material = open_material(recipe.data.evaluation, artifacts[0].manifest)
         scored = material.images is not None and scores_of(material.signature) is not None
         wants = Wants(parity=recipe.data.samples, layers=layers, accuracy=scored, latency=MeasureOptions())
         report = check("run", program, artifacts, material, wants, threads=recipe.run.threads, gates=recipe.gates, progress=progress)
+        if table:
+            report = msgspec.structs.replace(report, calibration=_facts(table))
+            write_json(folder / RANGES, table)
         written = add_report(report, folder)
     remove_older(out, written)
     return report
+
+
+def _ranges(recipe: Recipe, reference: ModelOptions, cache: Cache, progress: Progress) -> RangeTable:
+    """The range table of the recipe's calibration images, observed once and kept in the cache."""
+    from dtvit_deploy.pipeline.calibrate import CalibrateOptions, calibrate
+
+    assert recipe.data.calibration is not None
+    given = [path for path in (recipe.data.calibration, recipe.data.evaluation) if path is not None]
+    are_images = all(path.suffix != ".npz" for path in given)  # ready feeds are not compared: what became of an image is no image
+    options = CalibrateOptions(
+        model=recipe.model.name,
+        reference=reference,
+        data=recipe.data.calibration,
+        samples=recipe.int8.samples,
+        evaluation=recipe.data.evaluation if are_images else None,
+        allow_leak=recipe.int8.allow_leak,
+        threads=recipe.run.threads,
+        preprocessing=recipe.preprocessing,
+    )
+    program = program_stage(recipe.model.name, reference, cache)
+    classes = program.artifact.manifest.classes
+    data = [sha256_of(path) if path.suffix == ".npz" else open_images(path, classes=classes).digest for path in given if path.exists()]
+    asked = [recipe.int8.samples, recipe.int8.allow_leak, recipe.run.threads, str(options.data), msgspec.to_builtins(recipe.preprocessing)]
+    key = {"program": program.artifact.manifest, "data": data, "asked": asked, "source": source_digest()}
+    key |= {"tools": versions("torch", "numpy", "pillow")}
+    unfinished = cache.root / f"calibration-{hashlib.sha256(msgspec.json.encode(key, order='sorted')).hexdigest()[:16]}.unfinished"
+
+    def build(folder: Path) -> None:
+        calibrate(options, folder / RANGES, cache, progress, unfinished)
+
+    return load_ranges(cache.entry("ranges", key, build) / RANGES)
+
+
+def _int8(recipe: Recipe, table: RangeTable) -> Int8:
+    search_data = recipe.data.calibration if recipe.int8.search else None
+    return Int8(table=table, method=recipe.int8.method, search_data=search_data, threads=recipe.run.threads)
+
+
+def _facts(table: RangeTable) -> Calibration:
+    return Calibration(
+        ranges=table.sha256,
+        source=table.source,
+        samples=len(table.samples),
+        synthetic=table.synthetic,
+        conclusion=table.conclusion(),
+        convergence=table.convergence,
+    )

@@ -1,6 +1,7 @@
 """The stages of an export, each kept in the cache under the digest of everything that went into it.
 
-checkpoint → program and onnx → simplified → float16; each stage's manifest repeats its parent's lineage and adds a link of its own.
+checkpoint → program and onnx → simplified → float16, and either of these → openvino; each stage's manifest repeats its parent's lineage
+and adds a link of its own.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def write_program(reference: Reference, folder: Path) -> None:
     )
     write_json(folder / NODES, Nodes(program.nodes.nodes, program.nodes.outputs))
     write_json(manifest_path(path), manifest)
-    _write_onnx(folder, graph, manifest, Precision.FP32, "onnx", versions("torch", "onnx", "onnxscript", "onnx-ir"), {"opset": OPSET}, ())
+    write_onnx(folder, graph, manifest, Precision.FP32, "onnx", versions("torch", "onnx", "onnxscript", "onnx-ir"), {"opset": OPSET}, ())
 
 
 def read_program_entry(folder: Path) -> ProgramEntry:
@@ -156,10 +157,10 @@ def onnx_stage(program: ProgramEntry, guard: GuardFeeds, cache: Cache) -> Artifa
             return run_graph(model, signature, feeds, taps)
 
         with uncollected():  # what was traced a moment ago is still there to be looked through
-            result = simplify_onnx(_load(exported), program.nodes, guard.feeds, run)
+            result = simplify_onnx(load_onnx(exported), program.nodes, guard.feeds, run)
         require_static(result.model)
         options = {"guard_feeds": guard.source}
-        _write_onnx(folder, result.model, exported.manifest, Precision.FP32, "simplified", tools, options, (result.note,))
+        write_onnx(folder, result.model, exported.manifest, Precision.FP32, "simplified", tools, options, (result.note,))
 
     key = {"parent": exported.manifest, "guard": guard.digest, "tools": tools, "source": source_digest()}
     return load_artifact(cache.entry("simplified", key, build) / "model.onnx")
@@ -173,20 +174,46 @@ def float16_stage(simplified: Artifact, guard: GuardFeeds, keep_fp32: tuple[str,
         from dtvit_deploy.export.float16 import float16_onnx
         from dtvit_deploy.runtimes.onnxruntime import magnitudes
 
-        model = _load(simplified)
+        model = load_onnx(simplified)
         reached = magnitudes(model, simplified.manifest.signature, guard.feeds)
         typed = float16_onnx(model, reached, keep_fp32)
         options = {"keep_fp32": keep_fp32, "range_feeds": guard.source}
-        _write_onnx(folder, typed.model, simplified.manifest, Precision.FP16, "float16", tools, options, typed.notes)
+        write_onnx(folder, typed.model, simplified.manifest, Precision.FP16, "float16", tools, options, typed.notes)
 
     key = {"parent": simplified.manifest, "guard": guard.digest, "keep": keep_fp32, "tools": tools, "source": source_digest()}
     return load_artifact(cache.entry("float16", key, build) / "model.onnx")
 
 
+def openvino_stage(source: Artifact, precision: Precision, cache: Cache) -> Artifact:
+    """ONNX → OpenVINO IR, a folder.
+
+    Args:
+        source: the simplified FP32 graph for FP32 and BF16, which are the same IR, the typed FP16 one, or one with Q/DQ.
+        precision: the artefact's; the manifest tells the runtime what floating-point operators are to be computed in.
+    """
+    from dtvit_deploy.runtimes.openvino import GRAPH, HINT, inference_hint
+
+    tools, options = versions("openvino"), {HINT: inference_hint(precision)}
+
+    def build(folder: Path) -> None:
+        from dtvit_deploy.export.openvino import openvino_from_onnx
+
+        path = folder / "model.openvino"
+        path.mkdir()
+        openvino_from_onnx(source.path, path / GRAPH)
+        describe(path, source.manifest, precision, "openvino", tools, options, ())
+
+    key = {"parent": source.manifest, "precision": precision, "options": options, "tools": tools, "source": source_digest()}
+    return load_artifact(cache.entry("openvino", key, build) / "model.openvino")
+
+
 def copy_artifact(artifact: Artifact, folder: Path, name: str) -> Artifact:
     """Copy an artefact and its manifest under another name; a copy, since a link would let an edit reach into the cache."""
     path = folder / name
-    shutil.copyfile(artifact.path, path)
+    if artifact.path.is_dir():
+        shutil.copytree(artifact.path, path, copy_function=shutil.copyfile)
+    else:
+        shutil.copyfile(artifact.path, path)
     shutil.copyfile(manifest_path(artifact.path), manifest_path(path))
     return msgspec.structs.replace(artifact, path=path)
 
@@ -213,7 +240,7 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-def _write_onnx(
+def write_onnx(
     folder: Path,
     model: onnx.ModelProto,
     parent: Manifest,
@@ -225,14 +252,21 @@ def _write_onnx(
 ) -> None:
     path = folder / "model.onnx"
     path.write_bytes(model.SerializeToString(deterministic=True))
+    describe(path, parent, precision, kind, tools, options, notes)
+
+
+def describe(
+    path: Path, parent: Manifest, precision: Precision, kind: str, tools: dict[str, str], options: dict[str, Any], notes: tuple[str, ...]
+) -> None:
+    """Write the manifest of ``path``, which has the format as its suffix: the parent's lineage and one more link."""
     digest = sha256_of(path)
     link = Link(kind=kind, sha256=digest, tools=tools, options=options, notes=notes)
     lineage = (*parent.lineage, link)
-    manifest = msgspec.structs.replace(parent, format="onnx", precision=precision, sha256=digest, lineage=lineage)
+    manifest = msgspec.structs.replace(parent, format=path.suffix.removeprefix("."), precision=precision, sha256=digest, lineage=lineage)
     write_json(manifest_path(path), manifest)
 
 
-def _load(artifact: Artifact) -> onnx.ModelProto:
+def load_onnx(artifact: Artifact) -> onnx.ModelProto:
     import onnx
 
     return onnx.load(artifact.path, load_external_data=False)

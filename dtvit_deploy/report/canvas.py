@@ -51,6 +51,13 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+class Plot(NamedTuple):
+    """A picture: what it shows, in words, and its SVG."""
+
+    caption: str
+    svg: str
+
+
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
     try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dtvit_deploy.report import figures, measured
+from dtvit_deploy.report import figures, int8, measured
 from dtvit_deploy.report.figures import ABSENT, plain
 from dtvit_deploy.report.tables import Section, Table, amounts, labels, ordered, section, table, words
 
@@ -38,13 +38,16 @@ def content(report: Report) -> Content:
         for name, subject in pairs
         if subject.latency is not None and subject.latency.status == "INVALID"
     ]
+    stain = [int8.SYNTHETIC] if report.calibration is not None and report.calibration.synthetic else []
     doubts = [f"INVALID latency: {', '.join(invalid)}; the section on latency says why"] if invalid else []
     sections = (
         _failed(report),
         _summary(report, pairs),
+        int8.shipping(report),
         measured.parity(pairs),
         measured.accuracy(report, pairs),
         measured.latency(report, pairs),
+        int8.int8(report, pairs),
         measured.layers(pairs),
         _gates(report),
         _conditions(report, pairs),
@@ -56,7 +59,7 @@ def content(report: Report) -> Content:
         created=plain(report.created),
         passed=None if verdict is None else verdict.passed,
         reason=plain("no gate was asked for" if verdict is None else verdict.reason),
-        notes=tuple(plain(note) for note in dict.fromkeys([*report.notes, *doubts])),
+        notes=tuple(plain(note) for note in dict.fromkeys([*stain, *report.notes, *doubts])),
         sections=tuple(section for section in sections if section is not None),
     )
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.figures import ABSENT
-from dtvit_deploy.report.tables import Section, Table, amounts, listed, section, table, words
+from dtvit_deploy.report.tables import Photo, Section, Table, amounts, listed, section, table, words
+from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
     from dtvit_deploy.latency import Measurement
@@ -34,6 +35,7 @@ def parity(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
             amounts("max |Δ|", (figures.number(one.max_abs) for one in found)),
             amounts("tolerance", (figures.number(one.tolerance) for one in found)),
             amounts("floor", (figures.number(one.floor) for one in found)),
+            amounts("least SQNR dB", (figures.decibel(one.least_sqnr) for one in found)),
             amounts("mean |Δ|", (figures.number(one.mean_abs) for one in found)),
             amounts("relative", (figures.number(one.max_rel) for one in found)),
             amounts("1 − cosine", (figures.number(1 - one.cosine) for one in found)),
@@ -51,6 +53,7 @@ def parity(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
     told = (
         "Δ is an artefact's output less torch FP32's. The floor is what the reference itself moves by when nothing is wrong with it; the"
         " tolerance is a stated multiple of it. Near-ties changed their top-1 where the reference's two best scores are closer than that."
+        " INT8 has neither: it is held to a least SQNR, and to top-1 agreement on real input."
     )
     return section("parity", "Parity", (told, *sentences), tables)
 
@@ -71,6 +74,7 @@ def accuracy(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
         words("rung", (str(rung) for _, _, rung in scored)),
     )
     tables = [table(f"{report.data.get('source', 'an unknown source')}; Wilson intervals", columns)]
+    photos = []
     for name, one, _ in scored:
         flips = sorted(one.flips, key=lambda flip: -flip.margin)[:WORST]
         if not flips:
@@ -87,7 +91,12 @@ def accuracy(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
                 ),
             )
         )
-    return section("accuracy", "Accuracy", (), tables)
+        photos += [
+            Photo(flip.picture, f"{name}: {flip.reference} → {flip.artifact}" + ("" if flip.label is None else f", label {flip.label}"))
+            for flip in flips
+            if flip.picture
+        ]
+    return section("accuracy", "Accuracy", (), tables, photos)
 
 
 def latency(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | None:
@@ -148,6 +157,11 @@ def excess(module: ModuleDifference, precision: str) -> float:
     return module.error / least if least else (math.inf if module.error else 0.0)
 
 
+def lost(module: ModuleDifference, precision: str) -> float:
+    """What modules are ranked by: in INT8, which has no noise floor, the error that a module adds; else how far it is above its floor."""
+    return module.added if precision == str(Precision.INT8) else excess(module, precision)
+
+
 def layers(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
     tables, sentences = [], []
     for name, subject in pairs:
@@ -156,10 +170,11 @@ def layers(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
             continue
         counted = f"{found.samples} samples, {len(found.layers)} of {found.program_tensors} program tensors"
         sentences.append(f"{name}: {found.verdict} ({counted}, {subject.rung})")
-        ranked = sorted(found.modules, key=lambda one: -excess(one, subject.precision))[:WORST]
+        ranked = sorted(found.modules, key=lambda one: -lost(one, subject.precision))[:WORST]
         conditions = f"error is the root mean square of Δ over that of the tensor; {listed(subject.conditions)}"
         if ranked:
-            caption = f"{name}: {len(ranked)} of {len(found.modules)} modules, the furthest above their floor first; {conditions}"
+            order = "those that add most error" if subject.precision == str(Precision.INT8) else "the furthest above their floor"
+            caption = f"{name}: {len(ranked)} of {len(found.modules)} modules, {order} first; {conditions}"
             tables.append(_modules(caption, ranked, subject))
         if len(ranked) < len(found.modules):
             tables.append(
@@ -175,8 +190,14 @@ def _modules(caption: str, modules: Sequence[ModuleDifference], subject: Subject
         amounts("tensors", (str(one.tensors) for one in modules)),
         amounts("inherited", (figures.number(one.inherited) for one in modules)),
         amounts("error", (figures.number(one.error) for one in modules)),
-        amounts("floor", (figures.number(one.floor) for one in modules)),
-        amounts("error ÷ floor", (_times(excess(one, subject.precision)) for one in modules)),
+        *(
+            (amounts("added", (figures.number(one.added) for one in modules)),)
+            if subject.precision == str(Precision.INT8)
+            else (
+                amounts("floor", (figures.number(one.floor) for one in modules)),
+                amounts("error ÷ floor", (_times(excess(one, subject.precision)) for one in modules)),
+            )
+        ),
         words("finding", ("the error arises here" if one.module == first else "suspect" if one.suspect else "" for one in modules)),
     )
     return table(caption, columns, (index for index, one in enumerate(modules) if one.suspect), long=long)

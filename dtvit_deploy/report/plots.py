@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from dtvit_deploy.report import figures
-from dtvit_deploy.report.canvas import BLUE, GREY, INK, LARGEST, RED, Decades, drawing, name_rows, new_figure, short, svg_of
+from dtvit_deploy.report.canvas import BLUE, GREY, INK, LARGEST, RED, Decades, Plot, drawing, name_rows, new_figure, short, svg_of
+from dtvit_deploy.report.int8_plots import int8
 from dtvit_deploy.report.tables import labels
 
 if TYPE_CHECKING:
@@ -28,13 +29,6 @@ FEWEST_NAMES = 12
 """Parts that must be named before smaller ones are left without a name."""
 
 
-class Plot(NamedTuple):
-    """A picture: what it shows, in words, and its SVG."""
-
-    caption: str
-    svg: str
-
-
 def draw(report: Report) -> dict[str, list[Plot]]:
     """Every picture that the report has figures for, by the key of its section.
 
@@ -43,7 +37,13 @@ def draw(report: Report) -> dict[str, list[Plot]]:
     """
     pairs = list(zip(labels(report.subjects), report.subjects, strict=True))
     with drawing():
-        found = {"latency": _latency(pairs), "parity": _parity(pairs), "accuracy": _accuracy(pairs), "layers": _layers(pairs)}
+        found = {
+            "parity": _parity(pairs),
+            "accuracy": _accuracy(pairs),
+            "latency": _latency(pairs),
+            "int8": int8(report, pairs),
+            "layers": _layers(pairs),
+        }
     return {key: plots for key, plots in found.items() if plots}
 
 
@@ -135,19 +135,21 @@ def _series(axes: Axes, name: str, one: Measurement) -> None:
 def _parity(pairs: Sequence[tuple[str, Subject]]) -> list[Plot]:
     from matplotlib.lines import Line2D
 
-    shown = [(name, _closest(subject.parity)) for name, subject in pairs if subject.parity]
+    # What is held to an SQNR has no tolerance to be drawn beside.
+    held = [(name, [one for one in subject.parity if one.tolerance is not None]) for name, subject in pairs]
+    shown = [(name, _closest(found)) for name, found in held if found]
     if not shown:
         return []
     counts = [len(found) for _, found in shown]
     figure = new_figure(0.8 + sum(0.24 * count + 0.38 for count in counts))
     grid = figure.add_gridspec(len(shown), 1, height_ratios=[0.24 * count + 0.38 for count in counts])
-    decades = Decades.of([value for _, found in shown for one in found for value in (one.max_abs, one.tolerance, one.floor)])
+    decades = Decades.of([value for _, found in shown for one in found for value in (one.max_abs, one.tolerance or 0.0, one.floor or 0.0)])
     axes = None
     for row, (name, found) in enumerate(shown):
         axes = figure.add_subplot(grid[row])
         several = len({one.output for one in found}) > 1
         for place, one in enumerate(found):
-            reached, allowed, floor = map(decades.place, (one.max_abs, one.tolerance, one.floor))
+            reached, allowed, floor = map(decades.place, (one.max_abs, one.tolerance or 0.0, one.floor or 0.0))
             shape, size, colour = ("o", 5.5, BLUE) if one.passed else ("X", 8, RED)
             axes.plot([reached, allowed], [place, place], color="#d1d5db", linewidth=1.5, zorder=1)
             axes.plot(floor, place, marker="o", markersize=5, markerfacecolor="white", markeredgecolor=GREY)
@@ -176,7 +178,7 @@ def _closest(parity: Sequence[Difference]) -> list[Difference]:
     """Those that failed or used most of their tolerance, in the order of the table."""
 
     def used(one: Difference) -> tuple[bool, float]:
-        return not one.passed, one.max_abs / one.tolerance if 0 < one.tolerance < math.inf else 0.0
+        return not one.passed, one.max_abs / one.tolerance if one.tolerance and one.tolerance < math.inf else 0.0
 
     kept = sorted(range(len(parity)), key=lambda index: used(parity[index]), reverse=True)[:MOST_ROWS]
     return [parity[index] for index in sorted(kept)]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from dtvit_deploy.accuracy import Accuracy
-from dtvit_deploy.bounds import Count
+from dtvit_deploy.bounds import Count, Natural
+from dtvit_deploy.calibration.ranges import Convergence
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.latency import Measurement
 from dtvit_deploy.layers import LayerReport
 from dtvit_deploy.parity import Difference
+from dtvit_deploy.recommend import Recommendation
+from dtvit_deploy.search import Search
 from dtvit_deploy.verdict import Verdict
 
 SCHEMA = 1
@@ -24,6 +27,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         rung: how far these figures were proved.
         conditions: what every session reports of itself: runtime, version, threads, precision really used.
         bytes: size of the file; 0 for the reference.
+        search: which modules stay in float in an INT8 artefact, and why; None where nobody searched.
     """
 
     name: str
@@ -38,7 +42,27 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: Accuracy | None = None
     latency: Measurement | None = None
     layers: LayerReport | None = None
+    search: Search | None = None
     verdict: Verdict | None = None
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """What INT8 artefacts were calibrated on.
+
+    Attributes:
+        ranges: digest of the range table that their manifests carry.
+        source, samples: the images, and how many.
+        synthetic: whether they were random numbers.
+        conclusion: whether as many are enough, in one sentence.
+        convergence: how far the ranges still were from the final ones, at growing numbers of images.
+    """
+
+    ranges: str
+    source: str
+    samples: Natural
+    synthetic: bool
+    conclusion: str
+    convergence: tuple[Convergence, ...]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +77,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         device: state of the device.
         versions: of the tools.
         notes: what a reader must know before any figure (seeded weights, random feeds, …).
+        recommendations: what to ship, for each runtime that has an INT8 artefact.
+        calibration: of those; None where nothing says.
         verdict: over all subjects' gates; None when nothing was asked.
     """
 
@@ -65,5 +91,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     subjects: tuple[Subject, ...]
     notes: tuple[str, ...] = ()
+    recommendations: tuple[Recommendation, ...] = ()
+    calibration: Calibration | None = None
     verdict: Verdict | None = None
     schema: int = SCHEMA

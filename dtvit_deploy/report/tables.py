@@ -46,13 +46,22 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Photo:
+    """An image that was fed: a PNG in base64, and what is said of it."""
+
+    png: str
+    caption: str
+
+
+@dataclass(frozen=True)
 class Section:
-    """A part of the report; ``key`` names it in links, and says which pictures belong to it."""
+    """A part of the report; ``key`` names it in links, and says which plots belong to it."""
 
     key: str
     title: str
     sentences: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
+    photos: tuple[Photo, ...] = ()
 
 
 def words(heading: str, cells: Iterable[str]) -> Column:
@@ -71,11 +80,11 @@ def table(caption: str, columns: Iterable[Column], failed: Iterable[int] = (), *
     return Table(plain(caption), kept, frozenset(failed), long)
 
 
-def section(key: str, title: str, sentences: Iterable[str], tables: Iterable[Table]) -> Section | None:
+def section(key: str, title: str, sentences: Iterable[str], tables: Iterable[Table], photos: Iterable[Photo] = ()) -> Section | None:
     """A section without empty tables; None when nothing is left of it."""
     kept = tuple(table for table in tables if table.columns)
     said = tuple(plain(sentence) for sentence in sentences)
-    return Section(key, title, said, kept) if kept or said else None
+    return Section(key, title, said, kept, tuple(photos)) if kept or said else None
 
 
 def ordered(facts: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -18,6 +18,12 @@ def _onnxruntime() -> Runtime:
     return OnnxRuntime()
 
 
+def _openvino() -> Runtime:
+    from dtvit_deploy.runtimes.openvino import OpenVinoRuntime
+
+    return OpenVinoRuntime()
+
+
 def _torch() -> Runtime:
     try:
         from dtvit_deploy.runtimes.torch import TorchRuntime
@@ -26,9 +32,9 @@ def _torch() -> Runtime:
     return TorchRuntime()
 
 
-RUNTIMES: dict[str, Callable[[], Runtime]] = {"onnxruntime": _onnxruntime, "torch": _torch}
+RUNTIMES: dict[str, Callable[[], Runtime]] = {"onnxruntime": _onnxruntime, "openvino": _openvino, "torch": _torch}
 """By name; calling imports what the runtime needs."""
-BY_FORMAT = {"onnx": "onnxruntime", "program": "torch"}
+BY_FORMAT = {"onnx": "onnxruntime", "openvino": "openvino", "program": "torch"}
 """The runtime that loads a format where the user names none."""
 
 

@@ -1,8 +1,8 @@
 """The exported program in torch: the reference is a session like any other.
 
-Three arithmetics of one program make the noise floor that tolerances come from: FP32 as users run it, FP64 as the exact answer, and
-FP16 as the best that any FP16 runtime can do (every tensor rounded to FP16, every operator computed in FP32 on rounded inputs; what
-FP16 cannot hold stays as it is, as it does in an artefact: see :mod:`dtvit_deploy.export.float16`).
+The arithmetics of one program make the noise floor that tolerances come from: FP32 as users run it, FP64 as the exact answer, and FP16
+and BF16 as the best that any runtime can do in them (every tensor rounded, every operator computed in FP32 on rounded inputs; what FP16
+cannot hold stays as it is, as it does in an artefact: see :mod:`dtvit_deploy.export.float16`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ class Arithmetic(enum.Enum):
     FP32 = "fp32"
     FP64 = "fp64"
     FP16 = "fp16 tensors, fp32 inside operators"
+    BF16 = "bf16 tensors, fp32 inside operators"
+
+
+ROUNDED_TO = {Arithmetic.FP16: torch.float16, Arithmetic.BF16: torch.bfloat16}
+"""The type that tensors are rounded to."""
 
 
 class TorchRuntime:
@@ -88,8 +93,8 @@ class TorchSession:
         if arithmetic is not Arithmetic.FP32:
             if arithmetic is Arithmetic.FP64:
                 module = module.double()
-            for tensor in (*module.parameters(), *module.buffers()) if arithmetic is Arithmetic.FP16 else ():
-                tensor.data = _rounded(tensor.data)
+            for tensor in (*module.parameters(), *module.buffers()) if arithmetic in ROUNDED_TO else ():
+                tensor.data = _rounded(tensor.data, ROUNDED_TO[arithmetic])
         self._call: Any = module
         self._interpreter = _Interpreter(module, options.taps, arithmetic)
         self._plain = arithmetic is Arithmetic.FP32 and not options.taps
@@ -140,7 +145,7 @@ class _Interpreter(Interpreter):
             return value
         if self._arithmetic is Arithmetic.FP64:
             return value.double()
-        return _rounded(value) if self._arithmetic is Arithmetic.FP16 else value
+        return _rounded(value, ROUNDED_TO[self._arithmetic]) if self._arithmetic in ROUNDED_TO else value
 
     def run_node(self, n: torch.fx.Node) -> Any:
         value = super().run_node(n)
@@ -156,8 +161,8 @@ class _Interpreter(Interpreter):
         return super().call_function(target, args, kwargs)
 
 
-def _rounded(value: torch.Tensor) -> torch.Tensor:
+def _rounded(value: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
     if not value.is_floating_point():
         return value
-    rounded = value.half().float()
+    rounded = value.to(kind).float()
     return rounded if torch.equal(rounded.isfinite(), value.isfinite()) else value

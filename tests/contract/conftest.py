@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def exported(folder: Path) -> dict[str, Artifact]:
     torch = pytest.importorskip("torch")
     from dtvit_deploy.cache import Cache
     from dtvit_deploy.models.reference import Reference
-    from dtvit_deploy.pipeline.stages import GuardFeeds, onnx_stage, read_program_entry, write_program
+    from dtvit_deploy.pipeline.stages import GuardFeeds, onnx_stage, openvino_stage, read_program_entry, write_program
 
     class Network(torch.nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
@@ -109,12 +110,16 @@ def exported(folder: Path) -> dict[str, Artifact]:
     network = Network().eval()
     network.load_state_dict({name: torch.from_numpy(values) for name, values in weights().items()})
     example = {"image": torch.zeros(1, 3, 16, 16), "position": torch.zeros(1, dtype=torch.int64)}
-    made = Link(kind="seeded", sha256="0" * 64)
-    write_program(Reference(model="any:network", module=network, inputs=example, output_names=(), weights=made), folder)
+    seeded = Link(kind="seeded", sha256="0" * 64)
+    write_program(Reference(model="any:network", module=network, inputs=example, output_names=(), weights=seeded), folder)
     entry = read_program_entry(folder)
     feeds = [*random_feeds(SIGNATURE, 2), *adversarial_feeds(SIGNATURE).values()]
-    simplified = onnx_stage(entry, GuardFeeds("noise", "0", feeds), Cache(folder / "cache"))
-    return {"program": entry.artifact, "onnx": simplified}
+    cache = Cache(folder / "cache")
+    simplified = onnx_stage(entry, GuardFeeds("noise", "0", feeds), cache)
+    made = {"program": entry.artifact, "onnx": simplified}
+    if find_spec("openvino"):
+        made["openvino"] = openvino_stage(simplified, Precision.FP32, cache)
+    return made
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.artifact import Artifact, sha256_of
 from dtvit_deploy.calibration.feeds import adversarial_feeds
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
@@ -184,16 +184,25 @@ class TestConditions:
 
 class TestFiles:
     @pytest.fixture
-    def copy(self, subject: Subject, tmp_path: Path) -> Callable[[bytes], Artifact]:
-        """An artefact of other bytes, whose manifest fits them."""
+    def files(self, subject: Subject) -> list[Path]:
+        """The artefact's file, or the files of its folder."""
         if not subject.reads_files:
             pytest.skip("it reads no file")
+        path = subject.artifact.path
+        return sorted(path.iterdir()) if path.is_dir() else [path]
 
-        def copied(content: bytes) -> Artifact:
+    @pytest.fixture
+    def copy(self, subject: Subject, tmp_path: Path) -> Callable[[Path, bytes], Artifact]:
+        """An artefact with other bytes in one of its files, whose manifest fits them."""
+
+        def copied(file: Path, content: bytes) -> Artifact:
             path = tmp_path / subject.artifact.name
-            path.write_bytes(content)
-            manifest = msgspec.structs.replace(subject.artifact.manifest, sha256=hashlib.sha256(content).hexdigest())
-            return Artifact(path, manifest)
+            if subject.artifact.path.is_dir():
+                shutil.copytree(subject.artifact.path, path, dirs_exist_ok=True)
+                (path / file.name).write_bytes(content)
+            else:
+                path.write_bytes(content)
+            return Artifact(path, msgspec.structs.replace(subject.artifact.manifest, sha256=sha256_of(path)))
 
         return copied
 
@@ -202,28 +211,31 @@ class TestFiles:
     def test_garbage_is_refused(
         self,
         subject: Subject,
-        copy: Callable[[bytes], Artifact],
+        files: list[Path],
+        copy: Callable[[Path, bytes], Artifact],
         kind: str,
         taps: tuple[str, ...],
         capfd: pytest.CaptureFixture[str],
     ) -> None:
-        whole = subject.artifact.path.read_bytes()
-        content = {
-            "empty": b"",
-            "noise": np.random.default_rng(0).bytes(4096),
-            "text": b"not a network\n" * 100,
-            "half": whole[: len(whole) // 2],
-            "tail lost": whole[:-100],
-        }[kind]
-        with pytest.raises(InputError) as caught:
-            subject.runtime.load(copy(content), SessionOptions(taps=taps))
-        assert len(str(caught.value).splitlines()) == 1
-        assert caught.value.remedy
+        for file in files:
+            whole = file.read_bytes()
+            content = {
+                "empty": b"",
+                "noise": np.random.default_rng(0).bytes(4096),
+                "text": b"not a network\n" * 100,
+                "half": whole[: len(whole) // 2],
+                "tail lost": whole[:-100],
+            }[kind]
+            with pytest.raises(InputError) as caught:
+                subject.runtime.load(copy(file, content), SessionOptions(taps=taps))
+            assert len(str(caught.value).splitlines()) == 1
+            assert caught.value.remedy
         assert capfd.readouterr().err == ""  # what is wrong is said once
 
-    def test_garbage_offers_no_tensors(self, subject: Subject, copy: Callable[[bytes], Artifact]) -> None:
-        with pytest.raises(InputError):
-            subject.runtime.tensors(copy(b"not a network\n"))
+    def test_garbage_offers_no_tensors(self, subject: Subject, files: list[Path], copy: Callable[[Path, bytes], Artifact]) -> None:
+        for file in files:
+            with pytest.raises(InputError):
+                subject.runtime.tensors(copy(file, b"not a network\n"))
 
     def test_a_network_with_other_ends_than_its_manifest_says_is_refused_when_loaded(self, subject: Subject) -> None:
         if not subject.reads_files:
@@ -250,21 +262,31 @@ class TestEnd:
 
 
 class TestRegistry:
-    def test_an_artefact_is_opened_by_its_format(self, artifacts: Callable[[str], Artifact], feeds: Feed) -> None:
-        for format, name in BY_FORMAT.items():  # noqa: A001 - the manifest's word
-            assert runtime_for(artifacts(format)).name == name
-            with open_session(artifacts(format), SessionOptions(threads=1)) as session:
-                assert session.run(feeds)["best"].shape == (1,)
+    @pytest.mark.parametrize(("format", "name"), BY_FORMAT.items())
+    def test_an_artefact_is_opened_by_its_format(
+        self,
+        artifacts: Callable[[str], Artifact],
+        feeds: Feed,
+        format: str,  # noqa: A002 - the manifest's word
+        name: str,
+    ) -> None:
+        if RUNTIMES[name]().available().version is None:
+            pytest.skip(f"{name} is not installed")
+        assert runtime_for(artifacts(format)).name == name
+        with open_session(artifacts(format), SessionOptions(threads=1)) as session:
+            assert session.run(feeds)["best"].shape == (1,)
 
     def test_an_unknown_format_is_refused_with_those_that_are_known(self, artifacts: Callable[[str], Artifact]) -> None:
         artifact = artifacts("onnx")
         other = Artifact(artifact.path, msgspec.structs.replace(artifact.manifest, format="tflite"))
         with pytest.raises(InputError, match=r"no runtime here loads the format 'tflite' of model\.onnx") as caught:
             runtime_for(other)
-        assert caught.value.remedy == "formats that can be loaded: onnx, program"
+        assert caught.value.remedy == "formats that can be loaded: onnx, openvino, program"
 
     @pytest.mark.parametrize(
-        ("format", "module"), [("onnx", "onnxruntime"), ("program", "dtvit_deploy.runtimes.torch")], ids=["onnxruntime", "torch"]
+        ("format", "module", "extra"),
+        [("onnx", "onnxruntime", "export"), ("openvino", "openvino", "openvino"), ("program", "dtvit_deploy.runtimes.torch", "export")],
+        ids=["onnxruntime", "openvino", "torch"],
     )
     def test_a_runtime_that_is_not_installed_is_missing_with_the_way_to_get_it(
         self,
@@ -272,9 +294,11 @@ class TestRegistry:
         monkeypatch: pytest.MonkeyPatch,
         format: str,  # noqa: A002 - the manifest's word
         module: str,
+        extra: str,
     ) -> None:
-        artifact = artifacts(format)
+        artifact = artifacts("onnx")
+        artifact = Artifact(artifact.path, msgspec.structs.replace(artifact.manifest, format=format))
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(MissingError) as caught:
             open_session(artifact, SessionOptions())
-        assert caught.value.remedy == "pip install 'dtvit-deploy[export]'"
+        assert caught.value.remedy == f"pip install 'dtvit-deploy[{extra}]'"

@@ -444,9 +444,12 @@ class TestArtefacts:
         said = refused("verify", "net/networks.net.fp32.onnx", "colours/colours.make.fp32.onnx", cwd=work)
         assert "2 artefacts have 2 different references; one reference judges all" in said
 
-    @pytest.mark.parametrize("name", ["nowhere.onnx", "net", "/dev/null"])
-    def test_what_is_no_file_is_refused(self, name: str, work: Path) -> None:
+    @pytest.mark.parametrize("name", ["nowhere.onnx", "/dev/null", ".", "/"])
+    def test_what_is_no_artefact_is_refused(self, name: str, work: Path) -> None:
         assert f"there is no artefact at {name}" in refused("verify", name, cwd=work)
+
+    def test_a_folder_that_is_no_artefact_is_refused(self, work: Path) -> None:
+        assert "net has no manifest: net.json does not exist" in refused("verify", "net", cwd=work)
 
 
 class TestReportsAndRecipes:

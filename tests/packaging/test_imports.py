@@ -33,9 +33,12 @@ EXTRAS = (
 LIGHT = ("dtvit_deploy", "dtvit_deploy.__main__", "dtvit_deploy.cli", "dtvit_deploy.cli.app")
 """What every start of the command line imports, whatever it is asked."""
 NEEDS_TORCH_OR_ONNX = {
+    "dtvit_deploy.calibration.observe",
     "dtvit_deploy.export.float16",
     "dtvit_deploy.export.onnx",
+    "dtvit_deploy.export.products",
     "dtvit_deploy.export.program",
+    "dtvit_deploy.export.qdq",
     "dtvit_deploy.export.simplify",
     "dtvit_deploy.export.static",
     "dtvit_deploy.models.checkpoint",

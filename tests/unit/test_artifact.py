@@ -94,7 +94,7 @@ def test_both_files_are_needed_and_the_missing_one_is_named(path: Path) -> None:
 
 
 def test_a_folder_is_no_artefact_and_no_manifest(path: Path) -> None:
-    assert "there is no artefact at" in refusal(path.parent)
+    assert refusal(path.parent) == f"{path.parent.name} has no manifest: {path.parent}.json does not exist"
     manifest_path(path).unlink()
     manifest_path(path).mkdir()
     assert "has no manifest" in refusal(path)

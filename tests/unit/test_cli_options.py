@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any, get_args
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtvit_deploy.cli.options import model_options, parse_input
+from dtvit_deploy.calibration.preprocessing import Preprocessing
+from dtvit_deploy.cli.options import ChannelOrder, Filter, model_options, parse_input, preprocessing_changes
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.reference import ModelOptions
+from dtvit_deploy.recipe import PreprocessingChanges
 from dtvit_deploy.signature import TensorSpec
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
@@ -84,3 +88,37 @@ def test_everything_reaches_the_model_in_order() -> None:
 
 def test_what_is_not_given_is_not_asked_for() -> None:
     assert options() == ModelOptions()
+
+
+def changes(**given: Any) -> PreprocessingChanges:
+    every = dict.fromkeys(("resize", "crop", "mean", "std", "interpolation", "channels")) | given
+    return preprocessing_changes(**every)
+
+
+def test_nothing_given_changes_nothing() -> None:
+    assert changes() == PreprocessingChanges()
+
+
+def test_every_change_is_read_as_it_is_written() -> None:
+    found = changes(resize=256, crop="224x192", mean="0.5,0.25,0", std="1, 2,3", interpolation=Filter.LANCZOS, channels=ChannelOrder.BGR)
+    assert found == PreprocessingChanges(
+        resize=256, crop=(224, 192), mean=(0.5, 0.25, 0.0), std=(1.0, 2.0, 3.0), interpolation="lanczos", channels="bgr"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "0.5", "0.5,0.5", "0.5,0.5,0.5,0.5", "a,b,c", "0.5;0.5;0.5", "0.5,,0.5"])
+@pytest.mark.parametrize("option", ["mean", "std"])
+def test_what_is_not_three_numbers_is_refused(option: str, text: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"--{option} {text!r} is not three numbers")):
+        changes(**{option: text})
+
+
+def test_what_is_no_crop_is_refused_by_its_own_name() -> None:
+    with pytest.raises(InputError, match="--crop 'big' is not HEIGHTxWIDTH"):
+        changes(crop="big")
+
+
+def test_the_choices_are_those_that_preprocessing_knows() -> None:
+    kinds = {field.name: field.type for field in msgspec.structs.fields(Preprocessing)}
+    assert get_args(kinds["interpolation"]) == tuple(one.value for one in Filter)
+    assert get_args(kinds["channels"]) == tuple(one.value for one in ChannelOrder)

@@ -128,6 +128,24 @@ class TestWhatIsReached:
         assert {target.target for target in examine().targets} == {str(target) for target in Target}
 
 
+class TestOpenVino:
+    def state(self) -> TargetState:
+        return next(target for target in examine().targets if target.target == "openvino")
+
+    def test_where_it_is_missing_the_rest_is_not_enough(self, environment: Environment) -> None:
+        state = self.state()
+        assert state.reach == "nothing"
+        assert state.missing == "openvino: not installed: pip install 'dtvit-deploy[export,openvino]'"
+        assert environment.tried == ["onnxruntime"]
+
+    def test_with_it_artefacts_are_built_and_executed(self, environment: Environment) -> None:
+        environment.installed["openvino"] = "2026.4.1"
+        state = self.state()
+        assert (state.reach, state.missing) == ("executed", "")
+        assert state.tools.startswith("openvino 2026.4.1 (imports); torch 2.13.0+cpu, ")
+        assert environment.tried == ["onnxruntime", "openvino"]
+
+
 class TestTryingAnImport:
     def test_what_imports_has_no_failure(self) -> None:
         assert doctor._import_failure("json") == ""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dtvit_deploy.parity import FACTOR, ROUNDOFF, Difference, compare_outputs, difference, noise_floor, sqnr, stack
+from dtvit_deploy.parity import FACTOR, LEAST_SQNR, ROUNDOFF, Difference, compare_outputs, difference, noise_floor, sqnr, stack
 from dtvit_deploy.target import Precision
 
 FP32, FP16 = Precision.FP32, Precision.FP16
@@ -41,12 +41,12 @@ class TestTolerance:
         assert compared([[4.0]], [[4.0]], 0, FP16).tolerance == pytest.approx(FACTOR[FP16] * 4 * 2**-11)
 
     @pytest.mark.parametrize(("moved", "passed"), [(0.99, True), (1.01, False)])
-    @pytest.mark.parametrize("precision", Precision)
+    @pytest.mark.parametrize("precision", FACTOR)
     def test_just_within_passes_and_just_beyond_fails(self, moved: float, passed: bool, precision: Precision) -> None:
         one = np.full((2, 3), 5.0)
         other = one.copy()
-        other[1, 2] -= moved * FACTOR[precision] * 0.01
-        assert compared(one, other, 0.01, precision).passed is passed
+        other[1, 2] -= moved * FACTOR[precision] * 0.1
+        assert compared(one, other, 0.1, precision).passed is passed
 
     def test_an_offset_is_reported_with_its_place_and_what_was_allowed(self) -> None:
         one = np.full((4, 1, 6), 1.0, np.float32)
@@ -105,6 +105,41 @@ class TestTolerance:
         assert compared(mask, moved, floor, FP16).passed
         assert not compared(mask, moved).passed
         assert not compared(mask, 1 - mask, floor, FP16).passed
+
+
+class TestInt8:
+    """It has no noise floor, and so no tolerance: its answers are held to a least SQNR, and the report says which."""
+
+    ONE = np.full((2, 50), 5.0)
+
+    def noisy(self, decibel: float, feeds: str = "images") -> Difference:
+        noise = 5.0 * 10 ** (-decibel / 20)
+        return difference("mask", feeds, self.ONE, self.ONE + noise, 1e-6, Precision.INT8)
+
+    def test_noise_within_the_limit_passes_whatever_the_floor_of_fp32(self) -> None:
+        found = self.noisy(LEAST_SQNR + 0.1)
+        assert found.passed
+        assert (found.tolerance, found.floor, found.least_sqnr) == (None, None, LEAST_SQNR)
+        assert found.reached == "SQNR 10.1 dB, at least 10 dB asked"
+
+    def test_noise_beyond_it_fails_with_both_figures(self) -> None:
+        found = self.noisy(LEAST_SQNR - 0.1)
+        assert not found.passed
+        assert found.reason == "SQNR 9.9 dB is less than the 10 dB that int8 is held to"
+
+    def test_far_from_the_calibrated_ranges_it_may_clip_but_not_answer_something_else(self) -> None:
+        assert self.noisy(5, "saturated").passed
+        assert not self.noisy(-0.1, "saturated").passed
+
+    def test_what_is_not_finite_fails(self) -> None:
+        other = self.ONE.copy()
+        other[1, 7] = math.nan
+        found = difference("mask", "zeros", self.ONE, other, 0.0, Precision.INT8)
+        assert found.reason == "1 of 100 values are NaN or infinite"
+
+    def test_no_flip_is_excused_as_a_near_tie(self) -> None:
+        found = compared([[2.0, 1.999, 0.0]], [[1.999, 2.0, 0.0]], 0, Precision.INT8)
+        assert (found.agreement, found.decided_agreement) == (0.0, 0.0)
 
 
 class TestPrecisionThatCannotCarry:

@@ -122,10 +122,10 @@ class TestPreprocessing:
 @pytest.mark.parametrize(
     ("text", "key", "known"),
     [
-        ("modle = 1", "modle is", "model, data, preprocessing, export, run, gates"),
+        ("modle = 1", "modle is", "model, data, preprocessing, export, int8, run, gates"),
         ("model.nmae = 'x'", "model.nmae is", "name, checkpoint, input_size"),
         ("gates.fp16.agrement = 1", "gates.fp16.agrement is", "agreement, max_abs, cosine, top1_drop, p50_ms"),
-        ("gates.bf16.agreement = 1", "gates.bf16 is", "fp32, fp16"),
+        ("gates.fp8.agreement = 1", "gates.fp8 is", "fp32, fp16, bf16, int8"),
         ("model.inputs = [{name='a', shape=[1]}, {name='b', size=[1]}]", "model.inputs[1].size is", "name, shape, dtype"),
         ("export.precisions = ['fp32', 'fp8']", "export.precisions[1] = 'fp8' is", "fp32, fp16"),
         ("export.targets = ['tensorflow']", "export.targets[0] = 'tensorflow' is", "onnx"),

@@ -15,16 +15,19 @@ from hypothesis import strategies as st
 
 from dtvit_deploy.accuracy import Accuracy, Flip
 from dtvit_deploy.artifact import read_json, write_json
+from dtvit_deploy.calibration.ranges import Convergence, Settling
 from dtvit_deploy.cli import show
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.latency import MeasureOptions, Warmup, summarise
 from dtvit_deploy.layers import LayerDifference, LayerReport, ModuleDifference
 from dtvit_deploy.parity import Difference, difference
+from dtvit_deploy.recommend import Recommendation
 from dtvit_deploy.report import as_data
 from dtvit_deploy.report.compare import compare_reports
 from dtvit_deploy.report.markdown import render_markdown
-from dtvit_deploy.report.schema import Report, Subject
+from dtvit_deploy.report.schema import Calibration, Report, Subject
+from dtvit_deploy.search import ModuleFigures, Search, Trial
 from dtvit_deploy.target import Precision
 from dtvit_deploy.verdict import at_least, verdict
 
@@ -44,18 +47,30 @@ LAYERS = LayerReport(
     layers=(LayerDifference(name="add", module="head", op="aten.add", error=1e-6, floor=1e-6, inherited=0.0, suspect=False),),
     modules=(ModuleDifference(module="head", tensors=2, error=1e-6, floor=1e-6, inherited=0.0, suspect=False),),
 )  # fmt: skip
+SETTLING = Settling(median=0.01, p95=0.04)
+CALIBRATION = Calibration(
+    ranges="c" * 64, source="images", samples=300, synthetic=False, conclusion="300 images are enough.",
+    convergence=(Convergence(images=150, minmax=SETTLING, percentile=SETTLING, entropy=SETTLING, mse=SETTLING),) * 2,
+)  # fmt: skip
+SEARCH = Search(
+    in_float=("head",), reached=True, goal=0.99, samples=64, modules=(ModuleFigures(module="head", sqnr=40.0, gain_ms=-0.1),),
+    trials=(Trial(in_float=("head",), agreement=1.0, sqnr=40.0),), reason="INT8 gains no time there",
+)  # fmt: skip
 
 
 def subject(file: str, accuracy: Accuracy | None = ACCURACY) -> Subject:
     gates = verdict([at_least("agreement", 0.875, 0.5)])
     return Subject(
         name=f"ONNX FP32 {file}", file=file, sha256="b" * 64, precision="fp32", rung=Rung.EXECUTED, conditions={"threads": "1"}, bytes=1000,
-        parity=(DIFFERENCE,), accuracy=accuracy, latency=LATENCY, layers=LAYERS, verdict=gates,
+        parity=(DIFFERENCE,), accuracy=accuracy, latency=LATENCY, layers=LAYERS, search=SEARCH, verdict=gates,
     )  # fmt: skip
 
 
 SUBJECTS = (subject(""), subject("net.onnx"), subject("unlabelled.onnx", accuracy=None))
-REPORT = Report(command="run", model="net", created="now", lineage=(), data={}, device={}, versions={}, subjects=SUBJECTS)
+REPORT = Report(
+    command="run", model="net", created="now", lineage=(), data={}, device={}, versions={}, subjects=SUBJECTS, calibration=CALIBRATION,
+    recommendations=(Recommendation(runtime="onnxruntime", file="net.onnx", reason="it is faster"),),
+)  # fmt: skip
 
 
 def numbers(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -114,6 +129,17 @@ def test_any_numbers_are_refused_or_shown(tmp_path: Path, capsys: pytest.Capture
     for before, after in ((REPORT, found), (found, REPORT)):
         assert all(row.cells() for row in compare_reports(before, after).rows)
     capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "picture", ['"><script>alert(1)</script>', "data:image/svg+xml,<svg/>", "https://evil.example/x.png", "A" * (64 << 10) + "A"]
+)
+def test_a_picture_that_is_no_small_base64_is_refused(tmp_path: Path, picture: str) -> None:
+    flip = msgspec.structs.replace(ACCURACY.flips[0], picture=picture)
+    scored = subject("net.onnx", msgspec.structs.replace(ACCURACY, flips=(flip,)))
+    write_json(tmp_path / "report.json", as_data(msgspec.structs.replace(REPORT, subjects=(scored,))))
+    with pytest.raises(InputError, match="picture"):
+        read_json(tmp_path / "report.json", Report)
 
 
 @pytest.mark.parametrize("answer", [-1.0, 0.0, 1.0, np.nan, np.inf, -np.inf])

@@ -1,0 +1,154 @@
+"""What a calibration observes: images chosen evenly from all classes, in a drawn order, known by their content."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtvit_deploy.calibration.feeds import random_feeds
+from dtvit_deploy.calibration.images import ImageSet, leak, open_images, sample
+from dtvit_deploy.calibration.preprocessing import Preprocessing
+from dtvit_deploy.calibration.ranges import Sample
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.pipeline.material import Material, digest_of, open_material
+
+if TYPE_CHECKING:
+    from dtvit_deploy.artifact import Manifest
+    from dtvit_deploy.signature import Feeds, Signature
+
+SYNTHETIC = "CALIBRATED ON RANDOM NUMBERS, not on images: the ranges, and whatever is made from them, are good for trying things out only"
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """Samples in the order in which they are observed.
+
+    Attributes:
+        samples: names and content hashes.
+        feeds: makes one after the other, from the sample of that number on.
+        source: what they are.
+        images: the images among which they are; None where they are no images.
+        preprocessing: how images become feeds; None where they are no images.
+        leaked: how many are evaluation images too; None where that was not checked.
+        notes: what the table must say of them.
+    """
+
+    samples: tuple[Sample, ...]
+    feeds: Callable[[int], Iterator[Feeds]]
+    source: str
+    images: ImageSet | None = None
+    preprocessing: Preprocessing | None = None
+    leaked: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def random_set(signature: Signature, count: int, seed: int) -> CalibrationSet:
+    """So many feeds of random numbers, made when they are asked for."""
+
+    def feeds(start: int) -> Iterator[Feeds]:
+        return (random_feeds(signature, 1, seed + number)[0] for number in range(start, count))
+
+    samples = tuple(Sample(f"random {seed + number}", digest_of([feed])) for number, feed in enumerate(feeds(0)))
+    return CalibrationSet(samples, feeds, "random numbers", notes=(SYNTHETIC,))
+
+
+def real_set(
+    data: Path, manifest: Manifest, count: int, seed: int, *, evaluation: Path | None = None, allow_leak: bool = False
+) -> CalibrationSet:
+    """At most ``count`` samples of what the user gave.
+
+    Args:
+        data: a folder or a list of images, or an ``.npz`` of feeds.
+        manifest: of the program that is fed; it says how images become feeds, and the names of the classes.
+        count: how many to choose.
+        seed: of the choice and the order.
+        evaluation: images that none of them may be.
+        allow_leak: note such images, instead of refusing them.
+
+    Raises:
+        InputError: they cannot be read, do not fit the network, are fewer than two different ones, all of one class, or among
+            the evaluation images.
+    """
+    material = open_material(data, manifest)
+    found = _of_images(material, data, count, seed) if material.images is not None else _of_ready(material, data, count, seed)
+    if len({one.sha256 for one in found.samples}) < 2:
+        many = f"{len(found.samples)} samples of one content" if len(found.samples) > 1 else "a single one"
+        raise InputError(f"{found.source} are {many}; ranges of that would fit no other", remedy="give some hundred different images")
+    _require_classes(material, manifest, data)
+    if len(found.samples) < count:
+        note = f"{count} samples were asked for, and {data.name} has {len(found.samples)}"
+        found = dataclasses.replace(found, notes=(*found.notes, note))
+    return found if evaluation is None else _checked(found, evaluation, manifest, allow_leak)
+
+
+def _of_images(material: Material, data: Path, count: int, seed: int) -> CalibrationSet:
+    assert material.images is not None
+    images = sample(material.images, count, seed=seed)
+    base = data if data.is_dir() else data.parent
+    named = [Sample(_name(image.path, base), content) for image, content in zip(images.images, images.hashes, strict=True)]
+    # Drawn, since images come class by class, and the first of them would then be all of one.
+    drawn = [hashlib.sha256(repr((seed, one.sha256, one.name)).encode()).digest() for one in named]
+    order = sorted(range(len(named)), key=lambda index: drawn[index])
+    in_order = tuple(images.images[index] for index in order)
+
+    def feeds(start: int) -> Iterator[Feeds]:
+        return dataclasses.replace(material, images=ImageSet(in_order[start:], images.classes)).feeds()
+
+    present = {image.label for image in images.images}
+    absent = [name for label, name in enumerate(images.classes) if label not in present] if None not in present else []
+    notes = (f"{len(absent)} of the {len(images.classes)} classes have no calibration image: {_some(absent)}",) if absent else ()
+    samples = tuple(named[index] for index in order)
+    return CalibrationSet(samples, feeds, material.source, images, material.preprocessing, notes=notes)
+
+
+def _of_ready(material: Material, data: Path, count: int, seed: int) -> CalibrationSet:
+    drawn = [hashlib.sha256(repr((seed, index)).encode()).digest() for index in range(len(material.ready))]
+    order = sorted(range(len(drawn)), key=lambda index: drawn[index])[:count]
+    samples = tuple(Sample(f"{data.name}[{index}]", digest_of([material.ready[index]])) for index in order)
+    return CalibrationSet(samples, lambda start: (material.ready[index] for index in order[start:]), material.source)
+
+
+def _require_classes(material: Material, manifest: Manifest, data: Path) -> None:
+    """Refuse images of a single class, where somebody has said which they have."""
+    images = material.images
+    labels = {image.label for image in images.images} if images else {None}
+    if images is None or len(labels) > 1 or len(manifest.classes) == 1:
+        return
+    (label,) = labels
+    if label is not None:
+        raise InputError(
+            f"all {len(images)} images in {data} are of one class, {images.classes[label]!r}; other classes reach other ranges",
+            remedy="give images of all classes; if these folders are no classes, a .txt list of the images without any",
+        )
+
+
+def _checked(found: CalibrationSet, evaluation: Path, manifest: Manifest, allow_leak: bool) -> CalibrationSet:
+    """The same, once none of it is found among the evaluation images."""
+    if found.images is None:
+        raise InputError(
+            f"{found.source} cannot be compared with the images in {evaluation}",
+            remedy="leave --evaluation out, or give --data the images that the feeds were made from",
+        )
+    held_out = open_images(evaluation, classes=manifest.classes)
+    both = [_name(path, evaluation) for path in leak(found.images, held_out)]
+    if both and not allow_leak:
+        raise InputError(
+            f"{len(both)} of the {len(held_out)} evaluation images are calibration images too: {_some(both)}",
+            remedy="take them out of one of the two; --allow-leak calibrates all the same, and the range table says so",
+        )
+    note = f"{len(both)} of the {len(held_out)} evaluation images in {evaluation.name} are calibration images too (--allow-leak)"
+    return dataclasses.replace(found, leaked=len(both), notes=(*found.notes, note) if both else found.notes)
+
+
+def _name(path: Path, base: Path) -> str:
+    """Below the folder that was given; where else it lies is nobody's business."""
+    return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -1,0 +1,76 @@
+"""INT8 by NNCF: OpenVINO's FP32 graph, and the images that NNCF observes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtvit_deploy.artifact import Artifact, load_artifact
+from dtvit_deploy.cache import Cache
+from dtvit_deploy.errors import MissingError
+from dtvit_deploy.export.nncf import REMEDY, NncfOptions, openvino_from_nncf
+from dtvit_deploy.pipeline.calibration_set import CalibrationSet, real_set
+from dtvit_deploy.pipeline.stages import describe, openvino_stage, source_digest, versions
+from dtvit_deploy.target import Precision
+
+if TYPE_CHECKING:
+    from dtvit_deploy.signature import Feeds
+
+SAMPLES = 300
+"""Images that are observed at most, as by `calibrate`; NNCF's own number too."""
+SEED = 0
+
+
+def require_nncf() -> None:
+    """Refuse what needs NNCF before anything is built.
+
+    Raises:
+        MissingError: it is not installed.
+    """
+    if find_spec("nncf") is None:
+        raise MissingError("the quantizer nncf needs NNCF, which is not installed", remedy=REMEDY)
+
+
+def nncf_stage(simplified: Artifact, data: Path, options: NncfOptions, cache: Cache) -> Artifact:
+    """Simplified FP32 ONNX → OpenVINO's FP32 graph → the INT8 one that NNCF makes of it.
+
+    Args:
+        data: images or feeds to calibrate on; of more than `SAMPLES`, as many of each class.
+
+    Raises:
+        InputError: the data are no calibration data (see `real_set`), or NNCF cannot quantise the graph.
+    """
+    from dtvit_deploy.runtimes.openvino import GRAPH
+
+    parent = openvino_stage(simplified, Precision.FP32, cache)
+    chosen = real_set(data, parent.manifest, SAMPLES, SEED)
+    tools = versions("nncf", "openvino")
+    recorded = {
+        "calibration": f"{len(chosen.samples)} samples of {chosen.source}",
+        "samples": hashlib.sha256("\n".join(one.sha256 for one in chosen.samples).encode()).hexdigest(),
+        "seed": SEED,
+        **asdict(options),
+    }
+
+    def build(folder: Path) -> None:
+        path = folder / "model.openvino"
+        path.mkdir()
+        openvino_from_nncf(parent.path / GRAPH, _Again(chosen), len(chosen.samples), path / GRAPH, options)
+        describe(path, parent.manifest, Precision.INT8, "nncf", tools, recorded, chosen.notes)
+
+    key = {"parent": parent.manifest, "options": recorded, "tools": tools, "source": source_digest()}
+    return load_artifact(cache.entry("nncf", key, build) / "model.openvino")
+
+
+@dataclass(frozen=True)
+class _Again:
+    """Feeds that are made anew each time somebody goes through them, so that only one is held."""
+
+    chosen: CalibrationSet
+
+    def __iter__(self) -> Iterator[Feeds]:
+        return self.chosen.feeds(0)

@@ -1,0 +1,124 @@
+"""Which artefact of a runtime to ship: INT8 where it earned its place, the fastest sound float artefact otherwise.
+
+INT8 on a small transformer is often slower than float, since every conversion costs and every product is small. It earns its place by
+two proofs, from one run: top-1 of at least 99 % of the float network's, and a median latency below that of the same runtime's fastest
+float artefact, the whole 95 % interval of their ratio below 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from dtvit_deploy.accuracy import Accuracy
+from dtvit_deploy.latency import Measurement, ratio
+from dtvit_deploy.target import BUILT, Precision, Target
+from dtvit_deploy.verdict import Gate, holds
+
+LEAST_TOP1 = 0.99
+"""Share of the float network's top-1; MLPerf Inference asks the same of edge systems."""
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """An artefact as it was measured.
+
+    Attributes:
+        runtime: candidates of one runtime compete; its name is the target's.
+        precision: INT8 is the one that has to earn its place.
+        name: as tables show it.
+        products: products that are INT8; 0 for a float artefact.
+        sound: whether all its own gates passed.
+    """
+
+    runtime: str
+    name: str
+    file: str
+    precision: Precision
+    products: int
+    sound: bool
+    accuracy: Accuracy | None
+    latency: Measurement | None
+
+    @property
+    def quantised(self) -> bool:
+        return self.precision is Precision.INT8
+
+
+class Recommendation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to ship for one runtime.
+
+    Attributes:
+        file: the artefact's; empty when none of them is sound.
+        reason: why it, and why not the others.
+    """
+
+    runtime: str
+    file: str
+    reason: str
+
+
+def recommend(candidates: Sequence[Candidate], reference: Accuracy | None) -> tuple[tuple[Recommendation, ...], tuple[Gate, ...]]:
+    """One recommendation and one gate for each runtime that has an INT8 artefact.
+
+    Args:
+        candidates: artefacts measured in one run.
+        reference: accuracy of the float reference on the same samples.
+    """
+    found, gates = [], []
+    for runtime in dict.fromkeys(one.runtime for one in candidates if one.quantised):
+        here = [one for one in candidates if one.runtime == runtime]
+        floats = [one for one in here if not one.quantised and one.sound]
+        timed = [one for one in floats if _p50(one) is not None]
+        fastest = min(timed, key=lambda one: _p50(one) or 0.0, default=None)
+        for candidate in (one for one in here if one.quantised):
+            earned, reason = _earns(candidate, fastest, reference)
+            unknown = _unknown(runtime, here)
+            if earned and unknown:
+                earned, reason = False, f"{reason}, but {unknown}, so that no float artefact is faster is not shown"
+            gates.append(holds(f"{candidate.file}: INT8 earns its place", earned, reason))
+            shipped = candidate if earned else fastest or (floats[0] if floats else None)
+            words = (
+                f"{shipped.name}: {reason}" if shipped else f"no float artefact is sound, and {candidate.name} is not recommended: {reason}"
+            )
+            found.append(Recommendation(runtime=runtime, file=shipped.file if shipped else "", reason=words))
+    return tuple(found), tuple(gates)
+
+
+def _unknown(runtime: str, here: Sequence[Candidate]) -> str:
+    """What could be faster and is not known to be slower: float precisions without an artefact, sound ones without a VALID latency."""
+    built = BUILT.get(Target(runtime), ()) if runtime in {str(target) for target in Target} else ()
+    absent = [str(one) for one in built if one is not Precision.INT8 and one not in {each.precision for each in here}]
+    untimed = [one.name for one in here if not one.quantised and one.sound and _p50(one) is None]
+    parts = ([f"{' and '.join(absent)} was not built"] if absent else []) + (
+        [f"the latency of {' and '.join(untimed)} is not VALID"] if untimed else []
+    )
+    return " and ".join(parts)
+
+
+def _p50(one: Candidate) -> float | None:
+    return one.latency.p50 if one.latency is not None and one.latency.status == "VALID" else None
+
+
+def _earns(int8: Candidate, fastest: Candidate | None, reference: Accuracy | None) -> tuple[bool, str]:
+    """Whether both proofs are there, and what was found."""
+    if not int8.products:
+        return False, "nothing in it is INT8: every product is too small, gains no time, or was to stay in float"
+    if not int8.sound:
+        return False, "INT8 failed gates of its own"
+    if int8.accuracy is None or int8.accuracy.top1 is None or reference is None or reference.top1 is None:
+        return False, "INT8's top-1 was not measured on labelled images, so nothing says that it is kept"
+    share = int8.accuracy.top1 / reference.top1 if reference.top1 else 0.0
+    kept = f"INT8 keeps {share:.2%} of float's top-1 on {int8.accuracy.samples} images"
+    if share < LEAST_TOP1:
+        return False, f"{kept}, less than {LEAST_TOP1:.0%}"
+    if fastest is None or fastest.latency is None:
+        return False, f"{kept}, but no sound float artefact of this runtime has a VALID latency to compare with"
+    if int8.latency is None or _p50(int8) is None:
+        why = "; ".join(int8.latency.reasons) if int8.latency else "it was not measured"
+        return False, f"{kept}, but its latency is not known: {why}"
+    times = ratio(int8.latency, fastest.latency)
+    compared = f"takes {times} of the time of {fastest.name}, the fastest float artefact, {fastest.latency.p50:.2f} ms"
+    if times.high >= 1:
+        return False, f"{kept} and {compared}: {'it is slower' if times.low > 1 else 'that it is faster is not shown'}"
+    return True, f"{kept} and {compared}"

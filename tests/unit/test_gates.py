@@ -1,0 +1,50 @@
+"""What an artefact is held to follows from what was measured of it; what says nothing is no pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dtvit_deploy.parity import Difference, difference
+from dtvit_deploy.pipeline.check import _gates
+from dtvit_deploy.recipe import Gates
+from dtvit_deploy.target import Precision
+from dtvit_deploy.verdict import Gate
+
+SCORES = np.eye(10)[np.arange(200) % 10] * 5
+"""200 samples, each sure of one of ten classes."""
+
+
+def compared(precision: Precision, feeds: str, flips: int = 0) -> Difference:
+    answer = SCORES.copy()
+    answer[:flips] = np.roll(answer[:flips], 1, axis=-1)
+    return difference("logits", feeds, SCORES, answer, 10.0 if precision is not Precision.INT8 else 0.0, precision)
+
+
+def gates(precision: Precision, *found: Difference) -> dict[str, Gate]:
+    held = _gates(Gates().of(precision), found, None, None, None, "net")
+    return {gate.name.removeprefix("net: "): gate for gate in held}
+
+
+def test_int8_says_on_real_input_what_it_was_judged_by() -> None:
+    held = gates(Precision.INT8, compared(Precision.INT8, "images", flips=2))
+    assert held["parity of 'logits' on images"].reason == "SQNR 17 dB, at least 10 dB asked"
+    agreement = held["top-1 agreement of 'logits', near-ties apart"]
+    assert (agreement.reached, agreement.limit, agreement.passed) == (0.99, 0.99, True)
+
+
+def test_one_flip_more_than_a_hundredth_fails_int8() -> None:
+    held = gates(Precision.INT8, compared(Precision.INT8, "images", flips=3))
+    assert not held["top-1 agreement of 'logits', near-ties apart"].passed
+
+
+def test_int8_without_real_input_is_not_proved() -> None:
+    held = gates(Precision.INT8, compared(Precision.INT8, "noise"), compared(Precision.INT8, "zeros"))
+    agreement = held["top-1 agreement on real input (give --data)"]
+    assert not agreement.passed
+    assert agreement.reason == "not measured; at least 0.99 asked"
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.BF16])
+def test_a_tolerance_says_enough_without_real_input(precision: Precision) -> None:
+    assert list(gates(precision, compared(precision, "noise"))) == ["parity of 'logits' on noise"]
