@@ -13,7 +13,7 @@ from dtvit_deploy.cli.failure import explained
 
 if TYPE_CHECKING:
     from dtvit_deploy.calibration.method import Method
-from dtvit_deploy.calibration.ranges import RangeTable, TensorRange
+    from dtvit_deploy.calibration.ranges import RangeTable, TensorRange
 
 WIDEST = 12
 """Rows of the table of tensors; the file has them all."""

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from dtvit_deploy.parity import REAL
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.figures import plain
 from dtvit_deploy.report.measured import lost
@@ -124,6 +125,8 @@ def _summary(found: Report, out: _Stream) -> None:
     if any(subject.parity for subject in subjects):
         columns.append(("max |Δ|", [_number(max((one.max_abs for one in subject.parity), default=None)) for subject in subjects]))
         columns.append(("allowed", [_allowed(subject) for subject in subjects]))
+        if any(one.least_sqnr is not None for subject in subjects for one in subject.parity):
+            columns.append(("SQNR dB", [_real_sqnr(subject) for subject in subjects]))  # what INT8 is held to in place of max |Δ|
     if any(subject.latency for subject in subjects):
         columns += _latency_columns([subject.latency for subject in subjects], whole=found.command == "profile")
     columns.append(("MB", [_megabytes(subject.bytes) if subject.bytes else "–" for subject in subjects]))
@@ -153,6 +156,12 @@ def _megabytes(size: int) -> str:
 
 def _real_agreement(subject: Subject) -> float | None:
     return next((one.agreement for one in subject.parity if one.agreement is not None), None)
+
+
+def _real_sqnr(subject: Subject) -> str:
+    """On real input where there was some, as the limit that is shown."""
+    real = [one.sqnr for one in subject.parity if one.feeds in REAL] or [one.sqnr for one in subject.parity]
+    return figures.decibel(min(real, default=None))
 
 
 def _allowed(subject: Subject) -> str:

@@ -75,11 +75,20 @@ class CalibrateOptions:
             raise InputError(f"the percentile {self.percentile} must be from 50 to 100", remedy="99.99 leaves out one value of 10,000")
 
 
-def calibrate(options: CalibrateOptions, out: Path, cache: Cache, progress: Progress, unfinished: Path | None = None) -> RangeTable:
+def calibrate(
+    options: CalibrateOptions,
+    out: Path,
+    cache: Cache,
+    progress: Progress,
+    *,
+    program: ProgramEntry | None = None,
+    unfinished: Path | None = None,
+) -> RangeTable:
     """Observe every tensor of the program on every sample, and write the table to ``out``.
 
     Until that is done, how far it has come lies in ``unfinished``, else beside ``out``, with ``.unfinished`` behind its name. The next call
-    with the same model, samples and options goes on from there, and ends with the same bytes.
+    with the same model, samples and options goes on from there, and ends with the same bytes. ``program`` is that of the same options,
+    where it is at hand.
 
     Raises:
         InputError: model, data or ``out`` cannot be used, a tensor holds NaN, or the images show nothing; ``out`` is as it was then.
@@ -87,8 +96,10 @@ def calibrate(options: CalibrateOptions, out: Path, cache: Cache, progress: Prog
     """
     unfinished = unfinished or out.with_name(out.name + ".unfinished")
     with replacing(out) as part:  # as early, so that an unusable output too is refused before a minute's work
-        progress.step("tracing the network")
-        program = with_preprocessing(program_stage(options.model, options.reference, cache), options.preprocessing)
+        if program is None:
+            progress.step("tracing the network")
+            program = program_stage(options.model, options.reference, cache)
+        program = with_preprocessing(program, options.preprocessing)
         progress.step("reading the samples")
         chosen = _chosen(options, program.artifact.manifest)
         observation = Observation(program, chosen, percentile=options.percentile, threads=options.threads)

@@ -128,9 +128,16 @@ def export(options: ExportOptions, out: Path, cache: Cache, progress: Progress) 
 
 @contextlib.contextmanager
 def exported(
-    options: ExportOptions, out: Path, cache: Cache, progress: Progress
+    options: ExportOptions, out: Path, cache: Cache, progress: Progress, program: ProgramEntry | None = None
 ) -> Iterator[tuple[ProgramEntry, tuple[Artifact, ...], Path]]:
     """Every artefact, in a hidden folder, for the block to use and to add to; when it ends well, all is moved into ``out`` together.
+
+    Args:
+        options: what to build.
+        out: the folder.
+        cache: holds what was built before.
+        progress: told what is going on.
+        program: of the same options where it is at hand: that of a user's own network is traced anew each time.
 
     Raises:
         InputError: as `export`.
@@ -141,8 +148,9 @@ def exported(
     if isinstance(options.int8, NncfOptions):
         require_nncf()
     with staged(out) as folder:  # as early, so that an unusable output too is refused before a minute's work
-        progress.step("tracing the network")
-        program = program_stage(options.model, options.reference, cache)
+        if program is None:
+            progress.step("tracing the network")
+            program = program_stage(options.model, options.reference, cache)
         program = with_preprocessing(program, options.preprocessing)
         _require_ranges(options, program)
         guard = open_material(options.data, program.artifact.manifest).guard()
@@ -181,6 +189,12 @@ def _int8(
 
     assert isinstance(options.int8, Int8)
     quantiser = Quantiser(simplified, program, options.int8, Layout.X86)
+    if not quantiser.modules:
+        raise InputError(
+            f"nothing of {program.artifact.manifest.model} would be INT8: it has no product of constant weights and a million"
+            " multiply–accumulates with a range, below which INT8 gains no time",
+            remedy="leave int8 out",
+        )
     kept = quantiser.own(options.keep_fp32)
     search = None
     if options.int8.search_data is not None:

@@ -17,6 +17,7 @@ from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.ranges import RangeTable
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.material import Material, digest_of
+from dtvit_deploy.pipeline.measure import scores_of
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import ProgramEntry, load_onnx, source_digest, versions, write_onnx
 from dtvit_deploy.search import ModuleFigures, Search, Trial, readable, search_modules
@@ -149,33 +150,34 @@ def search_stage(quantiser: Quantiser, target: Target, material: Material, keep:
         material: real input that is no evaluation data, the calibration's own at best.
         keep: modules that stay in float by the user's wish.
     """
-    some = material.subset(TRIAL_SAMPLES)
-    feeds = list(some.feeds())
+    feeds = list(material.subset(TRIAL_SAMPLES).feeds())
+    digest = digest_of(feeds)
 
-    def build(folder: Path) -> None:
-        write_json(folder / "search.json", _search(quantiser, target, feeds, keep, progress))
+    def measure(folder: Path) -> None:
+        judge = _Judge(quantiser, feeds)
+        every = progress.track(quantiser.modules, "sensitivity of each module", len(quantiser.modules))
+        write_json(folder / "sensitivity.json", {module: judge.alone(module) for module in every})
 
-    key = quantiser.key | {"target": target.value, "keep": sorted(keep), "feeds": digest_of(feeds), "threads": quantiser.asked.threads}
-    found: Search = read_json(cache.entry("search", key, build) / "search.json", Search)
-    return found
+    def search(folder: Path) -> None:
+        # By itself, since it does not depend on the runtime: the next target finds it done.
+        alone = read_json(cache.entry("sensitivity", quantiser.key | {"feeds": digest}, measure) / "sensitivity.json", dict[str, float])
+        judge = _Judge(quantiser, feeds)
+        gains, latency = _gains(quantiser, target, feeds[0])
+        figures = [
+            ModuleFigures(module=module, sqnr=sqnr, gain_ms=gains.get(module)) for module, sqnr in alone.items() if module not in keep
+        ]
 
+        def evaluate(in_float: tuple[str, ...]) -> Trial:
+            progress.step(f"a trial with {len(in_float)} of {len(quantiser.modules)} modules in float")
+            return judge.trial(in_float)
 
-def _search(quantiser: Quantiser, target: Target, feeds: list[Feeds], keep: Sequence[str], progress: Progress) -> Search:
-    judge = _Judge(quantiser, feeds)
-    few = min(SENSITIVITY_SAMPLES, len(feeds))
-    gains, latency = _gains(quantiser, target, feeds[0])
-    figures = []
-    candidates = [module for module in quantiser.modules if module not in keep]
-    for module in progress.track(candidates, "sensitivity of each module", len(candidates)):
-        others = [other for other in quantiser.modules if other != module]
-        figures.append(ModuleFigures(module=module, sqnr=judge.sqnr(others, few), gain_ms=gains.get(module)))
+        goal = GOAL if judge.scores is not None else GOAL_SQNR
+        found = search_modules(figures, latency, evaluate, goal=goal, samples=len(feeds), keep=tuple(keep))
+        write_json(folder / "search.json", found)
 
-    def evaluate(in_float: tuple[str, ...]) -> Trial:
-        progress.step(f"a trial with {len(in_float)} of {len(quantiser.modules)} modules in float")
-        return judge.trial(in_float)
-
-    goal = GOAL if judge.scores is not None else GOAL_SQNR
-    return search_modules(figures, latency, evaluate, goal=goal, samples=len(feeds), keep=tuple(keep))
+    key = quantiser.key | {"target": target.value, "keep": sorted(keep), "feeds": digest, "threads": quantiser.asked.threads}
+    result: Search = read_json(cache.entry("search", key, search) / "search.json", Search)
+    return result
 
 
 class _Judge:
@@ -183,8 +185,8 @@ class _Judge:
 
     def __init__(self, quantiser: Quantiser, feeds: list[Feeds]) -> None:
         self._quantiser, self._feeds = quantiser, feeds
-        outputs = quantiser.simplified.manifest.signature.outputs
-        self.scores = next((spec.name for spec in outputs if len(spec.shape) == 2 and spec.shape[0] == 1 and spec.shape[1] > 1), None)
+        scores = scores_of(quantiser.simplified.manifest.signature)
+        self.scores = scores.name if scores else None
         self._expected = self._answers(quantiser.model, feeds)
 
     def _answers(self, model: onnx.ModelProto, feeds: Sequence[Feeds]) -> dict[str, NDArray[np.float64]]:
@@ -193,9 +195,11 @@ class _Judge:
         runs = run_graph(model, self._quantiser.simplified.manifest.signature, feeds)
         return {name: np.stack([run[name] for run in runs]).astype(np.float64) for name in runs[0]}
 
-    def sqnr(self, in_float: Sequence[str], count: int) -> float:
-        """SQNR over all outputs on the first ``count`` feeds in dB, the lowest of them."""
-        return self._sqnr(self._answers(self._quantiser.quantised(in_float), self._feeds[:count]), count)
+    def alone(self, module: str) -> float:
+        """SQNR in dB on a few feeds, the lowest of all outputs, when no other module is INT8."""
+        others = [other for other in self._quantiser.modules if other != module]
+        few = self._feeds[:SENSITIVITY_SAMPLES]
+        return self._sqnr(self._answers(self._quantiser.quantised(others), few), len(few))
 
     def _sqnr(self, answers: Mapping[str, NDArray[np.float64]], count: int) -> float:
         from dtvit_deploy.parity import sqnr

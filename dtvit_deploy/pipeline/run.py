@@ -20,10 +20,11 @@ from dtvit_deploy.pipeline.int8 import Int8
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.measure import scores_of
 from dtvit_deploy.pipeline.progress import Progress
-from dtvit_deploy.pipeline.stages import program_stage, source_digest, versions
+from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage, source_digest, versions
 from dtvit_deploy.recipe import Limits, Recipe
 from dtvit_deploy.report import add_report, remove_older
 from dtvit_deploy.report.schema import Calibration, Report
+from dtvit_deploy.staging import staged
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
@@ -66,31 +67,34 @@ def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: 
         outputs=asked.outputs,
         seed=asked.seed,
     )
-    table = _ranges(recipe, reference, cache, progress) if Precision.INT8 in recipe.export.precisions else None
-    options = ExportOptions(
-        model=asked.name,
-        reference=reference,
-        targets=recipe.export.targets,
-        precisions=recipe.export.precisions,
-        keep_fp32=recipe.export.keep_fp32,
-        data=recipe.data.evaluation,
-        preprocessing=recipe.preprocessing,
-        int8=_int8(recipe, table) if table else None,
-    )
-    with exported(options, out, cache, progress) as (program, artifacts, folder):
-        material = open_material(recipe.data.evaluation, artifacts[0].manifest)
-        scored = material.images is not None and scores_of(material.signature) is not None
-        wants = Wants(parity=recipe.data.samples, layers=layers, accuracy=scored, latency=MeasureOptions())
-        report = check("run", program, artifacts, material, wants, threads=recipe.run.threads, gates=recipe.gates, progress=progress)
-        if table:
-            report = msgspec.structs.replace(report, calibration=_facts(table))
-            write_json(folder / RANGES, table)
-        written = add_report(report, folder)
+    with staged(out):  # opened before the calibration, so that an unusable one is refused before minutes of work
+        progress.step("tracing the network")
+        program = program_stage(asked.name, reference, cache)
+        table = _ranges(recipe, reference, program, cache, progress) if Precision.INT8 in recipe.export.precisions else None
+        options = ExportOptions(
+            model=asked.name,
+            reference=reference,
+            targets=recipe.export.targets,
+            precisions=recipe.export.precisions,
+            keep_fp32=recipe.export.keep_fp32,
+            data=recipe.data.evaluation,
+            preprocessing=recipe.preprocessing,
+            int8=_int8(recipe, table) if table else None,
+        )
+        with exported(options, out, cache, progress, program) as (program, artifacts, folder):
+            material = open_material(recipe.data.evaluation, artifacts[0].manifest)
+            scored = material.images is not None and scores_of(material.signature) is not None
+            wants = Wants(parity=recipe.data.samples, layers=layers, accuracy=scored, latency=MeasureOptions())
+            report = check("run", program, artifacts, material, wants, threads=recipe.run.threads, gates=recipe.gates, progress=progress)
+            if table:
+                report = msgspec.structs.replace(report, calibration=_facts(table))
+                write_json(folder / RANGES, table)
+            written = add_report(report, folder)
     remove_older(out, written)
     return report
 
 
-def _ranges(recipe: Recipe, reference: ModelOptions, cache: Cache, progress: Progress) -> RangeTable:
+def _ranges(recipe: Recipe, reference: ModelOptions, program: ProgramEntry, cache: Cache, progress: Progress) -> RangeTable:
     """The range table of the recipe's calibration images, observed once and kept in the cache."""
     from dtvit_deploy.pipeline.calibrate import CalibrateOptions, calibrate
 
@@ -107,7 +111,6 @@ def _ranges(recipe: Recipe, reference: ModelOptions, cache: Cache, progress: Pro
         threads=recipe.run.threads,
         preprocessing=recipe.preprocessing,
     )
-    program = program_stage(recipe.model.name, reference, cache)
     classes = program.artifact.manifest.classes
     data = [sha256_of(path) if path.suffix == ".npz" else open_images(path, classes=classes).digest for path in given if path.exists()]
     asked = [recipe.int8.samples, recipe.int8.allow_leak, recipe.run.threads, str(options.data), msgspec.to_builtins(recipe.preprocessing)]
@@ -116,7 +119,7 @@ def _ranges(recipe: Recipe, reference: ModelOptions, cache: Cache, progress: Pro
     unfinished = cache.root / f"calibration-{hashlib.sha256(msgspec.json.encode(key, order='sorted')).hexdigest()[:16]}.unfinished"
 
     def build(folder: Path) -> None:
-        calibrate(options, folder / RANGES, cache, progress, unfinished)
+        calibrate(options, folder / RANGES, cache, progress, program=program, unfinished=unfinished)
 
     return load_ranges(cache.entry("ranges", key, build) / RANGES)
 

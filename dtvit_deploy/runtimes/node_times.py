@@ -14,7 +14,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import onnx
@@ -76,16 +76,11 @@ def openvino_times(model: onnx.ModelProto, feed: Feeds, threads: int, hint: str)
 
     import openvino
 
+    from dtvit_deploy.runtimes.openvino import settings
+
     core = openvino.Core()
-    settings: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": hint,
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": threads,
-        "ENABLE_CPU_PINNING": False,
-        "PERF_COUNT": True,
-    }
-    compiled = core.compile_model(core.read_model(io.BytesIO(model.SerializeToString())), "CPU", settings)
+    read = core.read_model(io.BytesIO(model.SerializeToString()))
+    compiled = core.compile_model(read, "CPU", settings(hint, threads) | {"PERF_COUNT": True})
     made_of: dict[str, tuple[str, ...]] = {}
     for layer in compiled.get_runtime_model().get_ordered_ops():
         info = layer.get_rt_info()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,6 +42,17 @@ _MOVING = frozenset({"Broadcast", "Concatenation", "Const", "Convert", "Input", 
 def inference_hint(precision: Precision) -> str:
     """What the floating-point operators of an artefact are to be computed in: those of an INT8 one in FP32."""
     return next((hint for hint, kind in TYPES.items() if kind is precision), "f32")
+
+
+def settings(hint: str, threads: int) -> dict[str, Any]:
+    """What a graph is compiled with, by OpenVINO's own names: nothing that matters is left to its choice."""
+    return {
+        HINT: hint,
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,
+    }
 
 
 class OpenVinoRuntime:
@@ -84,17 +95,11 @@ class OpenVinoSession:
         asked = _asked(artifact)
         core = openvino.Core()
         capable = TYPES[asked].value.upper() in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        settings = {
-            HINT: asked if capable else "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-            "INFERENCE_NUM_THREADS": options.threads,
-            "ENABLE_CPU_PINNING": False,
-        }
+        chosen = settings(asked if capable else "f32", options.threads)
         try:
             if options.taps:
                 model.add_outputs(list(options.taps))
-            self._compiled: openvino.CompiledModel | None = core.compile_model(model, "CPU", settings)
+            self._compiled: openvino.CompiledModel | None = core.compile_model(model, "CPU", chosen)
             self._request: openvino.InferRequest | None = self._compiled.create_infer_request()
         except Exception as error:
             raise _refusal(artifact, error) from error
@@ -111,16 +116,15 @@ class OpenVinoSession:
         """
         if self._compiled is None:
             raise RuntimeError("the session was left; its conditions are gone")
-        names = (HINT, "PERFORMANCE_HINT", "NUM_STREAMS", "INFERENCE_NUM_THREADS", "ENABLE_CPU_PINNING")
-        settings = {name: self._compiled.get_property(name) for name in names}
-        settings[HINT] = settings[HINT].to_string()
+        used = {name: self._compiled.get_property(name) for name in settings("f32", 1)}
+        used[HINT] = used[HINT].to_string()
         return {
             "runtime": f"openvino {OpenVinoRuntime().available().version}",
             "provider": "CPU",
             "threads": str(self._options.threads),
-            "precision": _precision(self._artifact.manifest.precision, self._asked, settings[HINT]),
+            "precision": _precision(self._artifact.manifest.precision, self._asked, used[HINT]),
             "layers": _layers(self._compiled.get_runtime_model()),
-            **{name: str(value) for name, value in settings.items()},
+            **{name: str(value) for name, value in used.items()},
         }
 
     def run(self, feeds: Feeds) -> Outputs:
