@@ -8,6 +8,8 @@ import enum
 class Rung(enum.Enum):
     """The evidence ladder. Every figure names its rung, and never a higher one than was reached."""
 
+    PREPARED = "prepared"
+    """Written for a compiler that is not here: nothing has accepted it yet."""
     BUILT = "built"
     """The vendor's compiler accepted it."""
     EMULATED = "emulated"

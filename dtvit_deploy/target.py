@@ -13,6 +13,7 @@ class Target(enum.Enum):
 
     ONNX = "onnx"
     OPENVINO = "openvino"
+    TRT = "trt"
 
     def __str__(self) -> str:
         return self.value
@@ -33,6 +34,7 @@ class Precision(enum.Enum):
 BUILT = {
     Target.ONNX: (Precision.FP32, Precision.FP16, Precision.INT8),
     Target.OPENVINO: (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8),
+    Target.TRT: (Precision.FP32, Precision.FP16, Precision.INT8),
 }
 """The precisions of each target."""
 
