@@ -35,6 +35,7 @@ from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.signature import TensorSpec
 from dtvit_deploy.target import Precision, Target
+from dtvit_deploy.trt.options import BuildOptions, Flavour
 
 LARGEST_RECIPE = 1 << 20
 """Bytes: a recipe is a page of text."""
@@ -146,6 +147,21 @@ class Int8(Table, frozen=True):
     allow_leak: bool = False
 
 
+class TensorRt(Table, frozen=True):
+    """How TensorRT artefacts are built.
+
+    Attributes:
+        flavours: where the compilers are; one artefact for each.
+        build: what they are told.
+    """
+
+    flavours: Annotated[tuple[Flavour, ...], msgspec.Meta(min_length=1)] = (Flavour.AUTO,)
+    build: BuildOptions = BuildOptions()
+
+    def __post_init__(self) -> None:
+        _refuse_repeats("flavour", self.flavours)
+
+
 class Run(Table, frozen=True):
     """How sessions run."""
 
@@ -199,6 +215,7 @@ class Recipe(Table, frozen=True):
     preprocessing: PreprocessingChanges = PreprocessingChanges()
     export: Export = Export()
     int8: Int8 = Int8()
+    tensorrt: TensorRt = TensorRt()
     run: Run = Run()
     gates: Gates = Gates()
 

@@ -10,6 +10,7 @@ import typer
 
 from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.cli import options as given
+from dtvit_deploy.cli import tensorrt as trt
 from dtvit_deploy.cli.failure import explained
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.target import Precision, Target
@@ -54,6 +55,14 @@ def export(
     ] = Quantizer.OURS,
     smooth_quant: Annotated[bool, typer.Option("--smooth-quant", help="SmoothQuant, of NNCF.")] = False,
     bias_correction: Annotated[bool, typer.Option("--bias-correction", help="Fast bias correction, of NNCF.")] = False,
+    flavour: trt.Flavours = None,
+    capability: trt.Capabilities = None,
+    workspace: trt.Workspace = None,
+    optimization_level: trt.Level = 3,
+    tf32: trt.Tf32 = False,
+    version_compatible: trt.VersionCompatible = False,
+    hardware_compatible: trt.HardwareCompatible = False,
+    dla_core: trt.DlaCore = None,
     inputs: given.Inputs = None,
     outputs: given.Outputs = None,
     input_size: given.InputSize = None,
@@ -95,6 +104,16 @@ def export(
             resize=resize, crop=crop, mean=mean, std=std, interpolation=interpolation, channels=channels
         ),
         int8=int8,
+        tensorrt=trt.tensorrt_options(
+            flavour,
+            capability,
+            workspace=workspace,
+            level=optimization_level,
+            tf32=tf32,
+            version_compatible=version_compatible,
+            hardware_compatible=hardware_compatible,
+            dla_core=dla_core,
+        ),
     )
     with show.working() as progress, exporting.opened_cache(not no_cache) as cache:
         program, artifacts = exporting.export(options, out, cache, progress)

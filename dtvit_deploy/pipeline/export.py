@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,9 @@ from dtvit_deploy.artifact import Artifact, load_artifact
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.export.nncf import NncfOptions
+from dtvit_deploy.pipeline.golden import golden_of
 from dtvit_deploy.pipeline.int8 import Int8, Quantiser, int8_stage, search_stage
-from dtvit_deploy.pipeline.material import open_material, preprocessing_of
+from dtvit_deploy.pipeline.material import Material, open_material, preprocessing_of
 from dtvit_deploy.pipeline.nncf import nncf_stage, require_nncf
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import (
@@ -32,7 +33,8 @@ from dtvit_deploy.pipeline.stages import (
     openvino_stage,
     program_stage,
 )
-from dtvit_deploy.recipe import PreprocessingChanges
+from dtvit_deploy.pipeline.tensorrt import Choice, chosen, tensorrt_stages
+from dtvit_deploy.recipe import PreprocessingChanges, TensorRt
 from dtvit_deploy.runtimes.registry import RUNTIMES
 from dtvit_deploy.signature import MOST_VALUES
 from dtvit_deploy.staging import staged
@@ -54,6 +56,7 @@ class ExportOptions:
         data: real input for the converters' own checks; noise where there is none.
         preprocessing: changes to what the checkpoint says.
         int8: ranges for INT8, and how they are used, or what NNCF is to do; needed where that is asked for.
+        tensorrt: how TensorRT artefacts are built.
     """
 
     model: str | None
@@ -64,6 +67,7 @@ class ExportOptions:
     data: Path | None = None
     preprocessing: PreprocessingChanges | None = None
     int8: Int8 | NncfOptions | None = None
+    tensorrt: TensorRt = field(default_factory=TensorRt)
 
     def __post_init__(self) -> None:
         require_feedable(self.reference)
@@ -145,6 +149,7 @@ def exported(
     if options.data is not None and not os.path.exists(options.data):  # noqa: PTH110 Path.exists raises for some that are not there
         raise InputError(f"{options.data} does not exist", remedy="give a folder of images, a .txt list of them, or an .npz of feeds")
     _require_runtimes(options.targets)
+    choices = chosen(options.tensorrt) if Target.TRT in options.targets else ()
     if isinstance(options.int8, NncfOptions):
         require_nncf()
     with staged(out) as folder:  # as early, so that an unusable output too is refused before a minute's work
@@ -153,16 +158,18 @@ def exported(
             program = program_stage(options.model, options.reference, cache)
         program = with_preprocessing(program, options.preprocessing)
         _require_ranges(options, program)
-        guard = open_material(options.data, program.artifact.manifest).guard()
+        material = open_material(options.data, program.artifact.manifest)
+        guard = material.guard()
         artifacts = []
         for target, precision in pairs(options.targets, options.precisions):
             progress.step(f"building {target} {precision}")
-            built = _build(target, precision, program, guard, options, cache, progress)
-            artifacts.append(copy_artifact(built, folder, artifact_name(built, precision)))
+            graph = _graph(target, precision, program, guard, options, cache, progress)
+            every = _of_target(target, precision, graph, program, material, options, choices, cache)
+            artifacts += [copy_artifact(built, folder, artifact_name(built, precision)) for built in every]
         yield program, tuple(artifacts), folder
 
 
-def _build(
+def _graph(
     target: Target,
     precision: Precision,
     program: ProgramEntry,
@@ -171,15 +178,32 @@ def _build(
     cache: Cache,
     progress: Progress,
 ) -> Artifact:
-    graph = simplified = onnx_stage(program, guard, cache)
+    """The ONNX graph, in its final types, that a target's artefact is, or is made from."""
+    simplified = onnx_stage(program, guard, cache)
     if precision is Precision.FP16:
-        graph = float16_stage(simplified, guard, options.keep_fp32, cache)
-    if precision is Precision.INT8:
-        if isinstance(options.int8, NncfOptions):
-            assert options.data is not None
-            return nncf_stage(simplified, options.data, options.int8, cache)
-        graph = _int8(target, simplified, program, options, cache, progress)
-    return openvino_stage(graph, precision, cache) if target is Target.OPENVINO else graph
+        return float16_stage(simplified, guard, options.keep_fp32, cache)
+    if precision is Precision.INT8 and not isinstance(options.int8, NncfOptions):
+        return _int8(target, simplified, program, options, cache, progress)
+    return simplified
+
+
+def _of_target(
+    target: Target,
+    precision: Precision,
+    graph: Artifact,
+    program: ProgramEntry,
+    material: Material,
+    options: ExportOptions,
+    choices: Sequence[Choice],
+    cache: Cache,
+) -> list[Artifact]:
+    """What a target makes of the graph: one artefact, or one of each flavour of TensorRT."""
+    if target is Target.TRT:
+        return tensorrt_stages(graph, choices, options.tensorrt.build, cache, lambda: golden_of(program, graph, material))
+    if target is Target.OPENVINO and precision is Precision.INT8 and isinstance(options.int8, NncfOptions):
+        assert options.data is not None
+        return [nncf_stage(graph, options.data, options.int8, cache)]
+    return [openvino_stage(graph, precision, cache) if target is Target.OPENVINO else graph]
 
 
 def _int8(

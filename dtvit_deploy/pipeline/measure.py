@@ -65,7 +65,7 @@ class Bench:
         return SessionOptions(threads=self.threads, taps=taps)
 
 
-class _Reference:
+class Reference:
     """The reference in every arithmetic that the floors need; the program is read from disk once."""
 
     def __init__(self, bench: Bench, taps: tuple[str, ...] = ()) -> None:
@@ -101,7 +101,7 @@ def parity(bench: Bench, samples: int) -> list[tuple[Difference, ...]]:
     name = "images" if some.images else "feeds" if some.real else "noise"
     groups: dict[str, list[Feeds]] = {name: list(some.feeds())}
     groups |= {kind: [feed] for kind, feed in bench.material.adversarial().items()}
-    reference = _Reference(bench)
+    reference = Reference(bench)
     total = sum(map(len, groups.values()))
     expected: dict[str, list[Outputs]] = {}
     floors: dict[Precision, dict[str, list[tuple[Outputs, Outputs]]]] = {precision: {} for precision in reference.ideal}
@@ -136,9 +136,9 @@ def layers(bench: Bench) -> list[LayerReport]:
         precision = artifact.manifest.precision
         offered = set(runtime_for(artifact).tensors(artifact))
         taps = tuple(node.name for node in bench.program.nodes.nodes if node.name in offered)
-        reference = _Reference(bench, taps)
+        reference = Reference(bench, taps)
 
-        def walk(artifact: Artifact = artifact, taps: tuple[str, ...] = taps, reference: _Reference = reference) -> Iterator[Taps]:
+        def walk(artifact: Artifact = artifact, taps: tuple[str, ...] = taps, reference: Reference = reference) -> Iterator[Taps]:
             with open_session(artifact, bench.options(taps)) as session:
                 for feed in bench.progress.track(some.feeds(), f"layers of {artifact.name}", len(some)):
                     yield Taps(

@@ -80,6 +80,7 @@ def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: 
             data=recipe.data.evaluation,
             preprocessing=recipe.preprocessing,
             int8=_int8(recipe, table) if table else None,
+            tensorrt=recipe.tensorrt,
         )
         with exported(options, out, cache, progress, program) as (program, artifacts, folder):
             material = open_material(recipe.data.evaluation, artifacts[0].manifest)

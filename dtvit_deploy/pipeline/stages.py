@@ -21,6 +21,7 @@ import dtvit_deploy
 from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, read_json, sha256_of, write_json
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.evidence import Rung
 from dtvit_deploy.export.garbage import uncollected
 from dtvit_deploy.nodes import NodeMap, Nodes
 from dtvit_deploy.target import Precision
@@ -256,13 +257,21 @@ def write_onnx(
 
 
 def describe(
-    path: Path, parent: Manifest, precision: Precision, kind: str, tools: dict[str, str], options: dict[str, Any], notes: tuple[str, ...]
+    path: Path,
+    parent: Manifest,
+    precision: Precision,
+    kind: str,
+    tools: dict[str, str],
+    options: dict[str, Any],
+    notes: tuple[str, ...],
+    rung: Rung = Rung.BUILT,
 ) -> None:
     """Write the manifest of ``path``, which has the format as its suffix: the parent's lineage and one more link."""
     digest = sha256_of(path)
     link = Link(kind=kind, sha256=digest, tools=tools, options=options, notes=notes)
     lineage = (*parent.lineage, link)
-    manifest = msgspec.structs.replace(parent, format=path.suffix.removeprefix("."), precision=precision, sha256=digest, lineage=lineage)
+    kind = path.suffix.removeprefix(".")
+    manifest = msgspec.structs.replace(parent, format=kind, precision=precision, sha256=digest, lineage=lineage, rung=rung)
     write_json(manifest_path(path), manifest)
 
 

@@ -38,6 +38,8 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     Attributes:
         capabilities: GPUs that TensorRT-RTX compiles for; one engine holds the code for all of them.
+        tf32: whether products of FP32 may be rounded to TF32's 10 bits on the way, which NVIDIA's builders allow by default: an FP32 engine
+            would not keep to FP32's tolerance then.
         workspace_mib: MiB of scratch memory that a layer may use; None leaves it to the library, which takes what the GPU has.
         optimization_level: 0 builds fastest, 5 searches longest; 3 is the libraries' own default.
         version_compatible: the engine loads in later minor releases too, and may be slower.
@@ -46,6 +48,7 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     capabilities: Annotated[tuple[Capability, ...], msgspec.Meta(min_length=1)] = ("8.9", "12.0")
+    tf32: bool = False
     workspace_mib: Natural | None = None
     optimization_level: Annotated[int, msgspec.Meta(ge=0, le=5)] = 3
     version_compatible: bool = False

@@ -1,0 +1,191 @@
+"""TensorRT artefacts of a typed graph, each flavour one: engines that are compiled here, and jobs that devices compile for themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from dtvit_deploy.artifact import Artifact, load_artifact, sha256_of
+from dtvit_deploy.cache import Cache
+from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.evidence import Rung
+from dtvit_deploy.pipeline.material import digest_of
+from dtvit_deploy.pipeline.stages import describe, source_digest, versions
+from dtvit_deploy.staging import replacing
+from dtvit_deploy.trt import gpu
+from dtvit_deploy.trt.library import LIBRARIES, Library, load_library
+from dtvit_deploy.trt.options import BuildOptions, Flavour
+from dtvit_deploy.trt.passport import ENGINE, FORMATS, GRAPH, LAYERS, LINK, PASSPORT, Passport
+
+if TYPE_CHECKING:
+    from dtvit_deploy.export.on_device import Golden
+    from dtvit_deploy.recipe import TensorRt
+
+RELEASES = ("10.3", "11.1")
+"""TensorRT releases that a job's graph is held to: JetPack 6's and the newest whose operators are published."""
+
+
+class Choice(NamedTuple):
+    """A flavour that can be built here.
+
+    Attributes:
+        library: that compiles; None where the device does.
+        why: it was taken, where that was left open.
+    """
+
+    flavour: Flavour
+    library: Library | None
+    why: str
+
+
+def chosen(asked: TensorRt) -> tuple[Choice, ...]:
+    """The flavours to build, with ``auto`` resolved.
+
+    Raises:
+        InputError: an option asks for something that no chosen compiler can do.
+        MissingError: a flavour that was named cannot be had here.
+    """
+    from dtvit_deploy.export.tensorrt import unfit_options
+
+    found = tuple(dict.fromkeys(_choice(flavour) for flavour in asked.flavours))
+    unfit = [set(unfit_options(asked.build, LIBRARIES.get(choice.flavour, "tensorrt"))) for choice in found]
+    if refused := set.intersection(*unfit):
+        raise InputError(
+            f"TensorRT-RTX cannot do what was asked: {', '.join(sorted(refused))}",
+            remedy="leave that out, or build where TensorRT is: --flavour on-device or tensorrt",
+        )
+    return found
+
+
+def _choice(flavour: Flavour) -> Choice:
+    if flavour is Flavour.AUTO:
+        return _best()
+    if flavour is Flavour.ON_DEVICE:
+        return Choice(flavour, None, "")
+    library = load_library(LIBRARIES[flavour])
+    if flavour is Flavour.TENSORRT and (missing := gpu.gpus().missing):
+        raise MissingError(
+            f"TensorRT compiles on the GPU that the engine is for, and {missing}",
+            remedy="use --flavour on-device, which builds on the device, or --flavour rtx, which needs no GPU",
+        )
+    return Choice(flavour, library, "")
+
+
+def _best() -> Choice:
+    """The first flavour that can be had, and why none before it."""
+    refused = ""
+    for flavour in (Flavour.TENSORRT, Flavour.RTX, Flavour.ON_DEVICE):
+        try:
+            found = _choice(flavour)
+        except MissingError as error:  # noqa: PERF203 twice at most
+            refused += f"; not {flavour}: {error}"
+        else:
+            return found._replace(why=f"flavour {flavour} was chosen{refused}")
+    raise AssertionError("a job can be written anywhere")
+
+
+def tensorrt_stages(
+    graph: Artifact, choices: Sequence[Choice], build: BuildOptions, cache: Cache, golden: Callable[[], Golden]
+) -> list[Artifact]:
+    """Typed ONNX → an artefact of each flavour; each is a folder that holds the graph too.
+
+    Args:
+        graph: in the precision that the engine is to have.
+        choices: by `chosen`.
+        build: what the compilers are told.
+        cache: holds what was built before.
+        golden: feeds and answers that a device checks itself with; asked for only where a job is made.
+    """
+    return [_engine(graph, one, one.library, build, cache) if one.library else _job(graph, one, build, cache, golden) for one in choices]
+
+
+def _engine(graph: Artifact, choice: Choice, library: Library, build: BuildOptions, cache: Cache) -> Artifact:
+    path = f"model.{FORMATS[choice.flavour]}"
+    here = gpu.gpus()
+    device = here.found[0] if here.found and not library.ahead_of_time else None
+    key = {
+        "parent": graph.manifest,
+        "build": build,
+        "library": [library.name, library.version],
+        "machine": [device, here.cuda, gpu.driver_version(), gpu.jetpack()] if device else [],
+        "source": source_digest(),
+    }
+
+    def write(folder: Path) -> None:
+        from dtvit_deploy.export.tensorrt import engine_from_onnx, unfit_options
+
+        inside = folder / path
+        inside.mkdir()
+        timing = cache.root / f"timing-{library.name}-{library.version}-{device.name.replace(' ', '.')}.cache" if device else None
+        known = timing.read_bytes() if timing is not None and timing.is_file() else b""
+        built = engine_from_onnx(graph.path, build, library, known)
+        if timing is not None and built.timing is not None:
+            with replacing(timing) as part:
+                part.write_bytes(built.timing)
+        (inside / ENGINE).write_bytes(built.engine)
+        (inside / LAYERS).write_bytes(built.layers)
+        shutil.copyfile(graph.path, inside / GRAPH)
+        passport = Passport(
+            library=library.name,
+            version=library.version,
+            capabilities=(device.capability,) if device else build.capabilities,
+            platform=gpu.this_platform(),
+            engine=sha256_of(inside / ENGINE),
+            bytes=len(built.engine),
+            graph=graph.manifest.sha256,
+            device=device.name if device else "",
+            driver=gpu.driver_version() if device else "",
+            cuda=here.cuda if device else "",
+            jetpack=gpu.jetpack(),
+            options=build,
+        )
+        ignored = tuple(
+            f"{library.name} has no {wish.removeprefix('a ').removeprefix('an ')}" for wish in unfit_options(build, library.name)
+        )
+        options = {"flavour": str(choice.flavour), PASSPORT: msgspec.to_builtins(passport)}
+        notes = (*filter(None, [choice.why]), *ignored, *built.notes)
+        tools = versions() | {library.name: library.version}
+        describe(inside, graph.manifest, graph.manifest.precision, LINK, tools, options, notes)
+
+    return load_artifact(cache.entry(str(choice.flavour), key, write) / path)
+
+
+def _job(graph: Artifact, choice: Choice, build: BuildOptions, cache: Cache, golden: Callable[[], Golden]) -> Artifact:
+    path = f"model.{FORMATS[Flavour.ON_DEVICE]}"
+    checked = _compiled_here(graph, build, cache)
+    answers = golden()
+    key = {
+        "parent": graph.manifest,
+        "build": build,
+        "golden": [digest_of([*answers.feeds, *answers.expected]), answers.tolerance, answers.least_sqnr, answers.top1],
+        "checked": checked,
+        "source": source_digest(),
+    }
+
+    def write(folder: Path) -> None:
+        from dtvit_deploy.export.on_device import write_job
+
+        inside = folder / path
+        inside.mkdir()
+        write_job(inside, graph.path, graph.manifest, build, answers, graph.manifest.model)
+        options = {"flavour": str(choice.flavour), "build": msgspec.to_builtins(build)}
+        notes = (*filter(None, [choice.why]), checked)
+        describe(inside, graph.manifest, graph.manifest.precision, LINK, versions(), options, notes, rung=Rung.PREPARED)
+
+    return load_artifact(cache.entry("job", key, write) / path)
+
+
+def _compiled_here(graph: Artifact, build: BuildOptions, cache: Cache) -> str:
+    """Whether some compiler of NVIDIA's has taken the graph, in a sentence: TensorRT-RTX needs no GPU for that."""
+    library = None
+    with contextlib.suppress(MissingError):
+        library = load_library(LIBRARIES[Flavour.RTX])
+    if library is None:
+        return "no compiler has seen this graph: neither TensorRT nor TensorRT-RTX is here"
+    _engine(graph, Choice(Flavour.RTX, library, ""), library, BuildOptions(tf32=build.tf32), cache)
+    return f"TensorRT-RTX {library.version} compiles this graph, which is a check and no proof that the device's TensorRT will"
