@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import math
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -165,7 +164,7 @@ def exported(
             progress.step(f"building {target} {precision}")
             graph = _graph(target, precision, program, guard, options, cache, progress)
             every = _of_target(target, precision, graph, program, material, options, choices, cache)
-            artifacts += [copy_artifact(built, folder, artifact_name(built, precision)) for built in every]
+            artifacts += [copy_artifact(built, folder, built.manifest.file_name) for built in every]
         yield program, tuple(artifacts), folder
 
 
@@ -246,11 +245,6 @@ def _require_runtimes(targets: Sequence[Target]) -> None:
     """Refuse what needs a package that is not here before a minute's work, not after it."""
     if Target.OPENVINO in targets and (found := RUNTIMES["openvino"]().available()).version is None:
         raise MissingError(f"the target openvino needs OpenVINO, which is not usable here: {found.missing}", remedy=found.remedy)
-
-
-def artifact_name(artifact: Artifact, precision: Precision) -> str:
-    """``MODEL.PRECISION.FORMAT``, safe on every file system."""
-    return f"{re.sub(r'[^A-Za-z0-9_-]+', '.', artifact.manifest.model)}.{precision}.{artifact.manifest.format}"
 
 
 def with_preprocessing(program: ProgramEntry, changes: PreprocessingChanges | None) -> ProgramEntry:

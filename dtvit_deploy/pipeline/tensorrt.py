@@ -172,7 +172,7 @@ def _job(graph: Artifact, choice: Choice, build: BuildOptions, cache: Cache, gol
 
         inside = folder / path
         inside.mkdir()
-        write_job(inside, graph.path, graph.manifest, build, answers, graph.manifest.model)
+        write_job(inside, graph.path, graph.manifest, build, answers, graph.manifest.stem)
         options = {"flavour": str(choice.flavour), "build": msgspec.to_builtins(build)}
         notes = (*filter(None, [choice.why]), checked)
         describe(inside, graph.manifest, graph.manifest.precision, LINK, versions(), options, notes, rung=Rung.PREPARED)
