@@ -288,7 +288,8 @@ def check_golden(trt: Any, log: Any, cuda: Any, engine: Any, job: dict[str, Any]
 def sample_of(tensor: dict[str, Any], sample: int) -> bytes:
     with (HERE / tensor["file"]).open("rb") as file:
         file.seek(sample * tensor["bytes"])
-        return file.read(tensor["bytes"])
+        data: bytes = file.read(tensor["bytes"])
+    return data
 
 
 def values(data: bytes, dtype: str) -> tuple[Any, ...]:
