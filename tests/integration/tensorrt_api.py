@@ -184,7 +184,7 @@ BEHAVIOUR: dict[str, Callable[..., Any]] = {
     "ParserError.func": lambda error: f"check{error._state['operator']}",
     "IBuilderConfig.can_run_on_DLA": lambda _, layer: layer.type.name in ON_DLA,
     "IBuilderConfig.create_timing_cache": lambda config, data: _new(config, "ITimingCache", data=data),
-    "IBuilderConfig.set_timing_cache": lambda _, cache, ignore: cache._state["data"] in (b"", b"timings"),
+    "IBuilderConfig.set_timing_cache": lambda _, cache, ignore: ignore or cache._state["data"] in (b"", b"timings"),
     "IBuilderConfig.get_timing_cache": lambda config: _new(config, "ITimingCache", data=b"timings"),
     "ITimingCache.serialize": lambda cache: cache._state["data"],
     "Runtime.deserialize_cuda_engine": _deserialize,

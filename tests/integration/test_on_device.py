@@ -222,6 +222,27 @@ def test_a_refused_graph_is_explained_by_module_and_the_older_engine_stays(
     assert not list(job.parent.glob(".*"))
 
 
+def test_an_interrupted_build_leaves_nothing_and_what_a_killed_one_left_is_removed(
+    make_job: Callable[..., Path], device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    job = make_job()
+    left = job.parent / f".{ENGINE}.partial" / ENGINE
+    left.mkdir(parents=True)
+    (left / "model.engine").write_bytes(b"half an engine")
+    before = {path for path in job.parent.iterdir() if not path.name.startswith(".")}
+    with monkeypatch.context() as patch:
+        patch.setitem(api.BEHAVIOUR, "Builder.build_serialized_network", interrupted)
+        assert device.run(job) == 130
+    assert set(job.parent.iterdir()) == before
+    left.mkdir(parents=True)
+    (left / "extra").write_bytes(b"not of this engine")
+    assert device.run(job) == 0
+    assert not (load_artifact(job.parent / ENGINE).path / "extra").exists()
+
+
 @pytest.mark.parametrize("file", ["job.json", "graph.onnx", "build.py", "golden/input.0", "README.txt"])
 def test_a_changed_or_missing_file_is_refused(make_job: Callable[..., Path], file: str, capsys: pytest.CaptureFixture[str]) -> None:
     job = make_job()

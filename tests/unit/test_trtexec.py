@@ -1,4 +1,4 @@
-"""The trtexec lines use flags that the option parser of each release knows and does not call deprecated, and pin what changed between them."""
+"""The trtexec lines use flags that each release's parser knows and does not call deprecated, and pin what changed between the two."""
 
 from __future__ import annotations
 
