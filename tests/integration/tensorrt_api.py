@@ -30,7 +30,8 @@ class Plan:
     """How a stand-in is to behave, and what it was told.
 
     Attributes:
-        builds: whether the builder makes an engine.
+        starts: whether there is a builder at all.
+        builds: whether it makes an engine.
         refuses: operators that the parser does not know.
         dla_cores: of the machine.
         spoil: what happens to an answer before it is handed out.
@@ -38,7 +39,7 @@ class Plan:
     """
 
     def __init__(self) -> None:
-        self.builds, self.dla_cores = True, 0
+        self.starts, self.builds, self.dla_cores = True, True, 0
         self.refuses: tuple[str, ...] = ()
         self.spoil: Callable[[Any], Any] = lambda array: array
         self.said: list[tuple[str, str, Any]] = []
@@ -84,6 +85,8 @@ def _class(name: str, members: list[str], plan: Plan, module: Any) -> type:
 
 
 def _initialise(self: Any, *made_from: Any) -> None:
+    if self._listed.__name__ == "Builder" and not self._plan.starts:
+        raise TypeError("pybind11::init(): factory function returned nullptr")  # as the real bindings say it
     self.__dict__["_state"] = {"made_from": made_from}
 
 

@@ -273,6 +273,14 @@ def test_what_is_missing_on_the_device_is_said_without_a_traceback(
     assert "JetPack 5" in capsys.readouterr().err
 
 
+def test_a_library_that_does_not_start_is_missing(
+    make_job: Callable[..., Path], device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device.plan.starts = False
+    assert device.run(make_job()) == 3
+    assert "does not start" in capsys.readouterr().err
+
+
 def test_an_output_folder_that_cannot_be_written_is_an_error_of_one_line(
     make_job: Callable[..., Path], device: Device, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
