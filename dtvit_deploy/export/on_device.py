@@ -97,7 +97,7 @@ def write_job(folder: Path, graph: Path, manifest: Manifest, options: BuildOptio
     (folder / TRTEXEC).write_text(trtexec_text(GRAPH, ENGINE, options), encoding="utf-8")
     (folder / README).write_text(_readme(manifest, name, len(golden.feeds)), encoding="utf-8")
     (folder / "golden").mkdir()
-    inputs = [{**_tensors(folder, f"golden/input.{index}", spec, golden.feeds)} for index, spec in enumerate(signature.inputs)]
+    inputs = [_tensors(folder, f"golden/input.{index}", spec, golden.feeds) for index, spec in enumerate(signature.inputs)]
     outputs = [
         {**_tensors(folder, f"golden/output.{index}", spec, golden.expected), **golden.limits(spec)}
         for index, spec in enumerate(signature.outputs)
@@ -143,8 +143,8 @@ def _readme(manifest: Manifest, name: str, samples: int) -> str:
 1. Copy this whole folder to the device. It needs Python 3 and TensorRT 10 or later as JetPack 6 and 7 ship them
    (sudo apt install python3-libnvinfer), nothing else. JetPack 5 has TensorRT 8.5, which is not supported.
 2. There, in this folder:   python3 build.py
-   It checks this folder, builds the engine (minutes the first time; NAME.timing beside the folder makes the next
-   build fast), executes {samples} golden samples and compares the answers. --out FOLDER writes elsewhere, --build-only
+   It checks this folder, builds the engine (minutes the first time; the .timing file that it leaves beside the folder
+   makes the next build fast), executes {samples} golden samples and compares the answers. --out FOLDER writes elsewhere, --build-only
    executes nothing. It ends with 0 (passed), 1 (wrong answers), 2 (a damaged job or a refused graph) or
    3 (something is missing).
 3. Beside this folder it writes {name}.trt (model.engine, graph.onnx, layers.json) and {name}.trt.json, which says

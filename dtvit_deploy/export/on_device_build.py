@@ -158,7 +158,10 @@ def build(trt: Any, log: Any, job: dict[str, Any], options: dict[str, Any], fold
     Returns:
         The engine, loaded (nothing ahead of time), and notes for its manifest.
     """
-    builder = trt.Builder(log)
+    try:
+        builder = trt.Builder(log)
+    except TypeError as error:  # what the bindings make of no builder at all, as where the driver is too old
+        raise JobError(f"TensorRT {trt.__version__} does not start: {last(log)}", 3) from error
     typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # a later release may know nothing else
     network = builder.create_network(0 if typed is None else 1 << int(typed))
     parser = trt.OnnxParser(network, log)
@@ -288,7 +291,8 @@ def check_golden(trt: Any, log: Any, cuda: Any, engine: Any, job: dict[str, Any]
 def sample_of(tensor: dict[str, Any], sample: int) -> bytes:
     with (HERE / tensor["file"]).open("rb") as file:
         file.seek(sample * tensor["bytes"])
-        return file.read(tensor["bytes"])
+        data: bytes = file.read(tensor["bytes"])
+    return data
 
 
 def values(data: bytes, dtype: str) -> tuple[Any, ...]:

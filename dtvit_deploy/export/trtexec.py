@@ -32,12 +32,18 @@ def trtexec_command(graph: str, engine: str, options: BuildOptions, major: int, 
         major: release of TensorRT, one of `MAJORS`.
 
     Raises:
-        InputError: there is no trtexec of that release or library.
+        InputError: there is no trtexec of that release or library, or it would build another engine.
     """
     if library != "tensorrt":
         raise InputError(f"trtexec comes with TensorRT, not with {library}", remedy="build for TensorRT, on a device or on this machine")
     if major not in MAJORS:
         raise InputError(f"no command line is known for trtexec {major}", remedy=f"TensorRT releases: {', '.join(map(str, MAJORS))}")
+    if major == 10 and options.dla_core is not None:
+        # samples/common/sampleEngines.cpp at v10.3.0, setupNetworkAndConfig
+        raise InputError(
+            "with --useDLACore trtexec 10 sets precision flags, which a strongly typed network does not allow",
+            remedy="build with the job's script, or with trtexec 11",
+        )
     command = ["trtexec", f"--onnx={graph}", f"--saveEngine={engine}", "--noTF32"]
     command.append(f"--builderOptimizationLevel={options.optimization_level}")
     if options.workspace_mib is not None:
@@ -58,5 +64,12 @@ def trtexec_line(graph: str, engine: str, options: BuildOptions, major: int) -> 
 
 
 def trtexec_text(graph: str, engine: str, options: BuildOptions) -> str:
-    """Both lines under a heading each."""
-    return "\n\n".join(f"# TensorRT {major}\n{trtexec_line(graph, engine, options, major)}" for major in MAJORS) + "\n"
+    """Both lines under a heading each, or why there is none."""
+
+    def section(major: int) -> str:
+        try:
+            return trtexec_line(graph, engine, options, major)
+        except InputError as error:
+            return f"# There is none: {error}."
+
+    return "\n\n".join(f"# TensorRT {major}\n{section(major)}" for major in MAJORS) + "\n"
