@@ -88,7 +88,7 @@ def _explain(engine: Path, *, load: bool, trust: bool, as_json: bool) -> None:
 
 def lines(found: Explanation, loaded: Loaded | None = None) -> list[str]:
     """The explanation as text of 80 columns: the facts, the cautions, the reasons, and the verdict last."""
-    told = [Path(found.engine).name]
+    told = _wrapped("/".join(Path(found.engine).parts[-2:]), "")
     for name, value in found.facts.items():
         told += _wrapped(f"{name}: {value}", "  ")
     for each in found.cautions:
