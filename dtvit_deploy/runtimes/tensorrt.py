@@ -188,14 +188,8 @@ class TensorRtSession:
             self._cuda.upload(port.address, port.host)
         self._execute()
         self._cuda.synchronise()
-        self._cuda.begin_capture()
         try:
-            self._execute()
-        except InputError as error:
-            self._cuda.drop_capture()
-            return f"kernel by kernel, since a CUDA graph cannot be made: {error}"
-        try:
-            self._graph = self._cuda.end_capture()
+            self._graph = self._cuda.captured(self._execute)
         except InputError as error:
             return f"kernel by kernel, since a CUDA graph cannot be made: {error}"
         return "at once, as a CUDA graph of the engine"
