@@ -106,6 +106,7 @@ class StandInCuda(types.ModuleType):
         self.fails: dict[str, int] = {}
         self.called: Counter[str] = Counter()
         self.device: int | None = None
+        self.left_with = 0
         self.clock_ms = 0.0
         self.memory: dict[int, bytearray] = {}
         self.pinned: dict[int, Any] = {}
@@ -289,6 +290,9 @@ def stand_in_tensorrt(gpu: StandInCuda, version: str) -> types.ModuleType:
     class IExecutionContext:
         def __init__(self, plan: dict[str, Any]) -> None:
             self._plan, self._at = plan, dict[str, int]()
+
+        def __del__(self) -> None:
+            gpu.left_with = len(gpu.memory)
 
         def set_tensor_address(self, name: str, memory: int) -> bool:
             assert isinstance(memory, int)
@@ -558,6 +562,7 @@ class TestFailures:
             session.run(feeds())
             assert gpu.outstanding
         assert gpu.outstanding == 0
+        assert gpu.left_with == 6  # the context went first, and the memory that it uses after it
         session.__exit__()
         with pytest.raises(RuntimeError, match="the session was left"):
             session.run(feeds())
