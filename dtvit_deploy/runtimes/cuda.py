@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -115,26 +116,26 @@ class Cuda:
         """Wait for everything that was begun."""
         self("cudaStreamSynchronize", self.stream)
 
-    def begin_capture(self) -> None:
-        """What the stream is given from here on is written down and not done."""
-        self("cudaStreamBeginCapture", self.stream, self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
+    def captured(self, work: Callable[[], None]) -> Any:
+        """What ``work`` gives to the stream, written down and not done, to be launched at once.
 
-    def end_capture(self) -> Any:
-        """What was written down since, ready to be launched."""
-        graph = self("cudaStreamEndCapture", self.stream)
+        Raises:
+            InputError: it cannot be written down. The stream is as it was.
+        """
         try:
+            self("cudaStreamBeginCapture", self.stream, self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
+            try:
+                work()
+            finally:  # a stream that still captures could do nothing else
+                graph = self("cudaStreamEndCapture", self.stream)
+                self._owner.callback(self._give_back, "cudaGraphDestroy", graph)
             executable = self("cudaGraphInstantiate", graph, 0)
-        finally:
-            self("cudaGraphDestroy", graph)
+        except InputError:
+            self._runtime.cudaGetLastError()  # which the next call would report again
+            self._failed = False
+            raise
         self._owner.callback(self._give_back, "cudaGraphExecDestroy", executable)
         return executable
-
-    def drop_capture(self) -> None:
-        """End a capture that failed, and forget its error, which the next call would report again."""
-        _, graph = self._runtime.cudaStreamEndCapture(self.stream)
-        if graph is not None and int(graph):
-            self._runtime.cudaGraphDestroy(graph)
-        self._runtime.cudaGetLastError()
 
     def launch(self, graph: Any) -> None:
         self("cudaGraphLaunch", graph, self.stream)

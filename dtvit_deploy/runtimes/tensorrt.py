@@ -145,6 +145,7 @@ class TensorRtSession:
             self._start, self._end = self._cuda.event(), self._cuda.event()
             self._graph: Any = None
             launch = self._captured() if options.cuda_graph else "kernel by kernel"
+            owner.callback(self._drop)  # last in, first out: before the memory that the context uses
             self._owner: ExitStack | None = owner.pop_all()
         gpu = gpus().found[device]
         self.conditions = {
@@ -170,7 +171,6 @@ class TensorRtSession:
             raise InputError(
                 f"{self._library} has no execution context for {self._name}: {self._log.first()}", remedy="see that the GPU has memory left"
             )
-        owner.callback(self._drop)  # before the memory that they use
         self._inputs = [self._port(spec, owner) for spec in self.signature.inputs]
         self._outputs = [self._port(spec, owner) for spec in self.signature.outputs]
 
@@ -188,14 +188,8 @@ class TensorRtSession:
             self._cuda.upload(port.address, port.host)
         self._execute()
         self._cuda.synchronise()
-        self._cuda.begin_capture()
         try:
-            self._execute()
-        except InputError as error:
-            self._cuda.drop_capture()
-            return f"kernel by kernel, since a CUDA graph cannot be made: {error}"
-        try:
-            self._graph = self._cuda.end_capture()
+            self._graph = self._cuda.captured(self._execute)
         except InputError as error:
             return f"kernel by kernel, since a CUDA graph cannot be made: {error}"
         return "at once, as a CUDA graph of the engine"
