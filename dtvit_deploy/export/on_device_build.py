@@ -171,7 +171,8 @@ def build(trt: Any, log: Any, job: dict[str, Any], options: dict[str, Any], fold
     config = builder.create_builder_config()
     config.builder_optimization_level = options["optimization_level"]
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    config.clear_flag(trt.BuilderFlag.TF32)  # FP32 in the graph means FP32
+    if not options["tf32"]:
+        config.clear_flag(trt.BuilderFlag.TF32)  # FP32 in the graph means FP32
     if options["workspace_mib"] is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options["workspace_mib"] << 20)
     if options["version_compatible"]:

@@ -3,7 +3,8 @@
 The two releases measure differently when nothing is said, so their latencies are not comparable: 11 replays a CUDA graph, waits spinning
 and leaves the transfers out (``InferenceOptions`` in samples/common/sampleOptions.h at v10.3.0 and at v11.1 of
 https://github.com/NVIDIA/TensorRT). Both lines here measure as 11 does. For 10 that is spelt out; in 11 it is the default, and the flags
-that would say so are deprecated. TF32 is off in both, as in the builder: a graph that says FP32 means it.
+that would say so are deprecated. TF32 is off in both unless it was asked for, as in the builder: a graph that says FP32
+means it.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def trtexec_command(graph: str, engine: str, options: BuildOptions, major: int, 
             "with --useDLACore trtexec 10 sets precision flags, which a strongly typed network does not allow",
             remedy="build with the job's script, or with trtexec 11",
         )
-    command = ["trtexec", f"--onnx={graph}", f"--saveEngine={engine}", "--noTF32"]
+    command = ["trtexec", f"--onnx={graph}", f"--saveEngine={engine}", *(() if options.tf32 else ("--noTF32",))]
     command.append(f"--builderOptimizationLevel={options.optimization_level}")
     if options.workspace_mib is not None:
         command.append(f"--memPoolSize=workspace:{options.workspace_mib}M")

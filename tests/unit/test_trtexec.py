@@ -99,3 +99,9 @@ def test_what_there_is_no_trtexec_of_is_refused(major: int, library: str) -> Non
 def test_the_printed_line_is_the_command() -> None:
     line = trtexec_line("a graph.onnx", "model.engine", BuildOptions(), 10)
     assert shlex.split(line.replace("\\\n", "")) == trtexec_command("a graph.onnx", "model.engine", BuildOptions(), 10)
+
+
+@pytest.mark.parametrize("major", [10, 11])
+def test_tf32_is_left_out_unless_it_was_asked_for(major: int) -> None:
+    assert "--noTF32" in trtexec_command("graph.onnx", "model.engine", BuildOptions(), major)
+    assert "--noTF32" not in trtexec_command("graph.onnx", "model.engine", BuildOptions(tf32=True), major)
