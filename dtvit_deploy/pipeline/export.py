@@ -19,6 +19,7 @@ from dtvit_deploy.artifact import Artifact, load_artifact
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.export.nncf import NncfOptions
+from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.int8 import Int8, Quantiser, int8_stage, search_stage
 from dtvit_deploy.pipeline.material import open_material, preprocessing_of
 from dtvit_deploy.pipeline.nncf import nncf_stage, require_nncf
@@ -27,7 +28,6 @@ from dtvit_deploy.pipeline.stages import (
     GuardFeeds,
     ProgramEntry,
     copy_artifact,
-    float16_stage,
     onnx_stage,
     openvino_stage,
     program_stage,
