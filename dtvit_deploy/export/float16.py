@@ -83,7 +83,7 @@ def float16_onnx(
     if imprecise:
         modules = {index: module_of(node) for index, node in enumerate(source.graph.node)}
         kept |= {index: imprecise[module] for index, module in modules.items() if index not in kept and module in imprecise}
-    kept |= _dequantized_for(source, kept)
+    kept = dict(sorted((kept | _dequantized_for(source, kept)).items()))
     typed = _Typed(source)
     for index, node in enumerate(source.graph.node):
         typed.add(node, stays=index in kept)

@@ -168,7 +168,7 @@ class _Ranges:
 
     def grid(self, name: str, layout: Layout) -> Grid:
         found = activation_grid(*self._known[name], symmetric=layout is Layout.TENSORRT)
-        return found._replace(scale=fp16_scales(np.array(found.scale))[()]) if layout is Layout.TENSORRT else found
+        return found._replace(scale=np.float32(fp16_scales(np.array(found.scale)))) if layout is Layout.TENSORRT else found
 
 
 class _Rewriting:
