@@ -18,6 +18,7 @@ from dtvit_deploy.artifact import Artifact, load_artifact
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.export.nncf import NncfOptions
+from dtvit_deploy.pipeline.float16 import float16_rest_stage, float16_stage
 from dtvit_deploy.pipeline.golden import golden_of
 from dtvit_deploy.pipeline.int8 import Int8, Quantiser, int8_stage, search_stage
 from dtvit_deploy.pipeline.material import Material, open_material, preprocessing_of
@@ -27,7 +28,6 @@ from dtvit_deploy.pipeline.stages import (
     GuardFeeds,
     ProgramEntry,
     copy_artifact,
-    float16_stage,
     onnx_stage,
     openvino_stage,
     program_stage,
@@ -182,7 +182,10 @@ def _graph(
     if precision is Precision.FP16:
         return float16_stage(simplified, guard, options.keep_fp32, cache)
     if precision is Precision.INT8 and not isinstance(options.int8, NncfOptions):
-        return _int8(target, simplified, program, options, cache, progress)
+        quantised = _int8(target, simplified, program, options, cache, progress)
+        if target is not Target.TRT:
+            return quantised
+        return float16_rest_stage(quantised, simplified, guard, options.keep_fp32, cache)
     return simplified
 
 
@@ -211,7 +214,8 @@ def _int8(
     from dtvit_deploy.export.qdq import Layout
 
     assert isinstance(options.int8, Int8)
-    quantiser = Quantiser(simplified, program, options.int8, Layout.X86)
+    layout = Layout.TENSORRT if target is Target.TRT else Layout.X86
+    quantiser = Quantiser(simplified, program, options.int8, layout)
     if not quantiser.modules:
         raise InputError(
             f"nothing of {program.artifact.manifest.model} would be INT8: it has no product of constant weights and a million"

@@ -75,8 +75,12 @@ class Reference:
         program, signature = read_program(bench.program.artifact), bench.program.artifact.manifest.signature
         other = 1 if bench.threads > 1 else max(2, cores())
 
+        kept = _imprecise(bench.artifacts)
+        unrounded = [node.name for node in bench.program.nodes.nodes if bench.program.nodes.module_of(node.name) in kept]
+
         def session(arithmetic: Arithmetic, threads: int = bench.threads) -> TorchSession:
-            return TorchSession(program, signature, SessionOptions(threads=threads, taps=taps), arithmetic)
+            exact = unrounded if arithmetic is Arithmetic.FP16 else ()
+            return TorchSession(program, signature, SessionOptions(threads=threads, taps=taps), arithmetic, exact)
 
         self.fp32: TorchSession = session(Arithmetic.FP32)
         self.fp64: TorchSession = session(Arithmetic.FP64)
@@ -88,6 +92,17 @@ class Reference:
     def floor_of(self, precision: Precision) -> Precision:
         """The precision whose noise floor an artefact is shown beside: INT8 has none of its own (see :mod:`dtvit_deploy.parity`)."""
         return precision if precision in self.ideal else Precision.FP32
+
+
+def _imprecise(artifacts: Sequence[Artifact]) -> frozenset[str]:
+    """Modules that an FP16 artefact keeps in FP32 for precision (:mod:`dtvit_deploy.pipeline.float16`).
+
+    The floor is that of FP16 with those modules in FP32: with them rounded it would be as large as the error that they were kept for. A
+    manifest that names modules wrongly makes its artefact's tolerance smaller, never larger.
+    """
+    links = [artifact.manifest.parent("float16") for artifact in artifacts if artifact.manifest.precision is Precision.FP16]
+    named = [link.options.get("imprecise") for link in links if link is not None]
+    return frozenset(str(module) for modules in named if isinstance(modules, dict) for module in modules)
 
 
 def check_feeds(session: Session, feeds: Feeds) -> Outputs:

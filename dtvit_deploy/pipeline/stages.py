@@ -1,7 +1,7 @@
 """The stages of an export, each kept in the cache under the digest of everything that went into it.
 
-checkpoint → program and onnx → simplified → float16, and either of these → openvino; each stage's manifest repeats its parent's lineage
-and adds a link of its own.
+checkpoint → program and onnx → simplified → float16 (:mod:`dtvit_deploy.pipeline.float16`), and either of these → openvino; each stage's
+manifest repeats its parent's lineage and adds a link of its own.
 """
 
 from __future__ import annotations
@@ -165,24 +165,6 @@ def onnx_stage(program: ProgramEntry, guard: GuardFeeds, cache: Cache) -> Artifa
 
     key = {"parent": exported.manifest, "guard": guard.digest, "tools": tools, "source": source_digest()}
     return load_artifact(cache.entry("simplified", key, build) / "model.onnx")
-
-
-def float16_stage(simplified: Artifact, guard: GuardFeeds, keep_fp32: tuple[str, ...], cache: Cache) -> Artifact:
-    """Simplified FP32 ONNX → typed FP16 ONNX."""
-    tools = versions("onnx", "onnxruntime")
-
-    def build(folder: Path) -> None:
-        from dtvit_deploy.export.float16 import float16_onnx
-        from dtvit_deploy.runtimes.onnxruntime import magnitudes
-
-        model = load_onnx(simplified)
-        reached = magnitudes(model, simplified.manifest.signature, guard.feeds)
-        typed = float16_onnx(model, reached, keep_fp32)
-        options = {"keep_fp32": keep_fp32, "range_feeds": guard.source}
-        write_onnx(folder, typed.model, simplified.manifest, Precision.FP16, "float16", tools, options, typed.notes)
-
-    key = {"parent": simplified.manifest, "guard": guard.digest, "keep": keep_fp32, "tools": tools, "source": source_digest()}
-    return load_artifact(cache.entry("float16", key, build) / "model.onnx")
 
 
 def openvino_stage(source: Artifact, precision: Precision, cache: Cache) -> Artifact:

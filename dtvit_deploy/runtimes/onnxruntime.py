@@ -123,21 +123,29 @@ def run_graph(model: onnx.ModelProto, signature: Signature, feeds: Iterable[Feed
 
 def magnitudes(model: onnx.ModelProto, signature: Signature, feeds: Iterable[Feeds]) -> dict[str, float]:
     """Greatest |x| of every floating-point tensor over the feeds, one feed in memory at a time."""
+    return magnitudes_and_outputs(model, signature, feeds)[0]
+
+
+def magnitudes_and_outputs(model: onnx.ModelProto, signature: Signature, feeds: Iterable[Feeds]) -> tuple[dict[str, float], list[Outputs]]:
+    """As `magnitudes`, and what the graph answers to each feed, of which there is no need to ask it again."""
     import onnx
 
     inferred = onnx.shape_inference.infer_shapes(model).graph
     floating = {info.name for info in inferred.value_info if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
     taps = tuple(name for node in model.graph.node for name in node.output if name in floating)
     largest: dict[str, float] = {}
+    outputs: list[Outputs] = []
     content = with_outputs(model, taps).SerializeToString()
     with OnnxSession(content, signature, Precision.FP32, SessionOptions(threads=0, taps=taps)) as session:
         for feed in feeds:
-            for name, array in (*session.run(feed).items(), *feed.items()):
+            found = session.run(feed)
+            outputs.append({spec.name: found[spec.name] for spec in signature.outputs})
+            for name, array in (*found.items(), *feed.items()):
                 if array.dtype == np.float32:
                     # NaN must count as too large, and max() of a Python float and NaN keeps the first.
                     size = float(np.abs(array).max(initial=0.0))
                     largest[name] = np.inf if np.isnan(size) else max(largest.get(name, 0.0), size)
-    return largest
+    return largest, outputs
 
 
 def floating_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
