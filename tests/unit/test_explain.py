@@ -138,6 +138,7 @@ class TestVersions:
             ("tensorrt-rtx", "1.7.1.116", "1.7.2.116", True, False),
             ("tensorrt-rtx", "1.6.0.1", "1.7.1.116", True, False),
             ("tensorrt", "10.3.0.26", "unknown", True, False),
+            ("tensorrt", "10.3.0.26", "9" * 9999, True, False),
         ],
     )
     def test_as_nvidia_promises(self, library: str, made: str, installed: str, compatible: bool, loads: bool) -> None:
@@ -223,6 +224,12 @@ class TestDevices:
         if old:
             assert "570.86" in found.reasons[0].found
             assert "newer NVIDIA driver" in found.reasons[0].remedy
+
+    def test_a_library_for_a_newer_cuda_than_the_driver_knows(self, built: Built) -> None:
+        here = msgspec.structs.replace(L4, libraries={"tensorrt": Installed("10.7.0.23", "", cuda="13")})
+        found = explain(built.write(), here)
+        assert causes(found) == [Cause.DRIVER]
+        assert "CUDA 13, with which TensorRT 10.7.0.23 here was built" in found.reasons[0].needed
 
     def test_an_engine_larger_than_the_gpu(self, built: Built) -> None:
         found = explain(built.write(), msgspec.structs.replace(L4, gpus=(Gpu("NVIDIA L4", "8.9", 1000),)))
