@@ -147,7 +147,7 @@ def _no_engine(error: NotAnEngineError) -> Reason:
 
 def _library(header: Header, passport: Passport | None, here: Here) -> Iterator[Reason]:
     name, installed = NAMES[header.library], here.installed(header.library)
-    needed = f"{name} {header.version}, which built it".replace(" ,", ",")
+    needed = f"{name} {header.version or 'of a version unknown'}, which built it"
     if not installed.version:
         others = {other: one.version for other, one in here.libraries.items() if one.version and other != header.library}
         for other, version in others.items():

@@ -277,6 +277,14 @@ class TestManifests:
         assert causes(found) == [Cause.OTHER_MANIFEST]
         assert told in found.reasons[0].found
 
+    def test_what_one_says_of_another_engine_is_not_held_against_this_one(self, built: Built) -> None:
+        orins = replace(built, version="10.3.0.26", on=ORIN, folder=built.folder.with_name("other.trt")).write()
+        manifest_path(orins).replace(manifest_path(built.write()))
+        assert causes(explain(built.folder, L4)) == [Cause.OTHER_MANIFEST]
+        found = explain(built.folder, L4, trust=True)
+        assert found.loads
+        assert "built on" not in found.facts
+
     @pytest.mark.parametrize(
         ("content", "told"),
         [
