@@ -147,7 +147,7 @@ def _no_engine(error: NotAnEngineError) -> Reason:
 
 def _library(header: Header, passport: Passport | None, here: Here) -> Iterator[Reason]:
     name, installed = NAMES[header.library], here.installed(header.library)
-    needed = f"{name} {header.version}, which built it".replace(" ,", ",")
+    needed = f"{name} {header.version or 'of a version unknown'}, which built it"
     if not installed.version:
         others = {other: one.version for other, one in here.libraries.items() if one.version and other != header.library}
         for other, version in others.items():
@@ -207,13 +207,25 @@ def _gpu(header: Header, passport: Passport | None, here: Here) -> Iterator[Reas
     if not fitting[0]:
         found = f"{first.name} has compute capability {first.capability}"
         yield Reason(Cause.CAPABILITY, found, code, _other_gpu(first.capability, header.library, fitting))
-    if passport and passport.cuda and here.cuda and _numbers(here.cuda)[:1] < _numbers(passport.cuda)[:1]:
-        found = f"the driver here {f'({here.driver}) ' if here.driver else ''}knows CUDA up to {here.cuda}"
-        yield Reason(Cause.DRIVER, found, f"CUDA {passport.cuda}, as where it was built", "install a newer NVIDIA driver")
+    yield from _driver(header, passport, here)
     size = max(header.size, header.gpu_weights or 0)
     if size > first.memory:
         found = f"{first.name} has {first.memory / 2**20:,.0f} MiB in all"
         yield Reason(Cause.MEMORY, found, f"{size / 2**20:,.0f} MiB for the engine alone", "use a larger GPU, or a smaller network")
+
+
+def _driver(header: Header, passport: Passport | None, here: Here) -> Iterator[Reason]:
+    """CUDA runs what older minor and major versions made, and within a major version what newer ones did."""
+    library = here.installed(header.library)
+    wanted = {
+        library.cuda: f"CUDA {library.cuda}, with which {NAMES[header.library]} {library.version} here was built",
+        passport.cuda if passport else "": f"CUDA {passport.cuda}, as where it was built" if passport else "",
+    }
+    for cuda, needed in wanted.items():
+        if cuda and here.cuda and _numbers(here.cuda)[:1] < _numbers(cuda)[:1]:
+            found = f"the driver here {f'({here.driver}) ' if here.driver else ''}knows CUDA up to {here.cuda}"
+            yield Reason(Cause.DRIVER, found, needed, "install a newer NVIDIA driver")
+            return
 
 
 def runs_on(capability: str, header: Header, passport: Passport | None, here: Here) -> bool:
@@ -242,7 +254,8 @@ def _said(said: Validity, known: set[Cause]) -> Iterator[Reason]:
     causes = [(_DIAGNOSED.get(each, Cause.REFUSED), each) for each in said.diagnostics] or [(Cause.REFUSED, "without a reason")]
     for cause, each in causes:
         if cause not in known:
-            yield Reason(cause, f"TensorRT-RTX calls its header invalid: {each}", "an engine for this machine", "export it again")
+            remedy = "install a newer NVIDIA driver" if cause in (Cause.DRIVER, Cause.REFUSED) else "export it again on or for this machine"
+            yield Reason(cause, f"TensorRT-RTX calls its header invalid: {each}", "an engine and a driver that fit this machine", remedy)
 
 
 def _cautions(header: Header, passport: Passport | None, here: Here) -> Iterator[str]:
@@ -262,7 +275,7 @@ def _facts(header: Header, passport: Passport | None, manifest: Manifest | None)
     """What is known of it, in the order of a passport's pages; nothing that is not known."""
     facts = {
         "built by": f"{NAMES[header.library]} {header.version}".strip(),
-        "for": ", ".join(header.capabilities or (passport.capabilities if passport else ())),
+        "compute capabilities": ", ".join(header.capabilities or (passport.capabilities if passport else ())),
         "size": f"{header.size:,} bytes",
         "sections": ", ".join(f"{name} {size:,}" for name, size in header.sections.items()),
     }
@@ -290,7 +303,7 @@ def _numbers(version: str) -> tuple[int, ...]:
         digits = part[: len(part) - len(part.lstrip("0123456789"))]
         if not digits:
             break
-        numbers.append(int(digits))
+        numbers.append(int(digits[:9]))
         if digits != part:
             break
     return tuple(numbers) or (0,)

@@ -16,9 +16,9 @@ FP16, with weights and without); NVIDIA does not document it. Numbers are little
     28  vtrt
     32  u32   compute capabilities, a bit each: 7.5 8.0 8.6 8.9 12.0 12.1 (7.5 alone is 01, 8.9 and 12.0 are 18, all are 3f;
               7e where none was named: the default leaves Turing out)
-    56  u64   bytes that the weights take on the GPU: the weights section and some padding, 0 where weights are streamed
-    64  the sections, 24 bytes each: a tag, u32 0, u64 offset, u64 size. NGNE is the code; THGW the weights, of exactly their size in
-        the graph
+    56  u64   bytes that the weights take on the GPU: the size of their section; 0 where weights are streamed
+    64  the sections, 24 bytes each: a tag, u32 0, u64 offset, u64 size. NGNE is the code; THGW the weights, of their size in the graph
+        (up to 300² values exactly, 256 bytes more with 512²)
     -4  the complement of ftrt
 
 Of another release only what comes before 28 is believed.

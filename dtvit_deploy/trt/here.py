@@ -16,13 +16,35 @@ from dtvit_deploy.trt.library import MODULES
 
 IMPORT_LIMIT = 30.0
 """Seconds for a library to import: it loads half a gigabyte, on a Jetson from a memory card."""
+# NVIDIA's packages have the CUDA that they were built with in their names: tensorrt_rtx_cu13_libs, tensorrt_cu12_libs.
+_VERSION = """
+import importlib, importlib.metadata, json
+module = sys.argv[1]
+version = importlib.import_module(module).__version__
+def cuda():
+    for major in range(20, 10, -1):
+        try:
+            importlib.metadata.version(f"{module}_cu{major}_libs")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return str(major)
+    return ""
+print(json.dumps([version, cuda()]))
+"""
 
 
 class Installed(msgspec.Struct, frozen=True):
-    """One of `MODULES`: its version where it imports, and otherwise why not."""
+    """One of `MODULES`.
+
+    Attributes:
+        version: where it imports.
+        wrong: why it does not.
+        cuda: major version of the CUDA that its package was built with; empty where the package does not say (a Jetson's does not).
+    """
 
     version: str = ""
     wrong: str = "not installed"
+    cuda: str = ""
 
 
 class Here(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,9 +90,10 @@ def _installed(module: str) -> Installed:
             return Installed()
     except (ImportError, ValueError):
         return Installed(wrong="half installed: it has no specification")
-    code = "import importlib, json; print(json.dumps(importlib.import_module(sys.argv[1]).__version__))"
-    version, wrong = in_child(code, module, limit=IMPORT_LIMIT)
-    return Installed(str(version or ""), wrong and f"installed, and does not import: {wrong}")
+    answer, wrong = in_child(_VERSION, module, limit=IMPORT_LIMIT)
+    if wrong or not isinstance(answer, list):
+        return Installed(wrong=f"installed, and does not import: {wrong}")
+    return Installed(str(answer[0]), "", answer[1])
 
 
 def in_child(code: str, *arguments: str, limit: float) -> tuple[Any, str]:

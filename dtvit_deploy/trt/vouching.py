@@ -50,8 +50,11 @@ def vouch(engine: Path, artefact: Path, header: Header) -> Vouched:
         return Vouched(digest, manifest, None, (*own, Reason(Cause.OTHER_MANIFEST, found, "a manifest of the engine", _TRUST)))
     if digest != passport.engine:
         reason = _other_bytes(digest, header, passport, beside)
-        known = {one.cause for one in own} & {Cause.TRUNCATED, Cause.ALTERED}
-        return Vouched(digest, manifest, passport, own if known else (*own, reason))
+        if own:  # cut or altered by its own account, which its digest only confirms
+            return Vouched(digest, manifest, passport, own)
+        if reason.cause == Cause.OTHER_MANIFEST:  # what it says of another engine says nothing of this one
+            return Vouched(digest, reasons=(reason,))
+        return Vouched(digest, manifest, passport, (reason,))
     return Vouched(digest, manifest, passport, (*own, *_inconsistent(artefact, header, manifest, passport, beside)))
 
 

@@ -206,7 +206,7 @@ class TestSpoiled:
         found = explain(folder, HERE)
         assert found.loads, found.reasons
         assert found.facts["built by"] == f"TensorRT-RTX {VERSION}"
-        assert found.facts["for"] == "8.9, 12.0"
+        assert found.facts["compute capabilities"] == "8.9, 12.0"
 
     @pytest.mark.parametrize("how", SPOILED)
     def test_the_first_reason_is_the_right_one(self, folder: Path, how: str) -> None:
@@ -274,7 +274,9 @@ class TestTheLibrary:
         assert "changed since" in load_engine(folder / ENGINE, "tensorrt-rtx", "0" * 64).wrong
 
     def test_this_machine_is_asked_for_its_library(self) -> None:
-        assert this_machine().installed("tensorrt-rtx") == Installed(VERSION, "")
+        found = this_machine().installed("tensorrt-rtx")
+        assert (found.version, found.wrong) == (VERSION, "")
+        assert found.cuda.isdecimal()
 
 
 class TestTheCommand:

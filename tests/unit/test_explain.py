@@ -138,6 +138,7 @@ class TestVersions:
             ("tensorrt-rtx", "1.7.1.116", "1.7.2.116", True, False),
             ("tensorrt-rtx", "1.6.0.1", "1.7.1.116", True, False),
             ("tensorrt", "10.3.0.26", "unknown", True, False),
+            ("tensorrt", "10.3.0.26", "9" * 9999, True, False),
         ],
     )
     def test_as_nvidia_promises(self, library: str, made: str, installed: str, compatible: bool, loads: bool) -> None:
@@ -224,6 +225,12 @@ class TestDevices:
             assert "570.86" in found.reasons[0].found
             assert "newer NVIDIA driver" in found.reasons[0].remedy
 
+    def test_a_library_for_a_newer_cuda_than_the_driver_knows(self, built: Built) -> None:
+        here = msgspec.structs.replace(L4, libraries={"tensorrt": Installed("10.7.0.23", "", cuda="13")})
+        found = explain(built.write(), here)
+        assert causes(found) == [Cause.DRIVER]
+        assert "CUDA 13, with which TensorRT 10.7.0.23 here was built" in found.reasons[0].needed
+
     def test_an_engine_larger_than_the_gpu(self, built: Built) -> None:
         found = explain(built.write(), msgspec.structs.replace(L4, gpus=(Gpu("NVIDIA L4", "8.9", 1000),)))
         assert causes(found) == [Cause.MEMORY]
@@ -269,6 +276,14 @@ class TestManifests:
         found = explain(replace(built, passport=tuple(change.items())).write(), L4)
         assert causes(found) == [Cause.OTHER_MANIFEST]
         assert told in found.reasons[0].found
+
+    def test_what_one_says_of_another_engine_is_not_held_against_this_one(self, built: Built) -> None:
+        orins = replace(built, version="10.3.0.26", on=ORIN, folder=built.folder.with_name("other.trt")).write()
+        manifest_path(orins).replace(manifest_path(built.write()))
+        assert causes(explain(built.folder, L4)) == [Cause.OTHER_MANIFEST]
+        found = explain(built.folder, L4, trust=True)
+        assert found.loads
+        assert "built on" not in found.facts
 
     @pytest.mark.parametrize(
         ("content", "told"),
