@@ -21,7 +21,7 @@ from dtvit_deploy.runtimes.base import Availability, SessionOptions
 from dtvit_deploy.runtimes.cuda import Cuda, missing_cuda
 from dtvit_deploy.signature import Signature
 from dtvit_deploy.target import Precision
-from dtvit_deploy.trt.gpu import gpus, this_platform
+from dtvit_deploy.trt.gpu import gpus, jetpack, this_platform
 from dtvit_deploy.trt.library import LIBRARIES, Library, load_library
 from dtvit_deploy.trt.passport import ENGINE, FORMATS, Passport, passport_of
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 EMULATE = "verify the artefact on a machine without such a GPU, where its graph is emulated"
 AMPERE = 8.0
-"""Least compute capability that a hardware-compatible engine runs on."""
+"""Least compute capability that a hardware-compatible engine runs on, on anything but a Jetson."""
 
 
 class TensorRtRuntime:
@@ -99,23 +99,35 @@ def _misfit(artifact: Artifact, library: str, version: str) -> str:
 
 
 def misfit_of(passport: Passport, library: str, version: str) -> str:
-    """Why an engine does not load in this release of a library on this machine's GPUs; empty when it does."""
-    asked = passport.options
+    """Why an engine does not load in this release of a library on this machine's GPUs; empty when it does.
+
+    TensorRT loads what the same release built on the same platform, and a version-compatible engine in later releases of the same major
+    one; TensorRT-RTX what the same release built, whatever its build, on Linux and Windows alike.
+    https://docs.nvidia.com/deeplearning/tensorrt/11.1.0/inference-library/engine-compatibility.html
+    https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/engine-compatibility.html
+    """
     if passport.library != library:
         return f"it was built by {passport.library}, not by {library}"
-    if passport.platform != this_platform():
+    if library == "tensorrt" and passport.platform != this_platform():
         return f"it was built for {passport.platform}, and this is {this_platform()}"
-    if passport.version != version and not (asked.version_compatible and passport.version.partition(".")[0] == version.partition(".")[0]):
+    built, here = _numbers(passport.version), _numbers(version)
+    known = min(len(built), len(here), 3 if library == "tensorrt-rtx" else 4)  # a Jetson's module gives three numbers, not four
+    later = passport.options.version_compatible and library == "tensorrt" and built[:1] == here[:1] and built < here
+    if built[:known] != here[:known] and not later:
         return f"it was built by {library} {passport.version}, and {version} is here"
     if _device(passport) is None:
-        here = ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in gpus().found) or "none"
-        return f"it has code for compute capability {', '.join(passport.capabilities)}, and the GPU here is {here}"
+        found = ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in gpus().found) or "none"
+        return f"it has code for compute capability {', '.join(passport.capabilities)}, and the GPU here is {found}"
     return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
 
 
 def _device(passport: Passport) -> int | None:
     """Index of the first GPU that the engine has code for."""
-    hardware_compatible = passport.options.hardware_compatible and passport.library == "tensorrt"
+    hardware_compatible = passport.options.hardware_compatible and passport.library == "tensorrt" and not jetpack()
     for index, gpu in enumerate(gpus().found):
         if gpu.capability in passport.capabilities or (hardware_compatible and float(gpu.capability) >= AMPERE):
             return index
@@ -141,7 +153,7 @@ class TensorRtSession:
         with ExitStack() as owner:
             self._cuda = Cuda(device, owner)
             self._log = _log(library.module)
-            self._open(library.module, _engine(artifact, passport), owner)
+            self._open(library.module, _engine(artifact, passport), owner, host_code=passport.options.version_compatible)
             self._start, self._end = self._cuda.event(), self._cuda.event()
             self._graph: Any = None
             launch = self._captured() if options.cuda_graph else "kernel by kernel"
@@ -159,9 +171,10 @@ class TensorRtSession:
             "cuda": f"driver for CUDA {gpus().cuda}",
         }
 
-    def _open(self, module: Any, engine: bytes, owner: ExitStack) -> None:
+    def _open(self, module: Any, engine: bytes, owner: ExitStack, *, host_code: bool) -> None:
         """Deserialise, and give every input and output its memory."""
         self._runtime: Any = module.Runtime(self._log)
+        self._runtime.engine_host_code_allowed = host_code  # that of a version-compatible engine, for which its manifest vouches
         self._engine: Any = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise InputError(f"{self._library} cannot load {self._name}: {self._log.first()}", remedy="build the engine again")
@@ -220,7 +233,7 @@ class TensorRtSession:
         return {port.name: port.host.copy() for port in self._outputs}
 
     def _drop(self) -> None:
-        self._context = self._engine = self._runtime = None  # in this order, each needs the next
+        self._graph = self._context = self._engine = self._runtime = None  # in this order, each needs the next
 
     def __enter__(self) -> Self:
         return self

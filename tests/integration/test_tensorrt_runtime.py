@@ -35,7 +35,7 @@ from dtvit_deploy.runtimes import cuda as cuda_module
 from dtvit_deploy.runtimes import tensorrt as tensorrt_module
 from dtvit_deploy.runtimes.base import DeviceTimed, Runtime, Session, SessionOptions
 from dtvit_deploy.runtimes.registry import runtime_for
-from dtvit_deploy.runtimes.tensorrt import TensorRtRuntime, TensorRtSession
+from dtvit_deploy.runtimes.tensorrt import TensorRtRuntime, TensorRtSession, misfit_of
 from dtvit_deploy.signature import Signature, TensorSpec
 from dtvit_deploy.target import Precision
 from dtvit_deploy.trt.gpu import Gpu, Gpus, gpus, this_platform
@@ -241,7 +241,7 @@ class StandInCuda(types.ModuleType):
 # ------------------------------------------------------------------------------------------------ TensorRT
 
 API = {
-    "Runtime": {"deserialize_cuda_engine"},
+    "Runtime": {"deserialize_cuda_engine", "engine_host_code_allowed"},
     "ICudaEngine": {
         *("num_io_tensors", "get_tensor_name", "get_tensor_mode", "get_tensor_shape", "get_tensor_dtype", "get_tensor_location"),
         "create_execution_context",
@@ -340,10 +340,12 @@ def stand_in_tensorrt(gpu: StandInCuda, version: str) -> types.ModuleType:
     class Runtime:
         def __init__(self, logger: ILogger) -> None:
             self._logger = logger
+            self.engine_host_code_allowed = False
 
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
             try:
-                return ICudaEngine(json.loads(serialized_engine))
+                plan = json.loads(serialized_engine)
+                return ICudaEngine(plan) if plan.get("host code", False) == self.engine_host_code_allowed else None
             except ValueError:
                 self._logger.log(Severity.WARNING, "a warning comes first")
                 self._logger.log(Severity.ERROR, "Serialization assertion failed:\nno magic tag")
@@ -623,9 +625,13 @@ NO_FIT = {
     "library": ({"library": "tensorrt-rtx"}, "it was built by tensorrt-rtx, not by tensorrt"),
     "platform": ({"platform": "linux vax"}, f"it was built for linux vax, and this is {this_platform()}"),
     "release": ({"version": "10.7.0"}, "it was built by tensorrt 10.7.0, and 10.3.0 is here"),
+    "earlier release": (
+        {"version": "10.7.0", "options": BuildOptions(version_compatible=True)},
+        "it was built by tensorrt 10.7.0, and 10.3.0 is here",
+    ),
     "major release": (
-        {"version": "11.1.0", "options": BuildOptions(version_compatible=True)},
-        "it was built by tensorrt 11.1.0, and 10.3.0 is here",
+        {"version": "8.6.1", "options": BuildOptions(version_compatible=True)},
+        "it was built by tensorrt 8.6.1, and 10.3.0 is here",
     ),
     "capability": (
         {"capabilities": ("8.7", "12.0")},
@@ -649,11 +655,11 @@ class TestFit:
     @pytest.mark.parametrize(
         "passport",
         [
-            {"version": "10.0.1", "options": BuildOptions(version_compatible=True)},
+            {"version": "10.3.0.26"},
             {"capabilities": ("8.6",), "options": BuildOptions(hardware_compatible=True)},
             {"capabilities": ("8.6", "8.9")},
         ],
-        ids=["version-compatible", "hardware-compatible", "one of several"],
+        ids=["with its build number", "hardware-compatible", "one of several"],
     )
     def test_one_that_was_built_to_be_portable_fits(self, gpu: StandInCuda, build: Build, passport: dict[str, Any]) -> None:
         artifact = build(passport=passport)
@@ -661,6 +667,19 @@ class TestFit:
         assert runtime_for(artifact).rung is Rung.EXECUTED
         with opened(artifact) as session:
             session.run(feeds())
+
+    def test_a_version_compatible_one_loads_in_a_later_release_with_the_code_that_it_brings(self, gpu: StandInCuda, build: Build) -> None:
+        artifact = build(passport={"version": "10.0.1", "options": BuildOptions(version_compatible=True)}, **{"host code": True})
+        with opened(artifact) as session:
+            session.run(feeds())
+        with pytest.raises(InputError, match="it does not say why"):  # code that the manifest does not tell of is not allowed to run
+            opened(build(**{"host code": True}))
+
+    def test_rtx_engines_move_between_builds_of_a_release_and_between_systems(self, gpu: StandInCuda) -> None:
+        facts: dict[str, Any] = {"library": "tensorrt-rtx", "version": "1.7.1.116", "platform": "windows x86_64", "capabilities": ("8.9",)}
+        passport = Passport(**facts, engine="", bytes=1, graph="")
+        assert misfit_of(passport, "tensorrt-rtx", "1.7.1.120") == ""
+        assert misfit_of(passport, "tensorrt-rtx", "1.7.2.116") == "it was built by tensorrt-rtx 1.7.1.116, and 1.7.2.116 is here"
 
     def test_the_gpu_that_it_fits_is_taken(self, gpu: StandInCuda, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
         machine_with(monkeypatch, "7.5", "12.0", "8.9", "8.9")
@@ -720,7 +739,7 @@ class TestStandIns:
         module = stand_in_tensorrt(StandInCuda(), VERSION)
         offered = {name for name in vars(module) if name[0] != "_"}
         assert offered == {*API, "nptype"}
-        instances = {"ICudaEngine": {"num_io_tensors"}}  # theirs is a property of the class
+        instances = {"ICudaEngine": {"num_io_tensors"}, "Runtime": {"engine_host_code_allowed"}}  # theirs are properties of the class
         for name, known in API.items():
             own = {each for each in dir(getattr(module, name)) if each[0] != "_"} | instances.get(name, set())
             assert known <= own

@@ -16,6 +16,7 @@ PACKAGE = Path(dtvit_deploy.__file__).parent
 EXTRAS = (
     "PIL",
     "coremltools",
+    "cuda",
     "jinja2",
     "matplotlib",
     "onnx",
@@ -26,6 +27,7 @@ EXTRAS = (
     "safetensors",
     "sklearn",
     "tensorrt",
+    "tensorrt_rtx",
     "timm",
     "torch",
 )
