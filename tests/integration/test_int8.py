@@ -98,7 +98,7 @@ def test_the_search_names_modules_and_says_why(ranges: Path, checkpoint: Path, d
     assert measured >= set(search["in_float"]) == set(link.options["in_float"])
     assert len(measured) > 50
     assert [one["sqnr"] for one in search["modules"]] == sorted(one["sqnr"] for one in search["modules"])
-    assert any(one["gain_ms"] > 0 for one in search["modules"])
+    assert any((one["gain_ms"] or 0) > 0 for one in search["modules"])  # None where no profile names the module
     assert search["reason"] in link.notes
 
 
