@@ -360,7 +360,8 @@ class TestCommand:
         for arguments, told in (
             (("-m", "calibrated:net", "-o", "bad/ranges.json"), "calibration needs real images"),
             ((*data, "--random-data"), "images and random numbers"),
-            ((*data, "--evaluation", "images"), "20 of the 20 evaluation images are calibration images too"),
+            ((*data, "--evaluation", "images"), "20 of the 20 evaluation images in images are calibration images too"),
+            ((*data, "--input-size", "99999x99999"), "at most 268,435,456"),
             ((*data, "--mean", "1,2"), "--mean '1,2' is not three numbers"),
             ((*data, "--std", "0,1,1"), "every standard deviation"),
             ((*data, "--resize", "99", "--crop", "99x99"), "images become one input of image 1×3×99×99"),

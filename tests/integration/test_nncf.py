@@ -125,6 +125,7 @@ def test_an_option_reaches_nncf_and_is_recorded(
         (("-t", "openvino", "-p", "int8", "--smooth-quant"), "--smooth-quant and --bias-correction are NNCF's"),
         (("-t", "openvino", "-p", "int8", "--bias-correction"), "--smooth-quant and --bias-correction are NNCF's"),
         ((*BY_NNCF, "--data", "ONE"), "the images in one are a single one"),
+        ((*BY_NNCF, "--data", "FEW", "--evaluation", "ONE"), "1 of the 1 evaluation images in one are calibration images too: image.png"),
     ],
 )
 def test_what_makes_no_sense_is_refused(words: tuple[str, ...], message: str, few: Path, checkpoint: Path, tmp_path: Path) -> None:
