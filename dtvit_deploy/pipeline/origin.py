@@ -130,7 +130,7 @@ class _Made(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _is_factory(name: str) -> bool:
-    from dtvit_deploy.models.reference import TIMM
+    from dtvit_deploy.models.source import TIMM
 
     return ":" in name and not name.startswith(TIMM)
 

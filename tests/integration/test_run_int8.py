@@ -90,7 +90,7 @@ class Ran:
     """A run that came to a verdict: its exit code, its words, its report and what it left."""
 
     def __init__(self, work: Path, name: str, out: str) -> None:
-        done = deploy("run", name, "-o", out, "--no-layers", "--json", cwd=work, code=None, after=BRIEF)
+        done = deploy("run", name, "-o", out, "--no-layers", "--json", cwd=work, code=None, before=BRIEF)
         assert done.returncode in (0, 1), done.stderr
         self.code, self.said, self.folder = done.returncode, done.stderr, work / out
         self.report: dict[str, Any] = json.loads(done.stdout)

@@ -79,5 +79,5 @@ class TestAFullDisk:
         def limit() -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 
-        said = refused("export", "-m", "networks:large", cwd=work, before=limit)
+        said = refused("export", "-m", "networks:large", cwd=work, limit=limit)
         assert "File too large" in said
