@@ -64,9 +64,7 @@ def _scale(graph: Graph, node: onnx.NodeProto, forbidden: Severity) -> Iterator[
         return
     wrong = ~(scales.astype(np.float64) > 0)
     if wrong.any():
-        message = (
-            f"{int(wrong.sum())} of its {scales.size} scales are not above 0, like {float(scales.ravel()[np.argmax(wrong.ravel())]):g}"
-        )
+        message = f"has the scale {float(scales.ravel()[np.argmax(wrong.ravel())]):g}; TensorRT wants all of them above 0"
         yield Found("scale", Severity.ERROR, node, message, CALIBRATE)
     kinds = graph.type_of(data), graph.type_of(name)
     if node.op_type == "QuantizeLinear" and 0 not in kinds and kinds[0] != kinds[1]:
