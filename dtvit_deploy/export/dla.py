@@ -117,10 +117,11 @@ def _computed(graph: Graph) -> list[onnx.NodeProto]:
     fixed = set(graph.constants()) | {""}
     left: list[onnx.NodeProto] = []
     for node in graph.model.graph.node:
+        if not node.output:
+            continue
         inner = any(attribute.type == onnx.AttributeProto.GRAPH for attribute in node.attribute)
-        if (node.op_type == "Shape" and None not in (graph.shape_of(node.input[0]) or (None,))) or (
-            fixed.issuperset(node.input) and not inner
-        ):
+        measured = node.op_type == "Shape" and all(None not in (graph.shape_of(name) or (None,)) for name in node.input)
+        if measured or (fixed.issuperset(node.input) and not inner):
             fixed.update(node.output)
         else:
             left.append(node)
@@ -169,7 +170,7 @@ def _macs(node: onnx.NodeProto, graph: Graph) -> int:
     """Multiply–accumulates; 0 of what is no product, or where a size is not known."""
     if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or len(node.input) < 2:
         return 0
-    data, weights, result = (graph.shape_of(name) for name in (node.input[0], node.input[1], node.output[0]))
+    data, weights, result = (graph.shape_of(name) for name in (node.input[0], node.input[1], next(iter(node.output), "")))
     if data is None or weights is None or result is None or not data or not weights:
         return 0
     outer = data if node.op_type == "ConvTranspose" else result

@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
-from dtvit_deploy.export.tensorrt_graph import Graph, attributes_of
+from dtvit_deploy.export.tensorrt_graph import Graph, attributes_of, schema_of
 from dtvit_deploy.export.tensorrt_operators import Compiler
 
 LARGEST_BATCH, LARGEST = 4096, 8192
@@ -31,14 +31,15 @@ def refusal(node: onnx.NodeProto, graph: Graph, compiler: Compiler) -> str:
     if operator in ("Gemm", "MatMul"):
         return MATRIX
     rule = LAYERS.get(operator) or (NEWER.get(operator) if compiler.release >= (11, 4, 1) else None)
-    if rule is None:
+    schema = schema_of(node, graph.opset)
+    if rule is None or schema is None or len(node.input) < schema.min_input:
         return ABSENT
     tensors = [name for name in (*node.input, *node.output) if name and not graph.is_constant(name)]
     kinds = {graph.type_of(name) for name in tensors}
     if kinds & FLOATS:
         return FP32
     if kinds != {TensorProto.FLOAT16}:
-        return "its tensors are neither FP16 nor INT8"
+        return "its tensors are not FP16, which is what a DLA computes in where nothing is quantised"
     shapes = [graph.shape_of(name) for name in tensors]
     if any(shape is None or len(shape) != 4 for shape in shapes):
         return SHAPE
@@ -138,7 +139,7 @@ def _softmax(node: onnx.NodeProto, attributes: Mapping[str, Any], graph: Graph) 
     shape = [size or 0 for size in graph.shape_of(node.input[0]) or ()]
     axis = attributes.get("axis", -1) % 4
     others = [size for place, size in enumerate(shape) if place not in (0, axis)]
-    return bool(axis != 0) and shape[axis] <= (LARGEST if others == [1, 1] else 1024)
+    return len(shape) == 4 and bool(axis != 0) and shape[axis] <= (LARGEST if others == [1, 1] else 1024)
 
 
 def _concatenation(node: onnx.NodeProto, attributes: Mapping[str, Any], graph: Graph) -> bool:
@@ -147,7 +148,7 @@ def _concatenation(node: onnx.NodeProto, attributes: Mapping[str, Any], graph: G
 
 def _slice(node: onnx.NodeProto, _attributes: Mapping[str, Any], graph: Graph) -> bool:
     parts = [graph.constant(name) for name in node.input[1:] if name]
-    if len(parts) < 3 or any(part is None for part in parts):
+    if len(parts) < 3 or any(part is None or part.dtype.kind != "i" for part in parts):
         return False
     axes, steps = parts[2], parts[3] if len(parts) > 3 else None
     return axes is not None and all(int(axis) % 4 != 0 for axis in axes.ravel()) and (steps is None or bool((steps == 1).all()))

@@ -50,8 +50,7 @@ class Graph:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        with contextlib.suppress(Exception):  # raised by whatever a bad graph leads it to; then what the graph says itself has to do
-            model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        model = _inferred(model)
         self.model = model
         self.nodes: list[onnx.NodeProto] = []
         self.opset = max((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), default=0)
@@ -108,6 +107,8 @@ class Graph:
         for tensor in graph.initializer:
             self._keep(tensor.name, tensor)
         for node in graph.node:
+            if not node.output:  # it computes nothing
+                continue
             self.nodes.append(node)
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
@@ -125,9 +126,43 @@ class Graph:
         self._shapes[name] = tuple(tensor.dims)
 
 
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With types and shapes of all tensors, as far as they can be inferred.
+
+    A graph that this project made has them. Of others, those with a negative size are left as they are: the inference of onnx 1.23 ends the
+    process on a Slice of such a tensor.
+    """
+    infos = (*model.graph.input, *model.graph.output, *model.graph.value_info)
+    typed = {info.name for info in infos if info.type.tensor_type.elem_type and info.type.tensor_type.HasField("shape")}
+    if all(name in typed for node in model.graph.node for name in node.output):
+        return model
+    sizes = [size.dim_value for info in infos for size in info.type.tensor_type.shape.dim if size.WhichOneof("value") == "dim_value"]
+    if any(size < 0 for size in sizes) or any(size < 0 for tensor in model.graph.initializer for size in tensor.dims):
+        return model
+    with contextlib.suppress(Exception):  # raised by whatever a bad graph leads it to; then what the graph says itself has to do
+        return onnx.shape_inference.infer_shapes(model)
+    return model
+
+
+def schema_of(node: onnx.NodeProto, opset: int) -> onnx.defs.OpSchema | None:
+    """ONNX's definition of a node's operator, whatever domain it says; None where ONNX has none of that name in that opset."""
+    newest = onnx.defs.onnx_opset_version()
+    try:
+        return onnx.defs.get_schema(node.op_type, min(max(opset, 1), newest), "")
+    except onnx.defs.SchemaError:
+        return None
+
+
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
-    """A node's attributes but for its inner graphs."""
-    plain = (attribute for attribute in node.attribute if attribute.type not in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.UNDEFINED))
+    """A node's attributes but for its inner graphs, and for those that are not of the kind that ONNX defines."""
+    schema = schema_of(node, onnx.defs.onnx_opset_version())
+    if schema is None:
+        return {}
+    kinds = {
+        name: int(defined.type)  # type: ignore[call-overload]  # the enumeration is one of integers, which its stub does not say
+        for name, defined in schema.attributes.items()
+    }
+    plain = (attribute for attribute in node.attribute if attribute.type == kinds.get(attribute.name) != onnx.AttributeProto.GRAPH)
     return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in plain}
 
 

@@ -14,7 +14,7 @@ import msgspec
 import onnx
 
 from dtvit_deploy.export.onnx import module_of
-from dtvit_deploy.export.tensorrt_graph import Found, Graph, Severity, attributes_of
+from dtvit_deploy.export.tensorrt_graph import Found, Graph, Severity, attributes_of, schema_of
 from dtvit_deploy.export.tensorrt_numbers import dynamic, int64, mixed, overflow, types
 from dtvit_deploy.export.tensorrt_operators import CHANGES, OLDEST_OPSET, RESTRICTIONS, Compiler, missing_operator, newest_opset
 from dtvit_deploy.export.tensorrt_quantization import quantization
@@ -172,12 +172,8 @@ def _opset(graph: Graph, compiler: Compiler) -> Iterator[Found]:
 
 def _definition(node: onnx.NodeProto, opset: int) -> int:
     """The opset in which an operator got the definition that a graph's opset gives it; 0 of unknown ones."""
-    if node.domain not in ("", "ai.onnx"):
-        return 0
-    try:
-        return int(onnx.defs.get_schema(node.op_type, min(opset, onnx.defs.onnx_opset_version()), "").since_version)
-    except onnx.defs.SchemaError:
-        return 0
+    schema = schema_of(node, opset) if node.domain in ("", "ai.onnx") else None
+    return 0 if schema is None else int(schema.since_version)
 
 
 def _finding(found: Found) -> Finding:

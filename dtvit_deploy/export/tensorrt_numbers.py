@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto
 
 from dtvit_deploy.export.float16 import HEADROOM, LARGEST_FP16
-from dtvit_deploy.export.tensorrt_graph import SEQUENCE, Found, Graph, Severity, attributes_of, greatest, type_name
+from dtvit_deploy.export.tensorrt_graph import SEQUENCE, Found, Graph, Severity, attributes_of, greatest, schema_of, type_name
 from dtvit_deploy.export.tensorrt_operators import FLOAT_ONLY, TYPES, Compiler
 
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
@@ -67,9 +67,10 @@ def _uint8(graph: Graph, node: onnx.NodeProto) -> Iterator[Found]:
 def mixed(graph: Graph) -> Iterator[Found]:
     """Inputs that ONNX wants of one type and that are not: a strongly typed network converts nothing."""
     for node in graph.nodes:
-        if node.op_type in READ_MIXED or not onnx.defs.has(node.op_type, ""):
+        schema = None if node.op_type in READ_MIXED else schema_of(node, graph.opset)
+        if schema is None:
             continue
-        formal = onnx.defs.get_schema(node.op_type, min(max(graph.opset, 1), onnx.defs.onnx_opset_version()), "").inputs
+        formal = schema.inputs
         groups: dict[str, dict[int, str]] = {}
         for place, name in enumerate(node.input):
             kind = graph.type_of(name)

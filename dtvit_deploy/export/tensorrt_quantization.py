@@ -38,7 +38,7 @@ def _zero_point(graph: Graph, node: onnx.NodeProto, compiler: Compiler) -> Itera
     name = node.input[2] if len(node.input) > 2 else ""
     values = graph.constant(name) if name else None
     if values is not None and np.any(values.astype(np.float64) != 0):
-        message = f"has zero point {int(values.ravel()[np.argmax(values.ravel() != 0)])}; TensorRT quantises symmetrically, around 0"
+        message = f"has zero point {float(values.ravel()[np.argmax(values.ravel() != 0)]):g}; TensorRT quantises symmetrically, around 0"
         yield Found("zero-point", Severity.ERROR, node, message, LAYOUT)
         return
     if name and not graph.is_constant(name):

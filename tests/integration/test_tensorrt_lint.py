@@ -432,6 +432,18 @@ class TestForPeople:
         broken.graph.node.append(node("Relu", "k", "z"))
         assert {one.rule for one in lint(broken, RTX)} == {"opset"}
 
+    def test_a_size_below_0_does_not_end_the_process(self) -> None:
+        """It does in onnx 1.23's inference of shapes."""
+        assert errors(lint(graph(node("Slice", "x a e", "y"), x=(2, -1), a=np.array([1]), e=np.array([5])), RTX)) == [
+            ("dynamic-shape", "block.fc")
+        ]
+
+    def test_attributes_of_another_kind_than_onnx_defines_do_not_count(self) -> None:
+        model = graph(node("MaxPool", "x", "y", kernel_shape=[2, 2]), node("Relu", "x", "z"), x=IMAGE)
+        model.graph.node[0].attribute[0].CopyFrom(helper.make_attribute("dilations", 2.5))
+        del model.graph.node[1].output[:]
+        assert lint(model, RTX) == ()
+
 
 class TestBlame:
     def test_by_index_else_by_name_else_by_what_it_says(self) -> None:
