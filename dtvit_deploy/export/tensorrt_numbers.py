@@ -114,8 +114,9 @@ def _large(node: onnx.NodeProto, name: str, size: float) -> Iterator[Found]:
 def _inside(node: onnx.NodeProto, size: float) -> Iterator[Found]:
     """What is computed within an operator.
 
-    A LayerNormalization says by `stash_type` in which type it computes its variance, FP32 unless it is told otherwise, and the parser
-    obeys (onnxOpImporters.cpp at 96e7811).
+    A LayerNormalization of FP16 computes its variance in FP32 unless its `stash_type` says otherwise: so ONNX defines it, the parser sets
+    it (onnxOpImporters.cpp at 96e7811), and the layer has it by default (INormalizationLayer in NvInfer.h at v10.3.0). One that was
+    exported as single operators has tensors for its squares, whose magnitudes are known.
     """
     squares = node.op_type in SQUARING or (node.op_type == "LayerNormalization" and attributes_of(node).get("stash_type", 1) != 1)
     if squares and not size * size * HEADROOM < LARGEST_FP16:

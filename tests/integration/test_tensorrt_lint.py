@@ -331,6 +331,10 @@ class TestFloat16:
         model = halved(node("Mul", "h k", "p"), node("Cast", "p", "y", to=FLOAT), k=np.full(8, value, F16))
         assert warnings(lint(model, RTX)) == [("overflow", "block.fc")] * found
 
+    def test_the_squares_of_a_variance_that_is_several_operators(self) -> None:
+        parts = node("Mul", "h h", "squares", "norm"), node("ReduceMean", "squares", "v", "norm"), node("Cast", "v", "y", "", to=FLOAT)
+        assert warnings(lint(halved(*parts), RTX, magnitudes={"h": 200.0, "squares": 4e4, "v": 900.0})) == [("overflow", "norm")]
+
     @pytest.mark.parametrize(("stash", "found"), [(FLOAT, 0), (FLOAT16, 1)])
     def test_a_variance_is_computed_in_the_type_that_the_node_says(self, stash: int, found: int) -> None:
         normal = node("LayerNormalization", "h w", "n", stash_type=stash), node("Cast", "n", "y", to=FLOAT)
@@ -481,11 +485,11 @@ def nothing_against(name: str | None, options: ModelOptions, cache: Cache, parse
         assert parse(made) == []
 
 
-def test_what_this_project_makes_of_the_digits_is_clean(checkpoint: Path, parse: Parse, tmp_path: Path) -> None:
-    nothing_against(None, ModelOptions(checkpoint=checkpoint), Cache(tmp_path), parse)
+def test_what_this_project_makes_of_the_digits_is_clean(checkpoint: Path, parse: Parse) -> None:
+    nothing_against(None, ModelOptions(checkpoint=checkpoint), Cache.default(), parse)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(VARIANTS))
-def test_what_this_project_makes_of_its_networks_is_clean(name: str, parse: Parse, tmp_path: Path) -> None:
-    nothing_against(name, ModelOptions(num_classes=10), Cache(tmp_path), parse)
+def test_what_this_project_makes_of_its_networks_is_clean(name: str, parse: Parse) -> None:
+    nothing_against(name, ModelOptions(num_classes=10), Cache.default(), parse)
