@@ -203,7 +203,7 @@ def _fallbacks(nodes: Sequence[onnx.NodeProto], reasons: Sequence[str], work: Se
 
 def _findings(placement: Placement, compiler: Compiler) -> tuple[Finding, ...]:
     if not has_dla(compiler):
-        remedy = "build without a DLA core, or on a Jetson with JetPack 6 (TensorRT 10.3 to 10.7) or with TensorRT 11.4.1 or later"
+        remedy = "build without a DLA core, or on a Jetson Orin with TensorRT 10.0 to 10.7, or 11.4.1 and later"
         return (_finding(WHOLE, f"{compiler} builds for no Jetson's DLA", remedy, Severity.ERROR),)
     found = []
     if not placement.dla:
