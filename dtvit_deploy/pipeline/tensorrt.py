@@ -23,7 +23,7 @@ from dtvit_deploy.trt.options import BuildOptions, Flavour
 from dtvit_deploy.trt.passport import ENGINE, FORMATS, GRAPH, LAYERS, LINK, PASSPORT, Passport
 
 if TYPE_CHECKING:
-    from dtvit_deploy.export.on_device import Golden
+    from dtvit_deploy.export.tensorrt.on_device import Golden
     from dtvit_deploy.recipe import TensorRt
 
 RELEASES = ("10.3", "11.1")
@@ -50,7 +50,7 @@ def chosen(asked: TensorRt) -> tuple[Choice, ...]:
         InputError: an option asks for something that no chosen compiler can do.
         MissingError: a flavour that was named cannot be had here.
     """
-    from dtvit_deploy.export.tensorrt import unfit_options
+    from dtvit_deploy.export.tensorrt.engine import unfit_options
 
     found = tuple(dict.fromkeys(_choice(flavour) for flavour in asked.flavours))
     unfit = [set(unfit_options(asked.build, LIBRARIES.get(choice.flavour, "tensorrt"))) for choice in found]
@@ -115,8 +115,8 @@ def linted(graph: Artifact, compilers: Sequence[tuple[str, str]], build: BuildOp
     Raises:
         InputError: one of them is known to refuse it; every module is named, with what to do.
     """
-    from dtvit_deploy.export.dla import lint_dla
-    from dtvit_deploy.export.tensorrt_lint import Compiler, Severity, lines, lint
+    from dtvit_deploy.export.tensorrt.dla import lint_dla
+    from dtvit_deploy.export.tensorrt.lint import Compiler, Severity, lines, lint
 
     model = load_onnx(graph)
     notes: list[str] = []
@@ -144,7 +144,7 @@ def _engine(graph: Artifact, choice: Choice, library: Library, build: BuildOptio
     }
 
     def write(folder: Path) -> None:
-        from dtvit_deploy.export.tensorrt import engine_from_onnx, unfit_options
+        from dtvit_deploy.export.tensorrt.engine import engine_from_onnx, unfit_options
 
         inside = folder / path
         inside.mkdir()
@@ -197,7 +197,7 @@ def _job(graph: Artifact, choice: Choice, build: BuildOptions, cache: Cache, gol
     }
 
     def write(folder: Path) -> None:
-        from dtvit_deploy.export.on_device import write_job
+        from dtvit_deploy.export.tensorrt.on_device import write_job
 
         inside = folder / path
         inside.mkdir()

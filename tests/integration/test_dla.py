@@ -10,10 +10,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.dla import Placement, has_dla, lint_dla
 from dtvit_deploy.export.float16 import float16_onnx
 from dtvit_deploy.export.qdq import Layout, quantized_onnx
-from dtvit_deploy.export.tensorrt_lint import Compiler, Severity
+from dtvit_deploy.export.tensorrt.dla import Placement, has_dla, lint_dla
+from dtvit_deploy.export.tensorrt.lint import Compiler, Severity
 
 ORIN = Compiler("tensorrt", "10.3")
 FLOAT, FLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16

@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 from dtvit_deploy.artifact import Link, Manifest, encode_json, load_artifact, manifest_path, sha256_of
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.evidence import Rung
-from dtvit_deploy.export.on_device import Golden, write_job
+from dtvit_deploy.export.tensorrt.on_device import Golden, write_job
 from dtvit_deploy.signature import Signature, TensorSpec
 from dtvit_deploy.target import Precision
 from dtvit_deploy.trt.options import BuildOptions

@@ -16,8 +16,8 @@ from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.float16 import float16_onnx
 from dtvit_deploy.export.qdq import Layout, quantized_onnx
-from dtvit_deploy.export.tensorrt_lint import Compiler, Finding, ParserMessage, Severity, blame, lines, lint
-from dtvit_deploy.export.tensorrt_operators import missing_operator, newest_opset
+from dtvit_deploy.export.tensorrt.lint import Compiler, Finding, ParserMessage, Severity, blame, lines, lint
+from dtvit_deploy.export.tensorrt.operators import missing_operator, newest_opset
 from dtvit_deploy.models.reference import ModelOptions
 from dtvit_deploy.models.registry import VARIANTS
 from dtvit_deploy.pipeline.stages import GuardFeeds, load_onnx, onnx_stage, program_stage

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dtvit_deploy.export.on_device_build import CODES, judge, values
+from dtvit_deploy.export.tensorrt.on_device_build import CODES, judge, values
 
 NAN, INF = math.nan, math.inf
 

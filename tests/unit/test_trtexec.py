@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.trtexec import trtexec_command, trtexec_line, trtexec_text
+from dtvit_deploy.export.tensorrt.trtexec import trtexec_command, trtexec_line, trtexec_text
 from dtvit_deploy.trt.options import BuildOptions
 
 PARSED = {

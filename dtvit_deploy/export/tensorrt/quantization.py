@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from dtvit_deploy.export.tensorrt_graph import Found, Graph, Severity, attributes_of, type_name
-from dtvit_deploy.export.tensorrt_operators import Compiler
+from dtvit_deploy.export.tensorrt.graph import Found, Graph, Severity, attributes_of, type_name
+from dtvit_deploy.export.tensorrt.operators import Compiler
 
 LAYOUT = "export with --target trt, whose Q/DQ layout is symmetric INT8 and keeps biases in float"
 CALIBRATE = "calibrate again with `dtvit-deploy calibrate`, and export with --target trt"

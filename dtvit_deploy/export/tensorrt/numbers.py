@@ -13,8 +13,8 @@ import onnx
 from onnx import TensorProto
 
 from dtvit_deploy.export.float16 import HEADROOM, LARGEST_FP16
-from dtvit_deploy.export.tensorrt_graph import SEQUENCE, Found, Graph, Severity, attributes_of, greatest, schema_of, type_name
-from dtvit_deploy.export.tensorrt_operators import FLOAT_ONLY, TYPES, Compiler
+from dtvit_deploy.export.tensorrt.graph import SEQUENCE, Found, Graph, Severity, attributes_of, greatest, schema_of, type_name
+from dtvit_deploy.export.tensorrt.operators import FLOAT_ONLY, TYPES, Compiler
 
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 INTEGERS = frozenset({TensorProto.INT32, TensorProto.INT64})

@@ -8,8 +8,8 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
-from dtvit_deploy.export.tensorrt_graph import Graph, attributes_of, schema_of
-from dtvit_deploy.export.tensorrt_operators import Compiler
+from dtvit_deploy.export.tensorrt.graph import Graph, attributes_of, schema_of
+from dtvit_deploy.export.tensorrt.operators import Compiler
 
 LARGEST_BATCH, LARGEST = 4096, 8192
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.BFLOAT16, TensorProto.DOUBLE})

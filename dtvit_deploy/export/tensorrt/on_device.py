@@ -18,9 +18,9 @@ import msgspec
 
 from dtvit_deploy.artifact import Manifest, encode_json, sha256_of
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export import on_device_build
-from dtvit_deploy.export.on_device_build import CODES
-from dtvit_deploy.export.trtexec import trtexec_text
+from dtvit_deploy.export.tensorrt import on_device_build
+from dtvit_deploy.export.tensorrt.on_device_build import CODES
+from dtvit_deploy.export.tensorrt.trtexec import trtexec_text
 from dtvit_deploy.trt.passport import ENGINE, GRAPH, LINK
 
 if TYPE_CHECKING:

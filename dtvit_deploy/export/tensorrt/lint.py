@@ -14,10 +14,10 @@ import msgspec
 import onnx
 
 from dtvit_deploy.export.onnx import module_of
-from dtvit_deploy.export.tensorrt_graph import Found, Graph, Severity, attributes_of, schema_of
-from dtvit_deploy.export.tensorrt_numbers import dynamic, int64, mixed, overflow, types
-from dtvit_deploy.export.tensorrt_operators import CHANGES, OLDEST_OPSET, RESTRICTIONS, Compiler, missing_operator, newest_opset
-from dtvit_deploy.export.tensorrt_quantization import quantization
+from dtvit_deploy.export.tensorrt.graph import Found, Graph, Severity, attributes_of, schema_of
+from dtvit_deploy.export.tensorrt.numbers import dynamic, int64, mixed, overflow, types
+from dtvit_deploy.export.tensorrt.operators import CHANGES, OLDEST_OPSET, RESTRICTIONS, Compiler, missing_operator, newest_opset
+from dtvit_deploy.export.tensorrt.quantization import quantization
 
 __all__ = ["Compiler", "Finding", "ParserMessage", "Severity", "blame", "lines", "lint"]
 

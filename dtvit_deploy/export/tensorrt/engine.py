@@ -15,7 +15,7 @@ import onnx
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.onnx import module_of
-from dtvit_deploy.export.tensorrt_lint import Compiler, ParserMessage, blame
+from dtvit_deploy.export.tensorrt.lint import Compiler, ParserMessage, blame
 from dtvit_deploy.trt.library import Library
 from dtvit_deploy.trt.options import BuildOptions
 

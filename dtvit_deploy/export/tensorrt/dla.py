@@ -19,11 +19,11 @@ from collections.abc import Sequence
 import msgspec
 import onnx
 
-from dtvit_deploy.export.dla_layers import refusal
 from dtvit_deploy.export.onnx import module_of
-from dtvit_deploy.export.tensorrt_graph import Graph, Severity
-from dtvit_deploy.export.tensorrt_lint import WHOLE, Finding
-from dtvit_deploy.export.tensorrt_operators import Compiler
+from dtvit_deploy.export.tensorrt.dla_layers import refusal
+from dtvit_deploy.export.tensorrt.graph import Graph, Severity
+from dtvit_deploy.export.tensorrt.lint import WHOLE, Finding
+from dtvit_deploy.export.tensorrt.operators import Compiler
 
 LOADABLES = 16
 """Pieces of networks that one DLA core can hold at a time."""
