@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from dtvit_deploy.artifact import load_artifact, sha256_of
 from dtvit_deploy.trt import gpu
+from dtvit_deploy.trt.header import read_header
 from dtvit_deploy.trt.passport import ENGINE, GRAPH, LAYERS, passport_of
 
 tensorrt_rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX compiles the engines")
@@ -79,20 +81,23 @@ def test_every_layer_of_the_network_is_told_with_its_module(out: Path) -> None:
         assert {len(layer["outputs"]) for layer in layers["layers"]} <= {1, 2, 3}
 
 
-def test_the_engine_has_the_precision_that_its_graph_has(out: Path) -> None:
-    """Half of FP32's weights in FP16, a quarter in INT8, which is what the three are made for."""
+def test_weights_are_halved_by_fp16_and_less_again_in_int8(out: Path) -> None:
+    """Of the file, that is: kernels, of which an engine holds the sources, take as much in each precision, and more in INT8."""
+    weights = {precision: read_header(out / f"{NAME}.{precision}.rtx" / ENGINE).gpu_weights or 0 for precision in PRECISIONS}
+    assert weights["fp16"] == pytest.approx(weights["fp32"] / 2, rel=0.02)
+    assert weights["int8"] < 0.75 * weights["fp16"]
+
+
+def test_the_whole_engine_is_smaller_in_fp16_and_in_int8(out: Path) -> None:
     fp32, fp16, int8 = (engine_bytes(out, precision) for precision in PRECISIONS)
-    assert fp16 <= 0.65 * fp32
-    assert int8 < fp32
+    assert fp16 < 0.7 * fp32
+    assert int8 < 0.8 * fp32
 
 
-def test_an_int8_engine_says_how_much_of_it_is_weights(out: Path) -> None:
-    """The compiler adds INT8 kernels; the weights themselves are smaller than FP16's."""
-    from dtvit_deploy.trt.header import read_header
-
-    weights = {precision: read_header(out / f"{NAME}.{precision}.rtx" / ENGINE).sections["weights"] for precision in PRECISIONS}
-    assert weights["fp16"] == pytest.approx(weights["fp32"] / 2, rel=0.01)
-    assert weights["int8"] < 0.8 * weights["fp16"]
+def test_a_user_is_told_what_the_bytes_are(out: Path) -> None:
+    for path in artefacts(out, "rtx"):
+        (note,) = (note for note in load_artifact(path).manifest.lineage[-1].notes if note.startswith("the engine has"))
+        assert re.fullmatch(r"the engine has [\d.]+ MB, of which [\d.]+ are weights and [\d.]+ kernels", note)
 
 
 def test_a_job_for_the_device_is_prepared_and_not_built(out: Path) -> None:
