@@ -44,11 +44,14 @@ class GuardFeeds:
     Attributes:
         source: what they are, for the manifest.
         digest: SHA-256 that changes with them.
+        feeds: the real ones first.
+        real: how many of them are; None means all. The others are adversarial: a network need not mean anything by its answer to those.
     """
 
     source: str
     digest: str
     feeds: Sequence[Feeds]
+    real: int | None = None
 
 
 @dataclass(frozen=True)
