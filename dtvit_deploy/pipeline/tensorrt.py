@@ -17,6 +17,7 @@ from dtvit_deploy.evidence import Rung
 from dtvit_deploy.pipeline.material import digest_of
 from dtvit_deploy.pipeline.stages import describe, load_onnx, source_digest, versions
 from dtvit_deploy.staging import replacing
+from dtvit_deploy.target import Precision
 from dtvit_deploy.trt import gpu
 from dtvit_deploy.trt.header import read_header
 from dtvit_deploy.trt.library import LIBRARIES, Library, load_library
@@ -177,20 +178,20 @@ def _engine(graph: Artifact, choice: Choice, library: Library, build: BuildOptio
             f"{library.name} has no {wish.removeprefix('a ').removeprefix('an ')}" for wish in unfit_options(build, library.name)
         )
         options = {"flavour": str(choice.flavour), PASSPORT: msgspec.to_builtins(passport)}
-        notes = (*filter(None, [choice.why]), *ignored, *known_of, *built.notes, _parts(inside / ENGINE))
+        notes = (*filter(None, [choice.why]), *ignored, *known_of, *built.notes, _parts(inside / ENGINE, graph.manifest.precision))
         tools = versions() | {library.name: library.version}
         describe(inside, graph.manifest, graph.manifest.precision, LINK, tools, options, notes)
 
     return load_artifact(cache.entry(str(choice.flavour), key, write) / path)
 
 
-def _parts(engine: Path) -> str:
+def _parts(engine: Path, precision: Precision) -> str:
     """What an engine's bytes are: TensorRT-RTX stores each kernel's source, which does not shrink with the precision as weights do."""
     header = read_header(engine)
+    whole = f"the {precision} engine has {header.size / 1e6:.1f} MB"
     if header.gpu_weights is None:
-        return f"the engine has {header.size / 1e6:.1f} MB"
-    code = header.size - header.gpu_weights
-    return f"the engine has {header.size / 1e6:.1f} MB, of which {header.gpu_weights / 1e6:.1f} are weights and {code / 1e6:.1f} kernels"
+        return whole
+    return f"{whole}, of which {header.gpu_weights / 1e6:.1f} are weights and {(header.size - header.gpu_weights) / 1e6:.1f} kernels"
 
 
 def _job(graph: Artifact, choice: Choice, build: BuildOptions, cache: Cache, golden: Callable[[], Golden]) -> Artifact:
