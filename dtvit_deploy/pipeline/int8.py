@@ -144,7 +144,7 @@ def int8_stage(quantiser: Quantiser, in_float: Sequence[str], search: Search | N
 def search_stage(quantiser: Quantiser, target: Target, material: Material, keep: Sequence[str], cache: Cache, progress: Progress) -> Search:
     """Sensitivity and gain of every module on this machine, and the set that is best left in float.
 
-    Sensitivity is measured in ONNX Runtime, gains in the target's own runtime.
+    Sensitivity is measured in ONNX Runtime, gains in the target's own runtime, and not at all for TensorRT.
 
     Args:
         material: real input that is no evaluation data, the calibration's own at best.
@@ -216,10 +216,15 @@ class _Judge:
         return Trial(in_float=in_float, agreement=agreement, sqnr=self._sqnr(answers, len(self._feeds)))
 
 
-def _gains(quantiser: Quantiser, target: Target, feed: Feeds) -> tuple[dict[str, float], float]:
-    """Milliseconds that each module gains when everything is INT8, and those that the float network takes, by a profile of each."""
+def _gains(quantiser: Quantiser, target: Target, feed: Feeds) -> tuple[dict[str, float], float | None]:
+    """Milliseconds that each module gains when everything is INT8, and those that the float network takes, by a profile of each.
+
+    None are known for TensorRT, whose engines run on a GPU that most often is another machine's: accuracy alone decides there.
+    """
     from dtvit_deploy.export.onnx import module_of
 
+    if target is Target.TRT:
+        return {}, None
     times = _profiler(target, quantiser.asked.threads)
     gains: dict[str, float] = {}
     total = 0.0
