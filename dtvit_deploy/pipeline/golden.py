@@ -59,7 +59,6 @@ def golden_stage(program: ProgramEntry, graph: Artifact, material: Material, cac
 
 def _answers(program: ProgramEntry, feeds: list[Feeds], kept: frozenset[str], cache: Cache) -> dict[str, list[Outputs]]:
     """What the reference answers in FP32, in FP64, and in the ideal arithmetic of each precision, a run for each feed."""
-
     outputs = [spec.name for spec in program.artifact.manifest.signature.outputs]
 
     def build(folder: Path) -> None:
