@@ -39,8 +39,8 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How an engine is built. Precision is not here: it is in the graph, and every network is strongly typed.
 
     Attributes:
-        capabilities: GPUs that TensorRT-RTX compiles for, all in one engine; `RTX_CAPABILITIES` if none is named. TensorRT takes that of the
-            GPU that it builds on.
+        capabilities: GPUs that TensorRT-RTX compiles for, all in one engine; `RTX_CAPABILITIES` if none is named. TensorRT takes the one
+            that it builds on.
         tf32: whether products of FP32 may be rounded to TF32's 10 bits on the way, which NVIDIA's builders allow by default: an FP32 engine
             would not keep to FP32's tolerance then.
         workspace_mib: MiB of scratch memory that a layer may use; None leaves it to the library, which takes what the GPU has.
