@@ -100,12 +100,20 @@ class OnnxSession:
             raise RuntimeError("the session was left; it cannot run")
         names = [*self._names, *(self._taps if taps else ())]
         try:
-            return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+            found = dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
         except Exception as error:  # as above; an index beyond its range, say
             raise InputError(
                 f"ONNX Runtime cannot run {self._name} on such feeds: {str(error).strip().splitlines()[0]}",
                 remedy="give --data feeds of which every value means something to the network",
             ) from error
+        for spec in self.signature.outputs:
+            answer = found[spec.name]
+            if answer.shape != spec.shape or answer.dtype.name != spec.dtype:
+                told = f"{'×'.join(map(str, answer.shape))} {answer.dtype.name}, and its manifest says {spec}"
+                raise InputError(
+                    f"{self._name} is not the graph that its manifest describes: {spec.name} is {told}", remedy="export it again"
+                )
+        return found
 
     def __enter__(self) -> Self:
         return self
