@@ -16,6 +16,7 @@ from onnx import TensorProto, numpy_helper
 
 from dtvit_deploy.export.onnx import module_of, nodes_of
 from dtvit_deploy.export.products import products
+from dtvit_deploy.graph import inferred
 
 LARGEST_FP16 = 65504.0
 SMALLEST_FP16 = 2.0**-24
@@ -29,7 +30,7 @@ image may be brighter."""
 SQUARED = frozenset({"LpNormalization", "ReduceL2", "ReduceSumSquare"})
 """Operators that TensorRT's parser takes apart into a product, a sum and more, each in the type of the tensor: squares overflow there where
 neither end of the operator does (https://github.com/onnx/onnx-tensorrt/blob/release/10.1-GA/onnxOpImporters.cpp). LayerNormalization
-stays one layer, with FP32 inside."""
+stays one layer, with FP32 inside unless its `stash_type` says otherwise (INormalizationLayer in NvInfer.h at v10.3.0)."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def float16_onnx(
     Raises:
         InputError: ``keep_fp32`` names a module that made no node.
     """
-    source = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    source = inferred(model)
     kept = _overflowing(source, magnitudes) | dict.fromkeys(sorted(nodes_of(source, keep_fp32)), "asked for")
     if imprecise:
         modules = {index: module_of(node) for index, node in enumerate(source.graph.node)}
@@ -158,7 +159,7 @@ class _Typed:
             del field[:]
             field.extend(values)
         del graph.value_info[:]
-        return onnx.shape_inference.infer_shapes(model, strict_mode=True)
+        return inferred(model)
 
     def _read(self, name: str, kind: int, reader: onnx.NodeProto) -> str:
         """The name of a tensor in that type, converted if it is not there yet."""
@@ -217,7 +218,8 @@ def _overflowing(model: onnx.ModelProto, magnitudes: Mapping[str, float]) -> dic
 def _overflows_inside(node: onnx.NodeProto, magnitudes: Mapping[str, float]) -> str:
     """What an operator computes on the way that FP16 cannot hold; empty if nothing."""
     name, reached = node.input[0] if node.input else "", magnitudes.get(node.input[0], 0.0) if node.input else 0.0
-    if node.op_type in SQUARED:
+    stash = next((attribute.i for attribute in node.attribute if attribute.name == "stash_type"), 1)
+    if node.op_type in SQUARED or (node.op_type == "LayerNormalization" and stash != TensorProto.FLOAT):
         result = magnitudes.get(node.output[0], 0.0)
         total = {"ReduceL2": result**2, "ReduceSumSquare": result}.get(node.op_type, 0.0)
         if not max(reached**2, total) * HEADROOM < LARGEST_FP16:

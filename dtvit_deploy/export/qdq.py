@@ -29,6 +29,7 @@ from dtvit_deploy.export.int8 import (
 )
 from dtvit_deploy.export.onnx import MODULE, module_of, nodes_of
 from dtvit_deploy.export.products import LEAST_MACS, Product, products
+from dtvit_deploy.graph import inferred
 
 VIEWS = frozenset({"Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze"})
 """Operators that pass all values of their first input on: both have one range. A simplifier makes some that the program lacks."""
@@ -110,7 +111,7 @@ def quantized_onnx(
     Raises:
         InputError: ``in_float`` names a module that made no node, or a range is not one.
     """
-    source = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    source = inferred(model)
     known = _Ranges(source, ranges)
     found = products(source, least_macs)
     chosen = {index for index in found if module_of(source.graph.node[index]) in in_float} if exactly else nodes_of(source, in_float)
@@ -216,7 +217,7 @@ class _Rewriting:
             del field[:]
             field.extend(values)
         del graph.value_info[:]
-        return onnx.shape_inference.infer_shapes(model, strict_mode=True)
+        return inferred(model)
 
     def _quantize(self, index: int, node: onnx.NodeProto, product: Product) -> None:
         data = node.input[0]

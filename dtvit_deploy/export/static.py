@@ -6,6 +6,7 @@ import onnx
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.onnx import module_of
+from dtvit_deploy.graph import inferred
 
 DYNAMIC = frozenset({"Shape", "Size", "Range", "NonZero", "Where", "If", "Loop", "Scan", "Unique", "Compress", "NonMaxSuppression"})
 """Operators whose output's shape depends on data, that compute with shapes, or that choose by data."""
@@ -40,7 +41,7 @@ def require_static(model: onnx.ModelProto) -> None:
 
 def dynamic_nodes(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, str]]:
     """Every node that is not static, and why."""
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    graph = inferred(model, strict=False, data_prop=True).graph
     constants = {tensor.name for tensor in graph.initializer}
     constants |= {output for node in graph.node if node.op_type == "Constant" for output in node.output}
     fixed = {info.name for info in (*graph.value_info, *graph.input, *graph.output) if _is_fixed(info.type.tensor_type)}

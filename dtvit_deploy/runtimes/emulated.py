@@ -9,15 +9,16 @@ tells: in which order a GPU's kernels sum, and how long they take. No latency is
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from dtvit_deploy.artifact import Artifact, sha256_of
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.evidence import Rung
+from dtvit_deploy.graph import read_graph
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
 from dtvit_deploy.runtimes.onnxruntime import OnnxRuntime, OnnxSession, floating_tensors, with_outputs
 from dtvit_deploy.runtimes.tensorrt import TensorRtRuntime
+from dtvit_deploy.runtimes.trial import require_loadable
 from dtvit_deploy.target import Precision
 from dtvit_deploy.trt.library import LIBRARIES
 from dtvit_deploy.trt.passport import FORMATS, GRAPH, LINK, PASSPORT, passport_of
@@ -103,8 +104,6 @@ def _reason(artifact: Artifact) -> str:
 
 def _read(artifact: Artifact) -> onnx.ModelProto:
     """The graph in an artefact's folder, which is the one that the passport names where there is one."""
-    import onnx
-
     path = artifact.path / GRAPH
     if not path.is_file():
         raise InputError(f"{artifact.name} holds no {GRAPH}, so there is nothing to evaluate in its place", remedy="export it again")
@@ -117,6 +116,6 @@ def _read(artifact: Artifact) -> onnx.ModelProto:
                 f" says {asked[:16]}…",
                 remedy="export it again",
             )
-    with contextlib.suppress(Exception):
-        return onnx.load(path, load_external_data=False)
-    raise InputError(f"{path} is not an ONNX graph", remedy="export it again")
+    model = read_graph(path)
+    require_loadable(artifact, path)
+    return model

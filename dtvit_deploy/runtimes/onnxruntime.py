@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,9 @@ import numpy as np
 from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
+from dtvit_deploy.graph import inferred, read_graph
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
+from dtvit_deploy.runtimes.trial import require_loadable
 from dtvit_deploy.signature import Signature
 from dtvit_deploy.target import Precision
 
@@ -41,9 +42,8 @@ class OnnxRuntime:
         return floating_tensors(_read(artifact))
 
     def load(self, artifact: Artifact, options: SessionOptions) -> OnnxSession:
-        content: bytes | str = str(artifact.path)
-        if options.taps:
-            content = with_outputs(_read(artifact), options.taps).SerializeToString()
+        model = _read(artifact)
+        content = with_outputs(model, options.taps).SerializeToString() if options.taps else str(artifact.path)
         return OnnxSession(content, artifact.manifest.signature, artifact.manifest.precision, options, artifact.name)
 
 
@@ -100,12 +100,20 @@ class OnnxSession:
             raise RuntimeError("the session was left; it cannot run")
         names = [*self._names, *(self._taps if taps else ())]
         try:
-            return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+            found = dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
         except Exception as error:  # as above; an index beyond its range, say
             raise InputError(
                 f"ONNX Runtime cannot run {self._name} on such feeds: {str(error).strip().splitlines()[0]}",
                 remedy="give --data feeds of which every value means something to the network",
             ) from error
+        for spec in self.signature.outputs:
+            answer = found[spec.name]
+            if answer.shape != spec.shape or answer.dtype.name != spec.dtype:
+                told = f"{'×'.join(map(str, answer.shape))} {answer.dtype.name}, and its manifest says {spec}"
+                raise InputError(
+                    f"{self._name} is not the graph that its manifest describes: {spec.name} is {told}", remedy="export it again"
+                )
+        return found
 
     def __enter__(self) -> Self:
         return self
@@ -130,8 +138,8 @@ def magnitudes_and_outputs(model: onnx.ModelProto, signature: Signature, feeds: 
     """As `magnitudes`, and what the graph answers to each feed, of which there is no need to ask it again."""
     import onnx
 
-    inferred = onnx.shape_inference.infer_shapes(model).graph
-    floating = {info.name for info in inferred.value_info if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    infos = inferred(model, strict=False).graph.value_info
+    floating = {info.name for info in infos if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
     taps = tuple(name for node in model.graph.node for name in node.output if name in floating)
     largest: dict[str, float] = {}
     outputs: list[Outputs] = []
@@ -152,18 +160,16 @@ def floating_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
     """Names of a graph's inner FP32 and FP16 tensors, in the order of execution."""
     import onnx
 
-    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
-    floating = {i.name for i in inferred if i.type.tensor_type.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)}
+    infos = inferred(model, strict=False).graph.value_info
+    floating = {i.name for i in infos if i.type.tensor_type.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)}
     outputs = {info.name for info in model.graph.output}
     return tuple(name for node in model.graph.node for name in node.output if name in floating and name not in outputs)
 
 
 def _read(artifact: Artifact) -> onnx.ModelProto:
-    import onnx
-
-    with contextlib.suppress(Exception):
-        return onnx.load(artifact.path, load_external_data=False)
-    raise InputError(f"{artifact.path} is not an ONNX graph", remedy="export it again")
+    model = read_graph(artifact.path)
+    require_loadable(artifact, artifact.path)
+    return model
 
 
 def with_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> onnx.ModelProto:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.graph import inferred
 
 if TYPE_CHECKING:
     import onnx
@@ -43,14 +44,7 @@ def rounded_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         InputError: the type of a tensor cannot be inferred, or the graph has graphs inside.
     """
-    import onnx
-
-    try:
-        source = onnx.shape_inference.infer_shapes(model, strict_mode=True)
-    except onnx.shape_inference.InferenceError as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(f"the types of the graph cannot be inferred: {first}", remedy="export it again") from error
-    return _Rounded(source).model()
+    return _Rounded(inferred(model)).model()
 
 
 class _Rounded:

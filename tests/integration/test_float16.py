@@ -225,6 +225,11 @@ class TestOverflow:
     def test_there_is_room_for_the_next_image(self, reached: float, stays: bool) -> None:
         assert bool(float16_onnx(MLP, {"active": reached}).kept) is stays
 
+    @pytest.mark.parametrize(("stash", "reached", "stays"), [(1, 200.0, False), (10, 200.0, True), (10, 100.0, False)])
+    def test_a_variance_is_computed_in_the_type_that_the_node_says(self, stash: int, reached: float, stays: bool) -> None:
+        model = graph(node("LayerNormalization", "x ones", "y", "norm", stash_type=stash), ones=[1, 1, 1, 1])
+        assert list(float16_onnx(model, {"x": reached}).kept) == ["norm"] * stays
+
     @pytest.mark.parametrize("value", [70_000, -70_000, -np.inf])
     def test_a_constant_that_fp16_cannot_hold_stays(self, value: float) -> None:
         model = graph(node("Add", "x mask", "masked", "attention"), node("Softmax", "masked", "y", "attention"), mask=[0, 0, value, 0])

@@ -19,8 +19,9 @@ from dtvit_deploy.export.onnx import module_of
 from dtvit_deploy.models.reference import ModelOptions
 from dtvit_deploy.parity import sqnr
 from dtvit_deploy.pipeline.check import Wants, check
-from dtvit_deploy.pipeline.float16 import LARGEST_ERROR, MOST_TRIALS, SmallestSet, float16_stage, mixed_precision
+from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.material import Material, open_material
+from dtvit_deploy.pipeline.mixed_precision import LARGEST_ERROR, MOST_TRIALS, SmallestSet, mixed_precision
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.stages import ProgramEntry, load_onnx, onnx_stage, program_stage
 from dtvit_deploy.report.schema import Report

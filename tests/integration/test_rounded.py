@@ -277,7 +277,7 @@ class TestRefusals:
             rounded_onnx(model)
 
     def test_types_that_contradict_each_other(self) -> None:
-        with pytest.raises(InputError, match="the types of the graph cannot be inferred"):
+        with pytest.raises(InputError, match="types and shapes of the graph cannot be inferred"):
             rounded_onnx(graph(node("Neg", "x", "y"), x=FLOAT16, y=FLOAT))
 
     def test_a_loop(self) -> None:

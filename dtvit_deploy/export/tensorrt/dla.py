@@ -39,14 +39,12 @@ class Fallback(msgspec.Struct, frozen=True, kw_only=True):
         operators: which, in alphabetical order.
         modules: torch modules that they are of, in the order of execution.
         nodes: how many they are.
-        macs: multiply–accumulates of theirs.
     """
 
     reason: str
     operators: tuple[str, ...]
     modules: tuple[str, ...]
     nodes: int
-    macs: int
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,9 +52,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         dla: nodes that the DLA takes, by name, or by their first output where they have none.
-        gpu: those that fall back.
-        modules: torch modules of which the DLA takes something.
-        fallbacks: one for each reason, that with most nodes first.
+        fallbacks: why the others stay on the GPU, one for each reason, that with most nodes first.
         crossings: how often execution goes from one device to the other; data comes from the GPU's memory and returns there.
         loadables: connected pieces that the DLA executes, each at one go.
         macs, dla_macs: multiply–accumulates of convolutions and matrix products, in all and on the DLA.
@@ -64,8 +60,6 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     dla: tuple[str, ...]
-    gpu: tuple[str, ...]
-    modules: tuple[str, ...]
     fallbacks: tuple[Fallback, ...]
     crossings: int
     loadables: int
@@ -91,12 +85,9 @@ def lint_dla(model: onnx.ModelProto, compiler: Compiler) -> Placement:
     on_dla = [not reason for reason in reasons]
     work = [_macs(node, graph) for node in nodes]
     crossings, loadables = _schedule(nodes, on_dla)
-    fallbacks = _fallbacks(nodes, reasons, work)
     placement = Placement(
         dla=tuple(_name(node) for node, here in zip(nodes, on_dla, strict=True) if here),
-        gpu=tuple(_name(node) for node, here in zip(nodes, on_dla, strict=True) if not here),
-        modules=tuple(dict.fromkeys(module_of(node) for node, here in zip(nodes, on_dla, strict=True) if here)),
-        fallbacks=fallbacks,
+        fallbacks=_fallbacks(nodes, reasons),
         crossings=crossings,
         loadables=loadables,
         macs=sum(work),
@@ -183,7 +174,7 @@ def _name(node: onnx.NodeProto) -> str:
     return node.name or next(iter(node.output), "")
 
 
-def _fallbacks(nodes: Sequence[onnx.NodeProto], reasons: Sequence[str], work: Sequence[int]) -> tuple[Fallback, ...]:
+def _fallbacks(nodes: Sequence[onnx.NodeProto], reasons: Sequence[str]) -> tuple[Fallback, ...]:
     found: dict[str, list[int]] = {}
     for index, reason in enumerate(reasons):
         if reason:
@@ -194,7 +185,6 @@ def _fallbacks(nodes: Sequence[onnx.NodeProto], reasons: Sequence[str], work: Se
             operators=tuple(sorted({nodes[index].op_type for index in indexes})),
             modules=tuple(dict.fromkeys(module_of(nodes[index]) for index in indexes)),
             nodes=len(indexes),
-            macs=sum(work[index] for index in indexes),
         )
         for reason, indexes in found.items()
     )

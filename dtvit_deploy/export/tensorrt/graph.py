@@ -12,6 +12,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.graph import inferred
+
 Shape = tuple[int | None, ...]
 SEQUENCE = -1
 """Type of what is no tensor."""
@@ -129,18 +132,14 @@ class Graph:
 def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
     """With types and shapes of all tensors, as far as they can be inferred.
 
-    A graph that this project made has them. Of others, those with a negative size are left as they are: the inference of onnx 1.23 ends the
-    process on a Slice of such a tensor.
+    A graph that this project made has them. One that makes no sense is left as it is: then what it says itself has to do.
     """
     infos = (*model.graph.input, *model.graph.output, *model.graph.value_info)
     typed = {info.name for info in infos if info.type.tensor_type.elem_type and info.type.tensor_type.HasField("shape")}
     if all(name in typed for node in model.graph.node for name in node.output):
         return model
-    sizes = [size.dim_value for info in infos for size in info.type.tensor_type.shape.dim if size.WhichOneof("value") == "dim_value"]
-    if any(size < 0 for size in sizes) or any(size < 0 for tensor in model.graph.initializer for size in tensor.dims):
-        return model
-    with contextlib.suppress(Exception):  # raised by whatever a bad graph leads it to; then what the graph says itself has to do
-        return onnx.shape_inference.infer_shapes(model)
+    with contextlib.suppress(InputError):
+        return inferred(model, strict=False)
     return model
 
 

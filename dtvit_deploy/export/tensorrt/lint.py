@@ -7,7 +7,7 @@ refuse, from its sources, its headers or by trial; what will only hurt is a warn
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -67,20 +67,19 @@ class ParserMessage(NamedTuple):
     operator: str = ""
 
 
-def lint(model: onnx.ModelProto, compiler: Compiler, *, magnitudes: Mapping[str, float] | None = None) -> tuple[Finding, ...]:
+def lint(model: onnx.ModelProto, compiler: Compiler) -> tuple[Finding, ...]:
     """Everything that is known against a graph, errors first; what is found several times in a module is one finding.
 
     Args:
         model: any ONNX graph; module paths are in the nodes' metadata where this project made it.
         compiler: what is to read it.
-        magnitudes: greatest |x| of the tensors on real images.
 
     Raises:
         InputError: there is no such compiler.
     """
     compiler.release  # noqa: B018  # an impossible compiler is refused before anything else
     merged: dict[tuple[str, Severity, str, str], Finding] = {}
-    for found in _found(Graph(model), compiler, magnitudes or {}):
+    for found in _found(Graph(model), compiler):
         module = WHOLE if found.node is None else module_of(found.node)
         key = found.rule, found.severity, module, found.remedy
         if key in merged:
@@ -99,13 +98,13 @@ def lines(findings: Sequence[Finding]) -> tuple[str, ...]:
     return tuple(_line(group) for group in groups.values())
 
 
-def blame(model: onnx.ModelProto, errors: Sequence[ParserMessage], compiler: Compiler | None = None) -> tuple[Finding, ...]:
+def blame(model: onnx.ModelProto, errors: Sequence[ParserMessage], compiler: Compiler) -> tuple[Finding, ...]:
     """A parser's own errors with the torch module of each, and the remedy of the rule that knows the cause.
 
     A node is found by its index, else by its name, else by a tensor or node that the description names.
     """
     graph = Graph(model)
-    known = [found for found in _found(graph, compiler or Compiler("tensorrt-rtx", "1.7.1"), {}) if found.node is not None]
+    known = [found for found in _found(graph, compiler) if found.node is not None]
     known.sort(key=lambda found: found.severity is not Severity.ERROR)
     blamed: dict[tuple[str, str, str], Finding] = {}
     for error in errors:
@@ -119,12 +118,12 @@ def blame(model: onnx.ModelProto, errors: Sequence[ParserMessage], compiler: Com
     return tuple(blamed.values())
 
 
-def _found(graph: Graph, compiler: Compiler, magnitudes: Mapping[str, float]) -> Iterator[Found]:
+def _found(graph: Graph, compiler: Compiler) -> Iterator[Found]:
     yield from _operators(graph, compiler)
     yield from quantization(graph, compiler)
     yield from types(graph, compiler)
     yield from mixed(graph)
-    yield from overflow(graph, magnitudes)
+    yield from overflow(graph)
     yield from int64(graph)
     yield from dynamic(graph)
     yield from _opset(graph, compiler)

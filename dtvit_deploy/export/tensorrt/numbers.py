@@ -1,29 +1,21 @@
-"""Rules for types, ranges and shapes: what a strongly typed network refuses, and where FP16 runs out.
-
-Magnitudes are those of the FP32 graph on real images; an FP16 graph keeps its tensors' names (`export.float16`).
-"""
+"""Rules for types, constants and shapes: what a strongly typed network refuses, and what does not fit its type."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
 from onnx import TensorProto
 
-from dtvit_deploy.export.float16 import HEADROOM, LARGEST_FP16
-from dtvit_deploy.export.tensorrt.graph import SEQUENCE, Found, Graph, Severity, attributes_of, greatest, schema_of, type_name
+from dtvit_deploy.export.float16 import LARGEST_FP16
+from dtvit_deploy.export.tensorrt.graph import SEQUENCE, Found, Graph, Severity, greatest, schema_of, type_name
 from dtvit_deploy.export.tensorrt.operators import FLOAT_ONLY, TYPES, Compiler
 
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 INTEGERS = frozenset({TensorProto.INT32, TensorProto.INT64})
 READ_MIXED = frozenset({"Clip", "QuantizeLinear"})
 """The limits of a Clip are read as numbers; QuantizeLinear has a rule of its own."""
-COARSE = 512.0
-"""Above this FP16 numbers are half a unit apart: rounding alone changes a softmax's weights by a quarter."""
-SQUARING = frozenset({"LpNormalization", "ReduceL2", "ReduceSumSquare"})
-"""Operators that square what they read without a tensor that shows it."""
 KEEP = "export with --keep-fp32 {module}"
 OURS = "export with this project's exporter, which writes one float type for each node"
 
@@ -82,17 +74,19 @@ def mixed(graph: Graph) -> Iterator[Found]:
                 yield Found("mixed", Severity.ERROR, node, f"{node.op_type} reads {found}; a strongly typed network refuses that", OURS)
 
 
-def overflow(graph: Graph, magnitudes: Mapping[str, float]) -> Iterator[Found]:
-    """Where FP16 is too small, or too coarse."""
+def overflow(graph: Graph) -> Iterator[Found]:
+    """Constants that FP16 cannot hold. What tensors reach is known to `export.float16` alone, which keeps those in FP32 that are too large,
+    and what FP16 does to the outputs is measured where the graph is made (`pipeline.mixed_precision`).
+    """
     seen: set[str] = set()
     for node in graph.nodes:
-        half = [name for name in (*node.output, *node.input) if graph.type_of(name) == TensorProto.FLOAT16]
-        for name in half:
-            if name not in seen:
+        for name in node.input:
+            if name not in seen and graph.is_constant(name) and graph.type_of(name) == TensorProto.FLOAT16:
                 seen.add(name)
-                yield from _constant(graph, node, name) if graph.is_constant(name) else _large(node, name, _magnitude(magnitudes, name))
-        if node.input and node.input[0] in half:
-            yield from _inside(node, _magnitude(magnitudes, node.input[0]))
+                yield from _constant(graph, node, name)
+        if node.op_type == "Constant" and node.output[0] not in seen and graph.type_of(node.output[0]) == TensorProto.FLOAT16:
+            seen.add(node.output[0])
+            yield from _constant(graph, node, node.output[0])
 
 
 def _constant(graph: Graph, node: onnx.NodeProto, name: str) -> Iterator[Found]:
@@ -103,34 +97,6 @@ def _constant(graph: Graph, node: onnx.NodeProto, name: str) -> Iterator[Found]:
     if size >= LARGEST_FP16:
         what = f"is {LARGEST_FP16:.0f}, FP16's end: it was probably greater" if np.isfinite(size) else "is infinite or no number in FP16"
         yield Found("overflow", Severity.WARNING, node, f"a value of the constant {name} {what}", f"{KEEP}, unless it is a mask")
-
-
-def _large(node: onnx.NodeProto, name: str, size: float) -> Iterator[Found]:
-    if not size * HEADROOM < LARGEST_FP16:
-        message = f"|{name}| reaches {size:.3g} on real images, FP16 ends at {LARGEST_FP16:.0f}"
-        yield Found("overflow", Severity.WARNING, node, message, KEEP)
-
-
-def _inside(node: onnx.NodeProto, size: float) -> Iterator[Found]:
-    """What is computed within an operator.
-
-    A LayerNormalization of FP16 computes its variance in FP32 unless its `stash_type` says otherwise: so ONNX defines it, the parser sets
-    it (onnxOpImporters.cpp at 96e7811), and the layer has it by default (INormalizationLayer in NvInfer.h at v10.3.0). One that was
-    exported as single operators has tensors for its squares, whose magnitudes are known.
-    """
-    squares = node.op_type in SQUARING or (node.op_type == "LayerNormalization" and attributes_of(node).get("stash_type", 1) != 1)
-    if squares and not size * size * HEADROOM < LARGEST_FP16:
-        message = f"{node.op_type} squares {size:.3g} in FP16, which ends at {LARGEST_FP16:.0f}"
-        yield Found("overflow", Severity.WARNING, node, message, KEEP)
-    if node.op_type in ("Softmax", "LogSoftmax") and not size < COARSE:
-        spacing = 2.0 ** (np.floor(np.log2(min(size, LARGEST_FP16))) - 10)
-        message = f"{node.op_type} reads up to {size:.3g} in FP16, whose numbers are {spacing:g} apart there"
-        yield Found("precision", Severity.WARNING, node, message, KEEP)
-
-
-def _magnitude(magnitudes: Mapping[str, float], name: str) -> float:
-    """What is known of a tensor by its own name, or by that which it had before it was converted; 0 if nothing is."""
-    return magnitudes.get(name, magnitudes.get(re.sub(r"_as_fp(16|32)_*$", "", name), 0.0))
 
 
 def int64(graph: Graph) -> Iterator[Found]:
