@@ -144,7 +144,9 @@ def _build(builder: Any, network: Any, config: Any) -> bytes | None:
 
 def _timings(config: Any, data: bytes) -> Any:
     """Bytes that are no cache make none; another device's are found out when they are set."""
-    return None if data.startswith(b"damaged") else _new(config, "ITimingCache", data=data)
+    if data.startswith(b"damaged"):
+        return _say(config, "the timing cache cannot be read")
+    return _new(config, "ITimingCache", data=data)
 
 
 def _parse(parser: Any, data: bytes) -> bool:
@@ -208,7 +210,9 @@ def _shape(engine: Any, name: str) -> tuple[int, ...]:
 BEHAVIOUR: dict[str, Callable[..., Any]] = {
     "Builder.num_DLA_cores": lambda builder: builder._plan.dla_cores,
     "Builder.create_network": lambda builder, *_: _new(builder, "INetworkDefinition"),
-    "Builder.create_builder_config": lambda builder: _new(builder, "IBuilderConfig", flags={builder._module.BuilderFlag.TF32}),
+    "Builder.create_builder_config": lambda builder: _new(
+        builder, "IBuilderConfig", flags={builder._module.BuilderFlag.TF32}, **builder._state
+    ),
     "Builder.build_serialized_network": _build,
     "INetworkDefinition.num_layers": lambda network: len(network._state["layers"]),
     "INetworkDefinition.get_layer": lambda network, index: network._state["layers"][index],
