@@ -230,7 +230,7 @@ def build(trt: Any, log: Any, job: dict[str, Any], options: dict[str, Any], fold
     except OSError as error:
         print(f"the next build takes as long, since {timings} cannot be written: {error.strerror}")
     runtime = trt.Runtime(log)
-    runtime.engine_host_code_allowed = True  # a version-compatible engine brings code of its own; this one was made a moment ago, here
+    runtime.engine_host_code_allowed = options["version_compatible"]  # such an engine brings code of its own; it was made here just now
     if options["dla_core"] is not None:
         runtime.DLA_core = options["dla_core"]
     engine = runtime.deserialize_cuda_engine(serialized)
