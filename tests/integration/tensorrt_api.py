@@ -86,6 +86,8 @@ def _class(name: str, members: list[str], plan: Plan, module: Any) -> type:
 
 def _initialise(self: Any, *made_from: Any) -> None:
     if self._listed.__name__ == "Builder" and not self._plan.starts:
+        self.__dict__["_state"] = {"made_from": made_from}
+        _say(self, "CUDA initialization failure with error: 35")
         raise TypeError("pybind11::init(): factory function returned nullptr")  # as the real bindings say it
     self.__dict__["_state"] = {"made_from": made_from}
 
@@ -126,6 +128,27 @@ def _new(self: Any, kind: str, **state: Any) -> Any:
     return made
 
 
+def _say(self: Any, message: str) -> None:
+    """Tell the logger that this was made with, as the library does before it gives nothing back."""
+    logger = self._state["made_from"][0]
+    if logger is not None:
+        logger.log(self._module.ILogger.Severity.ERROR, message)
+
+
+def _build(builder: Any, network: Any, config: Any) -> bytes | None:
+    if not builder._plan.builds:
+        return _say(builder, "no tactic\nfor product_layer")
+    host_code = builder._module.BuilderFlag.VERSION_COMPATIBLE in config._state["flags"]
+    return b"engine " + (b"with host code " if host_code else b"") + bytes(network._state["graph"])
+
+
+def _timings(config: Any, data: bytes) -> Any:
+    """Bytes that are no cache make none; another device's are found out when they are set."""
+    if data.startswith(b"damaged"):
+        return _say(config, "the timing cache cannot be read")
+    return _new(config, "ITimingCache", data=data)
+
+
 def _parse(parser: Any, data: bytes) -> bool:
     import onnx
 
@@ -147,7 +170,10 @@ def _parse(parser: Any, data: bytes) -> bool:
 def _deserialize(runtime: Any, data: bytes) -> Any:
     import onnx
 
-    model = onnx.load_from_string(bytes(data).removeprefix(b"engine "))
+    data = bytes(data).removeprefix(b"engine ")
+    if data.startswith(b"with host code ") and not runtime._state.get("engine_host_code_allowed"):
+        return _say(runtime, "the engine brings host code, which is not allowed")
+    model = onnx.load_from_string(data.removeprefix(b"with host code "))
     return _new(runtime, "ICudaEngine", model=model, tensors={tensor.name: tensor for tensor in (*model.graph.input, *model.graph.output)})
 
 
@@ -164,7 +190,17 @@ def _execute(context: Any, _stream: int) -> bool:
     for tensor, array in zip(session.get_outputs(), session.run(None, feeds), strict=True):
         data = context._plan.spoil(array).tobytes()
         ctypes.memmove(addresses[tensor.name], data, len(data))
+    profiler = context._state.get("profiler")
+    for place, layer in enumerate(_fused(model) if profiler is not None else ()):
+        profiler.report_layer_time(layer["Name"], float(place + 1))
     return True
+
+
+def _fused(model: Any) -> list[dict[str, str]]:
+    """The layers of an engine: the first two nodes are one, the others are as they were."""
+    names = [node.name or f"node_of_{node.output[0]}" for node in model.graph.node]
+    groups = [names[:2], *([name] for name in names[2:])]
+    return [{"Name": "+".join(group), "Metadata": "\x1e".join(f"[ONNX Layer: {name}]" for name in group)} for group in groups]
 
 
 def _shape(engine: Any, name: str) -> tuple[int, ...]:
@@ -174,8 +210,10 @@ def _shape(engine: Any, name: str) -> tuple[int, ...]:
 BEHAVIOUR: dict[str, Callable[..., Any]] = {
     "Builder.num_DLA_cores": lambda builder: builder._plan.dla_cores,
     "Builder.create_network": lambda builder, *_: _new(builder, "INetworkDefinition"),
-    "Builder.create_builder_config": lambda builder: _new(builder, "IBuilderConfig"),
-    "Builder.build_serialized_network": lambda builder, network, _: b"engine " + network._state["graph"] if builder._plan.builds else None,
+    "Builder.create_builder_config": lambda builder: _new(
+        builder, "IBuilderConfig", flags={builder._module.BuilderFlag.TF32}, **builder._state
+    ),
+    "Builder.build_serialized_network": _build,
     "INetworkDefinition.num_layers": lambda network: len(network._state["layers"]),
     "INetworkDefinition.get_layer": lambda network, index: network._state["layers"][index],
     "OnnxParser.parse": _parse,
@@ -183,10 +221,14 @@ BEHAVIOUR: dict[str, Callable[..., Any]] = {
     "OnnxParser.get_error": lambda parser, index: parser._state["errors"][index],
     "ParserError.node": lambda error: error._state["index"],
     "ParserError.node_name": lambda error: error._state["name"],
+    "ParserError.code": lambda error: error._module.ErrorCode.UNSUPPORTED_NODE,
+    "ParserError.node_operator": lambda error: error._state["operator"],
     "ParserError.desc": lambda error: f"no importer for\n{error._state['operator']}",
     "ParserError.func": lambda error: f"check{error._state['operator']}",
+    "IBuilderConfig.set_flag": lambda config, flag: config._state["flags"].add(flag),
+    "IBuilderConfig.clear_flag": lambda config, flag: config._state["flags"].discard(flag),
     "IBuilderConfig.can_run_on_DLA": lambda _, layer: layer.type.name in ON_DLA,
-    "IBuilderConfig.create_timing_cache": lambda config, data: _new(config, "ITimingCache", data=data),
+    "IBuilderConfig.create_timing_cache": _timings,
     "IBuilderConfig.set_timing_cache": lambda _, cache, ignore: ignore or cache._state["data"] in (b"", b"timings"),
     "IBuilderConfig.get_timing_cache": lambda config: _new(config, "ITimingCache", data=b"timings"),
     "ITimingCache.serialize": lambda cache: cache._state["data"],
@@ -197,9 +239,9 @@ BEHAVIOUR: dict[str, Callable[..., Any]] = {
         engine._module.DataType, ELEMENT[engine._state["tensors"][name].type.tensor_type.elem_type]
     ),
     "ICudaEngine.get_tensor_shape": _shape,
-    "ICudaEngine.create_engine_inspector": lambda engine: _new(engine, "EngineInspector"),
+    "ICudaEngine.create_engine_inspector": lambda engine: _new(engine, "EngineInspector", model=engine._state["model"]),
     "ICudaEngine.create_execution_context": lambda engine: _new(engine, "IExecutionContext", addresses={}, model=engine._state["model"]),
-    "EngineInspector.get_engine_information": lambda *_: '{"Layers": ["all of it"]}',
+    "EngineInspector.get_engine_information": lambda inspector, _: json.dumps({"Layers": _fused(inspector._state["model"])}),
     "IExecutionContext.set_tensor_address": lambda context, name, address: context._state["addresses"].update({name: address}) or True,
     "IExecutionContext.execute_async_v3": _execute,
 }

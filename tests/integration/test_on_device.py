@@ -100,12 +100,12 @@ class Device:
         self.plan, self.patch = api.Plan(), monkeypatch
         self.module = api.stand_in(release, self.plan)
         monkeypatch.setitem(sys.modules, "tensorrt", self.module)
+        self.board = {"/etc/nv_tegra_release": "# R36 (release), REVISION: 4.0, GCID: 1", "/proc/device-tree/model": "Jetson Orin Nano\0"}
 
     def run(self, job: Path, *arguments: str) -> int:
         script = load(job / "build.py")
         self.patch.setattr(script, "load_driver", api.Driver)
-        board = {"/etc/nv_tegra_release": "# R36 (release), REVISION: 4.0, GCID: 1", "/proc/device-tree/model": "Jetson Orin Nano\0"}
-        self.patch.setattr(script, "text_of", lambda path: board.get(path, ""))
+        self.patch.setattr(script, "text_of", lambda path: self.board.get(path, ""))
         return int(script.main(arguments))
 
 
@@ -141,6 +141,7 @@ def test_every_option_reaches_the_builder_and_what_the_accelerator_leaves_is_nam
 ) -> None:
     job, trt, plan = make_job(EVERYTHING), device.module, device.plan
     plan.dla_cores = 2
+    device.board = {}  # not a Jetson, which would not have all of them
     assert device.run(job, "--build-only") == 0, capsys.readouterr()
     assert plan.told("IBuilderConfig", "builder_optimization_level") == [5]
     assert plan.told("IBuilderConfig", "set_memory_pool_limit") == [(trt.MemoryPoolType.WORKSPACE, 64 << 20)]
@@ -149,12 +150,53 @@ def test_every_option_reaches_the_builder_and_what_the_accelerator_leaves_is_nam
     assert plan.told("IBuilderConfig", "DLA_core") == [1]
     assert plan.told("IBuilderConfig", "default_device_type") == [trt.DeviceType.DLA]
     assert plan.told("IBuilderConfig", "profiling_verbosity") == [trt.ProfilingVerbosity.DETAILED]
-    assert "1 of 3 layers fall back to the GPU" in capsys.readouterr().out
+    assert plan.told("Runtime", "DLA_core") == [1]
+    assert plan.told("Runtime", "engine_host_code_allowed") == [True]
+    assert "DLA core 1: 1 of 3 layers fall back to the GPU: 1 SHUFFLE; in (the network itself)" in capsys.readouterr().out
     artifact = load_artifact(job.parent / ENGINE)
     assert (artifact.manifest.rung, passport_of(artifact.manifest).options) == (Rung.BUILT, EVERYTHING)
     [left] = json.loads((artifact.path / "fallback.json").read_text())
     assert (left["layer"], left["module"]) == ("best_layer", "(the network itself)")
     assert not plan.told("IExecutionContext", "execute_async_v3")
+    layers = json.loads((artifact.path / "layers.json").read_text())
+    assert (layers["stage"], layers["engine"]["Layers"][0]["Name"]) == ("built", "node_of_a+product")
+
+
+def test_hardware_compatibility_is_left_out_on_a_jetson_and_never_in_silence(
+    make_job: Callable[..., Path], device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job(BuildOptions(hardware_compatible=True))
+    assert "does not offer it on a Jetson" in (job / "README.txt").read_text()
+    for board in (device.board, {"/proc/device-tree/model": "NVIDIA Jetson AGX Orin\0"}):  # a container has the second file only
+        device.board = board
+        assert device.run(job, "--build-only") == 0
+        assert "hardware compatibility was left out" in capsys.readouterr().out
+        manifest = load_artifact(job.parent / ENGINE).manifest
+        assert any("hardware compatibility was left out" in note for note in manifest.lineage[-1].notes)
+        assert not passport_of(manifest).options.hardware_compatible  # where an engine loads is judged by it
+    assert not device.plan.told("IBuilderConfig", "hardware_compatibility_level")
+
+
+def test_every_layer_is_timed_and_told_with_its_modules(
+    make_job: Callable[..., Path], device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job()
+    assert device.run(job, "--profile") == 0, capsys.readouterr()
+    engine = job.parent / ENGINE
+    profile = json.loads((engine / "profile.json").read_text())
+    assert load_artifact(engine).manifest.sha256 == sha256_of(engine)  # the profile is of the folder that the manifest vouches for
+    assert [(layer["layer"], layer["module"], layer["median_ms"]) for layer in profile["layers"]] == [
+        ("node_of_a+product", "stem.act, head", 1.0),
+        ("best", "(the network itself)", 2.0),
+    ]
+    assert {layer["reports"] for layer in profile["layers"]} == {profile["runs"]}  # those that warm up are not counted
+    runs = len(device.plan.told("IExecutionContext", "execute_async_v3"))
+    assert runs == profile["warm_up"] + profile["runs"] + 3  # and the golden samples
+    assert profile["conditions"]["version"] == device.module.__version__
+    assert device.run(job) == 0
+    assert not (engine / "profile.json").exists()
+    assert device.run(job, "--profile", "--build-only") == 2
+    assert "give one of them" in capsys.readouterr().err
 
 
 def test_an_accelerator_that_is_not_there_is_missing(
@@ -173,9 +215,11 @@ def test_the_second_build_has_the_timings_of_the_first_and_never_those_of_anothe
     assert "earlier build" not in capsys.readouterr().out
     assert device.run(job, "--build-only") == 0
     assert "earlier build" in capsys.readouterr().out
-    timings.write_bytes(b"another device's")
-    assert device.run(job, "--build-only") == 0
-    assert "earlier build" not in capsys.readouterr().out
+    for unfit in (b"another device's", b"damaged", b""):
+        timings.write_bytes(unfit)
+        assert device.run(job, "--build-only") == 0
+        assert "earlier build" not in capsys.readouterr().out
+    assert timings.read_bytes() == b"timings"
     shutil.rmtree(job / "__pycache__", ignore_errors=True)
     assert sha256_of(job) == before
 
@@ -278,7 +322,9 @@ def test_a_library_that_does_not_start_is_missing(
 ) -> None:
     device.plan.starts = False
     assert device.run(make_job()) == 3
-    assert "does not start" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "does not start, is the NVIDIA driver new enough for it? CUDA initialization failure" in error
+    assert error.count("\n") == 1
 
 
 def test_an_output_folder_that_cannot_be_written_is_an_error_of_one_line(
@@ -430,6 +476,12 @@ def test_a_job_that_could_not_be_judged_or_fed_is_not_written(tmp_path: Path) ->
     write()
     with pytest.raises(InputError, match="how near"):
         write(tolerance=None)
+    for value in (np.inf, np.nan, -1.0):  # JSON has no such number, and a device would pass whatever it answers
+        with pytest.raises(InputError, match="judges nothing"):
+            write(tolerance={"logits": value, "best": 0.0})
+    for value in (np.inf, -np.inf, np.nan):
+        with pytest.raises(InputError, match="judges nothing"):
+            write(tolerance=None, least_sqnr=value)
     with pytest.raises(InputError, match="make no pairs"):
         write(expected=[])
     with pytest.raises(InputError, match="no output is called"):

@@ -128,10 +128,26 @@ def test_verify_walks_the_layers_of_an_engine_that_cannot_run_here(out: Path, di
     assert len(report["subjects"][1]["layers"]["layers"]) > 100
 
 
-def test_a_second_export_is_the_same_and_builds_nothing(out: Path, digits: Path, checkpoint: Path, tmp_path: Path) -> None:
-    data = ("--data", digits / "held-out", "--flavour", "rtx", "-o", tmp_path / "again")
-    command("export", "-c", checkpoint, "-t", "trt", "-p", "fp16", *data)
-    assert sha256_of(tmp_path / "again" / f"{NAME}.fp16.rtx") == sha256_of(out / f"{NAME}.fp16.rtx")
+WITHOUT_A_BUILDER = """
+import runpy
+from dtvit_deploy.export.tensorrt import engine
+del engine.engine_from_onnx
+runpy.run_module("dtvit_deploy", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_second_export_is_the_same_and_builds_nothing_and_so_is_one_from_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    def export(folder: str, cache: str, *start: str) -> bool:
+        words = ("export", "-c", checkpoint, "-t", "trt", "-p", "fp32", "--flavour", "rtx", "-o", tmp_path / folder)
+        environment = os.environ | {"DTVIT_DEPLOY_CACHE": str(tmp_path / cache)}
+        return subprocess.run([sys.executable, *start, *map(str, words)], capture_output=True, env=environment, check=False).returncode == 0
+
+    whole = ("-m", "dtvit_deploy")
+    assert not export("never", "cache", "-c", WITHOUT_A_BUILDER)  # from nothing it takes the builder
+    assert export("first", "cache", *whole)
+    assert export("again", "cache", "-c", WITHOUT_A_BUILDER)
+    assert export("anew", "another cache", *whole)
+    assert len({sha256_of(tmp_path / folder / f"{NAME}.fp32.rtx") for folder in ("first", "again", "anew")}) == 1
 
 
 @pytest.mark.parametrize(

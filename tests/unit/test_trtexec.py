@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 import pytest
@@ -87,7 +88,20 @@ def test_the_accelerator_is_for_11_since_10_would_set_precision_flags() -> None:
     assert (eleven["useDLACore"], eleven["allowGPUFallback"]) == ("1", "")
     with pytest.raises(InputError, match="precision flags"):
         trtexec_command("graph.onnx", "model.engine", OPTIONS[2], 10)
-    assert "There is none: with --useDLACore" in trtexec_text("graph.onnx", "model.engine", OPTIONS[2])
+    assert "There is none: with --useDLACore" in trtexec_text("graph.onnx", "net", OPTIONS[2])
+
+
+def test_nothing_is_written_into_a_jobs_folder() -> None:
+    """What is in it is the job; with an engine or timings in it, it would be another one."""
+    lines = trtexec_text("graph.onnx", "net.fp16", BuildOptions())
+    written = re.findall(r"--(saveEngine|exportLayerInfo|timingCacheFile)=(\S+)", lines)
+    beside = [
+        ("saveEngine", "../net.fp16.engine"),
+        ("exportLayerInfo", "../net.fp16.layers.json"),
+        ("timingCacheFile", "../net.fp16.timing.cache"),
+    ]
+    assert written == [*beside, *beside]
+    assert "goes beside it" in lines
 
 
 @pytest.mark.parametrize(("major", "library"), [(9, "tensorrt"), (12, "tensorrt"), (11, "tensorrt-rtx")])

@@ -2,20 +2,32 @@
 
 Every network is strongly typed: the precision of each tensor is the graph's, and no builder flag changes it. What is pinned besides is
 what the libraries' defaults differ in (TF32, scratch memory, verbosity), so that two builds of one graph mean the same.
+
+A device that builds for itself does so with a script of its own, :mod:`.on_device_build`; what the two say of an engine, and how they take
+an earlier build's timings, is written there once.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import onnx
 
-from dtvit_deploy.errors import InputError
+from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.export.onnx import module_of
 from dtvit_deploy.export.tensorrt.lint import Compiler, ParserMessage, blame
+from dtvit_deploy.export.tensorrt.on_device_build import (
+    NOT_ON_JETSON,
+    attach_timings,
+    built_layers,
+    fallback_note,
+    left_to_gpu,
+    module_of_layer,
+)
+from dtvit_deploy.trt.gpu import jetpack
 from dtvit_deploy.trt.library import Library
 from dtvit_deploy.trt.options import RTX_CAPABILITIES, BuildOptions
 
@@ -53,9 +65,9 @@ class Diary:
                 trt.ILogger.__init__(self)
 
             def log(self, severity: Any, message: str) -> None:
-                if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
                     said.errors.append(message.strip())
-                elif severity == trt.ILogger.WARNING:
+                elif severity == trt.ILogger.Severity.WARNING:
                     said.warnings.append(message.strip())
 
         self.logger = Logger()
@@ -78,16 +90,33 @@ def engine_from_onnx(path: Path, options: BuildOptions, library: Library, timing
 
     Raises:
         InputError: the parser or the builder refuses; the message names torch modules where the library names nodes.
+        MissingError: the library does not start, or a DLA core is not there.
     """
     model = onnx.load(path, load_external_data=False)
+    modules = {parsed_name(node): module_of(node) for node in model.graph.node}
     trt, diary = library.module, Diary(library)
-    builder = trt.Builder(diary.logger)
+    try:
+        builder = trt.Builder(diary.logger)
+    except TypeError as error:  # what the bindings make of no builder at all, as where the driver is too old
+        raise MissingError(
+            f"{library.name} {library.version} does not start: {diary.reasons}",
+            remedy="see that the NVIDIA driver is new enough for this release (nvidia-smi shows it), or use --flavour rtx or on-device",
+        ) from error
     network = builder.create_network(library.strongly_typed())
     parser = trt.OnnxParser(network, diary.logger)
     if not parser.parse(path.read_bytes()):
         raise _parser_errors(parser, model, library)
-    config = _config(builder, options, library, timing)
-    notes = list(_fallbacks(network, config, model)) if options.dla_core is not None and not library.ahead_of_time else []
+    config = _config(builder, options, library)
+    notes: list[str] = []
+    fallen = None
+    if not library.ahead_of_time:
+        attach_timings(config, timing)
+        if options.hardware_compatible and jetpack():
+            notes.append(NOT_ON_JETSON)
+        if options.dla_core is not None:
+            fallen = left_to_gpu(config, network, modules)
+            notes.append(fallback_note(options.dla_core, fallen, network.num_layers))
+    diary.errors.clear()  # of timings that were refused, say: what follows is the build's
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise InputError(
@@ -97,10 +126,19 @@ def engine_from_onnx(path: Path, options: BuildOptions, library: Library, timing
             else "see what it says; `dtvit-deploy verify` of the ONNX artefact shows whether the graph itself is sound",
         )
     engine = bytes(plan)
-    kept = None if library.ahead_of_time else bytes(config.get_timing_cache().serialize())
-    layers = _network_layers(network, model) if library.ahead_of_time else _engine_layers(engine, library, diary)
+    if library.ahead_of_time:
+        kept, layers = None, _network_layers(network, modules)
+    else:
+        measured = config.get_timing_cache()
+        kept = None if measured is None else bytes(measured.serialize())
+        layers = _engine_layers(engine, options, library, diary) | ({} if fallen is None else {"left to the GPU": fallen})
     notes += [f"{library.name} warns: {' '.join(message.split())}" for message in dict.fromkeys(diary.warnings)]
-    return Built(engine, layers, tuple(notes), kept)
+    return Built(engine, json.dumps(layers, indent=1).encode(), tuple(notes), kept)
+
+
+def parsed_name(node: onnx.NodeProto) -> str:
+    """A node's name in the parser's words: it gives one to those that have none."""
+    return node.name or f"node_of_{next(iter(node.output), '')}"
 
 
 def unfit_options(options: BuildOptions, library: str) -> tuple[str, ...]:
@@ -117,7 +155,7 @@ def unfit_options(options: BuildOptions, library: str) -> tuple[str, ...]:
     return tuple(wish for wish, asked in wishes.items() if asked)
 
 
-def _config(builder: Any, options: BuildOptions, library: Library, timing: bytes) -> Any:
+def _config(builder: Any, options: BuildOptions, library: Library) -> Any:
     trt, config = library.module, builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     (config.set_flag if options.tf32 else config.clear_flag)(trt.BuilderFlag.TF32)
@@ -130,14 +168,13 @@ def _config(builder: Any, options: BuildOptions, library: Library, timing: bytes
             config.set_compute_capability(_compute_capability(capability, library), place)
         return config
     config.builder_optimization_level = options.optimization_level
-    config.set_timing_cache(config.create_timing_cache(timing), False)
     if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    if options.hardware_compatible:
+    if options.hardware_compatible and not jetpack():
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     if options.dla_core is not None:
         if options.dla_core >= builder.num_DLA_cores:
-            raise InputError(
+            raise MissingError(
                 f"DLA core {options.dla_core} was asked for, and this machine has {builder.num_DLA_cores or 'none'}",
                 remedy="leave --dla-core out here; a Jetson AGX Orin has cores 0 and 1",
             )
@@ -171,23 +208,8 @@ def _parser_errors(parser: Any, model: onnx.ModelProto, library: Library) -> Inp
     )
 
 
-def _fallbacks(network: Any, config: Any, model: onnx.ModelProto) -> Iterator[str]:
-    """Which modules the DLA leaves to the GPU."""
-    modules = {node.name: module_of(node) for node in model.graph.node}
-    left: dict[str, int] = {}
-    for place in range(network.num_layers):
-        layer = network.get_layer(place)
-        if not config.can_run_on_DLA(layer):
-            module = modules.get(layer.name, "(no module)")
-            left[module] = left.get(module, 0) + 1
-    if left:
-        count = sum(left.values())
-        yield f"{count} of {network.num_layers} layers fall back from the DLA to the GPU, in {', '.join(left)}"
-
-
-def _network_layers(network: Any, model: onnx.ModelProto) -> bytes:
+def _network_layers(network: Any, modules: Mapping[str, str]) -> dict[str, Any]:
     """The layers as they were parsed, each with its torch module: without a GPU, no library tells what it fused them to."""
-    modules = {node.name: module_of(node) for node in model.graph.node}
     layers = []
     for place in range(network.num_layers):
         layer = network.get_layer(place)
@@ -196,18 +218,23 @@ def _network_layers(network: Any, model: onnx.ModelProto) -> bytes:
             {
                 "name": layer.name,
                 "type": layer.type.name,
-                "module": modules.get(layer.name, ""),
+                "module": module_of_layer(layer.name, layer.metadata, modules),
                 "outputs": [{"name": out.name, "dtype": out.dtype.name.lower(), "shape": list(out.shape)} for out in outputs],
             }
         )
-    return json.dumps({"stage": "parsed", "layers": layers}, indent=1).encode()
+    return {"stage": "parsed", "layers": layers}
 
 
-def _engine_layers(engine: bytes, library: Library, diary: Diary) -> bytes:
-    """The layers as they were fused, in the library's own words."""
-    trt = library.module
-    loaded = trt.Runtime(diary.logger).deserialize_cuda_engine(engine)
+def _engine_layers(engine: bytes, options: BuildOptions, library: Library, diary: Diary) -> dict[str, Any]:
+    """The layers as they were fused, which only the loaded engine tells."""
+    runtime = library.module.Runtime(diary.logger)
+    runtime.engine_host_code_allowed = options.version_compatible  # such an engine brings code of its own; it was made a moment ago, here
+    if options.dla_core is not None:
+        runtime.DLA_core = options.dla_core
+    loaded = runtime.deserialize_cuda_engine(engine)
     if loaded is None:
-        raise InputError(f"{library.name} {library.version} does not load the engine that it built: {diary.reasons}")
-    told = loaded.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    return json.dumps({"stage": "built", "engine": json.loads(told)}, indent=1).encode()
+        raise InputError(
+            f"{library.name} {library.version} does not load the engine that it built: {diary.reasons}",
+            remedy="see that the GPU has memory left",
+        )
+    return built_layers(library.module, loaded)

@@ -7,6 +7,7 @@ must give to them.
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.tensorrt import on_device_build
 from dtvit_deploy.export.tensorrt.on_device_build import CODES
 from dtvit_deploy.export.tensorrt.trtexec import trtexec_text
-from dtvit_deploy.trt.passport import ENGINE, GRAPH, LINK
+from dtvit_deploy.trt.passport import GRAPH, LINK
 
 if TYPE_CHECKING:
     from dtvit_deploy.signature import Feeds, Outputs, TensorSpec
@@ -54,9 +55,15 @@ class Golden:
         """How one output is judged.
 
         Raises:
-            InputError: nothing says how near it must be.
+            InputError: nothing says how near it must be, or what says it is no limit.
         """
         tolerance = (self.tolerance or {}).get(spec.name)
+        if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
+            raise InputError(
+                f"a tolerance of {tolerance:g} judges nothing at the output {spec.name!r}", remedy="give a finite one, from 0 on"
+            )
+        if self.least_sqnr is not None and not math.isfinite(self.least_sqnr):
+            raise InputError(f"an SQNR of {self.least_sqnr:g} dB judges nothing", remedy="give a finite one")
         if tolerance is None and not spec.dtype.startswith("float"):
             tolerance = MOST_CHANGED
         if tolerance is None and self.least_sqnr is None:
@@ -94,8 +101,8 @@ def write_job(folder: Path, graph: Path, manifest: Manifest, options: BuildOptio
 
     shutil.copyfile(graph, folder / GRAPH)
     shutil.copyfile(on_device_build.__file__, folder / SCRIPT)
-    (folder / TRTEXEC).write_text(trtexec_text(GRAPH, ENGINE, options), encoding="utf-8")
-    (folder / README).write_text(_readme(manifest, name, len(golden.feeds)), encoding="utf-8")
+    (folder / TRTEXEC).write_text(trtexec_text(GRAPH, name, options), encoding="utf-8")
+    (folder / README).write_text(_readme(manifest, name, len(golden.feeds), options), encoding="utf-8")
     (folder / "golden").mkdir()
     inputs = [_tensors(folder, f"golden/input.{index}", spec, golden.feeds) for index, spec in enumerate(signature.inputs)]
     outputs = [
@@ -131,12 +138,18 @@ def _nodes(graph: Path) -> list[list[str]]:
     import onnx
 
     from dtvit_deploy.export.onnx import module_of
+    from dtvit_deploy.export.tensorrt.engine import parsed_name
 
     nodes = onnx.load(graph, load_external_data=False).graph.node
-    return [[node.name or f"node_of_{next(iter(node.output), '')}", node.op_type, module_of(node)] for node in nodes]
+    return [[parsed_name(node), node.op_type, module_of(node)] for node in nodes]
 
 
-def _readme(manifest: Manifest, name: str, samples: int) -> str:
+def _readme(manifest: Manifest, name: str, samples: int, options: BuildOptions) -> str:
+    # https://docs.nvidia.com/deeplearning/tensorrt/11.1.0/inference-library/engine-compatibility.html
+    jetson = """
+Hardware compatibility was asked for. NVIDIA does not offer it on a Jetson: there build.py leaves it out and says so, and the
+engine is for this kind of Jetson only.
+"""
     return f"""\
 {name}: {manifest.model} in {manifest.precision}, to be built by TensorRT on the device that will run it.
 
@@ -145,11 +158,12 @@ def _readme(manifest: Manifest, name: str, samples: int) -> str:
 2. There, in this folder:   python3 build.py
    It checks this folder, builds the engine (minutes the first time; the .timing file that it leaves beside the folder
    makes the next build fast), executes {samples} golden samples and compares the answers. --out FOLDER writes elsewhere, --build-only
-   executes nothing. It ends with 0 (passed), 1 (wrong answers), 2 (a damaged job or a refused graph) or
-   3 (something is missing).
+   executes nothing, --profile times every layer too (profile.json in the engine's folder). It ends with 0 (passed),
+   1 (wrong answers), 2 (a damaged job or a refused graph) or 3 (something is missing).
 3. Beside this folder it writes {name}.trt (model.engine, graph.onnx, layers.json) and {name}.trt.json, which says
    what the engine was built from, by what and for what. An engine runs on this kind of device and with this release only.
 4. Copy both back, next to each other, and check them:   dtvit-deploy verify {name}.trt
 
 trtexec.txt has the command lines that build the same engine with NVIDIA's own tool, from graph.onnx in this folder.
-"""
+Run them in this folder: what they write goes beside it, since a job whose folder has changed is no longer taken.
+{jetson if options.hardware_compatible else ""}"""

@@ -2,7 +2,7 @@
 # ruff: noqa: T201 - a program of its own, copied to the device as build.py: printing is how it answers
 """Build this folder's network into a TensorRT engine on the device that will run it, and check what the engine answers.
 
-    python3 build.py [--out FOLDER] [--build-only]
+    python3 build.py [--out FOLDER] [--build-only | --profile]
 
 It needs Python and the tensorrt module as JetPack 6 or 7 ship them, and no other package. Exit codes: 0 done, 1 the engine answers
 wrongly, 2 the job or what was asked is wrong, 3 something is missing on this machine.
@@ -21,10 +21,11 @@ import os
 import platform
 import re
 import shutil
+import statistics
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ HERE = Path(__file__).resolve().parent
 FORMATS = {"tensorrt": ("tensorrt", "trt"), "tensorrt_rtx": ("tensorrt-rtx", "rtx")}
 CODES = {"float32": "f", "float16": "e", "int64": "q", "int32": "i", "int8": "b", "uint8": "B", "bool": "?"}
 TYPES = {"float32": "FLOAT", "float16": "HALF", "int64": "INT64", "int32": "INT32", "int8": "INT8", "uint8": "UINT8", "bool": "BOOL"}
+WARM_UP, RUNS = 10, 50
+"""Of an engine that is profiled."""
+SHOWN = 12
+"""Modules that a note names before it counts the rest."""
+NOT_ON_JETSON = (
+    "hardware compatibility was left out: NVIDIA does not offer it on a Jetson, and this engine is for GPUs of this compute capability only"
+)
 
 
 class JobError(Exception):
@@ -46,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Build the TensorRT engine of this job on this device, and check its answers.")
     parser.add_argument("--out", type=Path, default=HERE.parent, help="folder for the engine's folder (default: beside the job)")
     parser.add_argument("--build-only", action="store_true", help="do not execute the engine")
+    parser.add_argument("--profile", action="store_true", help="time every layer, into profile.json in the engine's folder")
     parser.add_argument("--library", choices=sorted(FORMATS), default="tensorrt", help="tensorrt_rtx builds for other GPUs, and needs none")
     parser.add_argument("--capability", action="append", default=[], help="for tensorrt_rtx: a GPU's compute capability, like 8.9")
     try:
@@ -67,6 +76,8 @@ def run(asked: argparse.Namespace) -> int:
     ahead = library == "tensorrt-rtx"
     if ahead and not (asked.build_only and asked.capability):
         raise JobError("--library tensorrt_rtx builds ahead of time: add --build-only and --capability 8.9")
+    if asked.profile and asked.build_only:
+        raise JobError("--profile executes the engine, and --build-only does not: give one of them")
     if asked.capability and not ahead:
         raise JobError("--capability is for --library tensorrt_rtx: TensorRT builds for the GPU that is here")
     trt = import_library(asked.library)
@@ -76,6 +87,11 @@ def run(asked: argparse.Namespace) -> int:
     capabilities = asked.capability if cuda is None else [cuda.capability]
     where = ", ".join(filter(None, [host["device"], "compute capability " + " ".join(capabilities), host["jetpack"], host["platform"]]))
     print(f"{name}: {library} {trt.__version__}, {where}")
+    unfit = []
+    if options["hardware_compatible"] and (host["jetpack"] or "jetson" in host["device"].lower()):
+        options["hardware_compatible"] = False  # the passport says what the engine is
+        unfit = [NOT_ON_JETSON]
+        print(NOT_ON_JETSON)
 
     log = make_log(trt)
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -86,6 +102,11 @@ def run(asked: argparse.Namespace) -> int:
         inside = stage / f"{name}.{suffix}"
         inside.mkdir()
         engine, notes = build(trt, log, job, options, inside, capabilities if ahead else [])
+        notes = [*unfit, *notes]
+        if asked.profile:
+            conditions = dict(host, library=library, version=str(trt.__version__), capabilities=capabilities)
+            write_json(inside / "profile.json", dict(profile(trt, log, cuda, engine, job), conditions=conditions))
+            print(f"timed every layer {RUNS} times: profile.json")
         shutil.copyfile(str(HERE / "graph.onnx"), str(inside / "graph.onnx"))
         passport = dict(host, library=library, version=str(trt.__version__), capabilities=capabilities, options=options)
         passport.update(engine=sha256(inside / "model.engine"), bytes=(inside / "model.engine").stat().st_size)
@@ -161,7 +182,7 @@ def build(trt: Any, log: Any, job: dict[str, Any], options: dict[str, Any], fold
     try:
         builder = trt.Builder(log)
     except TypeError as error:  # what the bindings make of no builder at all, as where the driver is too old
-        raise JobError(f"TensorRT {trt.__version__} does not start: {last(log)}", 3) from error
+        raise JobError(f"TensorRT {trt.__version__} does not start, is the NVIDIA driver new enough for it? {last(log)}", 3) from error
     typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # a later release may know nothing else
     network = builder.create_network(0 if typed is None else 1 << int(typed))
     parser = trt.OnnxParser(network, log)
@@ -188,7 +209,7 @@ def build(trt: Any, log: Any, job: dict[str, Any], options: dict[str, Any], fold
                 names = ", ".join(each for each in trt.ComputeCapability.__members__ if each.startswith("SM"))
                 raise JobError(f"TensorRT-RTX {trt.__version__} does not compile for compute capability {capability}; it knows {names}")
     timings = HERE.parent / f"{HERE.name}.timing"  # beside the job: within it, it would change the folder's digest
-    reused = not ahead and attach_timings(config, timings)
+    reused = not ahead and attach_timings(config, timings.read_bytes() if timings.is_file() else b"")
     log.problems.clear()
     begun = time.monotonic()
     serialized = builder.build_serialized_network(network, config)
@@ -202,17 +223,20 @@ def build(trt: Any, log: Any, job: dict[str, Any], options: dict[str, Any], fold
     print(f"built {network.num_layers} layers in {time.monotonic() - begun:.1f} s{known_timings}: {size / 2**20:.1f} MiB")
     if ahead:
         return None, notes
+    measured = config.get_timing_cache()
     try:
-        write(timings, bytes(config.get_timing_cache().serialize()))
+        if measured is not None:
+            write(timings, bytes(measured.serialize()))
     except OSError as error:
         print(f"the next build takes as long, since {timings} cannot be written: {error.strerror}")
     runtime = trt.Runtime(log)
-    runtime.engine_host_code_allowed = True  # a version-compatible engine brings code of its own; this one was made a moment ago, here
+    runtime.engine_host_code_allowed = options["version_compatible"]  # such an engine brings code of its own; it was made here just now
+    if options["dla_core"] is not None:
+        runtime.DLA_core = options["dla_core"]
     engine = runtime.deserialize_cuda_engine(serialized)
     if engine is None:
         raise JobError(f"the engine was built but does not load: {last(log)}")
-    layers = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    write(folder / "layers.json", layers.encode())
+    write_json(folder / "layers.json", built_layers(trt, engine))
     return engine, notes
 
 
@@ -236,33 +260,102 @@ def use_dla(trt: Any, builder: Any, config: Any, network: Any, nodes: list[list[
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = core
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
-    modules = {node[0]: node[2] for node in nodes}
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
-    fallen = []
-    for layer in layers:
-        if not config.can_run_on_DLA(layer):
-            node = re.search(r"\[ONNX Layer: (.*?)\]", layer.metadata)
-            fallen.append({"layer": layer.name, "type": layer.type.name, "module": modules.get(node[1] if node else layer.name, "")})
+    fallen = left_to_gpu(config, network, {node[0]: node[2] for node in nodes})
     write_json(folder / "fallback.json", fallen)
-    tally = collections.Counter(each["type"] for each in fallen).most_common()
-    kinds = ", ".join(f"{number} {kind}" for kind, number in tally)
-    said = f"DLA core {core}: {len(fallen)} of {len(layers)} layers fall back to the GPU{': ' if fallen else ''}{kinds}"
-    print(f"{said}; fallback.json names them")
+    said = fallback_note(core, fallen, network.num_layers)
+    print(f"{said}; fallback.json has each layer")
     return [said]
 
 
-def attach_timings(config: Any, path: Path) -> bool:
-    """Start from the kernel timings of an earlier build on this device, or from none."""
-    earlier = config.create_timing_cache(path.read_bytes()) if path.is_file() else None
-    if earlier is not None and config.set_timing_cache(earlier, False):  # False: another device's are refused
+def left_to_gpu(config: Any, network: Any, modules: Mapping[str, str]) -> list[dict[str, str]]:
+    """Every layer that the accelerator cannot take, with its torch module, by the name of its ONNX node."""
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    return [
+        {"layer": layer.name, "type": layer.type.name, "module": module_of_layer(layer.name, layer.metadata, modules)}
+        for layer in layers
+        if not config.can_run_on_DLA(layer)
+    ]
+
+
+def module_of_layer(name: str, metadata: str, modules: Mapping[str, str]) -> str:
+    """The torch modules of a layer: several where it was fused from several, none where TensorRT made it up."""
+    named = re.findall(r"\[ONNX Layer: (.*?)\]", metadata or "") or [name]
+    return ", ".join(dict.fromkeys(modules[node] for node in named if node in modules))
+
+
+def fallback_note(core: int, fallen: Sequence[Mapping[str, str]], layers: int) -> str:
+    """What of a network the accelerator does not take, in a sentence."""
+    said = f"DLA core {core}: {len(fallen)} of {layers} layers fall back to the GPU"
+    if not fallen:
+        return said
+    kinds = ", ".join(f"{number} {kind}" for kind, number in collections.Counter(each["type"] for each in fallen).most_common())
+    modules = list(dict.fromkeys(each["module"] or "(no module)" for each in fallen))
+    more = f" and {len(modules) - SHOWN} more modules" if len(modules) > SHOWN else ""
+    return f"{said}: {kinds}; in {', '.join(modules[:SHOWN])}{more}"
+
+
+def built_layers(trt: Any, engine: Any) -> dict[str, Any]:
+    """The layers as they were fused, in the library's own words."""
+    told = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    try:
+        return {"stage": "built", "engine": json.loads(told, strict=False)}  # names may hold characters that JSON wants escaped
+    except ValueError:
+        return {"stage": "built", "engine": told}
+
+
+def attach_timings(config: Any, earlier: bytes) -> bool:
+    """Start from the kernel timings of an earlier build on this device, or from none: those that cannot be used are no error."""
+    known = config.create_timing_cache(earlier) if earlier else None
+    if known is not None and config.set_timing_cache(known, False):  # False: another device's are refused
         return True
-    config.set_timing_cache(config.create_timing_cache(b""), False)
+    none = config.create_timing_cache(b"")
+    if none is not None:
+        config.set_timing_cache(none, False)
     return False
 
 
-def check_golden(trt: Any, log: Any, cuda: Any, engine: Any, job: dict[str, Any]) -> tuple[bool, list[str]]:
-    """Execute the recorded feeds and hold the answers against the recorded ones."""
-    golden = job["golden"]
+def profile(trt: Any, log: Any, cuda: Any, engine: Any, job: dict[str, Any]) -> dict[str, Any]:
+    """The time of every layer in milliseconds, with its torch modules, over runs of the first golden sample.
+
+    A profiled engine waits after each layer, and is slower than one that is left alone: what counts is the layers' shares.
+    """
+
+    class Profiler(trt.IProfiler):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)
+            self.times: dict[str, list[float]] = {}
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            self.times.setdefault(layer_name, []).append(ms)
+
+    context = ready_context(trt, log, cuda, engine, job["golden"])
+    for tensor in job["golden"]["inputs"]:
+        cuda.upload(tensor["address"], sample_of(tensor, 0))
+    profiler = Profiler()
+    for run in range(WARM_UP + RUNS):
+        if run == WARM_UP:
+            context.profiler = profiler  # from here on a run ends once its layers have been reported
+        execute(context, cuda, log)
+    told = built_layers(trt, engine)["engine"]
+    layers = told.get("Layers", []) if isinstance(told, dict) else []
+    metadata = {layer.get("Name"): layer.get("Metadata") or "" for layer in layers if isinstance(layer, dict)}
+    modules = {node[0]: node[2] for node in job["nodes"]}
+    timed = [
+        {
+            "layer": name,
+            "module": module_of_layer(name, metadata.get(name, ""), modules),
+            "median_ms": statistics.median(times),
+            "least_ms": min(times),
+            "most_ms": max(times),
+            "reports": len(times),
+        }
+        for name, times in profiler.times.items()
+    ]
+    return {"warm_up": WARM_UP, "runs": RUNS, "times": "of each layer by itself: their sum exceeds the engine's latency", "layers": timed}
+
+
+def ready_context(trt: Any, log: Any, cuda: Any, engine: Any, golden: dict[str, Any]) -> Any:
+    """A context with memory for every tensor, once the engine has the tensors that the job describes."""
     context = engine.create_execution_context()
     if context is None:
         raise JobError(f"the engine cannot be executed: {last(log)}")
@@ -274,12 +367,25 @@ def check_golden(trt: Any, log: Any, cuda: Any, engine: Any, job: dict[str, Any]
         tensor["bytes"] = math.prod(shape) * struct.calcsize(CODES[tensor["dtype"]])
         tensor["address"] = cuda.allocate(tensor["bytes"])
         context.set_tensor_address(name, tensor["address"])
+    return context
+
+
+def execute(context: Any, cuda: Any, log: Any) -> None:
+    """Run once, to the end."""
+    if not context.execute_async_v3(cuda.stream.value or 0):
+        raise JobError(f"the engine fails while it executes: {last(log)}")
+    cuda("cuStreamSynchronize", cuda.stream)
+
+
+def check_golden(trt: Any, log: Any, cuda: Any, engine: Any, job: dict[str, Any]) -> tuple[bool, list[str]]:
+    """Execute the recorded feeds and hold the answers against the recorded ones."""
+    golden = job["golden"]
+    context = ready_context(trt, log, cuda, engine, golden)
     answers: dict[str, list[Any]] = {tensor["name"]: [] for tensor in golden["outputs"]}
     for sample in range(golden["samples"]):
         for tensor in golden["inputs"]:
             cuda.upload(tensor["address"], sample_of(tensor, sample))
-        if not context.execute_async_v3(cuda.stream.value or 0):
-            raise JobError(f"the engine fails while it executes: {last(log)}")
+        execute(context, cuda, log)
         for tensor in golden["outputs"]:
             answers[tensor["name"]].append(values(cuda.download(tensor["address"], tensor["bytes"]), tensor["dtype"]))
     verdicts = []

@@ -5,11 +5,15 @@ and leaves the transfers out (``InferenceOptions`` in samples/common/sampleOptio
 https://github.com/NVIDIA/TensorRT). Both lines here measure as 11 does. For 10 that is spelt out; in 11 it is the default, and the flags
 that would say so are deprecated. TF32 is off in both unless it was asked for, as in the builder: a graph that says FP32
 means it.
+
+In a job the lines run in the job's own folder and write beside it, as the job's script does: a job's digest is that of its folder, and a
+folder that has an engine in it is no longer that job.
 """
 
 from __future__ import annotations
 
 import shlex
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from dtvit_deploy.errors import InputError
@@ -18,7 +22,8 @@ if TYPE_CHECKING:
     from dtvit_deploy.trt.options import BuildOptions
 
 MAJORS = (10, 11)
-LAYERS, TIMING_CACHE = "layers.json", "timing.cache"
+LAYERS, TIMING_CACHE = ".layers.json", ".timing.cache"
+"""In place of the engine's own suffix."""
 MEASUREMENT = ("--warmUp=200", "--duration=3", "--iterations=10", "--avgRuns=10", "--infStreams=1")
 """Milliseconds, seconds, runs: the defaults of both releases, written down so that a third one's do not take their place."""
 SAID_IN_10 = ("--stronglyTyped", "--useCudaGraph", "--useSpinWait", "--noDataTransfers")
@@ -29,7 +34,7 @@ def trtexec_command(graph: str, engine: str, options: BuildOptions, major: int, 
     """The arguments, program first.
 
     Args:
-        graph, engine: paths of the ONNX file to read and of the engine to write.
+        graph, engine: paths of the ONNX file to read and of the engine to write; layer information and timings go beside the engine.
         major: release of TensorRT, one of `MAJORS`.
 
     Raises:
@@ -55,7 +60,9 @@ def trtexec_command(graph: str, engine: str, options: BuildOptions, major: int, 
         command.append("--hardwareCompatibilityLevel=ampere+")
     if options.dla_core is not None:
         command += [f"--useDLACore={options.dla_core}", "--allowGPUFallback"]
-    command += ["--profilingVerbosity=detailed", f"--exportLayerInfo={LAYERS}", f"--timingCacheFile={TIMING_CACHE}", *MEASUREMENT]
+    beside = str(PurePosixPath(engine).with_suffix(""))
+    command += ["--profilingVerbosity=detailed", f"--exportLayerInfo={beside}{LAYERS}", f"--timingCacheFile={beside}{TIMING_CACHE}"]
+    command += MEASUREMENT
     return [*command, *SAID_IN_10] if major == 10 else command
 
 
@@ -64,8 +71,15 @@ def trtexec_line(graph: str, engine: str, options: BuildOptions, major: int) -> 
     return " \\\n  ".join(map(shlex.quote, trtexec_command(graph, engine, options, major)))
 
 
-def trtexec_text(graph: str, engine: str, options: BuildOptions) -> str:
-    """Both lines under a heading each, or why there is none."""
+def trtexec_text(graph: str, name: str, options: BuildOptions) -> str:
+    """Both lines for a job's folder under a heading each, or why there is none.
+
+    Args:
+        graph: file in the job.
+        name: of the engine, without a suffix.
+    """
+    engine = f"../{name}.engine"
+    head = f"# Run in this folder. What is written goes beside it ({engine} and more): a job that is changed is no longer taken.\n\n"
 
     def section(major: int) -> str:
         try:
@@ -73,4 +87,4 @@ def trtexec_text(graph: str, engine: str, options: BuildOptions) -> str:
         except InputError as error:
             return f"# There is none: {error}."
 
-    return "\n\n".join(f"# TensorRT {major}\n{section(major)}" for major in MAJORS) + "\n"
+    return head + "\n\n".join(f"# TensorRT {major}\n{section(major)}" for major in MAJORS) + "\n"
