@@ -168,7 +168,7 @@ def _engine(graph: Artifact, choice: Choice, library: Library, build: BuildOptio
             engine=sha256_of(inside / ENGINE),
             bytes=len(built.engine),
             graph=graph.manifest.sha256,
-            device=device.name if device else "",
+            device=gpu.device_name(device) if device else "",
             driver=gpu.driver_version() if device else "",
             cuda=here.cuda if device else "",
             jetpack=gpu.jetpack(),
@@ -182,7 +182,7 @@ def _engine(graph: Artifact, choice: Choice, library: Library, build: BuildOptio
         tools = versions() | {library.name: library.version}
         describe(inside, graph.manifest, graph.manifest.precision, LINK, tools, options, notes)
 
-    return load_artifact(cache.entry(str(choice.flavour), key, write) / path)
+    return msgspec.structs.replace(load_artifact(cache.entry(str(choice.flavour), key, write) / path), trusted=True)
 
 
 def _parts(engine: Path, precision: Precision) -> str:

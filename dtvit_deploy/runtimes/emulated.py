@@ -44,7 +44,6 @@ class EmulatedTensorRt:
     """Loads the folders that TensorRT builds or is to build: ``trt``, ``rtx`` and ``trtjob``."""
 
     name = "emulated-in-onnxruntime"
-    formats = tuple(FORMATS.values())
     rung = Rung.EMULATED
 
     def available(self, artifact: Artifact | None = None) -> Availability:
