@@ -232,7 +232,9 @@ def _compiled_target(target: Target, ladder: _Ladder, found: dict[str, _Found], 
     if not device.found:
         missing.append(f"a GPU to execute: {device.missing}")
     elif builders and not runners:
-        missing.append(f"TensorRT-RTX does not run on compute capability {device.found[0].capability}: pip install tensorrt")
+        missing.append(
+            f"TensorRT-RTX does not run on compute capability {', '.join(one.capability for one in device.found)}: pip install tensorrt"
+        )
     bindings = found["cuda.bindings"]
     if runners and bindings.wrong:
         missing.append(f"{bindings.wanted.distribution} to execute: {bindings.wrong}: pip install 'dtvit-deploy[{bindings.wanted.extra}]'")
@@ -253,7 +255,7 @@ def _compiled_reach(part: _Part, builders: list[_Found], *, executes: bool) -> s
 
 
 def _rtx(device: gpu.Gpus) -> bool:
-    return device.found[0].capability in CAPABILITIES
+    return any(one.capability in CAPABILITIES for one in device.found)
 
 
 def _imported(package: _Found) -> str:

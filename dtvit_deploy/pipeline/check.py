@@ -24,6 +24,7 @@ from dtvit_deploy.pipeline.stages import ProgramEntry, versions
 from dtvit_deploy.recipe import Gates, Limits
 from dtvit_deploy.recommend import Candidate, recommend
 from dtvit_deploy.report.schema import Report, Subject
+from dtvit_deploy.runtimes.emulated import why_not_executed
 from dtvit_deploy.runtimes.registry import open_session, runtime_for
 from dtvit_deploy.search import Search
 from dtvit_deploy.target import Precision
@@ -64,8 +65,9 @@ def check(
     bench = measure.Bench(program, tuple(artifacts), material, threads, progress, wants.cuda_graph)
     untimed = [artifact.name for artifact in artifacts if measure.is_emulated(artifact)] if wants.latency is not None else []
     if len(untimed) == len(artifacts) and wants == Wants(latency=wants.latency, cuda_graph=wants.cuda_graph):
+        reasons = "; ".join(dict.fromkeys(map(why_not_executed, artifacts)))
         raise InputError(
-            f"the latency of {', '.join(untimed)} cannot be measured here: {_EMULATED}",
+            f"the latency of {', '.join(untimed)} cannot be measured here: {_EMULATED} ({reasons})",
             remedy="profile on the device; verify and evaluate work here",
         )
     scored = measure.accuracy(bench) if wants.accuracy else []  # first: this alone reads every image, and finds the broken one

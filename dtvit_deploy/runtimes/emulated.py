@@ -79,7 +79,7 @@ class EmulatedSession:
             "runtime": f"{EmulatedTensorRt.name} {version}",
             "precision": PRECISIONS.get(manifest.precision, f"{manifest.precision} graph; operators compute in fp32"),
             "emulated": f"the graph in its own types in ONNX Runtime {version}",
-            "engine": f"not executed: {_reason(artifact)}",
+            "engine": f"not executed: {why_not_executed(artifact)}",
         }
 
     def run(self, feeds: Feeds) -> Outputs:
@@ -92,7 +92,7 @@ class EmulatedSession:
         self._session.__exit__(*exc)
 
 
-def _reason(artifact: Artifact) -> str:
+def why_not_executed(artifact: Artifact) -> str:
     """Why the engine itself is not executed."""
     libraries = {FORMATS[flavour]: library for flavour, library in LIBRARIES.items()}
     if artifact.manifest.format not in libraries:

@@ -29,6 +29,7 @@ from dtvit_deploy.trt.library import Library, load_library
 from dtvit_deploy.trt.options import BuildOptions
 from dtvit_deploy.trt.passport import ENGINE, Passport, passport_of
 from dtvit_deploy.trt.reason import AGAIN
+from dtvit_deploy.trt.vouching import damage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,11 +111,13 @@ def _here(library: Library) -> Here:
 def misfit_of(artifact: Artifact, here: Here) -> tuple[Fit, str, str]:
     """How an artefact's engine fits a machine; why it does not load there, and what to do about it, both empty where it does."""
     try:
-        found = fit(read_header(artifact.path / ENGINE), passport_of(artifact.manifest), here)
+        header = read_header(artifact.path / ENGINE)
+        found = fit(header, passport_of(artifact.manifest), here)
     except InputError as error:
         return Fit(None, ()), str(error), error.remedy or AGAIN
-    told = "; ".join(f"{reason.cause.value}: {reason.found}, and needed is {reason.needed}" for reason in found.reasons)
-    return found, told, found.reasons[0].remedy if found.reasons else ""
+    reasons = (*damage(header), *found.reasons)
+    told = "; ".join(f"{reason.cause.value}: {reason.found}, and needed is {reason.needed}" for reason in reasons)
+    return found, told, reasons[0].remedy if reasons else ""
 
 
 class _Port(NamedTuple):

@@ -72,7 +72,7 @@ def loads_in(library: str, built: str, installed: str, *, compatible: bool) -> b
 
 
 def _manifest(header: Header, passport: Passport | None) -> Iterator[Reason]:
-    if passport and (differs := contradiction(header, passport)):
+    if passport and not header.faults and (differs := contradiction(header, passport)):
         yield Reason(Cause.OTHER_MANIFEST, differs, "a manifest that does not contradict the engine", TRUST)
 
 

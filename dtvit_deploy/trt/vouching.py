@@ -34,7 +34,7 @@ def vouch(engine: Path, artefact: Path, header: Header) -> Vouched:
         InputError: the engine cannot be read.
     """
     digest = _digest(engine)
-    own = _own(header)
+    own = damage(header)
     beside = manifest_path(artefact if artefact.name else engine)
     if not beside.is_file():
         found = f"there is no {beside.name} beside {artefact.name}"
@@ -67,7 +67,7 @@ def _digest(path: Path) -> str:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _own(header: Header) -> tuple[Reason, ...]:
+def damage(header: Header) -> tuple[Reason, ...]:
     """What the engine's own bytes show, whatever a manifest says."""
     if header.missing:
         found = f"the file has {header.size:,} bytes; the last {header.missing:,} are missing"
