@@ -71,6 +71,11 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         pairs(self.targets, self.precisions)
+        if Target.TRT not in self.targets and self.tensorrt != TensorRt():
+            raise InputError(
+                "options of TensorRT were given, and the target trt was not asked for",
+                remedy="add --target trt (in a recipe: to export.targets), or leave them out",
+            )
         if isinstance(self.int8, NncfOptions):
             self._require_for_nncf()
         elif self.evaluation is not None and (self.int8 is None or self.int8.search_data is None):

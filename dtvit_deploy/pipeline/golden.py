@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.garbage import uncollected
-from dtvit_deploy.parity import LEAST_SQNR, LEAST_SQNR_ELSEWHERE, compare_outputs
+from dtvit_deploy.parity import compare_outputs
 from dtvit_deploy.pipeline.material import Material, digest_of
 from dtvit_deploy.pipeline.measure import Reference, kept_for_precision, scores_of
 from dtvit_deploy.pipeline.stages import source_digest, versions
@@ -34,6 +35,9 @@ def golden_stage(program: ProgramEntry, graph: Artifact, material: Material, cac
         graph: the typed graph, whose precision decides the tolerance.
         material: real input where the user gave some, else noise.
         cache: holds the reference's answers, which are the same for every precision.
+
+    Raises:
+        InputError: the precision cannot carry the network, so that no tolerance would mean anything.
     """
     from dtvit_deploy.export.tensorrt.on_device import Golden
 
@@ -42,17 +46,22 @@ def golden_stage(program: ProgramEntry, graph: Artifact, material: Material, cac
     precision = graph.manifest.precision
     answers = _answers(program, feeds, kept_for_precision([graph]), cache)
     expected, exact = answers[_EXPECTED], answers[_EXACT]
+    group = "images" if material.images else "feeds" if material.real else "noise"
     floors = [*zip(answers[str(precision if str(precision) in answers else Precision.FP32)], exact, strict=True)]
     if precision is Precision.FP32:
         floors += zip(expected, exact, strict=True)
-    held = compare_outputs({"golden": expected}, {"golden": expected}, {"golden": floors}, precision)
+    held = compare_outputs({group: expected}, {group: expected}, {group: floors}, precision)
+    if hopeless := [one for one in held if not one.passed]:
+        raise InputError(
+            f"no device could be held to {graph.manifest.stem}: {'; '.join(one.reason for one in hopeless)}",
+            remedy=f"leave {precision} out, or keep the modules that lose most in FP32 (--keep-fp32; `verify --layers` names them)",
+        )
     scores = scores_of(program.artifact.manifest.signature)
-    tolerances = {one.output: one.tolerance for one in held if one.tolerance is not None}
     return Golden(
         feeds=feeds,
         expected=expected,
-        tolerance=tolerances or None,
-        least_sqnr=None if tolerances else (LEAST_SQNR if material.real else LEAST_SQNR_ELSEWHERE),
+        tolerance={one.output: one.tolerance for one in held if one.tolerance is not None},
+        least_sqnr=next((one.least_sqnr for one in held if one.least_sqnr is not None), None),
         top1=scores.name if scores is not None and material.real else None,
     )
 

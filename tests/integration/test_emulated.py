@@ -27,9 +27,10 @@ from dtvit_deploy.export.float16 import float16_onnx
 from dtvit_deploy.latency import MeasureOptions
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.check import Wants, check
+from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.material import Material, open_material
 from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.pipeline.stages import ProgramEntry, float16_stage, onnx_stage, read_program_entry, write_program
+from dtvit_deploy.pipeline.stages import ProgramEntry, onnx_stage, read_program_entry, write_program
 from dtvit_deploy.recipe import Gates, Limits
 from dtvit_deploy.report.markdown import render_markdown
 from dtvit_deploy.report.schema import Report
@@ -166,7 +167,8 @@ class TestWhatIsSaid:
             monkeypatch.setattr(module, "gpus", lambda: ancient)
         monkeypatch.setattr(gpu_module, "board", lambda root: "")
         monkeypatch.setattr(tensorrt_module, "missing_cuda", lambda: ("", ""))
-        artifact = folder(tmp_path / "net.rtx", SCALED, version=real.__version__)
+        monkeypatch.setattr(real, "__version__", "1.8.1.0")
+        artifact = folder(tmp_path / "net.rtx", SCALED)
         with open_session(artifact, SessionOptions()) as session:
             told = session.conditions["engine"]
         found, needed = "Ancient has compute capability 7.0", "one of compute capability 8.9 or 12.0"

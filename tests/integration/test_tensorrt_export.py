@@ -142,6 +142,7 @@ def test_a_second_export_is_the_same_and_builds_nothing(out: Path, digits: Path,
         (("--flavour", "rtx", "--dla-core", "0"), 2, "TensorRT-RTX cannot do what was asked: a DLA core"),
         (("--flavour", "rtx", "--version-compatible"), 2, "version compatibility"),
         (("--flavour", "rtx", "--workspace", "1"), 2, "scratch memory"),
+        (("--flavour", "on-device", "--capability", "8.9"), 2, "nothing is compiled for them"),
         (("--flavour", "tensorrt"), 3, "--flavour rtx"),
     ],
 )
@@ -156,9 +157,27 @@ def test_what_cannot_be_built_is_refused_in_a_sentence(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("word", [("--dla-core", "0"), ("--flavour", "rtx"), ("--tf32",), ("--capability", "8.9")])
+def test_options_of_tensorrt_without_it_are_refused(word: tuple[str, ...], checkpoint: Path, tmp_path: Path) -> None:
+    _, error = command("export", "-c", checkpoint, "-t", "onnx", *word, "-o", tmp_path / "out", code=2)
+    assert "the target trt was not asked for" in error
+
+
 def test_auto_says_what_it_took_and_why(checkpoint: Path, tmp_path: Path) -> None:
     if gpu.gpus().found:
         pytest.skip("this machine has a GPU, and another choice")
-    printed: list[dict[str, Any]] = json.loads(command("export", "-c", checkpoint, "-t", "trt", "-o", tmp_path, "--json")[0])
+    asked = ("export", "-c", checkpoint, "-t", "trt", "--json")
+    command(*asked, "--flavour", "rtx", "-o", tmp_path / "before")  # somebody named it: the engine is in the cache, and nothing was chosen
+    printed: list[dict[str, Any]] = json.loads(command(*asked, "--flavour", "rtx", "--flavour", "auto", "-o", tmp_path / "named")[0])
+    (named,) = printed
+    assert not any("was chosen" in note for note in named["manifest"]["lineage"][-1]["notes"])
+    printed = json.loads(command(*asked, "-o", tmp_path / "auto")[0])
     notes = printed[0]["manifest"]["lineage"][-1]["notes"]
     assert any(note.startswith("flavour rtx was chosen; not tensorrt: ") for note in notes)
+
+
+def test_the_fp16_engine_of_a_larger_network_is_at_most_65_percent_of_the_fp32_one(tmp_path: Path) -> None:
+    """S (mix), 11 million weights. Of the digits' T, the kernels are more than half of the file, and no precision halves those."""
+    command("export", "-m", "dualtoken-vit-s-mix", "-t", "trt", "--flavour", "rtx", "-p", "fp32", "-p", "fp16", "-o", tmp_path)
+    fp32, fp16 = ((tmp_path / f"dualtoken-vit-s-mix.{precision}.rtx" / ENGINE).stat().st_size for precision in ("fp32", "fp16"))
+    assert fp16 <= 0.65 * fp32

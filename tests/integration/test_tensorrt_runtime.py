@@ -36,6 +36,7 @@ from dtvit_deploy.evidence import Rung
 from dtvit_deploy.runtimes import cuda as cuda_module
 from dtvit_deploy.runtimes import tensorrt as tensorrt_module
 from dtvit_deploy.runtimes.base import DeviceTimed, Runtime, Session, SessionOptions
+from dtvit_deploy.runtimes.emulated import why_not_executed
 from dtvit_deploy.runtimes.registry import runtime_for
 from dtvit_deploy.runtimes.tensorrt import TensorRtRuntime, TensorRtSession
 from dtvit_deploy.signature import Signature, TensorSpec
@@ -726,6 +727,32 @@ class TestFit:
         assert "the engine's passport cannot be understood" in TensorRtRuntime("tensorrt").available(spoilt).missing
         with pytest.raises(InputError, match="the engine's passport cannot be understood"):
             opened(spoilt)
+
+
+class TestTrust:
+    """An engine is native code, and anyone can write a manifest that fits it."""
+
+    def test_one_from_elsewhere_is_emulated_and_the_conditions_say_how_it_would_be_executed(self, gpu: StandInCuda, build: Build) -> None:
+        pytest.importorskip("onnxruntime", reason="emulation needs the extra `export`")
+        stranger = build(trusted=False)
+        assert runtime_for(stranger).rung is Rung.EMULATED
+        assert why_not_executed(stranger) == "this engine was not built by you here; --trust executes it"
+        assert runtime_for(msgspec.structs.replace(stranger, trusted=True)).rung is Rung.EXECUTED
+        assert not gpu.called
+
+    def test_one_that_does_not_fit_is_not_said_to_need_trust(self, gpu: StandInCuda, build: Build) -> None:
+        stranger = build(trusted=False, passport={"capabilities": ("12.0",)})
+        assert "--trust" not in TensorRtRuntime("tensorrt").available(stranger).missing
+
+    @pytest.mark.parametrize("options", [BuildOptions(), BuildOptions(version_compatible=True)], ids=["plain", "with host code"])
+    def test_none_of_it_reaches_the_library(
+        self, gpu: StandInCuda, build: Build, monkeypatch: pytest.MonkeyPatch, options: BuildOptions
+    ) -> None:
+        stranger = build(trusted=False, passport={"options": options}, **{"host code": options.version_compatible})
+        monkeypatch.setattr(sys.modules["tensorrt"], "Runtime", None)
+        with pytest.raises(InputError, match=r"net\.trt is not executed: this engine was not built by you here; --trust executes it"):
+            opened(stranger)
+        assert not gpu.called
 
 
 class TestAvailability:
