@@ -87,10 +87,16 @@ _VERSIONED = msgspec.defstruct("Manifest", [("schema", int, SCHEMA)])
 
 
 class Artifact(msgspec.Struct, frozen=True):
-    """A file or a folder and its manifest, the one checked against the other."""
+    """A file or a folder and its manifest, the one checked against the other.
+
+    Attributes:
+        trusted: whether native code in it may run: this user's machine made it, or the user says so (docs/adr/0015). A manifest cannot
+            say it of itself.
+    """
 
     path: Path
     manifest: Manifest
+    trusted: bool = False
 
     @property
     def name(self) -> str:

@@ -8,28 +8,22 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
-import platform
 import re
-import shutil
 import subprocess
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from dtvit_deploy.cache import Cache
 from dtvit_deploy.child import child_command
-from dtvit_deploy.devices import local
+from dtvit_deploy.devices import machine
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.target import Target
 from dtvit_deploy.trt import gpu
-from dtvit_deploy.trt.header import CAPABILITIES, NAMES
+from dtvit_deploy.trt.header import CAPABILITIES
+from dtvit_deploy.trt.library import NAMES
 
 IMPORT_LIMIT = 5.0
 """Seconds within which a runtime must import."""
-BUSY = 0.5
-"""Load for each core, from which on other work shows in latencies."""
 
 
 class Package(msgspec.Struct, frozen=True):
@@ -119,7 +113,7 @@ def examine() -> Examination:
     targets = tuple(
         (_compiled_target if ladder.compilers else _target)(target, ladder, found, imports) for target, ladder in LADDERS.items()
     )
-    return Examination(machine=_machine(), targets=targets, packages=packages)
+    return Examination(machine=machine.facts(), targets=targets, packages=packages)
 
 
 class _Found(NamedTuple):
@@ -238,7 +232,9 @@ def _compiled_target(target: Target, ladder: _Ladder, found: dict[str, _Found], 
     if not device.found:
         missing.append(f"a GPU to execute: {device.missing}")
     elif builders and not runners:
-        missing.append(f"TensorRT-RTX does not run on compute capability {device.found[0].capability}: pip install tensorrt")
+        missing.append(
+            f"TensorRT-RTX does not run on compute capability {', '.join(one.capability for one in device.found)}: pip install tensorrt"
+        )
     bindings = found["cuda.bindings"]
     if runners and bindings.wrong:
         missing.append(f"{bindings.wanted.distribution} to execute: {bindings.wrong}: pip install 'dtvit-deploy[{bindings.wanted.extra}]'")
@@ -259,7 +255,7 @@ def _compiled_reach(part: _Part, builders: list[_Found], *, executes: bool) -> s
 
 
 def _rtx(device: gpu.Gpus) -> bool:
-    return device.found[0].capability in CAPABILITIES
+    return any(one.capability in CAPABILITIES for one in device.found)
 
 
 def _imported(package: _Found) -> str:
@@ -289,74 +285,3 @@ def _import_failure(module: str) -> str:
     if done.returncode == 0:
         return ""
     return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-
-
-def _machine() -> dict[str, str]:
-    state = local.state()
-    threads = os.environ.get("OMP_NUM_THREADS")
-    return {
-        **state,
-        "accelerator": _gpus() or _accelerator(),
-        "threads": f"1 in every measurement, unless --threads says otherwise{f'; OMP_NUM_THREADS is {threads}' if threads else ''}",
-        "cache": _cache(),
-        "measuring": "; ".join(_disturbances(state)) or "nothing seen that would spoil a latency",
-    }
-
-
-def _gpus() -> str:
-    """The GPUs that NVIDIA's driver gives to a process here, and the versions around it; empty where it gives none."""
-    device = gpu.gpus()
-    if not device.found:
-        return ""
-    each = (f"{one.name} (compute capability {one.capability}, {one.memory / 2**30:.1f} GiB)" for one in device.found)
-    around = (f"driver {gpu.driver_version()}".removesuffix("driver "), f"CUDA up to {device.cuda}", gpu.jetpack())
-    return "; ".join((", ".join(each), *filter(None, around)))
-
-
-def _accelerator(root: Path = Path("/")) -> str:
-    """What is seen of GPUs without any driver's library: a process may not be given what is there, and then nothing runs on it."""
-    if platform.system() == "Darwin":
-        return "Apple GPU and Neural Engine" if platform.machine() == "arm64" else "none that Core ML needs"
-    models = [_text(file) for file in sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))]
-    if models:
-        return ", ".join(match[1].strip() if (match := re.search(r"Model:\s*(.+)", text)) else "NVIDIA GPU" for text in models)
-    board = _text(root / "proc/device-tree/model").strip("\0\n ")
-    if "jetson" in board.lower():
-        return board
-    devices = [device.name for device in sorted((root / "dev").glob("nvidia[0-9]*"))]
-    if devices:
-        return f"NVIDIA, as {', '.join(devices)}"
-    return "none seen, although nvidia-smi is installed" if shutil.which("nvidia-smi") else "none seen"
-
-
-def _cache() -> str:
-    cache = Cache.default()
-    try:
-        place = next(folder for folder in (cache.root, *cache.root.parents) if folder.exists())
-        return f"{cache.root}, {cache.size() / 1e6:,.0f} MB; {shutil.disk_usage(place).free / 1e9:,.1f} GB are free there"
-    except OSError as error:
-        return f"{cache.root} cannot be read: {error.strerror}"
-
-
-def _disturbances(state: dict[str, str], root: Path = Path("/")) -> list[str]:
-    """What is known to make latencies wander, and is the case now."""
-    cores = local.cores()
-    found = []
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load > BUSY * cores:
-        found.append(f"a load of {load:.1f} on {cores} cores: other work will show in latencies")
-    if (governor := state.get("governor", "performance")) != "performance":
-        found.append(f"the clock governor is {governor}, not performance")
-    quota = re.match(r"(\d+) (\d+)", _text(root / "sys/fs/cgroup/cpu.max"))
-    if quota and int(quota[1]) < cores * int(quota[2]):
-        found.append(f"this container gets {int(quota[1]) / int(quota[2]):.1f} of {cores} cores, and is stopped when it has used them")
-    if re.search(r"^flags\s*:.*\bhypervisor\b", _text(root / "proc/cpuinfo"), re.MULTILINE):
-        found.append("a virtual machine: its neighbours may show in latencies")
-    return found
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

@@ -80,6 +80,7 @@ def _check(
     checkpoint: Path | None,
     out: Path | None,
     as_json: bool,
+    trust: bool,
 ) -> None:
     from dtvit_deploy.artifact import load_artifact
     from dtvit_deploy.cli import show
@@ -88,12 +89,14 @@ def _check(
     from dtvit_deploy.pipeline.export import opened_cache
     from dtvit_deploy.pipeline.material import open_material
     from dtvit_deploy.pipeline.origin import reference_of
+    from dtvit_deploy.pipeline.trust import with_trust
     from dtvit_deploy.staging import staged
 
     artifacts = [load_artifact(path) for path in artefacts]
     # The report's folder is opened first, so that one that cannot be written is refused before minutes of measuring.
     with staged(out) if out is not None else nullcontext():
         with show.working() as progress, opened_cache(use=True) as cache:
+            artifacts = [with_trust(artifact, cache, trust=trust) for artifact in artifacts]
             material = open_material(data, artifacts[0].manifest)
             program = reference_of(artifacts, cache, model, ModelOptions(checkpoint=checkpoint))
             report = check(command, program, artifacts, material, wants, threads=threads, progress=progress)
@@ -124,13 +127,14 @@ def verify(
     threads: given.Threads = 1,
     model: given.Model = None,
     checkpoint: given.Checkpoint = None,
+    trust: given.Trust = False,
     out: given.ReportFolder = None,
     as_json: given.Json = False,
 ) -> None:
     """Compare artefacts with torch: outputs, on real images and adversarial feeds, within a measured tolerance."""
     from dtvit_deploy.pipeline.check import Wants
 
-    _check("verify", artefacts, data, Wants(parity=samples, layers=layers), threads, model, checkpoint, out, as_json)
+    _check("verify", artefacts, data, Wants(parity=samples, layers=layers), threads, model, checkpoint, out, as_json, trust)
 
 
 @app.command()
@@ -141,6 +145,7 @@ def evaluate(
     threads: given.Threads = 1,
     model: given.Model = None,
     checkpoint: given.Checkpoint = None,
+    trust: given.Trust = False,
     out: given.ReportFolder = None,
     as_json: given.Json = False,
 ) -> None:
@@ -150,7 +155,7 @@ def evaluate(
 
     if data is None:
         raise InputError("accuracy needs images", remedy="give --data a folder with one sub-folder for each class")
-    _check("evaluate", artefacts, data, Wants(accuracy=True), threads, model, checkpoint, out, as_json)
+    _check("evaluate", artefacts, data, Wants(accuracy=True), threads, model, checkpoint, out, as_json, trust)
 
 
 @app.command()
@@ -160,9 +165,13 @@ def profile(
     data: given.Data = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Least time for each, or ten times that for all.")] = 3.0,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Least number of samples, for each; fewer than 64 are INVALID.")] = 64,
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph/--no-cuda-graph", help="On a GPU: launch all kernels of an inference at once.")
+    ] = True,
     threads: given.Threads = 1,
     model: given.Model = None,
     checkpoint: given.Checkpoint = None,
+    trust: given.Trust = False,
     out: given.ReportFolder = None,
     as_json: given.Json = False,
 ) -> None:
@@ -170,8 +179,8 @@ def profile(
     from dtvit_deploy.latency import MeasureOptions
     from dtvit_deploy.pipeline.check import Wants
 
-    wants = Wants(latency=MeasureOptions(min_seconds=seconds, min_samples=samples, max_seconds=max(300.0, seconds)))
-    _check("profile", artefacts, data, wants, threads, model, checkpoint, out, as_json)
+    wants = Wants(latency=MeasureOptions(min_seconds=seconds, min_samples=samples, max_seconds=max(300.0, seconds)), cuda_graph=cuda_graph)
+    _check("profile", artefacts, data, wants, threads, model, checkpoint, out, as_json, trust)
 
 
 @app.command()

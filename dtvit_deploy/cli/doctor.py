@@ -73,7 +73,7 @@ def _explain(engine: Path, *, load: bool, trust: bool, as_json: bool) -> None:
     loaded = None
     if load:
         loaded = (
-            load_engine(Path(found.engine), found.library, found.digest, host_code=found.host_code)
+            load_engine(Path(found.engine), found.library, found.digest, host_code=found.host_code, dla_core=found.dla_core, gpu=found.gpu)
             if found.loads
             else Loaded(wrong="not tried, for the reasons given")
         )

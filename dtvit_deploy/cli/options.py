@@ -47,6 +47,9 @@ Data = Annotated[
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Compute threads of one inference; recorded with every figure.")]
 Samples = Annotated[int, typer.Option("--samples", min=1, help="Real samples that parity is proved on.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Execute engines that were not built by you on this machine. Engines are native code.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on standard output.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Build everything anew and keep nothing.")]
 ReportFolder = Annotated[

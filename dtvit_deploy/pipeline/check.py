@@ -24,7 +24,7 @@ from dtvit_deploy.pipeline.stages import ProgramEntry, versions
 from dtvit_deploy.recipe import Gates, Limits
 from dtvit_deploy.recommend import Candidate, recommend
 from dtvit_deploy.report.schema import Report, Subject
-from dtvit_deploy.runtimes.base import SessionOptions
+from dtvit_deploy.runtimes.emulated import why_not_executed
 from dtvit_deploy.runtimes.registry import open_session, runtime_for
 from dtvit_deploy.search import Search
 from dtvit_deploy.target import Precision
@@ -35,12 +35,13 @@ _EMULATED = "emulated in ONNX Runtime, whose speed is not TensorRT's; a figure n
 
 @dataclass(frozen=True, kw_only=True)
 class Wants:
-    """What to measure. ``parity`` is the number of real samples; 0 measures none."""
+    """What to measure. ``parity`` is the number of real samples; 0 measures none. ``cuda_graph`` is that of every session."""
 
     parity: int = 0
     layers: bool = False
     accuracy: bool = False
     latency: MeasureOptions | None = None
+    cuda_graph: bool = True
 
 
 def check(
@@ -61,11 +62,12 @@ def check(
     """
     for artifact in artifacts:
         require_same_root(artifact, program)
-    bench = measure.Bench(program, tuple(artifacts), material, threads, progress)
+    bench = measure.Bench(program, tuple(artifacts), material, threads, progress, wants.cuda_graph)
     untimed = [artifact.name for artifact in artifacts if measure.is_emulated(artifact)] if wants.latency is not None else []
-    if len(untimed) == len(artifacts) and wants == Wants(latency=wants.latency):
+    if len(untimed) == len(artifacts) and wants == Wants(latency=wants.latency, cuda_graph=wants.cuda_graph):
+        reasons = "; ".join(dict.fromkeys(map(why_not_executed, artifacts)))
         raise InputError(
-            f"the latency of {', '.join(untimed)} cannot be measured here: {_EMULATED}",
+            f"the latency of {', '.join(untimed)} cannot be measured here: {_EMULATED} ({reasons})",
             remedy="profile on the device; verify and evaluate work here",
         )
     scored = measure.accuracy(bench) if wants.accuracy else []  # first: this alone reads every image, and finds the broken one
@@ -177,7 +179,7 @@ def _subject(
     gates: Gates,
 ) -> Subject:
     manifest = artifact.manifest
-    with open_session(artifact, SessionOptions(threads=bench.threads)) as session:
+    with open_session(artifact, bench.options()) as session:
         conditions = session.conditions
     held = _gates(gates.of(manifest.precision), parity, accuracy, reference, latency, artifact.name)
     held += _not_measured(getattr(gates, manifest.precision.value), held, artifact.name)

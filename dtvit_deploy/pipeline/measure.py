@@ -52,6 +52,7 @@ class Bench:
     material: Material
     threads: int
     progress: Progress
+    cuda_graph: bool = True
 
     @property
     def everything(self) -> tuple[Artifact, ...]:
@@ -63,7 +64,7 @@ class Bench:
         return frozenset(artifact.manifest.precision for artifact in self.artifacts)
 
     def options(self, taps: tuple[str, ...] = ()) -> SessionOptions:
-        return SessionOptions(threads=self.threads, taps=taps)
+        return SessionOptions(threads=self.threads, taps=taps, cuda_graph=self.cuda_graph)
 
 
 class Reference:
@@ -277,7 +278,7 @@ def latency(bench: Bench, options: MeasureOptions | None = None) -> list[Measure
 
 def _latency(bench: Bench, subjects: Sequence[Artifact], options: MeasureOptions | None) -> list[Measurement]:
     feed = next(iter(bench.material.feeds()))
-    cold = [probe(artifact, bench.threads) for artifact in bench.progress.track(subjects, "cold start", len(subjects))]
+    cold = [probe(artifact, bench.options()) for artifact in bench.progress.track(subjects, "cold start", len(subjects))]
     with ExitStack() as stack:
         sessions = [stack.enter_context(open_session(artifact, bench.options())) for artifact in subjects]
         check_feeds(sessions[0], feed)

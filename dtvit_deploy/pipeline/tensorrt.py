@@ -186,7 +186,7 @@ def _engine(graph: Artifact, library: Library, build: BuildOptions, cache: Cache
             engine=sha256_of(inside / ENGINE),
             bytes=len(built.engine),
             graph=graph.manifest.sha256,
-            device=device.name if device else "",
+            device=gpu.device_name(device) if device else "",
             driver=gpu.driver_version() if device else "",
             cuda=here.cuda if device else "",
             jetpack=gpu.jetpack(),
@@ -200,7 +200,7 @@ def _engine(graph: Artifact, library: Library, build: BuildOptions, cache: Cache
         tools = versions() | {library.name: library.version}
         describe(inside, graph.manifest, graph.manifest.precision, LINK, tools, options, notes)
 
-    return load_artifact(cache.entry(str(flavour), key, write) / path)
+    return msgspec.structs.replace(load_artifact(cache.entry(str(flavour), key, write) / path), trusted=True)
 
 
 def _plain(name: str) -> str:

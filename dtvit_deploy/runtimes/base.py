@@ -6,7 +6,6 @@ is then as good as any other. What every session must do (check feeds, report no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
@@ -78,9 +77,6 @@ class Runtime(Protocol):
 
     @property
     def name(self) -> str: ...
-
-    @property
-    def formats(self) -> Sequence[str]: ...
 
     @property
     def rung(self) -> Rung:

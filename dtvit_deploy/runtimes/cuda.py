@@ -47,7 +47,8 @@ class Cuda:
         self._runtime: Any = importlib.import_module(MODULE)
         self._owner = owner
         self._failed = False
-        self("cudaSetDevice", device)
+        self._device = device
+        self.select()
         self.stream = self("cudaStreamCreate")
         owner.callback(self._give_back, "cudaStreamDestroy", self.stream)
 
@@ -67,12 +68,16 @@ class Cuda:
             )
         return found[0] if found else None
 
+    def select(self) -> None:
+        """Make this GPU the one that calls of this thread are for: another session may have chosen its own since."""
+        self._give_back("cudaSetDevice", self._device)
+
     @staticmethod
     def _text(answer: tuple[Any, Any]) -> str:
         return answer[1].decode(errors="replace") if isinstance(answer[1], bytes) else f"an unknown error, {answer[1]}"
 
     def _give_back(self, function: str, handle: Any) -> None:
-        """Free something. After a failure others fail too, as an error of the GPU stays: only the first is told."""
+        """Free something, or prepare to. After a failure others fail too, as an error of the GPU stays: only the first is told."""
         if self._failed:
             getattr(self._runtime, function)(handle)
         else:

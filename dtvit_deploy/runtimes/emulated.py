@@ -45,7 +45,6 @@ class EmulatedTensorRt:
     """Loads the folders that TensorRT builds or is to build: ``trt``, ``rtx`` and ``trtjob``."""
 
     name = "emulated-in-onnxruntime"
-    formats = tuple(FORMATS.values())
     rung = Rung.EMULATED
 
     def available(self, artifact: Artifact | None = None) -> Availability:
@@ -81,7 +80,7 @@ class EmulatedSession:
             "runtime": f"{EmulatedTensorRt.name} {version}",
             "precision": PRECISIONS.get(manifest.precision, f"{manifest.precision} graph; operators compute in fp32"),
             "emulated": f"the graph in its own types in ONNX Runtime {version}",
-            "engine": f"not executed: {_reason(artifact)}",
+            "engine": f"not executed: {why_not_executed(artifact)}",
         }
 
     def run(self, feeds: Feeds) -> Outputs:
@@ -94,7 +93,7 @@ class EmulatedSession:
         self._session.__exit__(*exc)
 
 
-def _reason(artifact: Artifact) -> str:
+def why_not_executed(artifact: Artifact) -> str:
     """Why the engine itself is not executed."""
     libraries = {FORMATS[flavour]: library for flavour, library in LIBRARIES.items()}
     if artifact.manifest.format not in libraries:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,6 @@ class FakeRuntime:
     missing: str = ""
     rung: Rung = Rung.BUILT
     name: str = "fake"
-    formats: Sequence[str] = ("fake",)
 
     def available(self, artifact: Artifact | None = None) -> Availability:
         return Availability(version=None if self.missing else "1", missing=self.missing)

@@ -28,7 +28,6 @@ class OnnxRuntime:
     """Loads ``onnx`` artefacts."""
 
     name = "onnxruntime"
-    formats = ("onnx",)
     rung = Rung.EXECUTED
 
     def available(self, artifact: Artifact | None = None) -> Availability:

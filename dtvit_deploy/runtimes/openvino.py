@@ -59,7 +59,6 @@ class OpenVinoRuntime:
     """Loads ``openvino`` artefacts, which are folders."""
 
     name = "openvino"
-    formats = ("openvino",)
     rung = Rung.EXECUTED
 
     def available(self, artifact: Artifact | None = None) -> Availability:

@@ -15,6 +15,7 @@ import msgspec
 from dtvit_deploy.artifact import Artifact, load_artifact
 from dtvit_deploy.child import child_command
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.runtimes.base import SessionOptions
 
 TIMEOUT = 600
 """Seconds."""
@@ -34,13 +35,14 @@ class Cold(msgspec.Struct, frozen=True, kw_only=True):
     peak_mib: float | None
 
 
-def probe(artifact: Artifact, threads: int) -> Cold:
+def probe(artifact: Artifact, options: SessionOptions) -> Cold:
     """Measure in a fresh process.
 
     Raises:
         InputError: the artefact does not load or run there; the message is that process's last line.
     """
-    command = child_command("from dtvit_deploy.runtimes.probe import main; main(*sys.argv[1:])", str(artifact.path), str(threads))
+    told = (str(options.threads), str(options.cuda_graph), artifact.manifest.sha256 if artifact.trusted else "")
+    command = child_command("from dtvit_deploy.runtimes.probe import main; main(*sys.argv[1:])", str(artifact.path), *told)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as error:
@@ -67,18 +69,19 @@ def peak_memory_mib() -> float | None:
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
-def main(path: str, threads: str) -> None:
-    """What the fresh process does: prints one `Cold` as JSON."""
+def main(path: str, threads: str, cuda_graph: str, trusted: str) -> None:
+    """What the fresh process does: prints one `Cold` as JSON. ``trusted`` is the digest of an artefact whose native code may run."""
     import numpy as np
 
-    from dtvit_deploy.runtimes.base import SessionOptions
     from dtvit_deploy.runtimes.registry import runtime_for
 
     artifact = load_artifact(Path(path))
+    artifact = msgspec.structs.replace(artifact, trusted=artifact.manifest.sha256 == trusted)
+    options = SessionOptions(threads=int(threads), cuda_graph=cuda_graph == "True")
     runtime = runtime_for(artifact)
     feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in artifact.manifest.signature.inputs}
     started = time.perf_counter()
-    with runtime.load(artifact, SessionOptions(threads=int(threads))) as session:
+    with runtime.load(artifact, options) as session:
         loaded = time.perf_counter()
         session.run(feeds)
         ended = time.perf_counter()

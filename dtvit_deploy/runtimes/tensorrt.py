@@ -1,9 +1,9 @@
 """TensorRT's and TensorRT-RTX's engines on a GPU of this machine.
 
-An engine is native code: it is deserialised only after its passport has said that it is for this library, this release, this platform and
-this GPU. Feeds are copied into pinned memory and from there to the GPU, on the one stream that the engine runs on too, and answers back;
-a run ends when the stream is done. Two times come of it: the host's, of the whole run, transfers included; and the GPU's own, between two
-CUDA events around the engine alone.
+An engine is native code: it is deserialised only where it is trusted (docs/adr/0015), and only after its header and its passport have said
+that it is for this library, this release, this platform and a GPU that is here. Feeds are copied into pinned memory and from there to the
+GPU, on the one stream that the engine runs on too, and answers back; a run ends when the stream is done. Two times come of it: the host's,
+of the whole run, transfers included; and the GPU's own, between two CUDA events around the engine alone.
 """
 
 from __future__ import annotations
@@ -21,9 +21,15 @@ from dtvit_deploy.runtimes.base import Availability, SessionOptions
 from dtvit_deploy.runtimes.cuda import Cuda, missing_cuda
 from dtvit_deploy.signature import Signature
 from dtvit_deploy.target import Precision
-from dtvit_deploy.trt.gpu import gpus, jetpack, this_platform
-from dtvit_deploy.trt.library import LIBRARIES, Library, load_library
-from dtvit_deploy.trt.passport import ENGINE, FORMATS, Passport, passport_of
+from dtvit_deploy.trt.fit import Fit, fit
+from dtvit_deploy.trt.gpu import gpus
+from dtvit_deploy.trt.header import read_header
+from dtvit_deploy.trt.here import Here, Installed, machine_with
+from dtvit_deploy.trt.library import Library, load_library
+from dtvit_deploy.trt.options import BuildOptions
+from dtvit_deploy.trt.passport import ENGINE, Passport, passport_of
+from dtvit_deploy.trt.reason import AGAIN
+from dtvit_deploy.trt.vouching import damage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,8 +38,8 @@ if TYPE_CHECKING:
     from dtvit_deploy.signature import Feeds, Outputs, TensorSpec
 
 EMULATE = "verify the artefact on a machine without such a GPU, where its graph is emulated"
-AMPERE = 8.0
-"""Least compute capability that a hardware-compatible engine runs on, on anything but a Jetson."""
+UNTRUSTED = "this engine was not built by you here; --trust executes it"
+"""An engine is native code, and a manifest is no signature."""
 
 
 class TensorRtRuntime:
@@ -43,15 +49,14 @@ class TensorRtRuntime:
 
     def __init__(self, library: str) -> None:
         self.name = library
-        self.formats = tuple(FORMATS[flavour] for flavour, name in LIBRARIES.items() if name == library)
 
     def available(self, artifact: Artifact | None = None) -> Availability:
         if not gpus().found:  # what else is missing would not help
             return Availability(version=None, missing=gpus().missing, remedy="use a machine with an NVIDIA GPU and its driver")
         reasons, remedies = [], []
-        version = None
+        library = None
         try:
-            version = load_library(self.name).version
+            library = load_library(self.name)
         except MissingError as error:
             reasons.append(str(error))
             remedies.append(error.remedy or "")
@@ -59,12 +64,17 @@ class TensorRtRuntime:
         if without_cuda:
             reasons.append(without_cuda)
             remedies.append(remedy)
-        if version is not None and artifact is not None and (misfit := _misfit(artifact, self.name, version)):
-            reasons.append(misfit)
-            remedies.append("build the engine again, for this machine")
-        if reasons:
+        if library is not None and artifact is not None:
+            _, misfit, remedy = misfit_of(artifact, _here(library))
+            if misfit:
+                reasons.append(misfit)
+                remedies.append(remedy)
+            elif not reasons and not artifact.trusted:  # said last: before that, trust would not help
+                reasons.append(UNTRUSTED)
+                remedies.append("give --trust if you know where it is from")
+        if reasons or library is None:
             return Availability(version=None, missing="; ".join(reasons), remedy="; ".join(remedies))
-        return Availability(version=version)
+        return Availability(version=library.version)
 
     def tensors(self, artifact: Artifact) -> tuple[str, ...]:
         """None: an engine has fused most of its inner tensors away."""
@@ -74,7 +84,7 @@ class TensorRtRuntime:
         """Deserialise an engine that fits.
 
         Raises:
-            InputError: it does not fit, its passport is another's, the library refuses it, or inner tensors are asked for.
+            InputError: it does not fit, is not trusted, its passport is another's, the library refuses it, or inner tensors are asked for.
             MissingError: the library, the bindings or a GPU is missing.
         """
         found = self.available()
@@ -85,53 +95,29 @@ class TensorRtRuntime:
                 f"{artifact.name} has no tensor {', '.join(options.taps[:5])} to look at: an engine has fused its inner tensors away",
                 remedy=f"to compare inner tensors, {EMULATE}",
             )
-        passport = passport_of(artifact.manifest)
-        if misfit := misfit_of(passport, self.name, found.version):
-            raise InputError(f"{artifact.name} cannot be loaded here: {misfit}", remedy="build the engine again, for this machine")
-        return TensorRtSession(load_library(self.name), passport, artifact, options)
+        library = load_library(self.name)
+        how, misfit, remedy = misfit_of(artifact, _here(library))
+        if misfit or how.gpu is None:
+            raise InputError(f"{artifact.name} cannot be loaded here: {misfit}", remedy=remedy)
+        if not artifact.trusted:
+            raise InputError(f"{artifact.name} is not executed: {UNTRUSTED}", remedy="give --trust if you know where it is from")
+        return TensorRtSession(library, how.gpu, passport_of(artifact.manifest), artifact, options)
 
 
-def _misfit(artifact: Artifact, library: str, version: str) -> str:
+def _here(library: Library) -> Here:
+    return machine_with({library.name: Installed(library.version, "", library.cuda)})
+
+
+def misfit_of(artifact: Artifact, here: Here) -> tuple[Fit, str, str]:
+    """How an artefact's engine fits a machine; why it does not load there, and what to do about it, both empty where it does."""
     try:
-        return misfit_of(passport_of(artifact.manifest), library, version)
+        header = read_header(artifact.path / ENGINE)
+        found = fit(header, passport_of(artifact.manifest), here)
     except InputError as error:
-        return str(error)
-
-
-def misfit_of(passport: Passport, library: str, version: str) -> str:
-    """Why an engine does not load in this release of a library on this machine's GPUs; empty when it does.
-
-    TensorRT loads what the same release built on the same platform, and a version-compatible engine in later releases of the same major
-    one; TensorRT-RTX what the same release built, whatever its build, on Linux and Windows alike.
-    https://docs.nvidia.com/deeplearning/tensorrt/11.1.0/inference-library/engine-compatibility.html
-    https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/engine-compatibility.html
-    """
-    if passport.library != library:
-        return f"it was built by {passport.library}, not by {library}"
-    if library == "tensorrt" and passport.platform != this_platform():
-        return f"it was built for {passport.platform}, and this is {this_platform()}"
-    built, here = _numbers(passport.version), _numbers(version)
-    known = min(len(built), len(here), 3 if library == "tensorrt-rtx" else 4)  # a Jetson's module gives three numbers, not four
-    later = passport.options.version_compatible and library == "tensorrt" and built[:1] == here[:1] and built < here
-    if built[:known] != here[:known] and not later:
-        return f"it was built by {library} {passport.version}, and {version} is here"
-    if _device(passport) is None:
-        found = ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in gpus().found) or "none"
-        return f"it has code for compute capability {', '.join(passport.capabilities)}, and the GPU here is {found}"
-    return ""
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdecimal())
-
-
-def _device(passport: Passport) -> int | None:
-    """Index of the first GPU that the engine has code for."""
-    hardware_compatible = passport.options.hardware_compatible and passport.library == "tensorrt" and not jetpack()
-    for index, gpu in enumerate(gpus().found):
-        if gpu.capability in passport.capabilities or (hardware_compatible and float(gpu.capability) >= AMPERE):
-            return index
-    return None
+        return Fit(None, ()), str(error), error.remedy or AGAIN
+    reasons = (*damage(header), *found.reasons)
+    told = "; ".join(f"{reason.cause.value}: {reason.found}, and needed is {reason.needed}" for reason in reasons)
+    return found, told, reasons[0].remedy if reasons else ""
 
 
 class _Port(NamedTuple):
@@ -145,19 +131,19 @@ class _Port(NamedTuple):
 class TensorRtSession:
     """One engine, one context, one stream, and memory for one inference, used again and again."""
 
-    def __init__(self, library: Library, passport: Passport, artifact: Artifact, options: SessionOptions) -> None:
+    def __init__(self, library: Library, device: int, passport: Passport, artifact: Artifact, options: SessionOptions) -> None:
         self.signature = artifact.manifest.signature
         self.device_ms = 0.0
         self._name, self._library = artifact.name, f"{library.name} {library.version}"
-        device = _device(passport) or 0
         with ExitStack() as owner:
             self._cuda = Cuda(device, owner)
             self._log = _log(library.module)
-            self._open(library.module, _engine(artifact, passport), owner, host_code=passport.options.version_compatible)
+            self._open(library.module, _engine(artifact, passport), owner, passport.options)
             self._start, self._end = self._cuda.event(), self._cuda.event()
             self._graph: Any = None
             launch = self._captured() if options.cuda_graph else "kernel by kernel"
             owner.callback(self._drop)  # last in, first out: before the memory that the context uses
+            owner.callback(self._cuda.select)  # and before that
             self._owner: ExitStack | None = owner.pop_all()
         gpu = gpus().found[device]
         self.conditions = {
@@ -171,10 +157,12 @@ class TensorRtSession:
             "cuda": f"driver for CUDA {gpus().cuda}",
         }
 
-    def _open(self, module: Any, engine: bytes, owner: ExitStack, *, host_code: bool) -> None:
+    def _open(self, module: Any, engine: bytes, owner: ExitStack, built: BuildOptions) -> None:
         """Deserialise, and give every input and output its memory."""
         self._runtime: Any = module.Runtime(self._log)
-        self._runtime.engine_host_code_allowed = host_code  # that of a version-compatible engine, for which its manifest vouches
+        self._runtime.engine_host_code_allowed = built.version_compatible  # such an engine brings it along; it is trusted, or not here
+        if built.dla_core is not None:
+            self._runtime.DLA_core = built.dla_core
         self._engine: Any = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise InputError(f"{self._library} cannot load {self._name}: {self._log.first()}", remedy="build the engine again")
@@ -217,6 +205,7 @@ class TensorRtSession:
     def run(self, feeds: Feeds) -> Outputs:
         if self._owner is None:
             raise RuntimeError("the session was left; it cannot run")
+        self._cuda.select()
         for port in self._inputs:
             np.copyto(port.host, feeds[port.name], casting="no")
             self._cuda.upload(port.address, port.host)

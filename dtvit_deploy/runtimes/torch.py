@@ -47,7 +47,6 @@ class TorchRuntime:
     """Loads ``program`` artefacts."""
 
     name = "torch"
-    formats = ("program",)
     rung = Rung.EXECUTED
 
     def available(self, artifact: Artifact | None = None) -> Availability:

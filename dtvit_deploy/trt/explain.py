@@ -1,18 +1,6 @@
 """Why an engine will not load here, found before anything of it is loaded: no library opens it, and no code in it runs.
 
-What NVIDIA promises, and this file holds engines to:
-
-* TensorRT loads an engine in the version that built it, build number included, unless it was built version-compatible: then in later ones
-  of that major version, one of 8 in 10, and one of 10 in 11.
-  https://docs.nvidia.com/deeplearning/tensorrt/11.1.0/inference-library/engine-compatibility.html
-  https://docs.nvidia.com/deeplearning/tensorrt/11.4.1/getting-started/support-matrix.html
-  https://developer.nvidia.com/docs/drive/drive-os/7.0.3/public/drive-os-tensorrt-release-notes/release-properties.html
-* Its engines are for one platform, and for one kind of GPU unless they were built hardware-compatible: then for every GPU from compute
-  capability 8.0 on, but for a Jetson's. (The same pages.)
-* TensorRT-RTX loads an engine in the release that built it and no other. The library compares major, minor and patch, not the build:
-  observed in 1.7.1. https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/engine-compatibility.html
-* Its engines are portable between Windows and Linux, and run on the compute capabilities that they were built for.
-  https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/cpu-engines.html
+What is known of the engine itself is put beside how it fits the machine (:mod:`dtvit_deploy.trt.fit`).
 """
 
 from __future__ import annotations
@@ -24,8 +12,10 @@ import msgspec
 
 from dtvit_deploy.artifact import Manifest, manifest_path
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.trt.header import CAPABILITIES, NAMES, Header, NotAnEngineError, read_header
+from dtvit_deploy.trt.fit import fit
+from dtvit_deploy.trt.header import Header, NotAnEngineError, read_header
 from dtvit_deploy.trt.here import Here
+from dtvit_deploy.trt.library import NAMES
 from dtvit_deploy.trt.load import Validity
 from dtvit_deploy.trt.options import Flavour
 from dtvit_deploy.trt.passport import ENGINE, FORMATS, GRAPH, Passport
@@ -42,8 +32,8 @@ _DIAGNOSED = {
     "CUDA_ERROR": Cause.DRIVER,
 }
 """EngineInvalidityDiagnostics of TensorRT-RTX."""
-_LATER_MAJOR = {8: 10, 10: 11}
-"""The only pairs in which a version-compatible engine loads across major versions."""
+_SHOWN = 80
+"""Characters of a path that nothing can be at."""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +48,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
         library: ``tensorrt`` or ``tensorrt-rtx``; empty for what is no engine.
         digest: SHA-256 of the engine's file; empty for what is no engine.
         host_code: whether loading it here means to let it run code for the processor.
+        gpu: index of the GPU to load it on.
+        dla_core: the deep-learning accelerator that it was built for.
     """
 
     engine: str
@@ -68,16 +60,18 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     library: str = ""
     digest: str = ""
     host_code: bool = False
+    gpu: int = 0
+    dla_core: int | None = None
 
 
-def explain(path: Path, here: Here, *, trust: bool = False, ask: Callable[[Path], Validity] | None = None) -> Explanation:
+def explain(path: Path, here: Here, *, trust: bool = False, ask: Callable[[Path, int], Validity] | None = None) -> Explanation:
     """Why an engine will not load on that machine.
 
     Args:
         path: an engine's folder, the engine in it, an engine anywhere, or the folder of a job that is to build one.
         here: the machine.
         trust: take an engine's word where no manifest vouches for it.
-        ask: asks TensorRT-RTX itself; only where it and a GPU are there.
+        ask: asks TensorRT-RTX itself, on one of the GPUs; only where it and a GPU are there.
 
     Raises:
         InputError: there is nothing at ``path``, or it cannot be read.
@@ -91,14 +85,15 @@ def explain(path: Path, here: Here, *, trust: bool = False, ask: Callable[[Path]
         return Explanation(engine=str(engine), loads=False, reasons=(_no_engine(error),), facts={"size": f"{error.size:,} bytes"})
     vouched = vouch(engine, artefact, header)
     passport = vouched.passport
-    reasons = [*vouched.reasons, *_library(header, passport, here), *_platform(header, passport, here), *_gpu(header, passport, here)]
-    cautions = [*vouched.cautions, *_cautions(header, passport, here)]
+    found = fit(header, passport, here)
+    reasons = [*vouched.reasons, *found.reasons]
+    cautions = [*vouched.cautions, *_cautions(header, passport, here, found.gpu)]
     if trust:
         cautions = [*(f"{one.cause.value}: {one.found}; taken on trust" for one in reasons if one.cause in UNVOUCHED), *cautions]
         reasons = [one for one in reasons if one.cause not in UNVOUCHED]
     facts = _facts(header, passport, vouched.manifest)
     if ask and here.gpus and header.library == "tensorrt-rtx" and here.installed("tensorrt-rtx").version:
-        said = ask(engine)
+        said = ask(engine, found.gpu or 0)
         facts["TensorRT-RTX itself"] = " ".join((said.verdict.lower(), *said.diagnostics)).strip() or said.wrong
         reasons += _said(said, {one.cause for one in reasons})
     order = list(Cause)
@@ -112,17 +107,23 @@ def explain(path: Path, here: Here, *, trust: bool = False, ask: Callable[[Path]
         library=header.library,
         digest=vouched.digest,
         host_code=passport is not None and passport.options.version_compatible and header.library == "tensorrt",
+        gpu=found.gpu or 0,
+        dla_core=passport.options.dla_core if passport else None,
     )
 
 
 def _located(path: Path) -> tuple[Path | None, Path]:
     """The engine's file, if there is one, and what its manifest stands beside."""
-    if path.is_dir():
-        engine = path / ENGINE
-        return (engine if engine.is_file() else None), path.absolute()
-    if not path.is_file():  # a pipe might never end
-        what = "is neither a file nor a folder" if path.exists() else "does not exist"
-        raise InputError(f"{path} {what}", remedy="give an engine, or the folder that `dtvit-deploy export --target trt` wrote")
+    remedy = "give an engine, or the folder that `dtvit-deploy export --target trt` wrote"
+    try:
+        if path.is_dir():
+            engine = path / ENGINE
+            return (engine if engine.is_file() else None), path.absolute()
+        if not path.is_file():  # a pipe might never end
+            raise InputError(f"{path} {'is neither a file nor a folder' if path.exists() else 'does not exist'}", remedy=remedy)
+    except OSError as error:  # a name that is too long, a folder that cannot be entered
+        name = str(path) if len(str(path)) <= _SHOWN else f"{str(path)[:_SHOWN]}…"
+        raise InputError(f"{name} cannot be looked at: {error.strerror or error}", remedy=remedy) from error
     inside = path.absolute().parent
     in_folder = path.name == ENGINE and inside.name and not manifest_path(path).is_file()
     ours = inside.suffix.removeprefix(".") in FORMATS.values() or (in_folder and manifest_path(inside).is_file())
@@ -145,108 +146,6 @@ def _no_engine(error: NotAnEngineError) -> Reason:
     return Reason(Cause.NOT_AN_ENGINE, str(error), "an engine of TensorRT or TensorRT-RTX", error.remedy or AGAIN)
 
 
-def _library(header: Header, passport: Passport | None, here: Here) -> Iterator[Reason]:
-    name, installed = NAMES[header.library], here.installed(header.library)
-    needed = f"{name} {header.version or 'of a version unknown'}, which built it"
-    if not installed.version:
-        others = {other: one.version for other, one in here.libraries.items() if one.version and other != header.library}
-        for other, version in others.items():
-            found = f"it is an engine of {name}, and installed here is {NAMES[other]} {version}"
-            flavour = "rtx" if other == "tensorrt-rtx" else "tensorrt"
-            yield Reason(Cause.OTHER_LIBRARY, found, needed, f"export it again with --flavour {flavour}, or install {header.library}")
-        if not others:
-            yield Reason(Cause.NOT_INSTALLED, f"{header.library}: {installed.wrong}", needed, _install(header.library, header.version))
-        return
-    compatible = passport is not None and passport.options.version_compatible
-    if header.version and not loads_in(header.library, header.version, installed.version, compatible=compatible):
-        reserve = f", or a later {_numbers(header.version)[0]}.x: it is version-compatible" if compatible else ""
-        yield Reason(
-            Cause.VERSION,
-            f"{name} {installed.version} is installed here",
-            needed + reserve,
-            f"export it again with {name} {installed.version}, or {_install(header.library, header.version)}",
-        )
-
-
-def _install(library: str, version: str) -> str:
-    release = ".".join(version.split(".")[:3])
-    if library == "tensorrt-rtx":
-        return f"pip install 'tensorrt-rtx=={release}.*'"
-    return f"install TensorRT {release} (pip install 'tensorrt=={release}.*'; a Jetson has it with JetPack)"
-
-
-def loads_in(library: str, built: str, installed: str, *, compatible: bool) -> bool:
-    """Whether a library of version ``installed`` loads engines that ``built`` made."""
-    ours, theirs = _numbers(installed), _numbers(built)
-    if library == "tensorrt-rtx":
-        return ours[:3] == theirs[:3]
-    known = min(len(ours), len(theirs), 4)  # a Jetson's Python module gives three numbers
-    if ours[:known] == theirs[:known]:
-        return True
-    return compatible and (ours > theirs if ours[0] == theirs[0] else _LATER_MAJOR.get(theirs[0]) == ours[0])
-
-
-def _platform(header: Header, passport: Passport | None, here: Here) -> Iterator[Reason]:
-    if passport and header.library == "tensorrt" and passport.platform != here.platform:
-        yield Reason(
-            Cause.PLATFORM,
-            f"this machine is {here.platform}",
-            f"{passport.platform}, where it was built: TensorRT's engines do not move between platforms",
-            "export it again on this machine, or with --flavour on-device for a device",
-        )
-
-
-def _gpu(header: Header, passport: Passport | None, here: Here) -> Iterator[Reason]:
-    capabilities = header.capabilities or (passport.capabilities if passport else ())
-    code = f"one of compute capability {' or '.join(capabilities)}" if capabilities else "an NVIDIA GPU"
-    if not here.gpus:
-        yield Reason(Cause.NO_GPU, here.no_gpu or "no GPU was found", code, "run it on a machine with such a GPU and its driver")
-        return
-    fitting = [runs_on(one.capability, header, passport, here) for one in here.gpus]
-    first = here.gpus[0]
-    if not fitting[0]:
-        found = f"{first.name} has compute capability {first.capability}"
-        yield Reason(Cause.CAPABILITY, found, code, _other_gpu(first.capability, header.library, fitting))
-    yield from _driver(header, passport, here)
-    size = max(header.size, header.gpu_weights or 0)
-    if size > first.memory:
-        found = f"{first.name} has {first.memory / 2**20:,.0f} MiB in all"
-        yield Reason(Cause.MEMORY, found, f"{size / 2**20:,.0f} MiB for the engine alone", "use a larger GPU, or a smaller network")
-
-
-def _driver(header: Header, passport: Passport | None, here: Here) -> Iterator[Reason]:
-    """CUDA runs what older minor and major versions made, and within a major version what newer ones did."""
-    library = here.installed(header.library)
-    wanted = {
-        library.cuda: f"CUDA {library.cuda}, with which {NAMES[header.library]} {library.version} here was built",
-        passport.cuda if passport else "": f"CUDA {passport.cuda}, as where it was built" if passport else "",
-    }
-    for cuda, needed in wanted.items():
-        if cuda and here.cuda and _numbers(here.cuda)[:1] < _numbers(cuda)[:1]:
-            found = f"the driver here {f'({here.driver}) ' if here.driver else ''}knows CUDA up to {here.cuda}"
-            yield Reason(Cause.DRIVER, found, needed, "install a newer NVIDIA driver")
-            return
-
-
-def runs_on(capability: str, header: Header, passport: Passport | None, here: Here) -> bool:
-    """Whether the engine has code for a GPU; where nobody says for which it has, that is not held against it."""
-    known = header.capabilities or (passport.capabilities if passport else ())
-    if not known or capability in known:
-        return True
-    ampere = header.library == "tensorrt" and passport is not None and passport.options.hardware_compatible and not here.jetpack
-    return ampere and _numbers(capability) >= (8, 0)
-
-
-def _other_gpu(capability: str, library: str, fitting: list[bool]) -> str:
-    if any(fitting):
-        return f"use the GPU that fits: CUDA_VISIBLE_DEVICES={fitting.index(True)}"
-    if library == "tensorrt":
-        return "build it for this GPU: export it again on this machine, or with --flavour on-device"
-    if capability in CAPABILITIES:
-        return f"export it again with {capability} among its compute capabilities"
-    return f"TensorRT-RTX compiles for {', '.join(CAPABILITIES)} only: export it with --flavour tensorrt or on-device"
-
-
 def _said(said: Validity, known: set[Cause]) -> Iterator[Reason]:
     """What the library holds against it that was not known already."""
     if said.verdict != "INVALID":
@@ -258,14 +157,17 @@ def _said(said: Validity, known: set[Cause]) -> Iterator[Reason]:
             yield Reason(cause, f"TensorRT-RTX calls its header invalid: {each}", "an engine and a driver that fit this machine", remedy)
 
 
-def _cautions(header: Header, passport: Passport | None, here: Here) -> Iterator[str]:
+def _cautions(header: Header, passport: Passport | None, here: Here, gpu: int | None) -> Iterator[str]:
+    if gpu:
+        names = " and ".join(one.name for one in here.gpus[:gpu])
+        yield f"it is for GPU {gpu}, {here.gpus[gpu].name}, and not for {names}: other programs need CUDA_VISIBLE_DEVICES={gpu}"
     if passport is None:
         if header.library == "tensorrt":
             yield "for which GPU and which platform it was built is not known without a manifest"
         return
     if header.library == "tensorrt-rtx" and passport.platform.split()[-1:] != here.platform.split()[-1:]:
         yield f"built on {passport.platform}: NVIDIA promises its engines to move between Windows and Linux, and says nothing of processors"
-    if header.library == "tensorrt" and passport.device and here.gpus and passport.device != here.gpus[0].name:
+    if header.library == "tensorrt" and passport.device and gpu is not None and passport.device != here.gpus[gpu].name:
         yield f"built on {passport.device}: on another model, TensorRT warns, it may be slower or fail"
     if passport.options.version_compatible and header.library == "tensorrt":
         yield "a version-compatible engine brings code for the processor along, which runs when it is loaded"
@@ -294,16 +196,3 @@ def _facts(header: Header, passport: Passport | None, manifest: Manifest | None)
             ),
         }
     return {name: value for name, value in facts.items() if value}
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """``10.3.0.26`` → (10, 3, 0, 26); what follows the numbers does not count."""
-    numbers: list[int] = []
-    for part in version.split("."):
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits:
-            break
-        numbers.append(int(digits[:9]))
-        if digits != part:
-            break
-    return tuple(numbers) or (0,)

@@ -78,6 +78,20 @@ def jetpack(root: Path = Path("/")) -> str:
     return f"L4T {match[1]}.{match[2]}" if match else ""
 
 
+def board(root: Path = Path("/")) -> str:
+    """The board's model where it has a device tree, as a Jetson's has: ``NVIDIA Jetson Orin Nano Developer Kit``; empty elsewhere."""
+    return _text(root / "proc/device-tree/model").strip("\0\n ")
+
+
+def device_name(gpu: Gpu, root: Path = Path("/")) -> str:
+    """What an engine's passport calls the device of a GPU: the board that it is a part of, or the GPU's own name.
+
+    All Orins have one GPU's name, and differ in what their engines are. A job's script, which runs without this package, says the same
+    (`describe_host` in ``export/tensorrt/on_device_build.py``), and a test holds the two together.
+    """
+    return board(root) or gpu.name
+
+
 def this_platform() -> str:
     """Operating system and architecture, as a passport has them: ``linux x86_64``."""
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())

@@ -34,8 +34,6 @@ import msgspec
 from dtvit_deploy.errors import InputError
 
 TAGS = {b"ftrt": "tensorrt", b"vtrt": "tensorrt-rtx"}
-NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
-"""The libraries as NVIDIA writes them."""
 CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 """TensorRT-RTX's compute capabilities, in the order of their bits."""
 LIBRARY_HEADER = 28

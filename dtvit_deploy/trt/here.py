@@ -16,20 +16,11 @@ from dtvit_deploy.trt.library import MODULES
 
 IMPORT_LIMIT = 30.0
 """Seconds for a library to import: it loads half a gigabyte, on a Jetson from a memory card."""
-# NVIDIA's packages have the CUDA that they were built with in their names: tensorrt_rtx_cu13_libs, tensorrt_cu12_libs.
 _VERSION = """
-import importlib, importlib.metadata, json
-module = sys.argv[1]
-version = importlib.import_module(module).__version__
-def cuda():
-    for major in range(20, 10, -1):
-        try:
-            importlib.metadata.version(f"{module}_cu{major}_libs")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        return str(major)
-    return ""
-print(json.dumps([version, cuda()]))
+import importlib
+from dtvit_deploy.trt.library import MODULES, Library
+library = Library(sys.argv[1], importlib.import_module(MODULES[sys.argv[1]]))
+print(json.dumps([library.version, library.cuda]))
 """
 
 
@@ -52,7 +43,7 @@ class Here(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         platform: operating system and architecture, as a passport has them.
-        gpus: in the driver's order; TensorRT uses the first unless told otherwise.
+        gpus: in the driver's order, under the names that passports have; TensorRT uses the first unless told otherwise.
         no_gpu: why there is none; empty where there is.
         cuda: newest CUDA version that the driver supports.
         libraries: by name; a library that is not in it is not installed.
@@ -72,25 +63,30 @@ class Here(msgspec.Struct, frozen=True, kw_only=True):
 
 def this_machine() -> Here:
     """Ask the driver, the kernel, and each library in a process of its own: one that crashes there is one that cannot be used."""
+    return machine_with({name: _installed(name, module) for name, module in MODULES.items()})
+
+
+def machine_with(libraries: dict[str, Installed]) -> Here:
+    """This machine, of whose libraries the caller knows."""
     found = gpu.gpus()
     return Here(
         platform=gpu.this_platform(),
-        gpus=found.found,
+        gpus=tuple(one._replace(name=gpu.device_name(one)) for one in found.found),
         no_gpu=found.missing,
         cuda=found.cuda,
         driver=gpu.driver_version(),
         jetpack=gpu.jetpack(),
-        libraries={name: _installed(module) for name, module in MODULES.items()},
+        libraries=libraries,
     )
 
 
-def _installed(module: str) -> Installed:
+def _installed(library: str, module: str) -> Installed:
     try:
         if importlib.util.find_spec(module) is None:
             return Installed()
     except (ImportError, ValueError):
         return Installed(wrong="half installed: it has no specification")
-    answer, wrong = in_child(_VERSION, module, limit=IMPORT_LIMIT)
+    answer, wrong = in_child(_VERSION, library, limit=IMPORT_LIMIT)
     if wrong or not isinstance(answer, list):
         return Installed(wrong=f"installed, and does not import: {wrong}")
     return Installed(str(answer[0]), "", answer[1])

@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import importlib.metadata
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +18,10 @@ from dtvit_deploy.trt.options import Flavour
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Library → the Python module that it comes as."""
-REMEDIES = {
-    "tensorrt": "pip install tensorrt (a Jetson has it with JetPack), or use --flavour rtx or on-device",
-    "tensorrt-rtx": "pip install 'dtvit-deploy[trt-rtx]', or use --flavour on-device",
-}
+NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
+"""The libraries as NVIDIA writes them."""
+_INSTEAD = {"tensorrt": "rtx or on-device", "tensorrt-rtx": "on-device"}
+"""Flavours that can be exported without it."""
 LIBRARIES = {Flavour.TENSORRT: "tensorrt", Flavour.RTX: "tensorrt-rtx"}
 
 
@@ -40,6 +42,18 @@ class Library:
         return str(self.module.__version__)
 
     @property
+    def cuda(self) -> str:
+        """Major version of the CUDA that it was built with; empty where no package says so (a Jetson's does not).
+
+        NVIDIA's packages have it in their names: tensorrt_rtx_cu13_libs, tensorrt_cu12_libs.
+        """
+        for major in range(20, 10, -1):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                importlib.metadata.version(f"{MODULES[self.name]}_cu{major}_libs")
+                return str(major)
+        return ""
+
+    @property
     def ahead_of_time(self) -> bool:
         """Whether it compiles for GPUs that are not here."""
         return self.name == "tensorrt-rtx"
@@ -49,6 +63,13 @@ class Library:
         flags = getattr(self.module, "NetworkDefinitionCreationFlag", None)
         flag = getattr(flags, "STRONGLY_TYPED", None)
         return 0 if flag is None else 1 << int(flag)
+
+
+def installation(library: str, version: str = "") -> str:
+    """How to get a library, in the release that is needed where one is."""
+    release = ".".join(version.split(".")[:3])
+    package = f"'{library}=={release}.*'" if release else library
+    return f"pip install {package}{' (a Jetson has it with JetPack)' if library == 'tensorrt' else ''}"
 
 
 def load_library(name: str) -> Library:
@@ -61,4 +82,6 @@ def load_library(name: str) -> Library:
         return Library(name, importlib.import_module(MODULES[name]))
     except Exception as error:  # a stub package raises whatever it likes when its libraries are absent
         reason = str(error).splitlines()[0] if str(error) else repr(error)
-        raise MissingError(f"{name} cannot be imported: {reason}", remedy=REMEDIES[name]) from error
+        raise MissingError(
+            f"{name} cannot be imported: {reason}", remedy=f"{installation(name)}, or use --flavour {_INSTEAD[name]}"
+        ) from error

@@ -15,10 +15,18 @@ from dtvit_deploy.trt.library import MODULES
 LIMIT = 120.0
 """Seconds for a library to load an engine; TensorRT-RTX compiles the last part of it then."""
 
+# CUDA numbers the GPUs that it is shown from 0, and a process may have been shown a part of them to begin with.
+_ON = """
+import importlib, json, os
+def show(gpu):
+    if gpu != "0":
+        shown = [each.strip() for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each.strip()]
+        os.environ["CUDA_VISIBLE_DEVICES"] = shown[int(gpu)] if int(gpu) < len(shown) else gpu
+"""
 # TensorRT-RTX looks at the header only and runs nothing of the engine. Needs a GPU to be able to say that an engine is valid.
 _ASK = """
-import importlib, json
-path, module = sys.argv[1:]
+path, module, gpu = sys.argv[1:]
+show(gpu)
 trt = importlib.import_module(module)
 runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
 with open(path, "rb") as file:
@@ -29,8 +37,9 @@ print(json.dumps([verdict.name, [name for name, flag in flags.items() if int(fla
 """
 # What is loaded are the bytes that were checked, whatever was put in their place since.
 _LOAD = """
-import hashlib, importlib, json
-path, module, digest, host_code = sys.argv[1:]
+import hashlib
+path, module, digest, host_code, dla_core, gpu = sys.argv[1:]
+show(gpu)
 trt = importlib.import_module(module)
 said = []
 class Logger(trt.ILogger):
@@ -46,6 +55,8 @@ if hashlib.sha256(content).hexdigest() != digest:
     raise SystemExit("the file changed since it was checked")
 runtime = trt.Runtime(logger)
 runtime.engine_host_code_allowed = host_code == "allowed"
+if dla_core != "None":
+    runtime.DLA_core = int(dla_core)
 engine = runtime.deserialize_cuda_engine(content)
 if engine is None:
     raise SystemExit("; ".join(said)[:1000].replace("\\n", " ") or "the library refused it and gave no reason")
@@ -68,9 +79,9 @@ class Validity(msgspec.Struct, frozen=True):
     wrong: str = ""
 
 
-def ask_library(engine: Path) -> Validity:
-    """What TensorRT-RTX says of an engine's header."""
-    answer, wrong = in_child(_ASK, str(engine), MODULES["tensorrt-rtx"], limit=LIMIT)
+def ask_library(engine: Path, gpu: int = 0) -> Validity:
+    """What TensorRT-RTX says of an engine's header, for one of the GPUs."""
+    answer, wrong = in_child(_ON + _ASK, str(engine), MODULES["tensorrt-rtx"], str(gpu), limit=LIMIT)
     try:
         verdict, diagnostics = msgspec.convert(answer, tuple[str, tuple[str, ...]])
     except msgspec.ValidationError as error:
@@ -90,7 +101,7 @@ class Loaded(msgspec.Struct, frozen=True):
     wrong: str = ""
 
 
-def load_engine(engine: Path, library: str, digest: str, *, host_code: bool = False) -> Loaded:
+def load_engine(engine: Path, library: str, digest: str, *, host_code: bool = False, dla_core: int | None = None, gpu: int = 0) -> Loaded:
     """Load an engine with the library that built it, and let it go again.
 
     Args:
@@ -98,6 +109,9 @@ def load_engine(engine: Path, library: str, digest: str, *, host_code: bool = Fa
         library: one of `MODULES`.
         digest: SHA-256 of the bytes that were checked.
         host_code: let it run the code for the processor that a version-compatible engine brings along.
+        dla_core: the deep-learning accelerator to load it for.
+        gpu: index of the GPU to load it on.
     """
-    tensors, wrong = in_child(_LOAD, str(engine), MODULES[library], digest, "allowed" if host_code else "refused", limit=LIMIT)
+    allowed = "allowed" if host_code else "refused"
+    tensors, wrong = in_child(_ON + _LOAD, str(engine), MODULES[library], digest, allowed, str(dla_core), str(gpu), limit=LIMIT)
     return Loaded(wrong=wrong) if wrong else Loaded(tuple(map(str, tensors)))

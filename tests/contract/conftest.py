@@ -20,7 +20,7 @@ from dtvit_deploy.calibration.feeds import adversarial_feeds, random_feeds
 from dtvit_deploy.errors import MissingError
 from dtvit_deploy.runtimes.base import Runtime
 from dtvit_deploy.runtimes.fake import FakeRuntime
-from dtvit_deploy.runtimes.registry import RUNTIMES
+from dtvit_deploy.runtimes.registry import BY_FORMAT, RUNTIMES
 from dtvit_deploy.signature import Signature, TensorSpec
 from dtvit_deploy.target import Precision
 from dtvit_deploy.trt.library import LIBRARIES
@@ -181,7 +181,8 @@ def subject(request: pytest.FixtureRequest, artifacts: Callable[[str], Artifact]
     found = real.available()
     if found.version is None:
         pytest.skip(f"{request.param}: {found.missing}")
-    return Subject(real, artifacts(real.formats[0]), reads_files=True)
+    loaded = next(name for name, runtimes in BY_FORMAT.items() if request.param in runtimes)
+    return Subject(real, artifacts(loaded), reads_files=True)
 
 
 @pytest.fixture

@@ -51,12 +51,10 @@ class TestRuntime:
         assert found.version
         assert not found.missing
 
-    def test_it_names_itself_its_formats_and_its_rung(self, subject: Subject) -> None:
-        assert subject.artifact.manifest.format in subject.runtime.formats
+    def test_it_names_itself_and_its_rung(self, subject: Subject) -> None:
         assert isinstance(subject.runtime.rung, Rung)
         if subject.reads_files:
             assert RUNTIMES[subject.runtime.name]().name == subject.runtime.name
-            assert all(subject.runtime.name in BY_FORMAT[name] for name in subject.runtime.formats)
 
 
 class TestAnswers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from dtvit_deploy.runtimes.onnxruntime import run_graph
 from dtvit_deploy.runtimes.registry import open_session, runtime_for
 from dtvit_deploy.signature import Signature, TensorSpec
 from dtvit_deploy.target import Precision
+from dtvit_deploy.trt import gpu as gpu_module
 from dtvit_deploy.trt.gpu import Gpu, Gpus
 from dtvit_deploy.trt.passport import ENGINE, GRAPH, LINK, PASSPORT, Passport
 
@@ -84,14 +86,16 @@ def folder(path: Path, model: onnx.ModelProto, precision: Precision = Precision.
     """A folder with a graph, an engine that is none, and the passport of both."""
     path.mkdir()
     (path / GRAPH).write_bytes(model.SerializeToString())
-    (path / ENGINE).write_bytes(b"an engine")
+    version = [int(part) for part in passport.get("version", "1.8.1.0").split(".")]  # of another release than 1.7 no more is known
+    engine = struct.pack("<4sI16x4B", b"vtrt", 0, *version)
+    (path / ENGINE).write_bytes(engine)
     words = {
         "library": "tensorrt-rtx",
-        "version": "1.7.1",
+        "version": "1.8.1.0",
         "capabilities": ("8.9", "12.0"),
         "platform": "linux x86_64",
-        "engine": hashlib.sha256(b"an engine").hexdigest(),
-        "bytes": 9,
+        "engine": hashlib.sha256(engine).hexdigest(),
+        "bytes": len(engine),
         "graph": sha256_of(path / GRAPH),
     }
     made = Link(kind="onnx", sha256="0" * 64)
@@ -145,7 +149,8 @@ class TestWhatIsSaid:
     def test_the_conditions_say_that_it_is_emulated_and_why(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import onnxruntime
 
-        monkeypatch.setattr(tensorrt_module, "gpus", lambda: Gpus((), "", "no NVIDIA driver is installed"))
+        without_gpu = Gpus((), "", "no NVIDIA driver is installed")
+        monkeypatch.setattr(tensorrt_module, "gpus", lambda: without_gpu)
         artifact = folder(tmp_path / "net.rtx", SCALED)
         assert runtime_for(artifact).rung is Rung.EMULATED
         with open_session(artifact, SessionOptions()) as session:
@@ -157,13 +162,17 @@ class TestWhatIsSaid:
 
     def test_a_gpu_that_the_engine_is_not_for_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         real = pytest.importorskip("tensorrt_rtx", reason="the extra `trt-rtx` is not installed")
-        monkeypatch.setattr(tensorrt_module, "gpus", lambda: Gpus((Gpu("Ancient", "7.0", 1 << 30),), "13.0", ""))
+        ancient = Gpus((Gpu("Ancient", "7.0", 1 << 30),), "13.0", "")
+        for module in (tensorrt_module, gpu_module):
+            monkeypatch.setattr(module, "gpus", lambda: ancient)
+        monkeypatch.setattr(gpu_module, "board", lambda root: "")
         monkeypatch.setattr(tensorrt_module, "missing_cuda", lambda: ("", ""))
-        monkeypatch.setattr(tensorrt_module, "this_platform", lambda: "linux x86_64")
-        artifact = folder(tmp_path / "net.rtx", SCALED, version=real.__version__)
+        monkeypatch.setattr(real, "__version__", "1.8.1.0")
+        artifact = folder(tmp_path / "net.rtx", SCALED)
         with open_session(artifact, SessionOptions()) as session:
             told = session.conditions["engine"]
-        assert told == "not executed: it has code for compute capability 8.9, 12.0, and the GPU here is Ancient (7.0)"
+        found, needed = "Ancient has compute capability 7.0", "one of compute capability 8.9 or 12.0"
+        assert told == f"not executed: built for another GPU: {found}, and needed is {needed}"
 
     def test_a_job_is_emulated_before_it_is_built(self, tmp_path: Path) -> None:
         artifact = folder(tmp_path / "net.job", SCALED)
@@ -326,15 +335,15 @@ class TestLatency:
         assert failed.reason == "not measured; at most 5 asked"
 
 
-def _recording(names: list[str]) -> Callable[[Artifact, int], Any]:
+def _recording(names: list[str]) -> Callable[[Artifact, SessionOptions], Any]:
     from dtvit_deploy.runtimes.probe import Cold
 
-    def probe(artifact: Artifact, threads: int) -> Cold:
+    def probe(artifact: Artifact, options: SessionOptions) -> Cold:
         names.append(artifact.name)
         return Cold(load_ms=1.0, first_ms=1.0, peak_mib=None)
 
     return probe
 
 
-def _never(artifact: Artifact, threads: int) -> Any:
+def _never(artifact: Artifact, options: SessionOptions) -> Any:
     raise AssertionError(f"{artifact.name} was started to be timed: {json.dumps(str(artifact.path))}")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ from dtvit_deploy.evidence import Rung
 from dtvit_deploy.export.tensorrt.on_device import Golden, write_job
 from dtvit_deploy.signature import Signature, TensorSpec
 from dtvit_deploy.target import Precision
+from dtvit_deploy.trt import gpu
 from dtvit_deploy.trt.options import BuildOptions
 from dtvit_deploy.trt.passport import passport_of
 
@@ -380,6 +382,34 @@ def test_the_script_needs_the_standard_library_and_a_python_as_old_as_jetpack_5_
     run = subprocess.run(bare, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr.count("\n")) == (3, 1)
     assert "tensorrt cannot be imported" in run.stderr
+
+
+@pytest.mark.parametrize("board", ["NVIDIA Jetson Orin Nano Developer Kit", ""], ids=["a Jetson", "a PC"])
+def test_the_script_calls_a_machine_what_the_package_calls_it(
+    make_job: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, board: str
+) -> None:
+    """It runs without the package; what the one writes into a passport, the other compares with what it finds."""
+    files = {
+        "proc/device-tree/model": f"{board}\0",
+        "etc/nv_tegra_release": "# R36 (release), REVISION: 4.0, GCID: 1" if board else "",
+        "proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.10  Wed" if not board else "",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    script = load(make_job() / "build.py")
+    read = script.text_of
+    monkeypatch.setattr(script, "text_of", lambda path: read(str(tmp_path) + path))
+    driver = SimpleNamespace(name="Orin", version="12.6")
+    found = gpu.Gpu("Orin", "8.7", 8 << 30)
+    assert script.describe_host(driver) == {
+        "device": gpu.device_name(found, tmp_path),
+        "driver": gpu.driver_version(tmp_path),
+        "cuda": "12.6",
+        "jetpack": gpu.jetpack(tmp_path),
+        "platform": gpu.this_platform(),
+    }
+    assert gpu.device_name(found, tmp_path) == (board or "Orin")
 
 
 def test_tensorrt_rtx_really_builds_the_job_without_a_gpu(make_job: Callable[..., Path]) -> None:

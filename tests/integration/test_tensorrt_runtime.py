@@ -18,6 +18,7 @@ import itertools
 import json
 import math
 import re
+import struct
 import sys
 import types
 from collections import Counter
@@ -35,11 +36,14 @@ from dtvit_deploy.evidence import Rung
 from dtvit_deploy.runtimes import cuda as cuda_module
 from dtvit_deploy.runtimes import tensorrt as tensorrt_module
 from dtvit_deploy.runtimes.base import DeviceTimed, Runtime, Session, SessionOptions
+from dtvit_deploy.runtimes.emulated import why_not_executed
 from dtvit_deploy.runtimes.registry import runtime_for
-from dtvit_deploy.runtimes.tensorrt import TensorRtRuntime, TensorRtSession, misfit_of
+from dtvit_deploy.runtimes.tensorrt import TensorRtRuntime, TensorRtSession
 from dtvit_deploy.signature import Signature, TensorSpec
 from dtvit_deploy.target import Precision
+from dtvit_deploy.trt import gpu as gpu_module
 from dtvit_deploy.trt.gpu import Gpu, Gpus, gpus, this_platform
+from dtvit_deploy.trt.header import LIBRARY_HEADER, TAGS
 from dtvit_deploy.trt.options import BuildOptions
 from dtvit_deploy.trt.passport import ENGINE, GRAPH, LINK, PASSPORT, Passport
 
@@ -83,6 +87,7 @@ class Handle:
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.device = 0
         self.work: list[Callable[[], None]] = []
         self.at: float | None = None
 
@@ -106,7 +111,7 @@ class StandInCuda(types.ModuleType):
         super().__init__("cuda.bindings.runtime")
         self.fails: dict[str, int] = {}
         self.called: Counter[str] = Counter()
-        self.device: int | None = None
+        self.device = 0
         self.left_with = 0
         self.clock_ms = 0.0
         self.memory: dict[int, bytearray] = {}
@@ -141,7 +146,9 @@ class StandInCuda(types.ModuleType):
 
     def _handle(self) -> Handle:
         number = self._address()
-        return self.handles.setdefault(number, Handle(number))
+        made = self.handles.setdefault(number, Handle(number))
+        made.device = self.device
+        return made
 
     def enqueue(self, stream: int, work: Callable[[], None]) -> None:
         (self.capturing if self.capturing is not None else self.handles[stream].work).append(work)
@@ -202,6 +209,8 @@ class StandInCuda(types.ModuleType):
         return (OK,)
 
     def cudaEventRecord(self, event: Handle, stream: Handle) -> tuple[Any, ...]:
+        if event.device != stream.device:
+            return (Error.cudaErrorInvalidValue,)
         event.at = None
         self.enqueue(int(stream), lambda: setattr(event, "at", self.clock_ms))
         return (OK,)
@@ -235,6 +244,8 @@ class StandInCuda(types.ModuleType):
         return OK, executable
 
     def cudaGraphLaunch(self, graph: Handle, stream: Handle) -> tuple[Any, ...]:
+        if stream.device != self.device:
+            return (Error.cudaErrorInvalidValue,)
         stream.work += graph.work
         return (OK,)
 
@@ -242,7 +253,7 @@ class StandInCuda(types.ModuleType):
 # ------------------------------------------------------------------------------------------------ TensorRT
 
 API = {
-    "Runtime": {"deserialize_cuda_engine", "engine_host_code_allowed"},
+    "Runtime": {"deserialize_cuda_engine", "engine_host_code_allowed", "DLA_core"},
     "ICudaEngine": {
         *("num_io_tensors", "get_tensor_name", "get_tensor_mode", "get_tensor_shape", "get_tensor_dtype", "get_tensor_location"),
         "create_execution_context",
@@ -263,7 +274,7 @@ class Severity(enum.IntEnum):
 
 
 def stand_in_tensorrt(gpu: StandInCuda, version: str) -> types.ModuleType:
-    """``tensorrt``. An engine file is JSON: its inputs and outputs, and what goes wrong with it."""
+    """``tensorrt``. An engine file is its header and JSON: its inputs and outputs, and what goes wrong with it."""
     module = types.ModuleType("tensorrt")
 
     class DataType(enum.Enum):
@@ -302,6 +313,8 @@ def stand_in_tensorrt(gpu: StandInCuda, version: str) -> types.ModuleType:
 
         def execute_async_v3(self, stream_handle: int) -> bool:
             assert isinstance(stream_handle, int)
+            if gpu.handles[stream_handle].device != gpu.device:
+                return False
             if self._plan.get("runs") is False or (self._plan.get("captures") is False and gpu.capturing is not None):
                 return False
             gpu.enqueue(stream_handle, self._compute)
@@ -341,12 +354,13 @@ def stand_in_tensorrt(gpu: StandInCuda, version: str) -> types.ModuleType:
     class Runtime:
         def __init__(self, logger: ILogger) -> None:
             self._logger = logger
-            self.engine_host_code_allowed = False
+            self.engine_host_code_allowed, self.DLA_core = False, -1
 
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
             try:
-                plan = json.loads(serialized_engine)
-                return ICudaEngine(plan) if plan.get("host code", False) == self.engine_host_code_allowed else None
+                plan = json.loads(serialized_engine[LIBRARY_HEADER:])
+                fits = (plan.get("host code", False), plan.get("DLA", -1)) == (self.engine_host_code_allowed, self.DLA_core)
+                return ICudaEngine(plan) if fits else None
             except ValueError:
                 self._logger.log(Severity.WARNING, "a warning comes first")
                 self._logger.log(Severity.ERROR, "Serialization assertion failed:\nno magic tag")
@@ -377,8 +391,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> StandInCuda:
 
 def machine_with(monkeypatch: pytest.MonkeyPatch, *capabilities: str, missing: str = "", cuda: str = "12.6") -> None:
     found = Gpus(tuple(Gpu(f"GPU {index}", each, 8 << 30) for index, each in enumerate(capabilities)), cuda, missing)
-    for module in (tensorrt_module, cuda_module):
+    for module in (tensorrt_module, cuda_module, gpu_module):
         monkeypatch.setattr(module, "gpus", lambda: found)
+    monkeypatch.setattr(gpu_module, "board", lambda root: "")
 
 
 Build = Callable[..., Artifact]
@@ -386,7 +401,9 @@ Build = Callable[..., Artifact]
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
-    """An artefact whose engine is a plan for the stand-in; keywords change the plan, ``passport`` and ``signature`` what is said of it."""
+    """An artefact whose engine is a plan for the stand-in; keywords change the plan, ``passport`` and ``signature`` what is said of it,
+    ``header`` the version that the engine itself gives.
+    """
 
     def built(
         *,
@@ -394,6 +411,8 @@ def build(tmp_path: Path) -> Build:
         signature: Signature = SIGNATURE,
         engine: bytes | None = None,
         format: str = "trt",  # noqa: A002 - the manifest's word
+        header: str = "",
+        trusted: bool = True,
         **plan: Any,
     ) -> Artifact:
         folder = tmp_path / f"net.{format}"
@@ -402,7 +421,12 @@ def build(tmp_path: Path) -> Build:
             mode: [[spec.name, spec.shape, spec.dtype] for spec in specs]
             for mode, specs in (("inputs", SIGNATURE.inputs), ("outputs", SIGNATURE.outputs))
         }
-        content = json.dumps(ends | plan).encode() if engine is None else engine
+        said = passport or {}
+        tag = b"vtrt" if said.get("library") == "tensorrt-rtx" else b"ftrt"
+        version = [int(part) for part in f"{header or said.get('version', VERSION)}.0".split(".")[:4]]
+        content = struct.pack("<4sI16x4B", tag, 0, *version) + (json.dumps(ends | plan).encode() if engine is None else engine)
+        if engine is not None and engine[:4] in TAGS:
+            content = engine
         (folder / ENGINE).write_bytes(content)
         (folder / GRAPH).write_bytes(b"any")
         words: dict[str, Any] = {
@@ -415,7 +439,7 @@ def build(tmp_path: Path) -> Build:
             "graph": sha256_of(folder / GRAPH),
         }
         digest = sha256_of(folder)
-        told = msgspec.to_builtins(Passport(**words | (passport or {})))
+        told = msgspec.to_builtins(Passport(**words | said))
         manifest = Manifest(
             model="any",
             format=format,
@@ -424,7 +448,7 @@ def build(tmp_path: Path) -> Build:
             signature=signature,
             lineage=(Link(kind=LINK, sha256=digest, options={PASSPORT: told}),),
         )
-        return Artifact(folder, manifest)
+        return Artifact(folder, manifest, trusted)
 
     return built
 
@@ -475,10 +499,9 @@ class TestAnswers:
 
     def test_it_is_a_runtime_and_a_session_like_any_other(self, gpu: StandInCuda, build: Build) -> None:
         runtime: Runtime = TensorRtRuntime("tensorrt")
-        assert (runtime.name, runtime.formats, runtime.rung) == ("tensorrt", ("trt",), Rung.EXECUTED)
+        assert (runtime.name, runtime.rung) == ("tensorrt", Rung.EXECUTED)
         session: Session = runtime.load(build(), SessionOptions())
         assert session.signature == SIGNATURE
-        assert TensorRtRuntime("tensorrt-rtx").formats == ("rtx",)
 
     def test_inner_tensors_cannot_be_had(self, gpu: StandInCuda, build: Build) -> None:
         assert TensorRtRuntime("tensorrt").tensors(build()) == ()
@@ -527,9 +550,9 @@ class TestTimes:
         assert gpu.outstanding == 0
 
 
-ONCE = ("cudaSetDevice", "cudaStreamCreate")
+ONCE = ("cudaStreamCreate",)
 AGAIN = (
-    *("cudaEventCreate", "cudaMalloc", "cudaMallocHost", "cudaMemcpyAsync", "cudaEventRecord", "cudaEventElapsedTime"),
+    *("cudaSetDevice", "cudaEventCreate", "cudaMalloc", "cudaMallocHost", "cudaMemcpyAsync", "cudaEventRecord", "cudaEventElapsedTime"),
     *("cudaStreamSynchronize", "cudaGraphLaunch"),
 )
 
@@ -612,44 +635,43 @@ class TestFailures:
 
     def test_an_engine_that_is_not_the_passports_is_not_given_to_the_library(self, gpu: StandInCuda, build: Build) -> None:
         artifact = build()
-        (artifact.path / ENGINE).write_bytes(b"native code")
+        content = (artifact.path / ENGINE).read_bytes()
+        (artifact.path / ENGINE).write_bytes(content + b"native code")
         with pytest.raises(InputError, match="is not the engine that the passport is of"):
             opened(artifact)
         (artifact.path / ENGINE).unlink()
-        with pytest.raises(InputError, match=r"holds no readable model\.engine"):
+        with pytest.raises(InputError, match=r"model\.engine cannot be read"):
             opened(artifact)
 
 
 NO_FIT = {
-    "library": ({"library": "tensorrt-rtx"}, "it was built by tensorrt-rtx, not by tensorrt"),
-    "platform": ({"platform": "linux vax"}, f"it was built for linux vax, and this is {this_platform()}"),
-    "release": ({"version": "10.7.0"}, "it was built by tensorrt 10.7.0, and 10.3.0 is here"),
-    "earlier release": (
-        {"version": "10.7.0", "options": BuildOptions(version_compatible=True)},
-        "it was built by tensorrt 10.7.0, and 10.3.0 is here",
+    "library": (
+        {"library": "tensorrt-rtx", "version": "1.8.0.1"},
+        "for the other library: it is an engine of TensorRT-RTX, and installed here is TensorRT 10.3.0",
     ),
-    "major release": (
-        {"version": "8.6.1", "options": BuildOptions(version_compatible=True)},
-        "it was built by tensorrt 8.6.1, and 10.3.0 is here",
+    "platform": ({"platform": "linux vax"}, f"built for another platform: this machine is {this_platform()}, and needed is linux vax"),
+    "release": (
+        {"version": "10.7.0"},
+        "built by another version: TensorRT 10.3.0 is installed here, and needed is TensorRT 10.7.0.0, which built it",
     ),
     "capability": (
         {"capabilities": ("8.7", "12.0")},
-        "it has code for compute capability 8.7, 12.0, and the GPU here is GPU 0 (8.9)",
+        "built for another GPU: GPU 0 has compute capability 8.9, and needed is one of compute capability 8.7 or 12.0",
     ),
 }
 
 
 class TestFit:
     @pytest.mark.parametrize(("passport", "told"), NO_FIT.values(), ids=NO_FIT)
-    def test_an_engine_for_elsewhere_is_refused_before_it_is_read(
+    def test_an_engine_for_elsewhere_is_refused_before_the_library_sees_it(
         self, gpu: StandInCuda, build: Build, passport: dict[str, Any], told: str
     ) -> None:
         artifact = build(passport=passport)
-        (artifact.path / ENGINE).unlink()  # nobody looks
-        with pytest.raises(InputError, match=re.escape(f"net.trt cannot be loaded here: {told}")):
+        with pytest.raises(InputError, match=re.escape(f"net.trt cannot be loaded here: {told}")) as caught:
             opened(artifact)
+        assert caught.value.remedy
         assert not gpu.called
-        assert TensorRtRuntime("tensorrt").available(artifact).missing == told
+        assert TensorRtRuntime("tensorrt").available(artifact).missing.startswith(told)
 
     @pytest.mark.parametrize(
         "passport",
@@ -674,17 +696,29 @@ class TestFit:
         with pytest.raises(InputError, match="it does not say why"):  # code that the manifest does not tell of is not allowed to run
             opened(build(**{"host code": True}))
 
-    def test_rtx_engines_move_between_builds_of_a_release_and_between_systems(self, gpu: StandInCuda) -> None:
-        facts: dict[str, Any] = {"library": "tensorrt-rtx", "version": "1.7.1.116", "platform": "windows x86_64", "capabilities": ("8.9",)}
-        passport = Passport(**facts, engine="", bytes=1, graph="")
-        assert misfit_of(passport, "tensorrt-rtx", "1.7.1.120") == ""
-        assert misfit_of(passport, "tensorrt-rtx", "1.7.2.116") == "it was built by tensorrt-rtx 1.7.1.116, and 1.7.2.116 is here"
-
     def test_the_gpu_that_it_fits_is_taken(self, gpu: StandInCuda, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
         machine_with(monkeypatch, "7.5", "12.0", "8.9", "8.9")
         with opened(build()) as session:
             assert session.conditions["provider"] == "GPU 2, compute capability 8.9"
         assert gpu.device == 2
+
+    def test_two_sessions_on_two_gpus_run_in_turns(
+        self, gpu: StandInCuda, build: Build, monkeypatch: pytest.MonkeyPatch, launched: bool
+    ) -> None:
+        machine_with(monkeypatch, "8.9", "12.0")
+        with (
+            opened(build(), cuda_graph=launched) as first,
+            opened(build(passport={"capabilities": ("12.0",)}), cuda_graph=launched) as second,
+        ):
+            for session, device in ((first, 0), (second, 1), (first, 0)):
+                np.testing.assert_array_equal(session.run(feeds())["doubled"], 2 * feeds()["image"] + 1)
+                assert gpu.device == device
+        assert gpu.device == 0  # each is taken down on its own
+        assert gpu.outstanding == 0
+
+    def test_an_engine_for_a_dla_is_loaded_for_its_core(self, gpu: StandInCuda, build: Build) -> None:
+        with opened(build(passport={"options": BuildOptions(dla_core=1)}, DLA=1)) as session:
+            session.run(feeds())
 
     def test_a_passport_that_is_none_makes_it_unusable_and_no_crash(self, gpu: StandInCuda, build: Build) -> None:
         artifact = build()
@@ -693,6 +727,32 @@ class TestFit:
         assert "the engine's passport cannot be understood" in TensorRtRuntime("tensorrt").available(spoilt).missing
         with pytest.raises(InputError, match="the engine's passport cannot be understood"):
             opened(spoilt)
+
+
+class TestTrust:
+    """An engine is native code, and anyone can write a manifest that fits it."""
+
+    def test_one_from_elsewhere_is_emulated_and_the_conditions_say_how_it_would_be_executed(self, gpu: StandInCuda, build: Build) -> None:
+        pytest.importorskip("onnxruntime", reason="emulation needs the extra `export`")
+        stranger = build(trusted=False)
+        assert runtime_for(stranger).rung is Rung.EMULATED
+        assert why_not_executed(stranger) == "this engine was not built by you here; --trust executes it"
+        assert runtime_for(msgspec.structs.replace(stranger, trusted=True)).rung is Rung.EXECUTED
+        assert not gpu.called
+
+    def test_one_that_does_not_fit_is_not_said_to_need_trust(self, gpu: StandInCuda, build: Build) -> None:
+        stranger = build(trusted=False, passport={"capabilities": ("12.0",)})
+        assert "--trust" not in TensorRtRuntime("tensorrt").available(stranger).missing
+
+    @pytest.mark.parametrize("options", [BuildOptions(), BuildOptions(version_compatible=True)], ids=["plain", "with host code"])
+    def test_none_of_it_reaches_the_library(
+        self, gpu: StandInCuda, build: Build, monkeypatch: pytest.MonkeyPatch, options: BuildOptions
+    ) -> None:
+        stranger = build(trusted=False, passport={"options": options}, **{"host code": options.version_compatible})
+        monkeypatch.setattr(sys.modules["tensorrt"], "Runtime", None)
+        with pytest.raises(InputError, match=r"net\.trt is not executed: this engine was not built by you here; --trust executes it"):
+            opened(stranger)
+        assert not gpu.called
 
 
 class TestAvailability:
@@ -738,7 +798,10 @@ class TestStandIns:
         module = stand_in_tensorrt(StandInCuda(), VERSION)
         offered = {name for name in vars(module) if name[0] != "_"}
         assert offered == {*API, "nptype"}
-        instances = {"ICudaEngine": {"num_io_tensors"}, "Runtime": {"engine_host_code_allowed"}}  # theirs are properties of the class
+        instances = {
+            "ICudaEngine": {"num_io_tensors"},
+            "Runtime": {"engine_host_code_allowed", "DLA_core"},
+        }  # theirs are properties of the class
         for name, known in API.items():
             own = {each for each in dir(getattr(module, name)) if each[0] != "_"} | instances.get(name, set())
             assert known <= own
@@ -763,19 +826,20 @@ class TestStandIns:
 
 class TestRealLibrary:
     def test_an_engine_of_the_real_compiler_is_refused_with_the_real_reason_where_there_is_no_gpu(
-        self, gpu: StandInCuda, build: Build
+        self, gpu: StandInCuda, build: Build, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The compiler needs no GPU, the runtime does: the session must say what the library says, and end cleanly."""
         real = pytest.importorskip("tensorrt_rtx", reason="the extra `trt-rtx` is not installed")
         if gpus().found:
             pytest.skip("there is a GPU, on which the engine would run")
         version = importlib.import_module("tensorrt_rtx").__version__
+        machine_with(monkeypatch, "8.9", cuda="13.0")
         rtx = {"library": "tensorrt-rtx", "version": version}
         artifact = build(format="rtx", engine=relu_engine(real), passport=rtx)
         with pytest.raises(InputError, match=rf"tensorrt-rtx {re.escape(version)} cannot load net\.rtx: .*Cuda Runtime"):
             TensorRtRuntime("tensorrt-rtx").load(artifact, SessionOptions())
         artifact = build(format="rtx", engine=b"rubbish" * 100, passport=rtx)
-        with pytest.raises(InputError, match=r"cannot load net\.rtx: .*magicTag"):
+        with pytest.raises(InputError, match=r"net\.rtx cannot be loaded here: altered: "):
             TensorRtRuntime("tensorrt-rtx").load(artifact, SessionOptions())
         assert gpu.outstanding == 0
 

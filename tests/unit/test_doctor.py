@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dtvit_deploy import doctor
+from dtvit_deploy.devices import machine
 from dtvit_deploy.doctor import Examination, TargetState, examine
 from dtvit_deploy.target import Target
 from dtvit_deploy.trt.gpu import Gpu, Gpus
@@ -268,7 +269,7 @@ class TestTheMachine:
         (tmp_path / "sys/fs/cgroup/cpu.max").write_text("150000 100000\n")
         (tmp_path / "proc").mkdir()
         (tmp_path / "proc/cpuinfo").write_text("model name\t: A CPU\nflags\t\t: fpu hypervisor avx2\n")
-        found = doctor._disturbances({"governor": "powersave"}, tmp_path)
+        found = machine.disturbances({"governor": "powersave"}, tmp_path)
         assert [text.split(":")[0].split(",")[0] for text in found] == [
             "a load of 3.2 on 4 cores",
             "the clock governor is powersave",
@@ -281,30 +282,30 @@ class TestTheMachine:
         monkeypatch.setattr("dtvit_deploy.devices.local.cores", lambda: 4)
         (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
         (tmp_path / "sys/fs/cgroup/cpu.max").write_text("max 100000\n")
-        assert doctor._disturbances({"governor": "performance"}, tmp_path) == []
-        assert doctor._disturbances({}, tmp_path) == []
+        assert machine.disturbances({"governor": "performance"}, tmp_path) == []
+        assert machine.disturbances({}, tmp_path) == []
 
     def test_a_gpu_is_seen_without_its_driver(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(platform, "system", lambda: "Linux")
         monkeypatch.setattr("shutil.which", lambda name: None)
-        assert doctor._accelerator(tmp_path) == "none seen"
+        assert machine.accelerator(tmp_path) == "none seen"
         (tmp_path / "dev").mkdir()
         for name in ("nvidia0", "nvidiactl", "nvidia-uvm"):
             (tmp_path / "dev" / name).touch()
-        assert doctor._accelerator(tmp_path) == "NVIDIA, as nvidia0"
+        assert machine.accelerator(tmp_path) == "NVIDIA, as nvidia0"
         card = tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0"
         card.mkdir(parents=True)
         (card / "information").write_text("Model: \t\t NVIDIA L4\nIRQ: 1\n")
-        assert doctor._accelerator(tmp_path) == "NVIDIA L4"
+        assert machine.accelerator(tmp_path) == "NVIDIA L4"
 
     def test_a_jetson_and_a_mac_are_known_by_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(platform, "system", lambda: "Linux")
         (tmp_path / "proc/device-tree").mkdir(parents=True)
         (tmp_path / "proc/device-tree/model").write_text("NVIDIA Jetson Orin Nano Developer Kit\0")
-        assert doctor._accelerator(tmp_path) == "NVIDIA Jetson Orin Nano Developer Kit"
+        assert machine.accelerator(tmp_path) == "NVIDIA Jetson Orin Nano Developer Kit"
         monkeypatch.setattr(platform, "system", lambda: "Darwin")
         monkeypatch.setattr(platform, "machine", lambda: "arm64")
-        assert doctor._accelerator(tmp_path) == "Apple GPU and Neural Engine"
+        assert machine.accelerator(tmp_path) == "Apple GPU and Neural Engine"
 
 
 def test_nothing_heavy_is_imported_here() -> None:
