@@ -213,14 +213,14 @@ def openvino_stage(source: Artifact, precision: Precision, cache: Cache) -> Arti
 
 
 def copy_artifact(artifact: Artifact, folder: Path, name: str) -> Artifact:
-    """Copy an artefact and its manifest under another name; a copy, since a link would let an edit reach into the cache."""
+    """Copy an artefact of the cache and its manifest under another name; a copy, since a link would let an edit reach into the cache."""
     path = folder / name
     if artifact.path.is_dir():
         shutil.copytree(artifact.path, path, copy_function=shutil.copyfile)
     else:
         shutil.copyfile(artifact.path, path)
     write_json(manifest_path(path), artifact.manifest)
-    return msgspec.structs.replace(artifact, path=path)
+    return msgspec.structs.replace(artifact, path=path, trusted=True)
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Whose engines are executed: those that this user built on this machine, and those that the user vouches for (docs/adr/0015)."""
+"""Whose artefacts are taken at their word: those that this user built on this machine, and those that the user vouches for.
+
+Engines are native code, and others are emulated (docs/adr/0015). A graph that is not trusted is loaded by a process of its own first.
+"""
 
 from __future__ import annotations
 
@@ -9,33 +12,41 @@ import msgspec
 from dtvit_deploy.artifact import Artifact, Manifest, manifest_path, read_json
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.trt.library import LIBRARIES
-from dtvit_deploy.trt.passport import FORMATS, passport_of
+from dtvit_deploy.trt.options import Flavour
+from dtvit_deploy.trt.passport import FORMATS, LINK, PASSPORT
+
+STAGES = {FORMATS[flavour]: (str(flavour),) for flavour in LIBRARIES} | {
+    FORMATS[Flavour.ON_DEVICE]: ("job",),
+    "onnx": ("simplified", "float16", "int8"),
+}
+"""The stages of the cache that artefacts of a format come from."""
 
 
 def with_trust(artifact: Artifact, cache: Cache, *, trust: bool) -> Artifact:
     """An artefact that came from outside, trusted if the user says so or the user's own cache holds it.
 
-    What is in the cache, this user's exports put there, and nobody else can write it. The passport must be the cached one too: it says
-    which code of the engine may run, and anyone can write another beside the same bytes.
+    What is in the cache, this user's exports put there, and nobody else can write it. Of an engine, the passport must be the cached one
+    too: it says which code of the engine may run, and anyone can write another beside the same bytes.
 
     Raises:
         InputError: others can write the cache.
     """
-    stages = {FORMATS[flavour]: str(flavour) for flavour in LIBRARIES}
-    stage = stages.get(artifact.manifest.format)
-    if stage is None:  # nothing native in it
-        return artifact
-    return msgspec.structs.replace(artifact, trusted=trust or _is_cached(artifact, stage, cache))
-
-
-def _is_cached(artifact: Artifact, stage: str, cache: Cache) -> bool:
     mine = artifact.manifest
+    held = any(_holds(stage, mine, cache) for stage in STAGES.get(mine.format, ()))
+    return msgspec.structs.replace(artifact, trusted=trust or held)
 
+
+def _holds(stage: str, mine: Manifest, cache: Cache) -> bool:
     def holds(folder: Path) -> bool:
         beside = manifest_path(folder / f"model.{mine.format}")
         if not beside.is_file():
             return False
         cached: Manifest = read_json(beside, Manifest)
-        return cached.sha256 == mine.sha256 and passport_of(cached) == passport_of(mine)
+        return cached.sha256 == mine.sha256 and _passport(cached) == _passport(mine)
 
     return cache.find(stage, holds) is not None
+
+
+def _passport(manifest: Manifest) -> object:
+    link = manifest.parent(LINK)
+    return link.options.get(PASSPORT) if link is not None else None
