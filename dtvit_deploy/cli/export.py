@@ -131,7 +131,10 @@ def export(
     show.rows(f"{program.artifact.manifest.model} → {out}", ("file", "precision", "MB", "rung", "SHA-256"), body, right=("MB",))
     for note in dict.fromkeys(note for artifact in artifacts for link in artifact.manifest.lineage for note in link.notes):
         show.note(note, show.console())
-    show.console().say(f"built, not yet compared with torch: dtvit-deploy verify {' '.join(str(a.path) for a in artifacts)} --data IMAGES")
+    if data is None:
+        show.note("no --data: what converters checked or measured on the way was on seeded noise, not on images", show.console())
+    files = " ".join(str(a.path) for a in artifacts)
+    show.console().say(f"not yet compared with torch: dtvit-deploy verify {files} --data {data or 'IMAGES'}")
 
 
 def _by_nncf(ranges: Path | None, method: Method | None, search: Path | None, smooth_quant: bool, bias_correction: bool) -> NncfOptions:

@@ -11,7 +11,7 @@ import msgspec
 from dtvit_deploy.accuracy import Accuracy
 from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.devices import local
-from dtvit_deploy.errors import InputError
+from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.latency import Measurement, MeasureOptions
 from dtvit_deploy.layers import LayerReport
@@ -59,6 +59,7 @@ def check(
 
     Raises:
         InputError: an artefact is not derived from ``program``, or the material does not fit.
+        MissingError: nothing but a latency is wanted, and nothing that could be timed is here.
     """
     for artifact in artifacts:
         require_same_root(artifact, program)
@@ -66,7 +67,7 @@ def check(
     untimed = [artifact.name for artifact in artifacts if measure.is_emulated(artifact)] if wants.latency is not None else []
     if len(untimed) == len(artifacts) and wants == Wants(latency=wants.latency, cuda_graph=wants.cuda_graph):
         reasons = "; ".join(dict.fromkeys(map(why_not_executed, artifacts)))
-        raise InputError(
+        raise MissingError(
             f"the latency of {', '.join(untimed)} cannot be measured here: {_EMULATED} ({reasons})",
             remedy="profile on the device; verify and evaluate work here",
         )
@@ -94,6 +95,8 @@ def check(
     every += places
     notes = [note for link in manifest.lineage for note in link.notes]
     notes += [*_stains(artifacts), *(() if material.real else (NOT_REAL,))]
+    emulated = [artifact.name for artifact in artifacts if measure.is_emulated(artifact)]
+    notes += [f"{', '.join(emulated)}: emulated; their graphs were evaluated, and no engine was run"] if emulated else []
     notes += [f"latency of {', '.join(untimed)} not measured: {_EMULATED}"] if untimed else []
     return Report(
         command=command,

@@ -60,6 +60,7 @@ def golden_stage(program: ProgramEntry, graph: Artifact, material: Material, cac
     return Golden(
         feeds=feeds,
         expected=expected,
+        source=f"of {material.source}" if material.real else "seeded noise, not images: the job was exported without --data",
         tolerance={one.output: one.tolerance for one in held if one.tolerance is not None},
         least_sqnr=next((one.least_sqnr for one in held if one.least_sqnr is not None), None),
         top1=scores.name if scores is not None and material.real else None,

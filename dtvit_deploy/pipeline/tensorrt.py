@@ -33,6 +33,10 @@ RELEASES = ("10.3", "11.1")
 """TensorRT releases that a job's graph is held to: JetPack 6's and the newest whose operators are published."""
 
 
+_SHOWN = 5
+"""Findings that an error repeats."""
+
+
 class Choice(NamedTuple):
     """A flavour that can be built here.
 
@@ -141,9 +145,14 @@ def linted(graph: Artifact, compilers: Sequence[tuple[str, str]], build: BuildOp
     notes: list[str] = []
     for compiler in (Compiler(*one) for one in compilers):
         found = lint(model, compiler)
-        errors = lines([finding for finding in found if finding.severity is Severity.ERROR])
+        errors = [finding for finding in found if finding.severity is Severity.ERROR]
         if errors:
-            raise InputError(f"{compiler} would refuse {graph.manifest.stem}: {'; '.join(errors)}", remedy="see each line's own")
+            raise InputError(
+                f"{compiler} would refuse {graph.manifest.stem}: "
+                + "; ".join(f"{finding.module} ({finding.node}): {finding.message}" for finding in errors[:_SHOWN])
+                + (f"; and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""),
+                remedy="; ".join(dict.fromkeys(finding.remedy for finding in errors[:_SHOWN])),
+            )
         notes += lines(found)
     if build.dla_core is not None:
         notes += lines(lint_dla(model, Compiler(*compilers[0])).findings)
@@ -225,7 +234,7 @@ def _job(graph: Artifact, build: BuildOptions, cache: Cache, golden: Callable[[]
     key = {
         "parent": graph.manifest,
         "build": build,
-        "golden": [digest_of([*answers.feeds, *answers.expected]), answers.tolerance, answers.least_sqnr, answers.top1],
+        "golden": [digest_of([*answers.feeds, *answers.expected]), answers.tolerance, answers.least_sqnr, answers.top1, answers.source],
         "checked": checked,
         "source": source_digest(),
     }
@@ -237,7 +246,7 @@ def _job(graph: Artifact, build: BuildOptions, cache: Cache, golden: Callable[[]
         inside.mkdir()
         write_job(inside, graph.path, graph.manifest, build, answers, graph.manifest.stem)
         options = {"flavour": str(Flavour.ON_DEVICE), "build": msgspec.to_builtins(build)}
-        notes = (*known, checked)
+        notes = (*known, checked, f"{len(answers.feeds)} golden samples: {answers.source}")
         describe(inside, graph.manifest, graph.manifest.precision, LINK, versions(), options, notes, rung=Rung.PREPARED)
 
     return load_artifact(cache.entry("job", key, write) / path)

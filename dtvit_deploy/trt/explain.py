@@ -32,6 +32,7 @@ _DIAGNOSED = {
     "CUDA_ERROR": Cause.DRIVER,
 }
 """EngineInvalidityDiagnostics of TensorRT-RTX."""
+_SECTIONS = {"NGNE": "kernels", "THGW": "weights"}
 _SHOWN = 80
 """Characters of a path that nothing can be at."""
 
@@ -179,7 +180,7 @@ def _facts(header: Header, passport: Passport | None, manifest: Manifest | None)
         "built by": f"{NAMES[header.library]} {header.version}".strip(),
         "compute capabilities": ", ".join(header.capabilities or (passport.capabilities if passport else ())),
         "size": f"{header.size:,} bytes",
-        "sections": ", ".join(f"{name} {size:,}" for name, size in header.sections.items()),
+        "sections": ", ".join(f"{_SECTIONS.get(name, name)} {size:,} bytes" for name, size in header.sections.items()),
     }
     if manifest:
         facts |= {"network": f"{manifest.model}, {manifest.precision}"}

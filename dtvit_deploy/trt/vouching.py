@@ -38,7 +38,13 @@ def vouch(engine: Path, artefact: Path, header: Header) -> Vouched:
     beside = manifest_path(artefact if artefact.name else engine)
     if not beside.is_file():
         found = f"there is no {beside.name} beside {artefact.name}"
-        return Vouched(digest, reasons=(*own, Reason(Cause.NO_MANIFEST, found, "a manifest that says what it is", TRUST)))
+        return Vouched(
+            digest,
+            reasons=(
+                *own,
+                Reason(Cause.NO_MANIFEST, found, "a manifest, without which nobody can tell whether its bytes are as they were", TRUST),
+            ),
+        )
     try:
         manifest: Manifest = read_json(beside, Manifest)
         if manifest.schema != SCHEMA:

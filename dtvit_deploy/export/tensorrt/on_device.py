@@ -40,6 +40,7 @@ class Golden:
 
     Attributes:
         feeds, expected: one of each for every sample.
+        source: what they are, in words.
         tolerance: greatest |Δ| by output name (of whole numbers: the share of a sample's values that may differ).
         least_sqnr: in dB, for outputs that have no tolerance.
         top1: the output that is a row of scores, whose best must be the same.
@@ -47,6 +48,7 @@ class Golden:
 
     feeds: Sequence[Feeds]
     expected: Sequence[Outputs]
+    source: str = "unknown feeds"
     tolerance: Mapping[str, float] | None = None
     least_sqnr: float | None = None
     top1: str | None = None
@@ -102,7 +104,7 @@ def write_job(folder: Path, graph: Path, manifest: Manifest, options: BuildOptio
     shutil.copyfile(graph, folder / GRAPH)
     shutil.copyfile(on_device_build.__file__, folder / SCRIPT)
     (folder / TRTEXEC).write_text(trtexec_text(GRAPH, name, options), encoding="utf-8")
-    (folder / README).write_text(_readme(manifest, name, len(golden.feeds), options), encoding="utf-8")
+    (folder / README).write_text(_readme(manifest, name, golden, options), encoding="utf-8")
     (folder / "golden").mkdir()
     inputs = [_tensors(folder, f"golden/input.{index}", spec, golden.feeds) for index, spec in enumerate(signature.inputs)]
     outputs = [
@@ -144,25 +146,31 @@ def _nodes(graph: Path) -> list[list[str]]:
     return [[parsed_name(node), node.op_type, module_of(node)] for node in nodes]
 
 
-def _readme(manifest: Manifest, name: str, samples: int, options: BuildOptions) -> str:
+def _readme(manifest: Manifest, name: str, golden: Golden, options: BuildOptions) -> str:
     # https://docs.nvidia.com/deeplearning/tensorrt/11.1.0/inference-library/engine-compatibility.html
     jetson = """
 Hardware compatibility was asked for. NVIDIA does not offer it on a Jetson: there build.py leaves it out and says so, and the
 engine is for this kind of Jetson only.
 """
     return f"""\
-{name}: {manifest.model} in {manifest.precision}, to be built by TensorRT on the device that will run it.
+{name}
+To be built by TensorRT on the device that will run it: {manifest.model} in {manifest.precision}.
 
 1. Copy this whole folder to the device. It needs Python 3 and TensorRT 10 or later as JetPack 6 and 7 ship them
    (sudo apt install python3-libnvinfer), nothing else. JetPack 5 has TensorRT 8.5, which is not supported.
 2. There, in this folder:   python3 build.py
    It checks this folder, builds the engine (minutes the first time; the .timing file that it leaves beside the folder
-   makes the next build fast), executes {samples} golden samples and compares the answers. --out FOLDER writes elsewhere, --build-only
-   executes nothing, --profile times every layer too (profile.json in the engine's folder). It ends with 0 (passed),
-   1 (wrong answers), 2 (a damaged job or a refused graph) or 3 (something is missing).
-3. Beside this folder it writes {name}.trt (model.engine, graph.onnx, layers.json) and {name}.trt.json, which says
-   what the engine was built from, by what and for what. An engine runs on this kind of device and with this release only.
-4. Copy both back, next to each other, and check them:   dtvit-deploy verify {name}.trt
+   makes the next build fast), executes {len(golden.feeds)} golden samples ({golden.source}) and compares
+   the answers. --out FOLDER writes elsewhere, --build-only executes nothing, --profile times every layer too
+   (profile.json in the engine's folder); --help has the rest. It ends with 0 (passed), 1 (wrong answers),
+   2 (a damaged job or a refused graph) or 3 (something is missing).
+3. Beside this folder it writes two things, which belong together:
+     {name}.trt        model.engine, graph.onnx, layers.json
+     {name}.trt.json   what the engine was built from, by what and for what
+   An engine runs on this kind of device and with this release only.
+4. Copy both back, next to each other, and check them with images of yours:
+     dtvit-deploy verify {name}.trt --data IMAGES
+   Where such a GPU is, --trust executes the engine; elsewhere its graph is evaluated in its place, and the report says so.
 
 trtexec.txt has the command lines that build the same engine with NVIDIA's own tool, from graph.onnx in this folder.
 Run them in this folder: what they write goes beside it, since a job whose folder has changed is no longer taken.

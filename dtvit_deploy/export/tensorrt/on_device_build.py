@@ -93,6 +93,7 @@ def run(asked: argparse.Namespace) -> int:
         unfit = [NOT_ON_JETSON]
         print(NOT_ON_JETSON)
 
+    require_own(asked.out / f"{name}.{suffix}", digest)
     log = make_log(trt)
     asked.out.mkdir(parents=True, exist_ok=True)
     stage = asked.out / f".{name}.{suffix}.partial"  # a fixed name: whatever a killed run left goes first
@@ -220,7 +221,7 @@ def build(trt: Any, log: Any, job: dict[str, Any], options: dict[str, Any], fold
         file.flush()
         os.fsync(file.fileno())
     known_timings = ", with the timings of an earlier build" if reused else ""
-    print(f"built {network.num_layers} layers in {time.monotonic() - begun:.1f} s{known_timings}: {size / 2**20:.1f} MiB")
+    print(f"built from {network.num_layers} layers in {time.monotonic() - begun:.1f} s{known_timings}: {size / 2**20:.1f} MiB")
     if ahead:
         return None, notes
     measured = config.get_timing_cache()
@@ -533,6 +534,18 @@ def write(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def require_own(folder: Path, job: str) -> None:
+    """Refuse to replace what this job did not make: an engine for other GPUs, say, that an export put beside it."""
+    if not folder.exists():
+        return
+    try:
+        made_by = json.loads(folder.with_name(f"{folder.name}.json").read_text(encoding="utf-8"))["lineage"][-1]["options"].get("job")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        made_by = None
+    if made_by != job:
+        raise JobError(f"{folder} is there and is not of this job: move it away, or write elsewhere with --out FOLDER")
 
 
 def publish(stage: Path, out: Path, name: str) -> None:
