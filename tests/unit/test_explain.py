@@ -412,7 +412,7 @@ class TestLoading:
     """In the child, by a stand-in for the library: the real one loads nothing without a GPU."""
 
     STAND_IN = """
-import pathlib
+import os
 class ILogger:
     INTERNAL_ERROR, ERROR, WARNING = range(3)
 class Engine:
@@ -426,6 +426,10 @@ class Runtime:
         if content.endswith(b"bad"):
             self.logger.log(ILogger.ERROR, "Serialization assertion failed")
             return None
+        if content.endswith(b"core") and getattr(self, "DLA_core", None) != 1:
+            return None
+        if content.endswith(b"second") and os.environ.get("CUDA_VISIBLE_DEVICES") != "GPU-b":
+            return None
         if content.endswith(b"host") and not self.engine_host_code_allowed:
             return None
         return Engine()
@@ -438,10 +442,10 @@ class Runtime:
         monkeypatch.syspath_prepend(tmp_path / "modules")
         monkeypatch.setitem(MODULES, "tensorrt", "stand_in_for_tensorrt")
 
-    def load(self, folder: Path, content: bytes, *, host_code: bool = False) -> Loaded:
+    def load(self, folder: Path, content: bytes, **how: Any) -> Loaded:
         path = folder / ENGINE
         path.write_bytes(content)
-        return load_engine(path, "tensorrt", sha256_of(path), host_code=host_code)
+        return load_engine(path, "tensorrt", sha256_of(path), **how)
 
     def test_an_engine_that_loads_shows_its_tensors(self, tmp_path: Path) -> None:
         assert self.load(tmp_path, b"good") == Loaded(("x 1x16 HALF", "y 1x16 HALF"))
@@ -452,6 +456,15 @@ class Runtime:
     def test_code_for_the_processor_runs_only_when_allowed(self, tmp_path: Path) -> None:
         assert "gave no reason" in self.load(tmp_path, b"host").wrong
         assert self.load(tmp_path, b"host", host_code=True).tensors
+
+    def test_one_for_a_dla_is_loaded_for_its_core(self, tmp_path: Path) -> None:
+        assert self.load(tmp_path, b"core").wrong
+        assert self.load(tmp_path, b"core", dla_core=1).tensors
+
+    def test_it_is_loaded_on_the_gpu_that_it_fits_of_those_that_are_shown(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+        assert self.load(tmp_path, b"second").wrong
+        assert self.load(tmp_path, b"second", gpu=1).tensors
 
     def test_bytes_that_were_not_checked_are_not_loaded(self, tmp_path: Path) -> None:
         (tmp_path / ENGINE).write_bytes(b"good")

@@ -1,11 +1,23 @@
-"""Peak memory of a process, as the probe reads it."""
+"""The probe: peak memory of a process as it reads it, and what it hands on to the process that it starts."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from dtvit_deploy.runtimes.probe import peak_memory_mib
+import msgspec
+import pytest
+
+from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.runtimes.base import SessionOptions
+from dtvit_deploy.runtimes.fake import FakeRuntime
+from dtvit_deploy.runtimes.probe import main, peak_memory_mib, probe
+from dtvit_deploy.signature import Signature, TensorSpec
+from dtvit_deploy.target import Precision
 
 
 def test_peak_memory_remembers_what_was_freed() -> None:
@@ -25,3 +37,48 @@ def test_peak_memory_of_a_child_is_not_its_parents() -> None:
     program = "from dtvit_deploy.runtimes.probe import peak_memory_mib; print(peak_memory_mib())"
     child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert float(child.stdout) < 150
+
+
+class _Recorder(FakeRuntime):
+    """Notes what a session was opened with."""
+
+    opened: list[tuple[bool, SessionOptions]]
+
+    def load(self, artifact: Artifact, options: SessionOptions) -> Any:
+        self.opened.append((artifact.trusted, options))
+        return super().load(artifact, options)
+
+
+@pytest.mark.parametrize(("trusted", "cuda_graph"), [(True, True), (True, False), (False, True)])
+def test_trust_and_options_arrive_in_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], trusted: bool, cuda_graph: bool
+) -> None:
+    path = tmp_path / "net.fake"
+    path.write_bytes(b"any")
+    digest, tensor = sha256_of(path), TensorSpec("x", (1, 2))
+    manifest = Manifest(
+        model="any",
+        format="fake",
+        precision=Precision.FP32,
+        sha256=digest,
+        signature=Signature((tensor,), (tensor,)),
+        lineage=(Link(kind="fake", sha256=digest),),
+    )
+    write_json(manifest_path(path), manifest)
+    runtime = _Recorder(function=lambda feeds: feeds)
+    runtime.opened = []
+    monkeypatch.setattr("dtvit_deploy.runtimes.registry.runtime_for", lambda artifact: runtime)
+
+    def here(command: list[str], **_: Any) -> Any:
+        main(*command[command.index("-c") + 3 :])
+        return SimpleNamespace(returncode=0, stdout=capsys.readouterr().out)
+
+    monkeypatch.setattr(subprocess, "run", here)
+    artifact = msgspec.structs.replace(load_artifact(path), trusted=trusted)
+    options = SessionOptions(threads=3, cuda_graph=cuda_graph)
+    assert probe(artifact, options).load_ms >= 0
+    assert runtime.opened == [(trusted, options)]
+
+    path.write_bytes(b"else")  # what is trusted are bytes, not a name
+    with pytest.raises(InputError, match="changed after export"):
+        probe(artifact, options)
