@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.cli import show
-from dtvit_deploy.errors import InputError
+from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.export.float16 import float16_onnx
 from dtvit_deploy.latency import MeasureOptions
@@ -316,7 +316,7 @@ class TestLatency:
 
     def test_of_emulated_artefacts_alone_it_is_refused_at_once(self, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("dtvit_deploy.pipeline.measure.probe", _never)
-        with pytest.raises(InputError, match=r"the latency of net\.fp32\.rtx, net\.fp16\.rtx cannot be measured here") as caught:
+        with pytest.raises(MissingError, match=r"the latency of net\.fp32\.rtx, net\.fp16\.rtx cannot be measured here") as caught:
             made.check("profile", Wants(latency=QUICK), made.fp32, made.mixed)
         assert caught.value.remedy == "profile on the device; verify and evaluate work here"
 

@@ -342,8 +342,9 @@ def test_a_flag_that_tensorrt_11_removed_cannot_slip_in(make_job: Callable[..., 
     source = (job / "build.py").read_text()
     anchor = "    config = builder.create_builder_config()\n"
     assert anchor in source
-    for line in ("config.set_flag(trt.BuilderFlag.FP16)", "config.int8_calibrator = None", "config.set_quantization_flag(0)"):
-        altered = job.parent / "altered"
+    lines = ("config.set_flag(trt.BuilderFlag.FP16)", "config.int8_calibrator = None", "config.set_quantization_flag(0)")
+    for index, line in enumerate(lines):
+        altered = job.parent / str(index) / "altered"
         shutil.copytree(job, altered)
         (altered / "build.py").write_text(source.replace(anchor, f"{anchor}    {line}\n"))
         told = json.loads((altered / "job.json").read_text())
@@ -353,7 +354,25 @@ def test_a_flag_that_tensorrt_11_removed_cannot_slip_in(make_job: Callable[..., 
         assert Device("10", monkeypatch).run(altered) == 0
         with pytest.raises(AttributeError):
             Device("11", monkeypatch).run(altered)
-        shutil.rmtree(altered)
+
+
+def test_an_engine_of_its_own_is_replaced_and_one_of_anybody_else_is_not(
+    make_job: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job()
+    assert Device("10", monkeypatch).run(job) == 0
+    assert Device("10", monkeypatch).run(job) == 0
+    manifest = job.parent / "net.fp32.trt.json"
+    told = json.loads(manifest.read_text())
+    for changed in ("another job", None):
+        told["lineage"][-1]["options"] = {} if changed is None else {"job": changed}
+        manifest.write_text(json.dumps(told))
+        assert Device("10", monkeypatch).run(job) == 2
+        assert "net.fp32.trt is there and is not of this job: move it away, or write elsewhere with --out" in capsys.readouterr().err
+        assert json.loads(manifest.read_text()) == told
+    manifest.unlink()
+    assert Device("10", monkeypatch).run(job) == 2
+    assert (job.parent / "net.fp32.trt" / "model.engine").exists()
 
 
 def test_a_stand_in_has_what_its_release_has_and_nothing_else() -> None:
