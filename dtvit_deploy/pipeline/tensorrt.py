@@ -59,7 +59,7 @@ def chosen(asked: TensorRt) -> tuple[Choice, ...]:
     """
     from dtvit_deploy.export.tensorrt.engine import unfit_options
 
-    found = tuple({choice.flavour: choice for choice in map(_choice, asked.flavours)}.values())
+    found = tuple({choice.flavour: choice for choice in map(_choice, reversed(asked.flavours))}.values())[::-1]  # who is named first counts
     if asked.build.capabilities and not any(choice.flavour is Flavour.RTX for choice in found):
         raise InputError(
             f"compute capabilities were named ({', '.join(asked.build.capabilities)}), and nothing is compiled for them:"
