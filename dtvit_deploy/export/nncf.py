@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dtvit_deploy.errors import DeployError, InputError, MissingError
 from dtvit_deploy.export.openvino import name_operators
-from dtvit_deploy.export.quiet import quiet
+from dtvit_deploy.quiet import quiet
 
 if TYPE_CHECKING:
     from dtvit_deploy.signature import Feeds

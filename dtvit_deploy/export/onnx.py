@@ -17,7 +17,7 @@ import torch
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.program import Program, node_map, place_of
-from dtvit_deploy.export.quiet import quiet
+from dtvit_deploy.quiet import quiet
 
 if TYPE_CHECKING:
     import onnx_ir as ir

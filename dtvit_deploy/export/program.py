@@ -22,9 +22,9 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx import Interpreter
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.quiet import quiet
 from dtvit_deploy.models.factory import DTYPES
 from dtvit_deploy.nodes import Node, NodeMap
+from dtvit_deploy.quiet import quiet
 from dtvit_deploy.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import dtvit_deploy
-from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, read_json, sha256_of, write_json
+from dtvit_deploy.artifact import Artifact, Link, Manifest, encode_json, load_artifact, manifest_path, read_json, sha256_of, write_json
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.evidence import Rung
@@ -219,7 +219,7 @@ def copy_artifact(artifact: Artifact, folder: Path, name: str) -> Artifact:
         shutil.copytree(artifact.path, path, copy_function=shutil.copyfile)
     else:
         shutil.copyfile(artifact.path, path)
-    write_json(manifest_path(path), artifact.manifest)
+    manifest_path(path).write_bytes(encode_json(artifact.manifest))
     return msgspec.structs.replace(artifact, path=path, trusted=True)
 
 

@@ -21,6 +21,7 @@ from torch.fx import Interpreter
 from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.evidence import Rung
+from dtvit_deploy.quiet import quiet
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
 from dtvit_deploy.signature import Signature
 
@@ -69,8 +70,7 @@ def read_program(artifact: Artifact) -> ExportedProgram:
     from elsewhere (docs/adr/0004).
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
+        with quiet():  # what is wrong with it is in the exception
             return torch.export.load(artifact.path)
     except Exception as error:  # zip, JSON and schema errors of four libraries
         raise InputError(f"{artifact.path} is not an exported program: {error}", remedy="export again with --no-cache") from error
