@@ -1,0 +1,75 @@
+"""What can be asked of a Core ML package, and what a session must know to feed one that takes pixels."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+LINK = "coreml"
+"""Kind of the manifest's link that a conversion adds."""
+IMAGE = "image"
+"""Key of that link's options: the `ImageInput` of a package that takes pixels, or null."""
+
+
+class Weights(enum.Enum):
+    """How an FP16 package stores its weights; products are computed in FP16 whatever is chosen."""
+
+    INT8 = "int8"
+    """One scale for each output channel: half of FP16's size."""
+    PALETTE6 = "palette6"
+    """64 values for each weight tensor, and 6 bits a weight to choose one."""
+    PALETTE4 = "palette4"
+    """16 values, and 4 bits: a quarter of FP16's size."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class CoreMlOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a package is made, and what Xcode shows of it.
+
+    Attributes:
+        ios: least release of iOS that loads it, and the macOS of the same year (13, 14, 15). 17 is the first with the operators that INT8
+            activations need; 16 reaches older devices with FP32 and FP16; 18 has nothing that these networks need, and excludes them.
+        weights: None stores an FP16 package's weights as FP16.
+        image: the input is an image, as the camera and Vision give it, in place of a normalised tensor.
+        classifier: the package answers with a class label and the probability of each, beside the network's own outputs.
+        author, licence, version, description: shown by Xcode; none, or a description of our own, when empty.
+    """
+
+    ios: Literal[16, 17, 18] = 17
+    weights: Weights | None = None
+    image: bool = False
+    classifier: bool = False
+    author: str = ""
+    licence: str = ""
+    version: str = ""
+    description: str = ""
+
+
+class ImageInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An input that takes pixels from 0 to 255, and normalises them inside: value = scale · pixel + bias, for each channel.
+
+    Attributes:
+        name: of the input.
+        color: order of the channels.
+    """
+
+    name: str
+    color: Literal["RGB", "BGR"]
+    scale: tuple[float, float, float]
+    bias: tuple[float, float, float]
+
+    def pixels(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """What to feed in place of a normalised (1, 3, H, W) tensor; not rounded, since an emulated package takes any number."""
+        import numpy as np
+
+        scale, bias = (np.asarray(three, np.float64).reshape(1, 3, 1, 1) for three in (self.scale, self.bias))
+        found: NDArray[np.float32] = ((values.astype(np.float64) - bias) / scale).astype(np.float32)
+        return found
