@@ -17,8 +17,10 @@ import msgspec
 
 from dtvit_deploy.artifact import Artifact, load_artifact
 from dtvit_deploy.cache import Cache
+from dtvit_deploy.coreml.options import CoreMlOptions
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.export.nncf import NncfOptions
+from dtvit_deploy.pipeline.coreml import CoreMl, require_coreml
 from dtvit_deploy.pipeline.golden import golden_of
 from dtvit_deploy.pipeline.int8 import Int8, Quantiser, int8_stage, search_stage
 from dtvit_deploy.pipeline.material import Material, open_material, preprocessing_of
@@ -57,6 +59,7 @@ class ExportOptions:
         preprocessing: changes to what the checkpoint says.
         int8: ranges for INT8, and how they are used, or what NNCF is to do; needed where that is asked for.
         tensorrt: how TensorRT artefacts are built.
+        coreml: how Core ML packages are built.
     """
 
     model: str | None
@@ -68,6 +71,7 @@ class ExportOptions:
     preprocessing: PreprocessingChanges | None = None
     int8: Int8 | NncfOptions | None = None
     tensorrt: TensorRt = field(default_factory=TensorRt)
+    coreml: CoreMlOptions = field(default_factory=CoreMlOptions)
 
     def __post_init__(self) -> None:
         require_feedable(self.reference)
@@ -149,6 +153,8 @@ def exported(
     if options.data is not None and not os.path.exists(options.data):  # noqa: PTH110 Path.exists raises for some that are not there
         raise InputError(f"{options.data} does not exist", remedy="give a folder of images, a .txt list of them, or an .npz of feeds")
     _require_runtimes(options.targets)
+    if Target.COREML in options.targets:
+        require_coreml(options.coreml, options.precisions)
     choices = chosen(options.tensorrt) if Target.TRT in options.targets else ()
     if isinstance(options.int8, NncfOptions):
         require_nncf()
@@ -163,8 +169,12 @@ def exported(
         artifacts = []
         for target, precision in pairs(options.targets, options.precisions):
             progress.step(f"building {target} {precision}")
-            graph = _graph(target, precision, program, guard, options, cache, progress)
-            every = _of_target(target, precision, graph, program, material, options, choices, cache)
+            if target is Target.COREML:  # of the program itself; all others are of its ONNX graph
+                int8 = options.int8 if isinstance(options.int8, Int8) else None
+                every = [CoreMl(program, guard, options.keep_fp32, options.coreml, cache).build(precision, int8)]
+            else:
+                graph = _graph(target, precision, program, guard, options, cache, progress)
+                every = _of_target(target, precision, graph, program, material, options, choices, cache)
             artifacts += [copy_artifact(built, folder, artifact_name(built, precision)) for built in every]
         yield program, tuple(artifacts), folder
 

@@ -81,6 +81,7 @@ def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: 
             preprocessing=recipe.preprocessing,
             int8=_int8(recipe, table) if table else None,
             tensorrt=recipe.tensorrt,
+            coreml=recipe.coreml,
         )
         with exported(options, out, cache, progress, program) as (program, artifacts, folder):
             material = open_material(recipe.data.evaluation, artifacts[0].manifest)
