@@ -24,6 +24,14 @@ def _openvino() -> Runtime:
     return OpenVinoRuntime()
 
 
+def _mil() -> Runtime:
+    try:
+        from dtvit_deploy.runtimes.mil.runtime import MilRuntime
+    except ImportError as error:
+        raise MissingError(f"torch cannot be imported: {error}", remedy="pip install 'dtvit-deploy[export]'") from error
+    return MilRuntime()
+
+
 def _torch() -> Runtime:
     try:
         from dtvit_deploy.runtimes.torch import TorchRuntime
@@ -32,9 +40,9 @@ def _torch() -> Runtime:
     return TorchRuntime()
 
 
-RUNTIMES: dict[str, Callable[[], Runtime]] = {"onnxruntime": _onnxruntime, "openvino": _openvino, "torch": _torch}
+RUNTIMES: dict[str, Callable[[], Runtime]] = {"mil": _mil, "onnxruntime": _onnxruntime, "openvino": _openvino, "torch": _torch}
 """By name; calling imports what the runtime needs."""
-BY_FORMAT = {"onnx": "onnxruntime", "openvino": "openvino", "program": "torch"}
+BY_FORMAT = {"mlpackage": "mil", "onnx": "onnxruntime", "openvino": "openvino", "program": "torch"}
 """The runtime that loads a format where the user names none."""
 
 
