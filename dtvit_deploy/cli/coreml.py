@@ -21,9 +21,7 @@ class Ios(enum.Enum):
     IOS18 = "18"
 
 
-Release = Annotated[
-    Ios, typer.Option("--ios", help="Of coreml: oldest iOS that loads the package (and macOS of its year). INT8 needs 17.")
-]
+Release = Annotated[Ios, typer.Option("--ios", help="Of coreml: oldest iOS that loads the package (and macOS of its year). INT8 needs 17.")]
 Stored = Annotated[
     Weights | None,
     typer.Option("--weights", help="Of coreml: how an FP16 package stores its weights.", show_default="as FP16"),

@@ -167,8 +167,10 @@ def _restore_names(program: Any, made: Sequence[torch.fx.Node]) -> None:
 
     PASS_REGISTRY["common::dedup_op_and_var_names"].apply(program)
     function = program.functions["main"]
-    holders = {var.name: (var, op) for op in function.operations for var in op.outputs} | {name: (None, None) for name in function.inputs}
+    holders = {var.name: (var, op) for op in function.operations for var in op.outputs} | dict.fromkeys(function.inputs, (None, None))
     operators = {op.name for op in function.operations}
+    # A batch norm's answer is the first of three, and a convolution that it was merged into has the name of the three.
+    several = {node.name: parts[0] for node in made if isinstance(node.meta.get("val"), (tuple, list)) and (parts := _parts(node, 0))}
 
     def rename(var: Any, op: Any, name: str) -> None:
         del holders[var.name]
@@ -183,7 +185,8 @@ def _restore_names(program: Any, made: Sequence[torch.fx.Node]) -> None:
         if op.op_type.startswith("const") or number is None:
             continue
         for place, var in enumerate(op.outputs):
-            name = _name_of(op, var, place, made[number])
+            lone = several.get(str(var.name).removesuffix(HALF)) if len(op.outputs) == 1 else None
+            name = lone or _name_of(op, var, place, made[number])
             if var in function.outputs or name is None or name == var.name:
                 continue
             other, by = holders.get(name, (None, None))
@@ -196,12 +199,17 @@ def _restore_names(program: Any, made: Sequence[torch.fx.Node]) -> None:
 def _name_of(op: Any, var: Any, place: int, node: torch.fx.Node) -> str | None:
     own = str(var.name).removesuffix(HALF)
     if len(op.outputs) > 1:
-        parts = [user for user in node.users if user.op == "call_function" and "getitem" in str(user.target) and user.args[1] == place]
-        return parts[0].name if parts and re.sub(r"\d+$", "", op.name.removesuffix(HALF)) == re.sub(r"\d+$", "", node.name) else None
+        parts = _parts(node, place)
+        return parts[0] if parts and re.sub(r"\d+$", "", op.name.removesuffix(HALF)) == re.sub(r"\d+$", "", node.name) else None
     value = node.meta.get("val")
     if re.fullmatch(rf"{re.escape(node.name)}(_\d+)?", own) and tuple(getattr(value, "shape", ())) == tuple(var.shape):
         return node.name
     return own if own != var.name else None
+
+
+def _parts(node: torch.fx.Node, place: int) -> list[str]:
+    """Names of the nodes that take one of a node's several answers."""
+    return [user.name for user in node.users if user.op == "call_function" and "getitem" in str(user.target) and user.args[1] == place]
 
 
 def _explained(error: Exception, nodes: NodeMap) -> InputError:

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from dtvit_deploy.coreml.options import Weights
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.coreml_interface import model_of_mil
@@ -114,7 +112,9 @@ def compress_mlpackage(source: Path, path: Path, weights: Weights, ios: int) -> 
             _quantise_weights(ct, program, names)
         else:
             bits = BITS[weights]
-            how = ct.optimize.coreml.OpPalettizerConfig(mode="custom", lut_function=lambda values: palette(values, bits), weight_threshold=0)
+            how = ct.optimize.coreml.OpPalettizerConfig(
+                mode="custom", lut_function=lambda values: palette(values, bits), weight_threshold=0
+            )
             _apply(program, "compression::palettize_weights", config=_of(ct, names, how))
         write_mlpackage(model_of_mil(program, ios, description=model.get_spec().description), path)
     return sum(op.op_type.startswith("constexpr_") for op in program.functions["main"].operations)
@@ -178,7 +178,9 @@ def _quantise_activations(ct: Any, program: Any, ops: Sequence[Any], bounds: Map
     stats = {name: {"rmin": -bound, "rmax": bound} for name, bound in usable.items()}
     how = ct.optimize.coreml.OpLinearQuantizerConfig(mode="linear_symmetric")
     after = [op.name for op in ops if _last(op).outputs[0].name in stats]
-    _apply(program, "compression::insert_prefix_quantize_dequantize_pair", config=_of(ct, [op.name for op in ops], how), activation_stats=stats)
+    _apply(
+        program, "compression::insert_prefix_quantize_dequantize_pair", config=_of(ct, [op.name for op in ops], how), activation_stats=stats
+    )
     _apply(program, "compression::insert_suffix_quantize_dequantize_pair", config=_of(ct, after, how), activation_stats=stats)
     _apply(program, "common::dequantize_quantize_pair_elimination")
 

@@ -61,7 +61,8 @@ class Interface:
                 )
             if len(spec.shape) > 5:
                 raise InputError(
-                    f"Core ML has tensors of at most 5 axes, and {spec.name!r} has {len(spec.shape)}", remedy="reshape it inside the network"
+                    f"Core ML has tensors of at most 5 axes, and {spec.name!r} has {len(spec.shape)}",
+                    remedy="reshape it inside the network",
                 )
 
     def target(self, ct: Any) -> Any:

@@ -46,7 +46,8 @@ def require_coreml(options: CoreMlOptions, precisions: Sequence[Precision]) -> N
         )
     if options.weights is not None and Precision.FP16 not in precisions:
         raise InputError(
-            f"weights as {options.weights} are those of an FP16 package, which was not asked for", remedy="add --precision fp16, or leave --weights out"
+            f"weights as {options.weights} are those of an FP16 package, which was not asked for",
+            remedy="add --precision fp16, or leave --weights out",
         )
     coremltools()
 
@@ -117,9 +118,7 @@ class CoreMl:
             path = folder / PACKAGE
             reached = self._magnitudes() if precision is Precision.FP16 else {}
             program = read_program(self.program.artifact)
-            kept = mlpackage_from_program(
-                program, self.program.nodes, interface, precision, path, magnitudes=reached, keep_fp32=keep
-            )
+            kept = mlpackage_from_program(program, self.program.nodes, interface, precision, path, magnitudes=reached, keep_fp32=keep)
             describe(path, manifest, precision, LINK, tools, options, kept.notes)
 
         key = {"parent": manifest, "precision": precision, "options": options, "tools": tools, "source": source_digest()}
@@ -169,7 +168,13 @@ class CoreMl:
             searched = (NOT_SEARCHED,) if asked.search_data is not None else ()
             describe(path, parent.manifest, Precision.INT8, "int8", tools, options, (*table.notes, *searched, *named, *made.notes))
 
-        key = {"parent": parent.manifest, "options": facts, "tools": tools, "source": source_digest(), "search": asked.search_data is not None}
+        key = {
+            "parent": parent.manifest,
+            "options": facts,
+            "tools": tools,
+            "source": source_digest(),
+            "search": asked.search_data is not None,
+        }
         return load_artifact(self.cache.entry("coreml-int8", key, build) / PACKAGE)
 
     def _compressed(self, parent: Artifact) -> Artifact:
