@@ -27,7 +27,7 @@ import openvino
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from openvino_ir import SETTINGS, SLOWEST, _lively, by_hand, layers
+from openvino_ir import SLOWEST, _lively, by_hand, layers
 
 from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.cache import Cache
@@ -40,7 +40,7 @@ from dtvit_deploy.pipeline.export import ExportOptions, export
 from dtvit_deploy.pipeline.int8 import Int8
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.runtimes.openvino import GRAPH, HINT
+from dtvit_deploy.runtimes.openvino import GRAPH, settings
 from dtvit_deploy.runtimes.registry import open_session
 from dtvit_deploy.target import Precision, Target
 
@@ -67,7 +67,7 @@ def by_nncf(fp32: Artifact, feeds: list[np.ndarray]) -> Callable[[], object]:
         import nncf
 
         model = nncf.quantize(openvino.Core().read_model(fp32.path / GRAPH), nncf.Dataset(feeds), subset_size=len(feeds))
-    request = openvino.Core().compile_model(model, "CPU", SETTINGS | {HINT: "f32"}).create_infer_request()
+    request = openvino.Core().compile_model(model, "CPU", settings("f32", threads=1)).create_infer_request()
     request.set_input_tensor(openvino.Tensor(feeds[0], shared_memory=True))
     return request.infer
 

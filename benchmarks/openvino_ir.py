@@ -31,7 +31,7 @@ from dtvit_deploy.models.reference import ModelOptions, Reference, load_referenc
 from dtvit_deploy.pipeline.export import ExportOptions, export
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.runtimes.openvino import GRAPH, HINT
+from dtvit_deploy.runtimes.openvino import GRAPH, settings
 from dtvit_deploy.runtimes.registry import open_session
 from dtvit_deploy.target import Precision, Target
 
@@ -40,14 +40,13 @@ SLOWEST = 1.02
 PRECISIONS = {Precision.FP32: "f32", Precision.BF16: "bf16"}
 FARTHEST = {Precision.FP32: 1e-4, Precision.BF16: 0.1}
 """Share of the greatest logit by which the two may differ: they are the same network."""
-SETTINGS = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}
 
 
 def by_hand(reference: Reference, feed: np.ndarray, hint: str) -> Callable[[], np.ndarray]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = openvino.convert_model(reference.module, example_input=torch.from_numpy(feed), input=list(feed.shape))
-    request = openvino.Core().compile_model(model, "CPU", SETTINGS | {HINT: hint}).create_infer_request()
+    request = openvino.Core().compile_model(model, "CPU", settings(hint, threads=1)).create_infer_request()
     request.set_input_tensor(openvino.Tensor(feed, shared_memory=True))
 
     def run() -> np.ndarray:
@@ -59,7 +58,7 @@ def by_hand(reference: Reference, feed: np.ndarray, hint: str) -> Callable[[], n
 
 def layers(artifact: Artifact, feed: np.ndarray, hint: str, rounds: int = 50) -> list[tuple[str, int, float]]:
     """Type of layer, how many, and milliseconds of one inference; counting costs some itself."""
-    compiled = openvino.Core().compile_model(artifact.path / GRAPH, "CPU", SETTINGS | {HINT: hint, "PERF_COUNT": True})
+    compiled = openvino.Core().compile_model(artifact.path / GRAPH, "CPU", settings(hint, threads=1) | {"PERF_COUNT": True})
     request = compiled.create_infer_request()
     counts: Counter[str] = Counter()
     spent: Counter[str] = Counter()

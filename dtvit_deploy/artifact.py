@@ -72,6 +72,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """The link of that kind, if the lineage has one."""
         return next((link for link in self.lineage if link.kind == kind), None)
 
+    @property
+    def stem(self) -> str:
+        """``MODEL.PRECISION``: the name of an artefact's file without its format, safe on every file system."""
+        return f"{re.sub(r'[^A-Za-z0-9_-]+', '.', self.model)}.{self.precision}"
+
+    @property
+    def file_name(self) -> str:
+        """``MODEL.PRECISION.FORMAT``."""
+        return f"{self.stem}.{self.format}"
+
 
 _VERSIONED = msgspec.defstruct("Manifest", [("schema", int, SCHEMA)])
 

@@ -23,6 +23,8 @@ from dtvit_deploy.child import child_command
 from dtvit_deploy.devices import local
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.target import Target
+from dtvit_deploy.trt import gpu
+from dtvit_deploy.trt.header import CAPABILITIES, NAMES
 
 IMPORT_LIMIT = 5.0
 """Seconds within which a runtime must import."""
@@ -71,11 +73,15 @@ class _Wanted(NamedTuple):
 
 
 class _Ladder(NamedTuple):
-    """What the rungs of one target need on this machine: modules to build with, and the runtime that executes."""
+    """What the rungs of one target need on this machine: modules to build with, and the runtime that executes.
+
+    Where there are compilers, one of them is needed to build, and with a GPU it executes too; the runtime then only emulates.
+    """
 
     builds: tuple[str, ...]
     runtime: str
     extra: str
+    compilers: tuple[str, ...] = ()
 
 
 PACKAGES = (
@@ -85,6 +91,12 @@ PACKAGES = (
     _Wanted("onnxsim", "onnxsim", "export", "simplifying ONNX"),
     _Wanted("onnxruntime", "onnxruntime", "export", "executing ONNX"),
     _Wanted("openvino", "openvino", "openvino", "writing and executing OpenVINO"),
+    _Wanted("nncf", "nncf", "nncf", "INT8 for OpenVINO, as its vendor does it"),
+    _Wanted("tensorrt_rtx", "tensorrt-rtx", "trt-rtx", "TensorRT engines for RTX PCs, built without a GPU"),
+    _Wanted("tensorrt", "tensorrt", "tensorrt", "TensorRT engines for this machine's GPU"),
+    _Wanted("coremltools", "coremltools", "coreml", "Core ML packages, and evaluating them where no Mac is"),
+    _Wanted("numpy", "numpy", "coreml", "everything; coremltools works with older releases alone"),
+    _Wanted("cuda.bindings", "cuda-bindings", "gpu", "executing TensorRT engines"),
     _Wanted("safetensors", "safetensors", "export", "checkpoints"),
     _Wanted("PIL", "pillow", "export", "images"),
     _Wanted("jinja2", "jinja2", "report", "the report in HTML"),
@@ -96,6 +108,8 @@ _ONNX = ("torch", "onnx", "onnxscript", "onnxsim", "safetensors", "onnxruntime")
 LADDERS = {
     Target.ONNX: _Ladder(_ONNX, "onnxruntime", "export"),
     Target.OPENVINO: _Ladder((*_ONNX, "openvino"), "openvino", "export,openvino"),
+    Target.TRT: _Ladder(_ONNX, "onnxruntime", "export", compilers=("tensorrt_rtx", "tensorrt")),
+    Target.COREML: _Ladder((*_ONNX, "numpy"), "coremltools", "export,coreml"),
 }
 """A target that can be exported has a row here, and a test holds this table to it."""
 
@@ -104,7 +118,9 @@ def examine() -> Examination:
     """Look at the machine; takes less than a second."""
     found = {wanted.module: _Found.of(wanted) for wanted in PACKAGES}
     packages = tuple(Package(each.wanted.distribution, each.told, each.wanted.purpose) for each in found.values())
-    targets = tuple(_target(target, ladder, found) for target, ladder in LADDERS.items())
+    imports = _Imports()
+    states = {Target.TRT: _compiled_target, Target.COREML: _apple_target}
+    targets = tuple(states.get(target, _target)(target, ladder, found, imports) for target, ladder in LADDERS.items())
     return Examination(machine=_machine(), targets=targets, packages=packages)
 
 
@@ -127,6 +143,8 @@ class _Found(NamedTuple):
             spec = importlib.util.find_spec(wanted.module)
             if spec is None or spec.origin is None:  # without an origin it is a mere folder of that name
                 return cls(wanted, "", "not installed")
+        except ModuleNotFoundError:  # the package around it is absent
+            return cls(wanted, "", "not installed")
         except (ImportError, ValueError):  # half installed, or stood in for by something without a spec
             return cls(wanted, "", "not importable")
         version = _version(wanted)
@@ -161,35 +179,115 @@ def _parts(version: str) -> tuple[int, ...]:
     return tuple(map(int, release[0].split("."))) if release else ()
 
 
-def _target(target: Target, ladder: _Ladder, found: dict[str, _Found]) -> TargetState:
+class _Imports(dict[str, str]):
+    """Why a module does not import, empty where it does; each is tried once, and only when it is asked for."""
+
+    def __missing__(self, module: str) -> str:
+        self[module] = _import_failure(module)
+        return self[module]
+
+
+class _Part(NamedTuple):
+    """The part of a target's state that its modules decide, the runtime's import included."""
+
+    builds: bool
+    runs: bool
+    tools: list[str]
+    missing: str
+
+
+def _part(ladder: _Ladder, found: dict[str, _Found], imports: _Imports) -> _Part:
     needed = [found[module] for module in dict.fromkeys([*ladder.builds, ladder.runtime])]
-    remedy = f"pip install 'dtvit-deploy[{ladder.extra}]'"
     missing = [
         f"{each.wanted.distribution}: {each.wrong}{f', found {each.version}' if each.version else ''}" for each in needed if each.wrong
     ]
     runtime = found[ladder.runtime]
-    refusal = "" if runtime.wrong else _import_failure(ladder.runtime)
+    refusal = "" if runtime.wrong else imports[ladder.runtime]
     if refusal:
-        missing.append(f"{runtime.wanted.distribution} {runtime.version} is installed and cannot be used: {refusal}")
+        missing.append(_refused(runtime, refusal))
     # A runtime that only exists on paper builds nothing either, where it is a part of the build.
     builds = not any(found[module].wrong for module in ladder.builds) and not (refusal and ladder.runtime in ladder.builds)
-    executes = not runtime.wrong and not refusal
+    runs = not runtime.wrong and not refusal
     installed = [f"{each.wanted.distribution} {each.version}" for each in needed if not each.wrong and each is not runtime]
-    tools = ([f"{runtime.wanted.distribution} {runtime.version} (imports)"] if executes else []) + (
-        [f"{', '.join(installed)} (installed; import not tried)"] if installed else []
-    )
-    return TargetState(
-        target=str(target),
-        reach=_reach(builds, executes),
-        tools="; ".join(tools) or "–",
-        missing=f"{'; '.join(missing)}: {remedy}" if missing else "",
-    )
+    tools = ([_imported(runtime)] if runs else []) + ([f"{', '.join(installed)} (installed; import not tried)"] if installed else [])
+    return _Part(builds, runs, tools, f"{'; '.join(missing)}: pip install 'dtvit-deploy[{ladder.extra}]'" if missing else "")
+
+
+def _target(target: Target, ladder: _Ladder, found: dict[str, _Found], imports: _Imports) -> TargetState:
+    part = _part(ladder, found, imports)
+    return TargetState(str(target), _reach(part.builds, part.runs), "; ".join(part.tools) or "–", part.missing)
 
 
 def _reach(builds: bool, executes: bool) -> str:
     if executes:
         return str(Rung.EXECUTED) if builds else f"{Rung.EXECUTED}, of artefacts built elsewhere"
     return f"{Rung.BUILT}, not executed" if builds else "nothing"
+
+
+def _compiled_target(target: Target, ladder: _Ladder, found: dict[str, _Found], imports: _Imports) -> TargetState:
+    """One whose vendor's compiler may be there without the device that executes: TensorRT."""
+    part = _part(ladder, found, imports)
+    usable = [found[module] for module in ladder.compilers if not found[module].wrong and not imports[module]]
+    missing = [part.missing] if part.missing else []
+    missing += [_refused(found[module], why) for module in ladder.compilers if not found[module].wrong and (why := imports[module])]
+    device = gpu.gpus()
+    # TensorRT times kernels on the GPU that it builds for. TensorRT-RTX needs none to build, and runs on its own list of them.
+    builders = [each for each in usable if each.wanted.module == "tensorrt_rtx" or device.found]
+    runners = [each for each in builders if device.found and (each.wanted.module == "tensorrt" or _rtx(device))]
+    if not builders:
+        remedy = "tensorrt-rtx to build for RTX PCs: pip install 'dtvit-deploy[trt-rtx]'"
+        missing.append("tensorrt to build for this machine: pip install 'dtvit-deploy[tensorrt]'" if device.found else remedy)
+    if not device.found:
+        missing.append(f"a GPU to execute: {device.missing}")
+    elif builders and not runners:
+        missing.append(f"TensorRT-RTX does not run on compute capability {device.found[0].capability}: pip install tensorrt")
+    bindings = found["cuda.bindings"]
+    if runners and bindings.wrong:
+        missing.append(f"{bindings.wanted.distribution} to execute: {bindings.wrong}: pip install 'dtvit-deploy[{bindings.wanted.extra}]'")
+    tools = [*map(_imported, builders), *part.tools]
+    executes = bool(runners) and not bindings.wrong
+    return TargetState(str(target), _compiled_reach(part, builders, executes=executes), "; ".join(tools) or "–", "; ".join(missing))
+
+
+def _compiled_reach(part: _Part, builders: list[_Found], *, executes: bool) -> str:
+    names = " and ".join(NAMES[each.wanted.distribution] for each in builders)
+    if executes:
+        return _reach(part.builds, executes)
+    if not part.builds:
+        return f"{Rung.EMULATED}, of artefacts built elsewhere" if part.runs else "nothing"
+    if not builders:
+        return f"{Rung.PREPARED} for a device and {Rung.EMULATED} (ONNX Runtime), not built"
+    return f"{Rung.BUILT} ({names}) and {Rung.EMULATED} (ONNX Runtime), not executed"
+
+
+def _apple_target(target: Target, ladder: _Ladder, found: dict[str, _Found], _: _Imports) -> TargetState:
+    """Core ML: coremltools builds and our evaluator runs packages anywhere; what executes them is a part of macOS.
+
+    The import is not tried: it takes seconds, and fails for a NumPy that the version tells.
+    """
+    needed = [found[module] for module in (*ladder.builds, ladder.runtime)]
+    wrong = [
+        f"{each.wanted.distribution}: {each.wrong}{f', found {each.version}' if each.version else ''}" for each in needed if each.wrong
+    ]
+    missing = [f"{'; '.join(wrong)}: pip install 'dtvit-deploy[{ladder.extra}]'"] if wrong else []
+    missing.append("a Mac to execute: Core ML is a part of Apple's systems") if platform.system() != "Darwin" else None
+    emulates = not found[ladder.runtime].wrong and not found["torch"].wrong
+    reach = f"{Rung.BUILT} and {Rung.EMULATED} (torch), not executed" if not wrong else f"{Rung.EMULATED}, of artefacts built elsewhere"
+    tools = ", ".join(f"{each.wanted.distribution} {each.version}" for each in needed if not each.wrong)
+    told = f"{tools} (installed; import not tried)" if tools else "–"
+    return TargetState(str(target), reach if emulates else "nothing", told, "; ".join(missing))
+
+
+def _rtx(device: gpu.Gpus) -> bool:
+    return device.found[0].capability in CAPABILITIES
+
+
+def _imported(package: _Found) -> str:
+    return f"{package.wanted.distribution} {package.version} (imports)"
+
+
+def _refused(package: _Found, why: str) -> str:
+    return f"{package.wanted.distribution} {package.version} is installed and cannot be used: {why}"
 
 
 def _import_failure(module: str) -> str:
@@ -218,15 +316,25 @@ def _machine() -> dict[str, str]:
     threads = os.environ.get("OMP_NUM_THREADS")
     return {
         **state,
-        "accelerator": _accelerator(),
+        "accelerator": _gpus() or _accelerator(),
         "threads": f"1 in every measurement, unless --threads says otherwise{f'; OMP_NUM_THREADS is {threads}' if threads else ''}",
         "cache": _cache(),
         "measuring": "; ".join(_disturbances(state)) or "nothing seen that would spoil a latency",
     }
 
 
+def _gpus() -> str:
+    """The GPUs that NVIDIA's driver gives to a process here, and the versions around it; empty where it gives none."""
+    device = gpu.gpus()
+    if not device.found:
+        return ""
+    each = (f"{one.name} (compute capability {one.capability}, {one.memory / 2**30:.1f} GiB)" for one in device.found)
+    around = (f"driver {gpu.driver_version()}".removesuffix("driver "), f"CUDA up to {device.cuda}", gpu.jetpack())
+    return "; ".join((", ".join(each), *filter(None, around)))
+
+
 def _accelerator(root: Path = Path("/")) -> str:
-    """What is seen of GPUs without any driver's library; no target here uses one yet."""
+    """What is seen of GPUs without any driver's library: a process may not be given what is there, and then nothing runs on it."""
     if platform.system() == "Darwin":
         return "Apple GPU and Neural Engine" if platform.machine() == "arm64" else "none that Core ML needs"
     models = [_text(file) for file in sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))]

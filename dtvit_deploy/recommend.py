@@ -3,6 +3,8 @@
 INT8 on a small transformer is often slower than float, since every conversion costs and every product is small. It earns its place by
 two proofs, from one run: top-1 of at least 99 % of the float network's, and a median latency below that of the same runtime's fastest
 float artefact, the whole 95 % interval of their ratio below 1.
+
+Where a runtime is only emulated, the second proof cannot be had: no gate fails for it, and the advice is to measure on the device.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         name: as tables show it.
         products: products that are INT8; 0 for a float artefact.
         sound: whether all its own gates passed.
+        emulated: whether another runtime answered for its own, so that it has no latency.
     """
 
     runtime: str
@@ -39,6 +42,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     sound: bool
     accuracy: Accuracy | None
     latency: Measurement | None
+    emulated: bool = False
 
     @property
     def quantised(self) -> bool:
@@ -49,17 +53,24 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """What to ship for one runtime.
 
     Attributes:
-        file: the artefact's; empty when none of them is sound.
+        file: the artefact's; empty when none of them is sound, and when it is not decided.
         reason: why it, and why not the others.
+        decided: False where only a measurement on the device can tell.
     """
 
     runtime: str
     file: str
     reason: str
+    decided: bool = True
+
+    @property
+    def ship(self) -> str:
+        """What to ship, in words."""
+        return self.file or ("nothing" if self.decided else "not decided here")
 
 
 def recommend(candidates: Sequence[Candidate], reference: Accuracy | None) -> tuple[tuple[Recommendation, ...], tuple[Gate, ...]]:
-    """One recommendation and one gate for each runtime that has an INT8 artefact.
+    """One recommendation and one gate for each INT8 artefact; no gate where all that it lacks is a latency that cannot be measured here.
 
     Args:
         candidates: artefacts measured in one run.
@@ -72,6 +83,11 @@ def recommend(candidates: Sequence[Candidate], reference: Accuracy | None) -> tu
         timed = [one for one in floats if _p50(one) is not None]
         fastest = min(timed, key=lambda one: _p50(one) or 0.0, default=None)
         for candidate in (one for one in here if one.quantised):
+            if any(one.emulated for one in here):
+                undecided, failed = _undecided(candidate, floats, reference)
+                found.append(undecided)
+                gates += failed
+                continue
             earned, reason = _earns(candidate, fastest, reference)
             unknown = _unknown(runtime, here)
             if earned and unknown:
@@ -83,6 +99,20 @@ def recommend(candidates: Sequence[Candidate], reference: Accuracy | None) -> tu
             )
             found.append(Recommendation(runtime=runtime, file=shipped.file if shipped else "", reason=words))
     return tuple(found), tuple(gates)
+
+
+def _undecided(int8: Candidate, floats: Sequence[Candidate], reference: Accuracy | None) -> tuple[Recommendation, list[Gate]]:
+    """What can be said where a latency is wanting: INT8 can lose its place by its answers, and nothing can win one."""
+    lost, kept = _lost(int8, reference)
+    gates = [holds(f"{int8.file}: INT8 earns its place", False, kept)] if lost else []
+    if lost and not floats:
+        reason = f"no float artefact is sound, and {int8.name} is not recommended: {kept}"
+        return Recommendation(runtime=int8.runtime, file="", reason=reason), gates
+    if lost and len(floats) == 1:
+        return Recommendation(runtime=int8.runtime, file=floats[0].file, reason=f"{floats[0].name}: {kept}"), gates
+    left = " or ".join(one.name for one in (*floats, *(() if lost else (int8,))))
+    reason = f"{kept}; {left}: which is faster must be measured on the device"
+    return Recommendation(runtime=int8.runtime, file="", reason=reason, decided=False), gates
 
 
 def _unknown(runtime: str, here: Sequence[Candidate]) -> str:
@@ -100,18 +130,24 @@ def _p50(one: Candidate) -> float | None:
     return one.latency.p50 if one.latency is not None and one.latency.status == "VALID" else None
 
 
-def _earns(int8: Candidate, fastest: Candidate | None, reference: Accuracy | None) -> tuple[bool, str]:
-    """Whether both proofs are there, and what was found."""
+def _lost(int8: Candidate, reference: Accuracy | None) -> tuple[bool, str]:
+    """Whether INT8 lost its place before any latency is looked at, the first proof wanting; and what was found."""
     if not int8.products:
-        return False, "nothing in it is INT8: every product is too small, gains no time, or was to stay in float"
+        return True, "nothing in it is INT8: every product is too small, gains no time, or was to stay in float"
     if not int8.sound:
-        return False, "INT8 failed gates of its own"
+        return True, "INT8 failed gates of its own"
     if int8.accuracy is None or int8.accuracy.top1 is None or reference is None or reference.top1 is None:
-        return False, "INT8's top-1 was not measured on labelled images, so nothing says that it is kept"
+        return True, "INT8's top-1 was not measured on labelled images, so nothing says that it is kept"
     share = int8.accuracy.top1 / reference.top1 if reference.top1 else 0.0
     kept = f"INT8 keeps {share:.2%} of float's top-1 on {int8.accuracy.samples} images"
-    if share < LEAST_TOP1:
-        return False, f"{kept}, less than {LEAST_TOP1:.0%}"
+    return share < LEAST_TOP1, f"{kept}, less than {LEAST_TOP1:.0%}" if share < LEAST_TOP1 else kept
+
+
+def _earns(int8: Candidate, fastest: Candidate | None, reference: Accuracy | None) -> tuple[bool, str]:
+    """Whether both proofs are there, and what was found."""
+    lost, kept = _lost(int8, reference)
+    if lost:
+        return False, kept
     if fastest is None or fastest.latency is None:
         return False, f"{kept}, but no sound float artefact of this runtime has a VALID latency to compare with"
     if int8.latency is None or _p50(int8) is None:

@@ -11,6 +11,7 @@ import typer
 import dtvit_deploy
 from dtvit_deploy.cli import options as given
 from dtvit_deploy.cli.calibrate import calibrate
+from dtvit_deploy.cli.doctor import doctor
 from dtvit_deploy.cli.export import export
 from dtvit_deploy.cli.failure import GATE_FAILED, explained, set_debug
 
@@ -245,18 +246,4 @@ def compare(
         raise SystemExit(GATE_FAILED)
 
 
-@app.command()
-@explained
-def doctor(as_json: given.Json = False) -> None:
-    """What this machine can build, emulate, execute and prove for each target, and how to get what is missing."""
-    from dtvit_deploy.cli import show
-    from dtvit_deploy.doctor import examine
-
-    found = examine()
-    if as_json:
-        show.as_json(found)
-        return
-    show.rows("this machine", ("", ""), list(found.machine.items()))
-    headings = ("target", "can reach", "with", "what is missing, and how to get it")
-    show.rows("targets", headings, [(t.target, t.reach, t.tools, t.missing) for t in found.targets])
-    show.rows("packages", ("package", "version", "for"), [(p.name, p.version, p.purpose) for p in found.packages])
+app.command()(doctor)

@@ -51,6 +51,12 @@ def export(
             show_default=False,
         ),
     ] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(
+            "--evaluation", help="Held-out images, none of which NNCF may calibrate on, or the search look at.", show_default=False
+        ),
+    ] = None,
     quantizer: Annotated[
         Quantizer, typer.Option("--quantizer", help="What makes INT8: ours, from --ranges, or OpenVINO's NNCF, on images of --data.")
     ] = Quantizer.OURS,
@@ -109,6 +115,7 @@ def export(
         precisions=precisions,
         keep_fp32=tuple(keep_fp32 or ()),
         data=data,
+        evaluation=evaluation,
         preprocessing=given.preprocessing_changes(
             resize=resize, crop=crop, mean=mean, std=std, interpolation=interpolation, channels=channels
         ),

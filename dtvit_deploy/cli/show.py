@@ -99,7 +99,7 @@ def report(found: Report, folder: Path | None = None) -> None:
         note(each, out)
     _summary(found, out)
     for one in found.recommendations:
-        shipped = Text.assemble((plain(f"ship for {one.runtime}:"), "bold"), plain(f" {one.file or 'nothing'}: {one.reason}"))
+        shipped = Text.assemble((plain(f"ship for {one.runtime}:"), "bold"), plain(f" {one.ship}: {one.reason}"))
         out.print(shipped, soft_wrap=not out.is_terminal)  # a reason is long: at a terminal it breaks between words
     for subject in found.subjects:
         if subject.layers and (found.command == "verify" or subject.layers.first):
@@ -185,6 +185,8 @@ def _latency_columns(measured: list[Measurement | None], *, whole: bool) -> list
     every: list[tuple[str, Callable[[Measurement], float | None]]] = [("p50 ms", lambda one: one.p50), ("p99 ms", lambda one: one.p99)]
     if whole:
         every.insert(1, ("p90 ms", lambda one: one.p90))
+        if any(one and one.device for one in measured):
+            every.append(("device p50", lambda one: one.device.p50 if one.device else None))
         every += [("load ms", lambda one: one.load_ms), ("first ms", lambda one: one.first_ms)]
         every.append(("peak MiB", lambda one: one.peak_memory_mib))
     columns = [(name, [_figure(pick(one) if one else None) for one in measured]) for name, pick in every]

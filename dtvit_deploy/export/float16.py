@@ -6,6 +6,7 @@ means the same arithmetic in every runtime.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,14 +15,21 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from dtvit_deploy.export.onnx import module_of, nodes_of
+from dtvit_deploy.export.products import products
 
 LARGEST_FP16 = 65504.0
 SMALLEST_FP16 = 2.0**-24
+LARGEST_EXPONENT = 11.09
+"""exp of which is FP16's largest number."""
 TYPED_BY_ATTRIBUTE = frozenset({"Constant", "ConstantOfShape", "EyeLike", "RandomNormal", "RandomUniform"})
 """Operators whose output has the type that an attribute says; they stay FP32, and a cast follows."""
 HEADROOM = 2.0
 """A tensor is kept in FP32 when its largest magnitude on the feeds comes within this factor of FP16's largest number: the next
 image may be brighter."""
+SQUARED = frozenset({"LpNormalization", "ReduceL2", "ReduceSumSquare"})
+"""Operators that TensorRT's parser takes apart into a product, a sum and more, each in the type of the tensor: squares overflow there where
+neither end of the operator does (https://github.com/onnx/onnx-tensorrt/blob/release/10.1-GA/onnxOpImporters.cpp). LayerNormalization
+stays one layer, with FP32 inside."""
 
 
 @dataclass(frozen=True)
@@ -31,39 +39,64 @@ class Float16:
     Attributes:
         model: the graph.
         kept: torch modules of which some node stays FP32, with the reason.
+        weights: bytes of the constants that nodes read in FP32 because they stay so.
+        casts: conversions between tensors of the graph; those of its inputs and outputs do not count.
+        macs: share of the multiply–accumulates that stay FP32.
     """
 
     model: onnx.ModelProto
     kept: Mapping[str, str]
+    weights: int = 0
+    casts: int = 0
+    macs: float = 0.0
 
     @property
     def notes(self) -> tuple[str, ...]:
         return tuple(f"{module} stays FP32: {reason}" for module, reason in self.kept.items())
 
+    @property
+    def cost(self) -> str:
+        weights = f"{self.weights / 1e6:.1f} MB" if self.weights >= 1e5 else f"{self.weights:,} bytes"
+        casts = "1 cast" if self.casts == 1 else f"{self.casts} casts"
+        return f"{weights} of weights in FP32, {casts} inside, and {self.macs:.1%} of the multiply–accumulates in FP32"
 
-def float16_onnx(model: onnx.ModelProto, magnitudes: Mapping[str, float], keep_fp32: Sequence[str] = ()) -> Float16:
+
+def float16_onnx(
+    model: onnx.ModelProto, magnitudes: Mapping[str, float], keep_fp32: Sequence[str] = (), imprecise: Mapping[str, str] | None = None
+) -> Float16:
     """Convert.
 
     Not with ONNX Runtime's converter: between two operators that stay FP32 it rounds to FP16 and back, so that what was to be kept
     from overflowing overflows there; and it leaves the nodes in an order that ONNX does not allow.
 
     Args:
-        model: the simplified FP32 graph; it is not changed.
+        model: the simplified FP32 graph, or that with Q/DQ in scales that FP16 has; it is not changed.
         magnitudes: greatest |x| of each tensor on real feeds, by tensor name; tensors without one are taken to fit.
         keep_fp32: torch modules (their children included) that stay FP32 by the user's wish.
+        imprecise: torch modules (not their children) that stay FP32, with the reason.
 
     Raises:
         InputError: ``keep_fp32`` names a module that made no node.
     """
     source = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     kept = _overflowing(source, magnitudes) | dict.fromkeys(sorted(nodes_of(source, keep_fp32)), "asked for")
+    if imprecise:
+        modules = {index: module_of(node) for index, node in enumerate(source.graph.node)}
+        kept |= {index: imprecise[module] for index, module in modules.items() if index not in kept and module in imprecise}
+    kept = dict(sorted((kept | _dequantized_for(source, kept)).items()))
     typed = _Typed(source)
     for index, node in enumerate(source.graph.node):
         typed.add(node, stays=index in kept)
-    modules: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for index, reason in kept.items():
-        modules.setdefault(module_of(source.graph.node[index]), reason)
-    return Float16(typed.model(), modules)
+        reasons.setdefault(module_of(source.graph.node[index]), reason)
+    work = {index: product.macs for index, product in products(source, 0).items()} if kept else {}
+    share = sum(macs for index, macs in work.items() if index in kept) / max(sum(work.values()), 1)
+    read = {name for index in kept for name in source.graph.node[index].input}
+    weights = sum(
+        math.prod(tensor.dims) * 4 for tensor in source.graph.initializer if tensor.name in read and tensor.data_type == TensorProto.FLOAT
+    )
+    return Float16(typed.model(), reasons, weights, typed.casts, share)
 
 
 class _Typed:
@@ -82,6 +115,9 @@ class _Typed:
         self._opsets = {opset.domain: opset.version for opset in source.opset_import}
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
+        self._inputs = {info.name for info in graph.input}
+        self.casts = 0
+        """Conversions inside."""
 
     def add(self, node: onnx.NodeProto, *, stays: bool) -> None:
         """Append a node, in FP16 as far as its operator allows it, or in FP32 if it ``stays`` so."""
@@ -137,6 +173,7 @@ class _Typed:
                 producer = next((node for node in reversed(self._nodes) if source in node.output), reader)
                 cast.metadata_props.extend(producer.metadata_props)
                 self._nodes.append(cast)
+                self.casts += source not in self._inputs and versions[kind] not in self._outputs
         return versions[kind]
 
     def _name(self, name: str, kind: int) -> str:
@@ -169,7 +206,39 @@ def _overflowing(model: onnx.ModelProto, magnitudes: Mapping[str, float]) -> dic
                 large[tensor.name] = size
     found: dict[int, str] = {}
     for index, node in enumerate(model.graph.node):
+        if inside := _overflows_inside(node, magnitudes):
+            found[index] = inside
         for name in (*node.input, *node.output):
             if name in large:
                 found[index] = f"|{name}| reaches {large[name]:.3g}, FP16 ends at {LARGEST_FP16:.0f}"
+    return found
+
+
+def _overflows_inside(node: onnx.NodeProto, magnitudes: Mapping[str, float]) -> str:
+    """What an operator computes on the way that FP16 cannot hold; empty if nothing."""
+    name, reached = node.input[0] if node.input else "", magnitudes.get(node.input[0], 0.0) if node.input else 0.0
+    if node.op_type in SQUARED:
+        result = magnitudes.get(node.output[0], 0.0)
+        total = {"ReduceL2": result**2, "ReduceSumSquare": result}.get(node.op_type, 0.0)
+        if not max(reached**2, total) * HEADROOM < LARGEST_FP16:
+            return f"{node.op_type} adds squares of {name} up to {max(reached**2, total):.3g}, FP16 ends at {LARGEST_FP16:.0f}"
+    if node.op_type == "ReduceLogSumExp" and not reached + math.log(HEADROOM) < LARGEST_EXPONENT:
+        return f"ReduceLogSumExp takes exp of {name}, which reaches {reached:.3g}; FP16 ends at exp({LARGEST_EXPONENT:.1f})"
+    return ""
+
+
+def _dequantized_for(model: onnx.ModelProto, kept: Mapping[int, str]) -> dict[int, str]:
+    """Indexes of the DequantizeLinear nodes that only nodes in FP32 read.
+
+    They stay FP32 with those: a cast between the two would hide from a compiler that the product is one of integers.
+    """
+    readers: dict[str, list[int]] = {}
+    for index, node in enumerate(model.graph.node):
+        for name in node.input:
+            readers.setdefault(name, []).append(index)
+    found = {}
+    for index, node in enumerate(model.graph.node):
+        reading = readers.get(node.output[0], []) if node.op_type == "DequantizeLinear" else []
+        if reading and index not in kept and all(reader in kept for reader in reading):
+            found[index] = kept[reading[0]]
     return found

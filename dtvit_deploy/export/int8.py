@@ -14,6 +14,8 @@ LEAST_SCALE = 2.0**-60
 """A product of two scales then is a normal FP32 number: runtimes flush smaller ones to 0, and divide by it."""
 LARGEST_BIAS = 2.0**30
 """Half of INT32, so that the sum of the products has the other half: 2³⁰ / (255 · 127) = 33,000 of them."""
+LEAST_FP16_SCALE = 2.0**-14
+"""FP16's smallest normal number: smaller ones have fewer digits, and a device may take them for 0."""
 
 
 class Grid(NamedTuple):
@@ -46,6 +48,16 @@ def weight_scales(values: NDArray[Any], axis: int, bias: NDArray[Any] | None = N
     if bias is not None:
         scales = np.maximum(scales, np.abs(bias).astype(np.float64) / (input_scale * LARGEST_BIAS))
     return np.asarray(np.maximum(scales, LEAST_SCALE), np.float32)
+
+
+def fp16_scales(scales: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The nearest scales that FP16 has as normal numbers; a smaller one is raised, and its tensor uses fewer of the integers.
+
+    One beyond FP16 stays as it is: its tensor does not fit either, and remains FP32 with all that reads it.
+    """
+    with np.errstate(over="ignore"):
+        nearest = np.maximum(scales, np.float32(LEAST_FP16_SCALE)).astype(np.float16).astype(np.float32)
+    return np.where(np.isfinite(nearest), nearest, scales).astype(np.float32)
 
 
 def quantized_weights(values: NDArray[Any], axis: int, scales: NDArray[np.float32]) -> NDArray[np.int8]:

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.int8 import Grid, activation_grid, quantized_bias, quantized_weights, weight_scales
+from dtvit_deploy.export.int8 import (
+    LEAST_FP16_SCALE,
+    Grid,
+    activation_grid,
+    fp16_scales,
+    quantized_bias,
+    quantized_weights,
+    weight_scales,
+)
 from dtvit_deploy.export.onnx import MODULE, module_of, nodes_of
 from dtvit_deploy.export.products import LEAST_MACS, Product, products
 
@@ -52,7 +60,11 @@ class Layout(enum.Enum):
     """ONNX Runtime and OpenVINO. The result of a convolution is INT8 too, since ONNX Runtime has no other INT8 convolution. Without VNNI,
     a CPU adds pairs of products in 16 bits, and saturates where both are large."""
     TENSORRT = "tensorrt"
-    """TensorRT 10 and 11, TensorRT-RTX: symmetric INT8, biases in float. OpenVINO takes 5 % less time with it than with ``X86``."""
+    """TensorRT 10 and 11, TensorRT-RTX: symmetric INT8, biases in float. OpenVINO takes 5 % less time with it than with ``X86``.
+
+    Every scale is a number that FP16 has too, and the integers were computed with that one: the FP16 pass, which follows for the rest of
+    the graph (:mod:`dtvit_deploy.export.float16`), changes the type of a scale and not its value. So that pass need not know the weights
+    that the integers came from, and a module that it leaves in FP32 has the same integers."""
 
     def __str__(self) -> str:
         return self.value
@@ -65,7 +77,7 @@ class Quantized:
     Attributes:
         model: inputs, outputs and all tensors have the names and types that they had.
         modules: torch modules with INT8 products, in the order of execution, and how many each has.
-        notes: what became INT8, and what stays FP32 for which reason.
+        notes: what became INT8, and what stays in float for which reason.
     """
 
     model: onnx.ModelProto
@@ -103,6 +115,8 @@ def quantized_onnx(
     found = products(source, least_macs)
     chosen = {index for index in found if module_of(source.graph.node[index]) in in_float} if exactly else nodes_of(source, in_float)
     reasons = {index: product.refusal or known.refusal(source.graph.node[index].input[0]) for index, product in found.items()}
+    if layout is Layout.TENSORRT:
+        reasons |= {index: why for index, product in found.items() if not reasons[index] and (why := known.too_small(product, index))}
     reasons |= dict.fromkeys(chosen & found.keys(), "left in float by choice" if exactly else "asked for")
     rewriting = _Rewriting(source, known, layout)
     modules: dict[str, int] = {}
@@ -111,7 +125,7 @@ def quantized_onnx(
         rewriting.add(index, node, product)
         if product is not None:
             modules[module_of(node)] = modules.get(module_of(node), 0) + 1
-    return Quantized(rewriting.model(), modules, _notes(source, found, reasons))
+    return Quantized(rewriting.model(), modules, _notes(source, found, reasons, "FP32" if layout is Layout.X86 else "in float"))
 
 
 class _Ranges:
@@ -123,6 +137,7 @@ class _Ranges:
                 raise InputError(
                     f"the range of {name} is from {low} to {high}, which is none", remedy="calibrate again with `dtvit-deploy calibrate`"
                 )
+        self._source = source
         self._known = dict(ranges)
         for node in reversed(source.graph.node):
             if node.op_type in VIEWS and node.output[0] in self._known:
@@ -138,8 +153,22 @@ class _Ranges:
             return "no range is known of its input"
         return "" if any(self._known[name]) else "its input was 0 throughout calibration"
 
+    def too_small(self, product: Product, index: int) -> str:
+        """Why the scales of a product are none for FP16; empty if they are.
+
+        Of the weights, the largest scale counts: a channel whose own is raised to FP16's least then still is no coarser than it would be
+        if all channels had one scale.
+        """
+        least = 127 * LEAST_FP16_SCALE
+        if max(map(abs, self._known[self._source.graph.node[index].input[0]])) < least:
+            return f"its input stays below {least:.2g}, too small for an FP16 scale"
+        (weights,) = (tensor for tensor in self._source.graph.initializer if tensor.name == product.weights)
+        largest = float(np.abs(numpy_helper.to_array(weights)).max(initial=0.0))
+        return f"its weights stay below {least:.2g}, too small for FP16 scales" if largest < least else ""
+
     def grid(self, name: str, layout: Layout) -> Grid:
-        return activation_grid(*self._known[name], symmetric=layout is Layout.TENSORRT)
+        found = activation_grid(*self._known[name], symmetric=layout is Layout.TENSORRT)
+        return found._replace(scale=np.float32(fp16_scales(np.array(found.scale)))) if layout is Layout.TENSORRT else found
 
 
 class _Rewriting:
@@ -198,6 +227,8 @@ class _Rewriting:
         if product.bias is not None and self._layout is Layout.X86:
             bias = numpy_helper.to_array(self._arrays[product.bias.name]).ravel()
         scales = weight_scales(weights, product.axis, bias, scale)
+        if self._layout is Layout.TENSORRT:
+            scales = fp16_scales(scales)
         integers = quantized_weights(weights, product.axis, scales)
         node.input[1] = self._constant(product.weights, integers, scales, product.axis, node)
         if product.bias is not None and bias is not None:
@@ -250,7 +281,7 @@ class _Rewriting:
         return name
 
 
-def _notes(source: onnx.ModelProto, found: Mapping[int, Product], reasons: Mapping[int, str]) -> tuple[str, ...]:
+def _notes(source: onnx.ModelProto, found: Mapping[int, Product], reasons: Mapping[int, str], rest: str) -> tuple[str, ...]:
     """What became INT8, then each reason with the modules that stay in float for it."""
     work = sum(product.macs for product in found.values())
     done = [product.macs for index, product in found.items() if not reasons[index]]
@@ -259,6 +290,6 @@ def _notes(source: onnx.ModelProto, found: Mapping[int, Product], reasons: Mappi
     for reason in dict.fromkeys(filter(None, reasons.values())):
         nodes = [source.graph.node[index] for index, why in reasons.items() if why == reason]
         modules = list(dict.fromkeys(map(module_of, nodes)))
-        rest = f" and {len(modules) - _SHOWN} more" if len(modules) > _SHOWN else ""
-        notes.append(f"{len(nodes)} stay FP32, {reason}: {', '.join(modules[:_SHOWN])}{rest}")
+        more = f" and {len(modules) - _SHOWN} more" if len(modules) > _SHOWN else ""
+        notes.append(f"{len(nodes)} stay {rest}, {reason}: {', '.join(modules[:_SHOWN])}{more}")
     return tuple(notes)

@@ -4,8 +4,8 @@ Candidates are sampled in turn, one run of each in a round, so that a machine th
 survives. A measurement carries its raw samples and its own verdict: VALID, or INVALID with the reasons and their figures.
 """
 
-from dtvit_deploy.latency.measurement import Measurement, MeasureOptions, Warmup, summarise
+from dtvit_deploy.latency.measurement import DeviceTime, Measurement, MeasureOptions, Warmup, summarise
 from dtvit_deploy.latency.paired import Ratio, ratio
 from dtvit_deploy.latency.rounds import measure
 
-__all__ = ["MeasureOptions", "Measurement", "Ratio", "Warmup", "measure", "ratio", "summarise"]
+__all__ = ["DeviceTime", "MeasureOptions", "Measurement", "Ratio", "Warmup", "measure", "ratio", "summarise"]

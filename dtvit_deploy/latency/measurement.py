@@ -78,6 +78,19 @@ class Warmup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.change < WARMUP_LIMIT
 
 
+class DeviceTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the clock of a device said of the same runs: the network alone, where the host's clock has transfers and calls in it too.
+
+    Attributes:
+        samples_ms: one for each of the host's samples; percentiles are nearest-rank.
+    """
+
+    samples_ms: Annotated[tuple[Amount, ...], msgspec.Meta(min_length=1)]
+    p50: Amount
+    p90: Amount
+    p99: Amount
+
+
 class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The latency of one candidate, in milliseconds.
 
@@ -93,6 +106,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         conditions: runtime, version, threads, precision, device: of the session, added by the caller.
         load_ms, peak_memory_mib: added by the caller, from a process of their own (:mod:`dtvit_deploy.runtimes.probe`).
         first_ms: the first run that ``measure`` made, unless the caller puts that of such a process in its place.
+        device: the same runs by the device's own clock; None where there is none.
     """
 
     samples_ms: Annotated[tuple[Amount, ...], msgspec.Meta(min_length=1)]
@@ -113,6 +127,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     load_ms: Amount | None = None
     first_ms: Amount | None = None
     peak_memory_mib: Amount | None = None
+    device: DeviceTime | None = None
 
 
 def summarise(
@@ -162,6 +177,13 @@ def summarise(
         notes=(f"p99 is the maximum: {len(ordered)} samples, and a 99th percentile needs 100",) if few else (),
         first_ms=warmup.first_ms,
     )
+
+
+def device_time(samples_ms: Sequence[float]) -> DeviceTime:
+    """Percentiles of a device's own times."""
+    ordered = sorted(samples_ms)
+    p50, p90, p99 = (_percentile(ordered, q) for q in (50, 90, 99))
+    return DeviceTime(samples_ms=tuple(samples_ms), p50=p50, p90=p90, p99=p99)
 
 
 def _percentile(ordered: Sequence[float], q: int) -> float:

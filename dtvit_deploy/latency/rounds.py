@@ -5,9 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+
+import msgspec
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.latency.measurement import WARMUP_LIMIT, Measurement, MeasureOptions, Warmup, summarise
+from dtvit_deploy.latency.measurement import WARMUP_LIMIT, Measurement, MeasureOptions, Warmup, device_time, summarise
 
 Clock = Callable[[], float]
 """Seconds from any origin, never going back."""
@@ -25,13 +28,15 @@ def measure(
     options: MeasureOptions | None = None,
     clock: Clock = time.perf_counter,
     progress: Callable[[float], None] | None = None,
+    devices: Mapping[str, Callable[[], float]] = MappingProxyType({}),
 ) -> dict[str, Measurement]:
     """Warm up each candidate, then sample all of them in rounds until the last has enough.
 
     None leaves when it has enough itself: the rest would be measured beside fewer. Only one that may not run any longer does
     (``max_samples``, ``max_seconds``), and then its samples are fewer than the others'.
     Each call of a run is one inference; whatever it raises comes through. ``progress`` is told the finished fraction, 0 to 1,
-    once a round and outside what is timed.
+    once a round and outside what is timed. ``devices`` has, for candidates that run on a device with its own clock, what tells the
+    milliseconds of the last run by it; it is asked after each sample, outside what is timed.
 
     Raises:
         InputError: there is nothing to measure.
@@ -48,12 +53,12 @@ def measure(
     while done < 1:
         for index in _order(len(names), turn):
             if series[name := names[index]].used(options) < 1:
-                series[name].take(runs[name], clock, origin)
+                series[name].take(runs[name], clock, origin, devices.get(name))
         turn += 1
         lasted = clock() - origin
         done = min(one.done(options, lasted) for one in series.values())
         tell(done)
-    return {name: summarise(one.samples_ms, one.stamps_s, options, warmup=warmups[name], tick_ms=tick_ms) for name, one in series.items()}
+    return {name: one.summary(options, warmups[name], tick_ms) for name, one in series.items()}
 
 
 class _Series:
@@ -62,15 +67,22 @@ class _Series:
     def __init__(self) -> None:
         self.samples_ms: list[float] = []
         self.stamps_s: list[float] = []
+        self.device_ms: list[float] = []
         self.seconds = 0.0
 
-    def take(self, run: Callable[[], object], clock: Clock, origin: float) -> None:
+    def take(self, run: Callable[[], object], clock: Clock, origin: float, device: Callable[[], float] | None) -> None:
         start = clock()
         run()
         seconds = clock() - start
         self.samples_ms.append(seconds * 1e3)
         self.stamps_s.append(start - origin)
         self.seconds += seconds
+        if device is not None:
+            self.device_ms.append(device())
+
+    def summary(self, options: MeasureOptions, warmup: Warmup, tick_ms: float) -> Measurement:
+        found = summarise(self.samples_ms, self.stamps_s, options, warmup=warmup, tick_ms=tick_ms)
+        return msgspec.structs.replace(found, device=device_time(self.device_ms)) if self.device_ms else found
 
     def done(self, options: MeasureOptions, lasted: float) -> float:
         """Fraction of what is asked for, in rounds that lasted so many seconds; 1 when there is enough, or no more is allowed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dtvit_deploy.artifact import Link, sha256_of
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.models import registry
+from dtvit_deploy.models.source import TIMM, Network, network_of
 from dtvit_deploy.signature import TensorSpec
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from dtvit_deploy.models.checkpoint import Checkpoint
     from dtvit_deploy.models.metadata import Description
 
-TIMM = "timm:"
 MOST_CLASSES = 1 << 20
 """ImageNet-22k has 21,841; the classifier of more would not fit a device, nor that of a thousand times more any memory."""
 _FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -78,17 +77,6 @@ class Reference:
     preprocessing: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Network:
-    module: nn.Module
-    inputs: dict[str, Tensor]
-    output_names: tuple[str, ...]
-    preprocessing: dict[str, Any]
-    notes: tuple[str, ...] = ()
-    random: bool = True
-    """Whether the weights are known to be fresh; a factory may have loaded its own."""
-
-
 def load_reference(model: str | None, options: ModelOptions) -> Reference:
     """Make the network, give it its weights, and say where they came from.
 
@@ -115,7 +103,7 @@ def load_reference(model: str | None, options: ModelOptions) -> Reference:
     name = _name(model, checkpoint, description)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        network = _network(name, options, checkpoint, description)
+        network = network_of(name, options, checkpoint, description)
     if checkpoint:
         load_state(network.module, checkpoint)
     require_finite(network.module, str(checkpoint.path) if checkpoint else name)
@@ -179,20 +167,7 @@ def _name(model: str | None, checkpoint: Checkpoint | None, description: Descrip
     return model
 
 
-def _network(name: str, options: ModelOptions, checkpoint: Checkpoint | None, description: Description) -> _Network:
-    if name in registry.VARIANTS or name.startswith(TIMM):
-        if options.inputs:
-            raise InputError(f"{name} has one input, an image; inputs are given for a factory only", remedy="give its input size instead")
-        if len(options.outputs) > 1:
-            raise InputError(f"{name} has one output, the logits, but {len(options.outputs)} names were given")
-    if name in registry.VARIANTS:
-        return _from_registry(name, options, checkpoint, description)
-    if name.startswith(TIMM):
-        return _from_timm(name, options, checkpoint, description)
-    return _from_factory(name, options, checkpoint, description)
-
-
-def _require_answer(network: _Network, name: str) -> None:
+def _require_answer(network: Network, name: str) -> None:
     """A network of somebody else's must be able to take its own example inputs."""
     import torch
 
@@ -205,108 +180,3 @@ def _require_answer(network: _Network, name: str) -> None:
             f"{name} fails on its example inputs ({given}): {type(error).__name__}: {error}",
             remedy="the network is called in FP32 and eval mode, on the CPU; --debug shows where it fails",
         ) from error
-
-
-def _from_registry(name: str, options: ModelOptions, checkpoint: Checkpoint | None, description: Description) -> _Network:
-    import torch
-
-    from dtvit_deploy.models.dualtoken import DualTokenViT
-    from dtvit_deploy.models.metadata import for_size
-
-    config = registry.variant(name).config
-    size = options.input_size or description.crop or config.input_size
-    classes = _classes(options, checkpoint, description, in_head=_classes_of_head(checkpoint)) or config.num_classes
-    config = dataclasses.replace(config, input_size=size, num_classes=classes)
-    module = DualTokenViT(config).eval()
-    image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(options.seed))
-    preprocessing = for_size(description.preprocessing, description.crop, size)
-    return _Network(
-        module=module,
-        inputs={"image": image},
-        output_names=("logits",),
-        preprocessing=preprocessing,
-        notes=_notes_of_size(preprocessing, description),
-    )
-
-
-def _from_timm(name: str, options: ModelOptions, checkpoint: Checkpoint | None, description: Description) -> _Network:
-    import torch
-
-    from dtvit_deploy.models.factory import in_order_of_forward
-    from dtvit_deploy.models.metadata import for_size
-    from dtvit_deploy.models.timm import network_from_timm
-
-    made = network_from_timm(
-        name.removeprefix(TIMM),
-        num_classes=_classes(options, checkpoint, description),
-        input_size=options.input_size or description.crop,
-    )
-    image = torch.randn(made.shape, generator=torch.Generator().manual_seed(options.seed))
-    preprocessing = for_size(description.preprocessing, description.crop, made.shape[2:]) or made.preprocessing
-    notes = made.notes if preprocessing is made.preprocessing else _notes_of_size(preprocessing, description)
-    return _Network(
-        module=made.module,
-        inputs=in_order_of_forward(made.module, (image,), name),
-        output_names=("logits",),
-        preprocessing=preprocessing,
-        notes=notes,
-    )
-
-
-def _from_factory(name: str, options: ModelOptions, checkpoint: Checkpoint | None, description: Description) -> _Network:
-    from dtvit_deploy.models.factory import in_order_of_forward, inputs_from_specs, network_from_factory
-
-    asked = {"num_classes": options.num_classes, "input_size": options.input_size}
-    known = {"num_classes": _classes(options, checkpoint, description), "input_size": description.crop}
-    module, examples = network_from_factory(
-        name,
-        asked={key: value for key, value in asked.items() if value is not None},
-        known={key: value for key, value in known.items() if value is not None},
-    )
-    if examples is not None and options.inputs:
-        raise InputError(f"{name} gives its own example inputs, and others were asked for", remedy="leave the option out")
-    if examples is None and not options.inputs:
-        raise InputError(
-            f"{name} gives no example inputs, and none were described",
-            remedy="return a pair of the network and its inputs (a dict by name, or a tuple), or describe each:"
-            " --input image=1x3x224x224 (in a recipe, `inputs`)",
-        )
-    inputs = in_order_of_forward(module, inputs_from_specs(options.inputs, options.seed) if examples is None else examples, name)
-    return _Network(module=module, inputs=inputs, output_names=(), preprocessing=description.preprocessing, random=False)
-
-
-def _notes_of_size(preprocessing: dict[str, Any], description: Description) -> tuple[str, ...]:
-    if preprocessing == description.preprocessing:
-        return ()
-    assert description.crop is not None
-    (height, width), (new_height, new_width) = description.crop, preprocessing["crop"]
-    return (f"the checkpoint's preprocessing for {height}×{width} was scaled to {new_height}×{new_width}",)
-
-
-def _classes(options: ModelOptions, checkpoint: Checkpoint | None, description: Description, *, in_head: int | None = None) -> int | None:
-    """The number of classes that everything agrees on; ``None`` when nothing says.
-
-    Raises:
-        InputError: two sources disagree.
-    """
-    said = {
-        "the options": options.num_classes,
-        "the checkpoint's metadata": description.num_classes or len(description.classes) or None,
-        "the checkpoint's head.weight": in_head,
-    }
-    known = {source: number for source, number in said.items() if number is not None}
-    if len(set(known.values())) > 1:
-        raise InputError(
-            f"the number of classes is contradictory for {checkpoint.path if checkpoint else 'this model'}: "
-            + ", ".join(f"{number} in {source}" for source, number in known.items()),
-            remedy="leave the option out to take the checkpoint's number",
-        )
-    return next(iter(known.values()), None)
-
-
-def _classes_of_head(checkpoint: Checkpoint | None) -> int | None:
-    """Rows of the classifier's weight, if the file really holds that many values: a header could claim any shape."""
-    weight = checkpoint.state.get("head.weight") if checkpoint else None
-    if weight is None or weight.ndim != 2 or not 0 < weight.numel() <= weight.untyped_storage().nbytes() // weight.element_size():
-        return None
-    return int(weight.shape[0])

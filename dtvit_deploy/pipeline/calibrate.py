@@ -87,13 +87,14 @@ def calibrate(
     """Observe every tensor of the program on every sample, and write the table to ``out``.
 
     Until that is done, how far it has come lies in ``unfinished``, else beside ``out``, with ``.unfinished`` behind its name. The next call
-    with the same model, samples and options goes on from there, and ends with the same bytes. ``program`` is that of the same options,
-    where it is at hand.
+    with the same model, samples and options goes on from there, and ends with the same bytes; whoever interrupts this one is told so, where
+    the file lies beside ``out``. ``program`` is that of the same options, where it is at hand.
 
     Raises:
         InputError: model, data or ``out`` cannot be used, a tensor holds NaN, or the images show nothing; ``out`` is as it was then.
         MissingError: PyTorch is not installed.
     """
+    beside = unfinished is None
     unfinished = unfinished or out.with_name(out.name + ".unfinished")
     with replacing(out) as part:  # as early, so that an unusable output too is refused before a minute's work
         if program is None:
@@ -108,6 +109,11 @@ def calibrate(
             table = _table(observation, program, chosen, options)
         except DeployError:
             unfinished.unlink(missing_ok=True)
+            raise
+        except BaseException:  # Ctrl-C, most of all
+            if beside and observation.saved and unfinished.is_file():
+                total = len(chosen.samples)
+                progress.step(f"{observation.saved} of {total} samples are kept in {unfinished.name}: the same command goes on from there")
             raise
         part.write_bytes(encode_json(table))
     with contextlib.suppress(OSError):  # what is left of it is not believed where it does not fit

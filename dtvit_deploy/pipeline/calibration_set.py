@@ -134,15 +134,35 @@ def _checked(found: CalibrationSet, evaluation: Path, manifest: Manifest, allow_
             f"{found.source} cannot be compared with the images in {evaluation}",
             remedy="leave --evaluation out, or give --data the images that the feeds were made from",
         )
-    held_out = open_images(evaluation, classes=manifest.classes)
-    both = [_name(path, evaluation) for path in leak(found.images, held_out)]
+    both, held_out = _shared(found.images, evaluation, manifest)
+    note = f"{len(both)} of the {held_out} evaluation images in {evaluation.name} are calibration images too"
     if both and not allow_leak:
         raise InputError(
-            f"{len(both)} of the {len(held_out)} evaluation images are calibration images too: {_some(both)}",
-            remedy="take them out of one of the two; --allow-leak calibrates all the same, and the range table says so",
+            f"{note}: {_some(both)}",
+            remedy="take them out of one of the two; to calibrate all the same, which the range table then says: `calibrate --allow-leak`,"
+            " or `allow_leak = true` of a recipe's [int8]",
         )
-    note = f"{len(both)} of the {len(held_out)} evaluation images in {evaluation.name} are calibration images too (--allow-leak)"
-    return dataclasses.replace(found, leaked=len(both), notes=(*found.notes, note) if both else found.notes)
+    return dataclasses.replace(found, leaked=len(both), notes=(*found.notes, f"{note} (--allow-leak)") if both else found.notes)
+
+
+def require_held_out(images: ImageSet, what: str, evaluation: Path, manifest: Manifest) -> None:
+    """Refuse images, called ``what``, of which some are evaluation images.
+
+    Raises:
+        InputError: names some of those.
+    """
+    both, held_out = _shared(images, evaluation, manifest)
+    if both:
+        raise InputError(
+            f"{len(both)} of the {held_out} evaluation images in {evaluation.name} are among {what}: {_some(both)}",
+            remedy="take them out of one of the two",
+        )
+
+
+def _shared(images: ImageSet, evaluation: Path, manifest: Manifest) -> tuple[list[str], int]:
+    """Names of the evaluation images that are among some images, and how many evaluation images there are."""
+    held_out = open_images(evaluation, classes=manifest.classes)
+    return [_name(path, evaluation) for path in leak(images, held_out)], len(held_out)
 
 
 def _name(path: Path, base: Path) -> str:

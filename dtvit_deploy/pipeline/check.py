@@ -12,6 +12,7 @@ from dtvit_deploy.accuracy import Accuracy
 from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.devices import local
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.evidence import Rung
 from dtvit_deploy.latency import Measurement, MeasureOptions
 from dtvit_deploy.layers import LayerReport
 from dtvit_deploy.parity import REAL, Difference
@@ -28,6 +29,8 @@ from dtvit_deploy.runtimes.registry import open_session, runtime_for
 from dtvit_deploy.search import Search
 from dtvit_deploy.target import Precision
 from dtvit_deploy.verdict import Gate, at_least, at_most, holds, verdict
+
+_EMULATED = "emulated in ONNX Runtime, whose speed is not TensorRT's; a figure needs the device"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,12 @@ def check(
     for artifact in artifacts:
         require_same_root(artifact, program)
     bench = measure.Bench(program, tuple(artifacts), material, threads, progress)
+    untimed = [artifact.name for artifact in artifacts if measure.is_emulated(artifact)] if wants.latency is not None else []
+    if len(untimed) == len(artifacts) and wants == Wants(latency=wants.latency):
+        raise InputError(
+            f"the latency of {', '.join(untimed)} cannot be measured here: {_EMULATED}",
+            remedy="profile on the device; verify and evaluate work here",
+        )
     scored = measure.accuracy(bench) if wants.accuracy else []  # first: this alone reads every image, and finds the broken one
     compared = measure.parity(bench, wants.parity) if wants.parity else []
     inside = measure.layers(bench) if wants.layers else []
@@ -81,16 +90,19 @@ def check(
     every = [gate for subject in subjects if subject.verdict for gate in subject.verdict.gates]
     advice, places = recommend(list(map(_candidate, artifacts, subjects[1:])), subjects[0].accuracy) if scored and timed else ((), ())
     every += places
+    notes = [note for link in manifest.lineage for note in link.notes]
+    notes += [*_stains(artifacts), *(() if material.real else (NOT_REAL,))]
+    notes += [f"latency of {', '.join(untimed)} not measured: {_EMULATED}"] if untimed else []
     return Report(
         command=command,
         model=manifest.model,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         lineage=tuple(f"{link.kind} {link.sha256}" for link in manifest.lineage),
-        data=material.facts() | _counts(wants, material),
+        data=material.facts() | _counts(wants, material, timed=any(timed)),
         device=local.state(),
         versions=versions("torch", "onnx", "onnxruntime", "onnxsim", "openvino", "numpy"),
         subjects=tuple(subjects),
-        notes=(*(note for link in manifest.lineage for note in link.notes), *_stains(artifacts), *(() if material.real else (NOT_REAL,))),
+        notes=tuple(notes),
         recommendations=advice,
         verdict=verdict(every) if every else None,
     )
@@ -111,7 +123,7 @@ def _stains(artifacts: Sequence[Artifact]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _counts(wants: Wants, material: Material) -> dict[str, str]:
+def _counts(wants: Wants, material: Material, *, timed: bool) -> dict[str, str]:
     """How much of the material each kind of figure was taken on."""
     counts: dict[str, str] = {}
     if wants.parity:
@@ -120,7 +132,7 @@ def _counts(wants: Wants, material: Material) -> dict[str, str]:
         counts["layers"] = f"{min(measure.LAYER_SAMPLES, len(material))} samples"
     if wants.accuracy:
         counts["accuracy"] = f"{len(material)} samples"
-    if wants.latency is not None:
+    if timed:
         counts["latency"] = "1 sample, again and again"
     return counts
 
@@ -138,7 +150,7 @@ def require_same_root(artifact: Artifact, program: ProgramEntry) -> None:
         )
 
 
-def _reference(bench: measure.Bench, scored: list[Accuracy], timed: list[Measurement]) -> Subject:
+def _reference(bench: measure.Bench, scored: list[Accuracy], timed: list[Measurement | None]) -> Subject:
     artifact = bench.program.artifact
     runtime = runtime_for(artifact)
     return Subject(
@@ -197,6 +209,7 @@ def _candidate(artifact: Artifact, subject: Subject) -> Candidate:
         sound=subject.verdict is not None and subject.verdict.passed,
         accuracy=subject.accuracy,
         latency=subject.latency,
+        emulated=subject.rung is Rung.EMULATED,
     )
 
 

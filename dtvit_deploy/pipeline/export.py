@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,17 +18,18 @@ from dtvit_deploy.cache import Cache
 from dtvit_deploy.coreml.options import CoreMlOptions
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.export.nncf import NncfOptions
+from dtvit_deploy.pipeline.calibration_set import require_held_out
 from dtvit_deploy.pipeline.coreml import CoreMl, require_coreml
+from dtvit_deploy.pipeline.float16 import float16_rest_stage, float16_stage
 from dtvit_deploy.pipeline.golden import golden_of
 from dtvit_deploy.pipeline.int8 import Int8, Quantiser, int8_stage, search_stage
 from dtvit_deploy.pipeline.material import Material, open_material, preprocessing_of
-from dtvit_deploy.pipeline.nncf import nncf_stage, require_nncf
+from dtvit_deploy.pipeline.nncf import calibration_of, nncf_stage, require_nncf
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import (
     GuardFeeds,
     ProgramEntry,
     copy_artifact,
-    float16_stage,
     onnx_stage,
     openvino_stage,
     program_stage,
@@ -38,7 +37,6 @@ from dtvit_deploy.pipeline.stages import (
 from dtvit_deploy.pipeline.tensorrt import Choice, chosen, tensorrt_stages
 from dtvit_deploy.recipe import PreprocessingChanges, TensorRt
 from dtvit_deploy.runtimes.registry import RUNTIMES
-from dtvit_deploy.signature import MOST_VALUES
 from dtvit_deploy.staging import staged
 from dtvit_deploy.target import Precision, Target, pairs
 
@@ -56,6 +54,7 @@ class ExportOptions:
         targets, precisions: every pair that exists is built; each target and each precision must be in one.
         keep_fp32: modules that stay FP32 in every other precision.
         data: real input for the converters' own checks; noise where there is none.
+        evaluation: images that NNCF may not calibrate on, nor the search for modules look at; None checks nothing.
         preprocessing: changes to what the checkpoint says.
         int8: ranges for INT8, and how they are used, or what NNCF is to do; needed where that is asked for.
         tensorrt: how TensorRT artefacts are built.
@@ -68,16 +67,21 @@ class ExportOptions:
     precisions: Sequence[Precision] = (Precision.FP32,)
     keep_fp32: tuple[str, ...] = ()
     data: Path | None = None
+    evaluation: Path | None = None
     preprocessing: PreprocessingChanges | None = None
     int8: Int8 | NncfOptions | None = None
     tensorrt: TensorRt = field(default_factory=TensorRt)
     coreml: CoreMlOptions = field(default_factory=CoreMlOptions)
 
     def __post_init__(self) -> None:
-        require_feedable(self.reference)
         pairs(self.targets, self.precisions)
         if isinstance(self.int8, NncfOptions):
             self._require_for_nncf()
+        elif self.evaluation is not None and (self.int8 is None or self.int8.search_data is None):
+            raise InputError(
+                "evaluation images are held against what NNCF calibrates on or a search looks at, and neither was asked for",
+                remedy="leave --evaluation out; that of `calibrate` is for --ranges",
+            )
 
     def _require_for_nncf(self) -> None:
         if set(self.targets) != {Target.OPENVINO}:
@@ -93,22 +97,6 @@ class ExportOptions:
             raise InputError(
                 "NNCF chooses by itself what stays in float; modules to keep there cannot be named",
                 remedy="leave --keep-fp32 out, or use --quantizer ours with --ranges",
-            )
-
-
-def require_feedable(options: ModelOptions) -> None:
-    """Refuse inputs that would fill the memory.
-
-    Raises:
-        InputError: names the input, and how many values it would have.
-    """
-    size = options.input_size
-    shapes = {f"input {spec.name!r}": spec.shape for spec in options.inputs} | ({"image": (3, *size)} if size else {})
-    for name, shape in shapes.items():
-        if math.prod(shape) > MOST_VALUES:
-            raise InputError(
-                f"the {name} would have {'×'.join(map(str, shape))} values; at most {MOST_VALUES:,} are fed",
-                remedy="give a smaller size",
             )
 
 
@@ -150,20 +138,15 @@ def exported(
     Raises:
         InputError: as `export`.
     """
-    if options.data is not None and not os.path.exists(options.data):  # noqa: PTH110 Path.exists raises for some that are not there
-        raise InputError(f"{options.data} does not exist", remedy="give a folder of images, a .txt list of them, or an .npz of feeds")
-    _require_runtimes(options.targets)
-    if Target.COREML in options.targets:
-        require_coreml(options.coreml, options.precisions)
+    require_reachable(options)
     choices = chosen(options.tensorrt) if Target.TRT in options.targets else ()
-    if isinstance(options.int8, NncfOptions):
-        require_nncf()
     with staged(out) as folder:  # as early, so that an unusable output too is refused before a minute's work
         if program is None:
             progress.step("tracing the network")
             program = program_stage(options.model, options.reference, cache)
         program = with_preprocessing(program, options.preprocessing)
         _require_ranges(options, program)
+        _require_held_out(options, program)
         material = open_material(options.data, program.artifact.manifest)
         guard = material.guard()
         artifacts = []
@@ -175,7 +158,7 @@ def exported(
             else:
                 graph = _graph(target, precision, program, guard, options, cache, progress)
                 every = _of_target(target, precision, graph, program, material, options, choices, cache)
-            artifacts += [copy_artifact(built, folder, artifact_name(built, precision)) for built in every]
+            artifacts += [copy_artifact(built, folder, built.manifest.file_name) for built in every]
         yield program, tuple(artifacts), folder
 
 
@@ -193,7 +176,10 @@ def _graph(
     if precision is Precision.FP16:
         return float16_stage(simplified, guard, options.keep_fp32, cache)
     if precision is Precision.INT8 and not isinstance(options.int8, NncfOptions):
-        return _int8(target, simplified, program, options, cache, progress)
+        quantised = _int8(target, simplified, program, options, cache, progress)
+        if target is not Target.TRT:
+            return quantised
+        return float16_rest_stage(quantised, simplified, guard, options.keep_fp32, cache)
     return simplified
 
 
@@ -222,7 +208,8 @@ def _int8(
     from dtvit_deploy.export.qdq import Layout
 
     assert isinstance(options.int8, Int8)
-    quantiser = Quantiser(simplified, program, options.int8, Layout.X86)
+    layout = Layout.TENSORRT if target is Target.TRT else Layout.X86
+    quantiser = Quantiser(simplified, program, options.int8, layout)
     if not quantiser.modules:
         raise InputError(
             f"nothing of {program.artifact.manifest.model} would be INT8: it has no product of constant weights and a million"
@@ -252,15 +239,41 @@ def _require_ranges(options: ExportOptions, program: ProgramEntry) -> None:
     table.require(manifest, preprocessing_of(manifest) if table.preprocessing is not None else None)
 
 
-def _require_runtimes(targets: Sequence[Target]) -> None:
-    """Refuse what needs a package that is not here before a minute's work, not after it."""
-    if Target.OPENVINO in targets and (found := RUNTIMES["openvino"]().available()).version is None:
+def _require_held_out(options: ExportOptions, program: ProgramEntry) -> None:
+    """Refuse evaluation images where INT8 is fitted to images, before anything is built."""
+    if options.evaluation is None:
+        return
+    manifest = program.artifact.manifest
+    if isinstance(options.int8, NncfOptions):
+        assert options.data is not None
+        calibration_of(options.data, manifest, options.evaluation)
+    elif options.int8 is not None and options.int8.search_data is not None:
+        found = open_material(options.int8.search_data, manifest).subset(options.int8.search_samples)
+        if found.images is None:
+            raise InputError(
+                f"{found.source} cannot be compared with the images in {options.evaluation}",
+                remedy="leave --evaluation out, or give --search the images that the feeds were made from",
+            )
+        require_held_out(found.images, "those of the search", options.evaluation, manifest)
+
+
+def require_reachable(options: ExportOptions) -> None:
+    """Refuse data and packages that are not here before a minute's work, not after it.
+
+    Raises:
+        InputError: there are no such data.
+        MissingError: a target or a quantiser needs a package that is not installed.
+    """
+    if options.data is not None and not os.path.exists(options.data):  # noqa: PTH110 Path.exists raises for some that are not there
+        raise InputError(f"{options.data} does not exist", remedy="give a folder of images, a .txt list of them, or an .npz of feeds")
+    if Target.OPENVINO in options.targets and (found := RUNTIMES["openvino"]().available()).version is None:
         raise MissingError(f"the target openvino needs OpenVINO, which is not usable here: {found.missing}", remedy=found.remedy)
-
-
-def artifact_name(artifact: Artifact, precision: Precision) -> str:
-    """``MODEL.PRECISION.FORMAT``, safe on every file system."""
-    return f"{re.sub(r'[^A-Za-z0-9_-]+', '.', artifact.manifest.model)}.{precision}.{artifact.manifest.format}"
+    if Target.TRT in options.targets:
+        chosen(options.tensorrt)
+    if Target.COREML in options.targets:
+        require_coreml(options.coreml, options.precisions)
+    if isinstance(options.int8, NncfOptions):
+        require_nncf()
 
 
 def with_preprocessing(program: ProgramEntry, changes: PreprocessingChanges | None) -> ProgramEntry:

@@ -12,7 +12,7 @@ from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifact import Artifact
-    from dtvit_deploy.export.on_device import Golden
+    from dtvit_deploy.export.tensorrt.on_device import Golden
     from dtvit_deploy.pipeline.stages import ProgramEntry
 
 SAMPLES = 4
@@ -27,7 +27,7 @@ def golden_of(program: ProgramEntry, artifact: Artifact, material: Material) -> 
         artifact: whose precision decides the tolerance.
         material: real input where the user gave some, else noise.
     """
-    from dtvit_deploy.export.on_device import Golden
+    from dtvit_deploy.export.tensorrt.on_device import Golden
 
     some = material.subset(SAMPLES)
     feeds = list(some.feeds())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import compress, islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,13 +17,14 @@ from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.calibration.decode import thumbnail
 from dtvit_deploy.devices.local import cores
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.evidence import Rung
 from dtvit_deploy.latency import Measurement, MeasureOptions, measure
 from dtvit_deploy.layers import LayerReport, Taps, layer_report
 from dtvit_deploy.parity import Difference, compare_outputs
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import ProgramEntry
-from dtvit_deploy.runtimes.base import Session, SessionOptions
+from dtvit_deploy.runtimes.base import DeviceTimed, Session, SessionOptions
 from dtvit_deploy.runtimes.probe import probe
 from dtvit_deploy.runtimes.registry import open_session, runtime_for
 from dtvit_deploy.target import Precision
@@ -74,8 +75,12 @@ class Reference:
         program, signature = read_program(bench.program.artifact), bench.program.artifact.manifest.signature
         other = 1 if bench.threads > 1 else max(2, cores())
 
+        kept = _imprecise(bench.artifacts)
+        unrounded = [node.name for node in bench.program.nodes.nodes if bench.program.nodes.module_of(node.name) in kept]
+
         def session(arithmetic: Arithmetic, threads: int = bench.threads) -> TorchSession:
-            return TorchSession(program, signature, SessionOptions(threads=threads, taps=taps), arithmetic)
+            exact = unrounded if arithmetic is Arithmetic.FP16 else ()
+            return TorchSession(program, signature, SessionOptions(threads=threads, taps=taps), arithmetic, exact)
 
         self.fp32: TorchSession = session(Arithmetic.FP32)
         self.fp64: TorchSession = session(Arithmetic.FP64)
@@ -87,6 +92,17 @@ class Reference:
     def floor_of(self, precision: Precision) -> Precision:
         """The precision whose noise floor an artefact is shown beside: INT8 has none of its own (see :mod:`dtvit_deploy.parity`)."""
         return precision if precision in self.ideal else Precision.FP32
+
+
+def _imprecise(artifacts: Sequence[Artifact]) -> frozenset[str]:
+    """Modules that an FP16 artefact keeps in FP32 for precision (:mod:`dtvit_deploy.pipeline.float16`).
+
+    The floor is that of FP16 with those modules in FP32: with them rounded it would be as large as the error that they were kept for. A
+    manifest that names modules wrongly makes its artefact's tolerance smaller, never larger.
+    """
+    links = [artifact.manifest.parent("float16") for artifact in artifacts if artifact.manifest.precision is Precision.FP16]
+    named = [link.options.get("imprecise") for link in links if link is not None]
+    return frozenset(str(module) for modules in named if isinstance(modules, dict) for module in modules)
 
 
 def check_feeds(session: Session, feeds: Feeds) -> Outputs:
@@ -224,9 +240,24 @@ def _names(material: Material) -> tuple[Sequence[str], np.ndarray | None]:
     return [str(image.path) for image in images], np.array(known) if len(known) == len(images) else None
 
 
-def latency(bench: Bench, options: MeasureOptions | None = None) -> list[Measurement]:
-    """Latency of all, interleaved in one run; load time, first inference and peak memory each from a process of its own."""
-    subjects = bench.everything
+def is_emulated(artifact: Artifact) -> bool:
+    """Whether what answers for an artefact here is not its own runtime, so that its time would be another's."""
+    return runtime_for(artifact).rung is Rung.EMULATED
+
+
+def latency(bench: Bench, options: MeasureOptions | None = None) -> list[Measurement | None]:
+    """Latency of all but those that are emulated, interleaved in one run; load time, first inference and peak memory each from a process
+    of its own. None for what is emulated; and for the reference too where nothing is left to show beside it.
+    """
+    timed = [not is_emulated(artifact) for artifact in bench.artifacts]
+    if not any(timed):
+        return [None] * len(bench.everything)
+    subjects = [bench.program.artifact, *compress(bench.artifacts, timed)]
+    found = iter(_latency(bench, subjects, options))
+    return [next(found) if one else None for one in (True, *timed)]
+
+
+def _latency(bench: Bench, subjects: Sequence[Artifact], options: MeasureOptions | None) -> list[Measurement]:
     feed = next(iter(bench.material.feeds()))
     cold = [probe(artifact, bench.threads) for artifact in bench.progress.track(subjects, "cold start", len(subjects))]
     with ExitStack() as stack:
@@ -234,7 +265,8 @@ def latency(bench: Bench, options: MeasureOptions | None = None) -> list[Measure
         check_feeds(sessions[0], feed)
         runs: Mapping[str, Callable[[], object]] = {str(index): partial(session.run, feed) for index, session in enumerate(sessions)}
         bench.progress.step(f"measuring latency of {len(sessions)}, interleaved")
-        measured = measure(runs, options)
+        devices = {str(index): partial(_device_ms, session) for index, session in enumerate(sessions) if isinstance(session, DeviceTimed)}
+        measured = measure(runs, options, devices=devices)
         conditions = [session.conditions for session in sessions]
     return [
         msgspec.structs.replace(
@@ -246,6 +278,10 @@ def latency(bench: Bench, options: MeasureOptions | None = None) -> list[Measure
         )
         for index in range(len(subjects))
     ]
+
+
+def _device_ms(session: DeviceTimed) -> float:
+    return session.device_ms
 
 
 def _interleaved(index: int, measured: Mapping[str, Measurement]) -> str:

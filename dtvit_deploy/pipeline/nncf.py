@@ -18,6 +18,7 @@ from dtvit_deploy.pipeline.stages import describe, openvino_stage, source_digest
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
+    from dtvit_deploy.artifact import Manifest
     from dtvit_deploy.signature import Feeds
 
 SAMPLES = 300
@@ -35,11 +36,20 @@ def require_nncf() -> None:
         raise MissingError("the quantizer nncf needs NNCF, which is not installed", remedy=REMEDY)
 
 
+def calibration_of(data: Path, manifest: Manifest, evaluation: Path | None = None) -> CalibrationSet:
+    """What NNCF observes: of more than `SAMPLES`, as many of each class.
+
+    Raises:
+        InputError: the data are no calibration data (see `real_set`), or some of them are evaluation images.
+    """
+    return real_set(data, manifest, SAMPLES, SEED, evaluation=evaluation)
+
+
 def nncf_stage(simplified: Artifact, data: Path, options: NncfOptions, cache: Cache) -> Artifact:
     """Simplified FP32 ONNX → OpenVINO's FP32 graph → the INT8 one that NNCF makes of it.
 
     Args:
-        data: images or feeds to calibrate on; of more than `SAMPLES`, as many of each class.
+        data: images or feeds to calibrate on.
 
     Raises:
         InputError: the data are no calibration data (see `real_set`), or NNCF cannot quantise the graph.
@@ -47,7 +57,7 @@ def nncf_stage(simplified: Artifact, data: Path, options: NncfOptions, cache: Ca
     from dtvit_deploy.runtimes.openvino import GRAPH
 
     parent = openvino_stage(simplified, Precision.FP32, cache)
-    chosen = real_set(data, parent.manifest, SAMPLES, SEED)
+    chosen = calibration_of(data, parent.manifest)
     tools = versions("nncf", "openvino")
     recorded = {
         "calibration": f"{len(chosen.samples)} samples of {chosen.source}",

@@ -38,6 +38,7 @@ class Observation:
         curve: (points, methods, tensors, 2) float32 ranges noted there.
         done: how many samples were observed.
         flat: how many of those are images of a single colour.
+        saved: how many of them a next call need not observe again.
     """
 
     def __init__(self, program: ProgramEntry, chosen: CalibrationSet, *, percentile: float, threads: int) -> None:
@@ -47,7 +48,7 @@ class Observation:
         total = len(chosen.samples)
         self.points = [FIRST_POINT << doublings for doublings in range(total.bit_length()) if FIRST_POINT << doublings < total] + [total]
         self.curve = np.zeros((len(self.points), len(Method), len(self.observer.tensors), 2), np.float32)
-        self.done = self.flat = 0
+        self.done = self.flat = self.saved = 0
         self._chosen = chosen
         self._percentile = percentile
         self._key = {
@@ -74,18 +75,19 @@ class Observation:
             self._resume(unfinished, progress)
         total = len(self._chosen.samples)
         what = f"observing {len(self.observer.tensors)} tensors on {self._chosen.source}"
-        saved, pause = time.monotonic(), SAVE_SECONDS
+        last, pause = time.monotonic(), SAVE_SECONDS
         for feed in progress.track(self._chosen.feeds(self.done), what, total - self.done):
             self.observer.observe(feed, self.done, self._chosen.samples[self.done].name)
             self.done += 1
             self.flat += _is_flat(feed)
             if self.done in self.points:
                 self.curve[self.points.index(self.done)] = self._ranges()
-            if time.monotonic() - saved > pause:
+            if time.monotonic() - last > pause:
                 began = time.monotonic()
                 write_state(unfinished, self._arrays())
-                saved = time.monotonic()
-                pause = max(SAVE_SECONDS, (saved - began) / SAVE_SHARE)
+                self.saved = self.done
+                last = time.monotonic()
+                pause = max(SAVE_SECONDS, (last - began) / SAVE_SHARE)
         self.curve[-1] = self._ranges()  # what the table holds comes from the counts, whatever a file said of it
 
     def _ranges(self) -> NDArray[Any]:
@@ -117,7 +119,7 @@ class Observation:
         except ValueError as error:
             progress.step(f"{unfinished.name} is not used: {error}")
             return
-        self.done, self.flat = done, flat
+        self.done, self.flat, self.saved = done, flat, done
         self.curve[...] = found["curve"]
         progress.step(f"going on after {done} of {len(self._chosen.samples)} samples")
 

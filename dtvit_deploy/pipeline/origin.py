@@ -11,8 +11,7 @@ import msgspec
 from dtvit_deploy.artifact import Artifact, Manifest, sha256_of
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.pipeline.export import require_feedable
-from dtvit_deploy.pipeline.stages import ProgramEntry, find_program, program_stage
+from dtvit_deploy.pipeline.stages import ProgramEntry, find_program, program_stage, require_feedable
 
 if TYPE_CHECKING:
     from dtvit_deploy.models.reference import ModelOptions
@@ -131,7 +130,7 @@ class _Made(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _is_factory(name: str) -> bool:
-    from dtvit_deploy.models.reference import TIMM
+    from dtvit_deploy.models.source import TIMM
 
     return ":" in name and not name.startswith(TIMM)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +16,8 @@ from dtvit_deploy.calibration.ranges import RangeTable, load_ranges
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.latency import MeasureOptions
 from dtvit_deploy.pipeline.check import Wants, check
-from dtvit_deploy.pipeline.export import ExportOptions, exported
-from dtvit_deploy.pipeline.int8 import Int8
+from dtvit_deploy.pipeline.export import ExportOptions, exported, require_reachable
+from dtvit_deploy.pipeline.int8 import TRIAL_SAMPLES, Int8
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.measure import scores_of
 from dtvit_deploy.pipeline.progress import Progress
@@ -67,22 +68,24 @@ def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: 
         outputs=asked.outputs,
         seed=asked.seed,
     )
+    options = ExportOptions(
+        model=asked.name,
+        reference=reference,
+        targets=recipe.export.targets,
+        precisions=recipe.export.precisions,
+        keep_fp32=recipe.export.keep_fp32,
+        data=recipe.data.evaluation,
+        preprocessing=recipe.preprocessing,
+        tensorrt=recipe.tensorrt,
+        coreml=recipe.coreml,
+    )
+    require_reachable(options)
     with staged(out):  # opened before the calibration, so that an unusable one is refused before minutes of work
         progress.step("tracing the network")
         program = program_stage(asked.name, reference, cache)
         table = _ranges(recipe, reference, program, cache, progress) if Precision.INT8 in recipe.export.precisions else None
-        options = ExportOptions(
-            model=asked.name,
-            reference=reference,
-            targets=recipe.export.targets,
-            precisions=recipe.export.precisions,
-            keep_fp32=recipe.export.keep_fp32,
-            data=recipe.data.evaluation,
-            preprocessing=recipe.preprocessing,
-            int8=_int8(recipe, table) if table else None,
-            tensorrt=recipe.tensorrt,
-            coreml=recipe.coreml,
-        )
+        if table is not None:
+            options = dataclasses.replace(options, int8=_int8(recipe, table))
         with exported(options, out, cache, progress, program) as (program, artifacts, folder):
             material = open_material(recipe.data.evaluation, artifacts[0].manifest)
             scored = material.images is not None and scores_of(material.signature) is not None
@@ -127,8 +130,10 @@ def _ranges(recipe: Recipe, reference: ModelOptions, program: ProgramEntry, cach
 
 
 def _int8(recipe: Recipe, table: RangeTable) -> Int8:
+    """What INT8 is made from; the search sees only images that the calibration observed, which were held against the evaluation's."""
     search_data = recipe.data.calibration if recipe.int8.search else None
-    return Int8(table=table, method=recipe.int8.method, search_data=search_data, threads=recipe.run.threads)
+    few = min(TRIAL_SAMPLES, len(table.samples))
+    return Int8(table=table, method=recipe.int8.method, search_data=search_data, search_samples=few, threads=recipe.run.threads)
 
 
 def _facts(table: RangeTable) -> Calibration:

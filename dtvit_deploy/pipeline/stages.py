@@ -1,12 +1,13 @@
 """The stages of an export, each kept in the cache under the digest of everything that went into it.
 
-checkpoint → program and onnx → simplified → float16, and either of these → openvino; each stage's manifest repeats its parent's lineage
-and adds a link of its own.
+checkpoint → program and onnx → simplified → float16 (:mod:`dtvit_deploy.pipeline.float16`), and either of these → openvino; each stage's
+manifest repeats its parent's lineage and adds a link of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.export.garbage import uncollected
 from dtvit_deploy.nodes import NodeMap, Nodes
+from dtvit_deploy.signature import MOST_VALUES
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
@@ -69,8 +71,9 @@ def program_stage(model: str | None, options: ModelOptions, cache: Cache) -> Pro
     import torch. The code behind a user's factory can change unseen: that is exported anew each time, and then kept by content.
 
     Raises:
-        InputError: the network or its checkpoint cannot be used, or the checkpoint changes meanwhile.
+        InputError: the network or its checkpoint cannot be used, its inputs would fill the memory, or the checkpoint changes meanwhile.
     """
+    require_feedable(options)
     checkpoint = options.checkpoint
     known = sha256_of(checkpoint) if checkpoint is not None and checkpoint.is_file() else None
 
@@ -95,6 +98,22 @@ def program_stage(model: str | None, options: ModelOptions, cache: Cache) -> Pro
         }
         folder = cache.entry("program", key, build)
     return read_program_entry(folder)
+
+
+def require_feedable(options: ModelOptions) -> None:
+    """Refuse inputs that would fill the memory.
+
+    Raises:
+        InputError: names the input, and how many values it would have.
+    """
+    size = options.input_size
+    shapes = {f"input {spec.name!r}": spec.shape for spec in options.inputs} | ({"image": (3, *size)} if size else {})
+    for name, shape in shapes.items():
+        if math.prod(shape) > MOST_VALUES:
+            raise InputError(
+                f"the {name} would have {'×'.join(map(str, shape))} values; at most {MOST_VALUES:,} are fed",
+                remedy="give a smaller size",
+            )
 
 
 def write_program(reference: Reference, folder: Path) -> None:
@@ -165,24 +184,6 @@ def onnx_stage(program: ProgramEntry, guard: GuardFeeds, cache: Cache) -> Artifa
 
     key = {"parent": exported.manifest, "guard": guard.digest, "tools": tools, "source": source_digest()}
     return load_artifact(cache.entry("simplified", key, build) / "model.onnx")
-
-
-def float16_stage(simplified: Artifact, guard: GuardFeeds, keep_fp32: tuple[str, ...], cache: Cache) -> Artifact:
-    """Simplified FP32 ONNX → typed FP16 ONNX."""
-    tools = versions("onnx", "onnxruntime")
-
-    def build(folder: Path) -> None:
-        from dtvit_deploy.export.float16 import float16_onnx
-        from dtvit_deploy.runtimes.onnxruntime import magnitudes
-
-        model = load_onnx(simplified)
-        reached = magnitudes(model, simplified.manifest.signature, guard.feeds)
-        typed = float16_onnx(model, reached, keep_fp32)
-        options = {"keep_fp32": keep_fp32, "range_feeds": guard.source}
-        write_onnx(folder, typed.model, simplified.manifest, Precision.FP16, "float16", tools, options, typed.notes)
-
-    key = {"parent": simplified.manifest, "guard": guard.digest, "keep": keep_fp32, "tools": tools, "source": source_digest()}
-    return load_artifact(cache.entry("float16", key, build) / "model.onnx")
 
 
 def openvino_stage(source: Artifact, precision: Precision, cache: Cache) -> Artifact:

@@ -15,7 +15,7 @@ from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.pipeline.material import digest_of
-from dtvit_deploy.pipeline.stages import describe, source_digest, versions
+from dtvit_deploy.pipeline.stages import describe, load_onnx, source_digest, versions
 from dtvit_deploy.staging import replacing
 from dtvit_deploy.trt import gpu
 from dtvit_deploy.trt.library import LIBRARIES, Library, load_library
@@ -23,7 +23,7 @@ from dtvit_deploy.trt.options import BuildOptions, Flavour
 from dtvit_deploy.trt.passport import ENGINE, FORMATS, GRAPH, LAYERS, LINK, PASSPORT, Passport
 
 if TYPE_CHECKING:
-    from dtvit_deploy.export.on_device import Golden
+    from dtvit_deploy.export.tensorrt.on_device import Golden
     from dtvit_deploy.recipe import TensorRt
 
 RELEASES = ("10.3", "11.1")
@@ -50,7 +50,7 @@ def chosen(asked: TensorRt) -> tuple[Choice, ...]:
         InputError: an option asks for something that no chosen compiler can do.
         MissingError: a flavour that was named cannot be had here.
     """
-    from dtvit_deploy.export.tensorrt import unfit_options
+    from dtvit_deploy.export.tensorrt.engine import unfit_options
 
     found = tuple(dict.fromkeys(_choice(flavour) for flavour in asked.flavours))
     unfit = [set(unfit_options(asked.build, LIBRARIES.get(choice.flavour, "tensorrt"))) for choice in found]
@@ -104,6 +104,33 @@ def tensorrt_stages(
     return [_engine(graph, one, one.library, build, cache) if one.library else _job(graph, one, build, cache, golden) for one in choices]
 
 
+def linted(graph: Artifact, compilers: Sequence[tuple[str, str]], build: BuildOptions) -> tuple[str, ...]:
+    """What is known against a graph before a compiler is called, in lines for the manifest.
+
+    Args:
+        graph: typed ONNX.
+        compilers: library and release of each that is to take it.
+        build: says whether a DLA is to.
+
+    Raises:
+        InputError: one of them is known to refuse it; every module is named, with what to do.
+    """
+    from dtvit_deploy.export.tensorrt.dla import lint_dla
+    from dtvit_deploy.export.tensorrt.lint import Compiler, Severity, lines, lint
+
+    model = load_onnx(graph)
+    notes: list[str] = []
+    for compiler in (Compiler(*one) for one in compilers):
+        found = lint(model, compiler)
+        errors = lines([finding for finding in found if finding.severity is Severity.ERROR])
+        if errors:
+            raise InputError(f"{compiler} would refuse {graph.manifest.stem}: {'; '.join(errors)}", remedy="see each line's own")
+        notes += lines(found)
+    if build.dla_core is not None:
+        notes += lines(lint_dla(model, Compiler(*compilers[0])).findings)
+    return tuple(dict.fromkeys(notes))
+
+
 def _engine(graph: Artifact, choice: Choice, library: Library, build: BuildOptions, cache: Cache) -> Artifact:
     path = f"model.{FORMATS[choice.flavour]}"
     here = gpu.gpus()
@@ -117,10 +144,11 @@ def _engine(graph: Artifact, choice: Choice, library: Library, build: BuildOptio
     }
 
     def write(folder: Path) -> None:
-        from dtvit_deploy.export.tensorrt import engine_from_onnx, unfit_options
+        from dtvit_deploy.export.tensorrt.engine import engine_from_onnx, unfit_options
 
         inside = folder / path
         inside.mkdir()
+        known_of = linted(graph, [(library.name, library.version)], build if not library.ahead_of_time else BuildOptions())
         timing = cache.root / f"timing-{library.name}-{library.version}-{device.name.replace(' ', '.')}.cache" if device else None
         known = timing.read_bytes() if timing is not None and timing.is_file() else b""
         built = engine_from_onnx(graph.path, build, library, known)
@@ -148,7 +176,7 @@ def _engine(graph: Artifact, choice: Choice, library: Library, build: BuildOptio
             f"{library.name} has no {wish.removeprefix('a ').removeprefix('an ')}" for wish in unfit_options(build, library.name)
         )
         options = {"flavour": str(choice.flavour), PASSPORT: msgspec.to_builtins(passport)}
-        notes = (*filter(None, [choice.why]), *ignored, *built.notes)
+        notes = (*filter(None, [choice.why]), *ignored, *known_of, *built.notes)
         tools = versions() | {library.name: library.version}
         describe(inside, graph.manifest, graph.manifest.precision, LINK, tools, options, notes)
 
@@ -157,6 +185,7 @@ def _engine(graph: Artifact, choice: Choice, library: Library, build: BuildOptio
 
 def _job(graph: Artifact, choice: Choice, build: BuildOptions, cache: Cache, golden: Callable[[], Golden]) -> Artifact:
     path = f"model.{FORMATS[Flavour.ON_DEVICE]}"
+    known = linted(graph, [("tensorrt", release) for release in RELEASES], build)
     checked = _compiled_here(graph, build, cache)
     answers = golden()
     key = {
@@ -168,13 +197,13 @@ def _job(graph: Artifact, choice: Choice, build: BuildOptions, cache: Cache, gol
     }
 
     def write(folder: Path) -> None:
-        from dtvit_deploy.export.on_device import write_job
+        from dtvit_deploy.export.tensorrt.on_device import write_job
 
         inside = folder / path
         inside.mkdir()
-        write_job(inside, graph.path, graph.manifest, build, answers, graph.manifest.model)
+        write_job(inside, graph.path, graph.manifest, build, answers, graph.manifest.stem)
         options = {"flavour": str(choice.flavour), "build": msgspec.to_builtins(build)}
-        notes = (*filter(None, [choice.why]), checked)
+        notes = (*filter(None, [choice.why]), *known, checked)
         describe(inside, graph.manifest, graph.manifest.precision, LINK, versions(), options, notes, rung=Rung.PREPARED)
 
     return load_artifact(cache.entry("job", key, write) / path)

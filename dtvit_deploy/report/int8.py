@@ -30,10 +30,11 @@ def shipping(report: Report) -> Section | None:
     found = report.recommendations
     columns = (
         words("runtime", (one.runtime for one in found)),
-        words("ship", (one.file or "nothing" for one in found)),
+        words("ship", (one.ship for one in found)),
         words("because", (one.reason for one in found)),
     )
-    return section("ship", "What to ship", (), (table("", columns, (index for index, one in enumerate(found) if not one.file)),))
+    nothing = (index for index, one in enumerate(found) if one.decided and not one.file)
+    return section("ship", "What to ship", (), (table("", columns, nothing),))
 
 
 def int8(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | None:

@@ -120,6 +120,8 @@ def latency(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | N
                 ("max", "max"),
             )
         ),
+        amounts("device p50", (figures.milliseconds(one.device.p50 if one.device else None) for one in every)),
+        amounts("device p99", (figures.milliseconds(one.device.p99 if one.device else None) for one in every)),
         amounts("p50 ÷ reference", (_ratio(one, reference) for one in every)),
         amounts("warm-up", (str(one.warmup_runs) for one in every)),
         words("rung", (str(rung) for _, _, rung in timed)),

@@ -7,7 +7,7 @@ is then as good as any other. What every session must do (check feeds, report no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
@@ -27,10 +27,12 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         threads: compute threads of one inference; recorded with every figure.
         taps: names of inner tensors to return beside the outputs (by their exported program's node name).
+        cuda_graph: on a GPU, all kernels of one inference are launched at once where they can be; the conditions say whether they were.
     """
 
     threads: int = 1
     taps: tuple[str, ...] = ()
+    cuda_graph: bool = True
 
 
 class Availability(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +63,16 @@ class Session(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
+@runtime_checkable
+class DeviceTimed(Protocol):
+    """A session whose network runs on a device with a clock of its own; what that clock measures, its conditions say."""
+
+    @property
+    def device_ms(self) -> float:
+        """Milliseconds that the last run took there."""
+        ...
+
+
 class Runtime(Protocol):
     """Something that can load artefacts of some formats."""
 
@@ -75,7 +87,9 @@ class Runtime(Protocol):
         """The rung that a figure from this runtime reaches on this machine."""
         ...
 
-    def available(self) -> Availability: ...
+    def available(self, artifact: Artifact | None = None) -> Availability:
+        """Whether it can be used here; given an artefact, whether it can be used for that one."""
+        ...
 
     def tensors(self, artifact: Artifact) -> tuple[str, ...]:
         """Names of the inner floating-point tensors that a session can tap, in the order of execution."""

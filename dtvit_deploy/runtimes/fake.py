@@ -43,6 +43,7 @@ class FakeRuntime:
         nan: whether the first element of every floating output is NaN.
         fails_at: index of the run, from 0, that raises RuntimeError as a vendor's library would.
         latency: seconds by index of the run, by which ``clock`` advances.
+        device: seconds by index of the run, by the clock of the device; None for a runtime without one.
         missing: why the runtime is not installed; empty when it is.
         rung: nothing was proved by a fake, so the lowest unless a test needs another.
     """
@@ -54,12 +55,13 @@ class FakeRuntime:
     fails_at: int | None = None
     latency: Callable[[int], float] | None = None
     clock: FakeClock = field(default_factory=FakeClock)
+    device: Callable[[int], float] | None = None
     missing: str = ""
     rung: Rung = Rung.BUILT
     name: str = "fake"
     formats: Sequence[str] = ("fake",)
 
-    def available(self) -> Availability:
+    def available(self, artifact: Artifact | None = None) -> Availability:
         return Availability(version=None if self.missing else "1", missing=self.missing)
 
     def tensors(self, artifact: Artifact) -> tuple[str, ...]:
@@ -76,7 +78,7 @@ class FakeRuntime:
             raise MissingError(f"runtime {self.name} is not installed: {self.missing}")
         if unknown := [tap for tap in options.taps if tap not in self.inner]:
             raise InputError(f"no tensor is called {', '.join(unknown)}; there are {', '.join(self.inner) or 'none'}")
-        return FakeSession(self, artifact, options)
+        return (FakeSession if self.device is None else FakeDeviceSession)(self, artifact, options)
 
 
 class FakeSession:
@@ -128,6 +130,15 @@ class FakeSession:
 
     def __exit__(self, *exc: object) -> None:
         self._closed = True
+
+
+class FakeDeviceSession(FakeSession):
+    """One whose device has a clock of its own."""
+
+    @property
+    def device_ms(self) -> float:
+        assert self._runtime.device is not None
+        return self._runtime.device(self._runs - 1) * 1e3
 
 
 def _linear_map(artifact: Artifact) -> Callable[[Feeds], Outputs]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ class OnnxRuntime:
     formats = ("onnx",)
     rung = Rung.EXECUTED
 
-    def available(self) -> Availability:
+    def available(self, artifact: Artifact | None = None) -> Availability:
         try:
             import onnxruntime
         except ImportError as error:
@@ -37,19 +38,12 @@ class OnnxRuntime:
         return Availability(version=onnxruntime.__version__)
 
     def tensors(self, artifact: Artifact) -> tuple[str, ...]:
-        import onnx
-
-        model = _read(artifact)
-        graph = model.graph
-        inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
-        floating = {i.name for i in inferred if i.type.tensor_type.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)}
-        outputs = {info.name for info in graph.output}
-        return tuple(name for node in graph.node for name in node.output if name in floating and name not in outputs)
+        return floating_tensors(_read(artifact))
 
     def load(self, artifact: Artifact, options: SessionOptions) -> OnnxSession:
         content: bytes | str = str(artifact.path)
         if options.taps:
-            content = _with_outputs(_read(artifact), options.taps).SerializeToString()
+            content = with_outputs(_read(artifact), options.taps).SerializeToString()
         return OnnxSession(content, artifact.manifest.signature, artifact.manifest.precision, options, artifact.name)
 
 
@@ -61,7 +55,13 @@ class OnnxSession:
     """
 
     def __init__(
-        self, content: bytes | str, signature: Signature, precision: Precision, options: SessionOptions, name: str = "graph"
+        self,
+        content: bytes | str,
+        signature: Signature,
+        precision: Precision,
+        options: SessionOptions,
+        name: str = "graph",
+        config: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         try:
             import onnxruntime
@@ -72,6 +72,8 @@ class OnnxSession:
         settings.inter_op_num_threads = 1
         if not options.threads:  # every core, in a process that does other work between: nobody waits actively
             settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        for key, value in config.items():
+            settings.add_session_config_entry(key, value)
         settings.log_severity_level = 4  # what goes wrong is in the exception, and said once
         try:
             self._session: Any = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
@@ -114,28 +116,46 @@ class OnnxSession:
 
 def run_graph(model: onnx.ModelProto, signature: Signature, feeds: Iterable[Feeds], taps: tuple[str, ...] = ()) -> list[Outputs]:
     """Outputs of a graph in memory for each feed, and of the first one the ``taps``; what the guarded passes compare with."""
-    content = (_with_outputs(model, taps) if taps else model).SerializeToString()
+    content = (with_outputs(model, taps) if taps else model).SerializeToString()
     with OnnxSession(content, signature, Precision.FP32, SessionOptions(threads=0, taps=taps)) as session:
         return [session.run(feed, taps=not index) for index, feed in enumerate(feeds)]
 
 
 def magnitudes(model: onnx.ModelProto, signature: Signature, feeds: Iterable[Feeds]) -> dict[str, float]:
     """Greatest |x| of every floating-point tensor over the feeds, one feed in memory at a time."""
+    return magnitudes_and_outputs(model, signature, feeds)[0]
+
+
+def magnitudes_and_outputs(model: onnx.ModelProto, signature: Signature, feeds: Iterable[Feeds]) -> tuple[dict[str, float], list[Outputs]]:
+    """As `magnitudes`, and what the graph answers to each feed, of which there is no need to ask it again."""
     import onnx
 
     inferred = onnx.shape_inference.infer_shapes(model).graph
     floating = {info.name for info in inferred.value_info if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
     taps = tuple(name for node in model.graph.node for name in node.output if name in floating)
     largest: dict[str, float] = {}
-    content = _with_outputs(model, taps).SerializeToString()
+    outputs: list[Outputs] = []
+    content = with_outputs(model, taps).SerializeToString()
     with OnnxSession(content, signature, Precision.FP32, SessionOptions(threads=0, taps=taps)) as session:
         for feed in feeds:
-            for name, array in (*session.run(feed).items(), *feed.items()):
+            found = session.run(feed)
+            outputs.append({spec.name: found[spec.name] for spec in signature.outputs})
+            for name, array in (*found.items(), *feed.items()):
                 if array.dtype == np.float32:
                     # NaN must count as too large, and max() of a Python float and NaN keeps the first.
                     size = float(np.abs(array).max(initial=0.0))
                     largest[name] = np.inf if np.isnan(size) else max(largest.get(name, 0.0), size)
-    return largest
+    return largest, outputs
+
+
+def floating_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Names of a graph's inner FP32 and FP16 tensors, in the order of execution."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    floating = {i.name for i in inferred if i.type.tensor_type.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)}
+    outputs = {info.name for info in model.graph.output}
+    return tuple(name for node in model.graph.node for name in node.output if name in floating and name not in outputs)
 
 
 def _read(artifact: Artifact) -> onnx.ModelProto:
@@ -146,7 +166,12 @@ def _read(artifact: Artifact) -> onnx.ModelProto:
     raise InputError(f"{artifact.path} is not an ONNX graph", remedy="export it again")
 
 
-def _with_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> onnx.ModelProto:
+def with_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> onnx.ModelProto:
+    """A copy of the graph that gives inner tensors too.
+
+    Raises:
+        InputError: it has no tensor of such a name.
+    """
     import onnx
 
     tapped = onnx.ModelProto()

@@ -40,32 +40,67 @@ def _torch() -> Runtime:
     return TorchRuntime()
 
 
-RUNTIMES: dict[str, Callable[[], Runtime]] = {"mil": _mil, "onnxruntime": _onnxruntime, "openvino": _openvino, "torch": _torch}
+def _tensorrt() -> Runtime:
+    from dtvit_deploy.runtimes.tensorrt import TensorRtRuntime
+
+    return TensorRtRuntime("tensorrt")
+
+
+def _tensorrt_rtx() -> Runtime:
+    from dtvit_deploy.runtimes.tensorrt import TensorRtRuntime
+
+    return TensorRtRuntime("tensorrt-rtx")
+
+
+def _emulated() -> Runtime:
+    from dtvit_deploy.runtimes.emulated import EmulatedTensorRt
+
+    return EmulatedTensorRt()
+
+
+RUNTIMES: dict[str, Callable[[], Runtime]] = {
+    "mil": _mil,
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "torch": _torch,
+    "tensorrt": _tensorrt,
+    "tensorrt-rtx": _tensorrt_rtx,
+    "emulated-in-onnxruntime": _emulated,
+}
 """By name; calling imports what the runtime needs."""
-BY_FORMAT = {"mlpackage": "mil", "onnx": "onnxruntime", "openvino": "openvino", "program": "torch"}
-"""The runtime that loads a format where the user names none."""
+BY_FORMAT = {
+    "mlpackage": ("mil",),
+    "onnx": ("onnxruntime",),
+    "openvino": ("openvino",),
+    "program": ("torch",),
+    "trt": ("tensorrt", "emulated-in-onnxruntime"),
+    "rtx": ("tensorrt-rtx", "emulated-in-onnxruntime"),
+    "trtjob": ("emulated-in-onnxruntime",),
+}
+"""The runtimes that load a format where the user names none, the best first: the first that can be used for the artefact is taken."""
 
 
 def runtime_for(artifact: Artifact) -> Runtime:
-    """The runtime for an artefact's format.
+    """The best runtime for an artefact that can be used here.
 
     Raises:
         InputError: no known runtime loads that format.
-        MissingError: the runtime is not installed.
+        MissingError: none of those that do can be used here.
     """
-    name = BY_FORMAT.get(artifact.manifest.format)
-    if name is None:
+    names = BY_FORMAT.get(artifact.manifest.format)
+    if names is None:
         raise InputError(
             f"no runtime here loads the format {artifact.manifest.format!r} of {artifact.name}",
             remedy="formats that can be loaded: " + ", ".join(sorted(BY_FORMAT)),
         )
-    runtime = RUNTIMES[name]()
-    found = runtime.available()
-    if found.version is None:
-        raise MissingError(f"{artifact.name} needs {name}, which is not usable here: {found.missing}", remedy=found.remedy)
-    return runtime
+    for name in names:
+        runtime = RUNTIMES[name]()
+        found = runtime.available(artifact)
+        if found.version is not None:
+            return runtime
+    raise MissingError(f"{artifact.name} needs {name}, which is not usable here: {found.missing}", remedy=found.remedy)
 
 
 def open_session(artifact: Artifact, options: SessionOptions) -> Session:
-    """Load an artefact in the runtime of its format."""
+    """Load an artefact in the best runtime that can be used for it here."""
     return runtime_for(artifact).load(artifact, options)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import enum
 import warnings
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class TorchRuntime:
     formats = ("program",)
     rung = Rung.EXECUTED
 
-    def available(self) -> Availability:
+    def available(self, artifact: Artifact | None = None) -> Availability:
         return Availability(version=torch.__version__)
 
     def tensors(self, artifact: Artifact) -> tuple[str, ...]:
@@ -81,8 +82,18 @@ class TorchSession:
     """One program, evaluated in FP32 by torch's own graph module, or node by node where taps or another arithmetic are asked for."""
 
     def __init__(
-        self, program: ExportedProgram, signature: Signature, options: SessionOptions, arithmetic: Arithmetic = Arithmetic.FP32
+        self,
+        program: ExportedProgram,
+        signature: Signature,
+        options: SessionOptions,
+        arithmetic: Arithmetic = Arithmetic.FP32,
+        unrounded: Collection[str] = (),
     ) -> None:
+        """Open.
+
+        Args:
+            unrounded: names of nodes that stay FP32 where ``arithmetic`` rounds, and with them the constants that only they read.
+        """
         ends = program.graph_signature
         if (len(ends.user_inputs), len(ends.user_outputs)) != (len(signature.inputs), len(signature.outputs)):
             raise InputError("the program is not the one that its manifest describes", remedy="export again with --no-cache")
@@ -94,10 +105,14 @@ class TorchSession:
         if arithmetic is not Arithmetic.FP32:
             if arithmetic is Arithmetic.FP64:
                 module = module.double()
-            for tensor in (*module.parameters(), *module.buffers()) if arithmetic in ROUNDED_TO else ():
-                tensor.data = _rounded(tensor.data, ROUNDED_TO[arithmetic])
+            exact = {
+                node.target for node in module.graph.nodes if node.op == "get_attr" and all(user.name in unrounded for user in node.users)
+            }
+            for name, tensor in (*module.named_parameters(), *module.named_buffers()) if arithmetic in ROUNDED_TO else ():
+                if name not in exact:
+                    tensor.data = _rounded(tensor.data, ROUNDED_TO[arithmetic])
         self._call: Any = module
-        self._interpreter = _Interpreter(module, options.taps, arithmetic)
+        self._interpreter = _Interpreter(module, options.taps, arithmetic, frozenset(unrounded))
         self._plain = arithmetic is Arithmetic.FP32 and not options.taps
         self._taps = options.taps
         self._threads = options.threads
@@ -128,8 +143,11 @@ class TorchSession:
 class _Interpreter(Interpreter):
     """Runs the graph node by node, in an arithmetic, and keeps what is tapped."""
 
-    def __init__(self, module: torch.fx.GraphModule, taps: tuple[str, ...], arithmetic: Arithmetic) -> None:
+    def __init__(
+        self, module: torch.fx.GraphModule, taps: tuple[str, ...], arithmetic: Arithmetic, unrounded: frozenset[str] = frozenset()
+    ) -> None:
         super().__init__(module)
+        self._unrounded = unrounded
         self._taps = frozenset(taps)
         self._arithmetic = arithmetic
         self.tapped: dict[str, torch.Tensor] = {}
@@ -150,7 +168,7 @@ class _Interpreter(Interpreter):
 
     def run_node(self, n: torch.fx.Node) -> Any:
         value = super().run_node(n)
-        if n.op == "call_function":
+        if n.op == "call_function" and n.name not in self._unrounded:
             value = type(value)(map(self._cast, value)) if isinstance(value, (tuple, list)) else self._cast(value)
         if n.name in self._taps and isinstance(value, torch.Tensor):
             self.tapped[n.name] = value

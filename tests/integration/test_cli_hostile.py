@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,43 +16,15 @@ import pytest
 import torch
 from PIL import Image
 
+from commandline import deploy, refused
 from dtvit_deploy.artifact import Artifact, Manifest, load_artifact, manifest_path
+from networks import IMAGES
 
 pytestmark = pytest.mark.slow  # what all are made from takes ten seconds
-DEPLOY = str(Path(sys.executable).with_name("dtvit-deploy"))
-NETWORK = """
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
-
-    def forward(self, image):
-        return self.head(self.conv(image).relu().mean((2, 3)))
-
-def make(): return Net(), {"image": torch.zeros(1, 3, 16, 16)}
-"""
+NETWORK = IMAGES + "\ndef make(): return Net(), image()\n"
 RECIPE = '[model]\nname = "tiny:make"\n[data]\nevaluation = "images"\n'
 ARTEFACT = "out/tiny.make.fp32.onnx"
 Place = tuple[str | int, ...]
-
-
-def deploy(*arguments: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | env
-    return subprocess.run(
-        [DEPLOY, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-
-
-def refused(*arguments: object, cwd: Path, **env: str) -> str:
-    """The one message of a command that must refuse."""
-    done = deploy(*arguments, cwd=cwd, **env)
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    return done.stderr[done.stderr.index("error: ") :]
 
 
 def edited(path: Path, place: Place, value: object) -> None:
@@ -79,7 +49,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "images" / name).mkdir(parents=True)
         for index in range(2):
             Image.fromarray(random.randint(0, 256, (20, 20, 3), np.uint8)).save(folder / "images" / name / f"{index}.png")
-    done = deploy("run", "recipe.toml", "-o", "out", cwd=folder)
+    done = deploy("run", "recipe.toml", "-o", "out", cwd=folder, code=None)
     assert (folder / "out" / "report.json").is_file(), done.stderr
     return folder
 
@@ -202,13 +172,13 @@ class TestReports:
         shutil.copyfile(good, hostile)
         edited(hostile, ("subjects", 1, *place), value)
         for command in (("report", hostile, "-o", "new"), ("compare", good, hostile), ("compare", hostile, good)):
-            told = refused(*command, cwd=work)
+            told = refused(*command, cwd=work, out=False)
             assert f"{hostile} is not a report: " in told
             assert said in told
         assert not (work / "new").exists()
 
     def test_what_was_measured_is_read_again(self, work: Path) -> None:
-        assert deploy("report", "out/report.json", "-o", "new", cwd=work).returncode in (0, 1)
+        assert deploy("report", "out/report.json", "-o", "new", cwd=work, code=None).returncode in (0, 1)
         assert (work / "new" / "report.json").read_bytes() == (work / "out" / "report.json").read_bytes()
 
 
@@ -218,7 +188,7 @@ class TestTheCache:
         shared.mkdir()
         shared.chmod(0o777)
         for command in (("verify", ARTEFACT), ("export", "-m", "tiny:make", "-o", "new")):
-            said = refused(*command, cwd=work, DTVIT_DEPLOY_CACHE=str(shared))
+            said = refused(*command, cwd=work, out=False, DTVIT_DEPLOY_CACHE=str(shared))
             assert f"the cache {shared} can be written by others (mode 777); programs are loaded from it" in said
             assert f"chmod go-w {shared}" in said
         assert list(shared.iterdir()) == []

@@ -235,6 +235,50 @@ def test_an_artefact_that_was_being_replaced_is_never_taken_for_the_other(work: 
         load_artifact(path)
 
 
+AT_A_SAMPLE = """
+import os, sys
+from dtvit_deploy.__main__ import main
+from dtvit_deploy.pipeline import observation
+
+observation.SAVE_SECONDS, observation.SAVE_SHARE = 0.0, float("inf")  # how far it is, after every sample
+number, left = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+is_flat = observation._is_flat
+
+def watched(feed):
+    global left
+    if left == 0:
+        os.kill(os.getpid(), number)
+    left -= 1
+    return is_flat(feed)
+
+observation._is_flat = watched  # as a sample has been counted
+main()
+"""
+CALIBRATE = ("calibrate", "-m", "tiny:make", "--random-data", "--samples", "12")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_calibration_says_how_much_of_it_is_kept_and_goes_on_from_there(number: signal.Signals, work: Path, tmp_path: Path) -> None:
+    ends = {}
+    for after, kept in ((0, 0), (7, 7), (2, 9)):  # before anything is saved, and twice in the middle
+        command = (sys.executable, "-c", AT_A_SAMPLE, str(int(number)), str(after), *CALIBRATE, "-o", str(tmp_path / "ranges.json"))
+        process = start(work, *command)
+        said = process.communicate(timeout=120)[1]
+        assert process.returncode == 128 + number
+        assert said.splitlines()[-1].endswith("; nothing was left half written")
+        ends[kept] = [line for line in said.splitlines() if "kept" in line]
+        assert [path.name for path in tmp_path.iterdir()] == ["ranges.json.unfinished"] * bool(kept)
+    assert ends == {
+        0: [],
+        7: ["· 7 of 12 samples are kept in ranges.json.unfinished: the same command goes on from there"],
+        9: ["· 9 of 12 samples are kept in ranges.json.unfinished: the same command goes on from there"],
+    }
+    process = start(work, DEPLOY, *CALIBRATE, "-o", str(tmp_path / "ranges.json"))
+    assert "· going on after 9 of 12 samples" in process.communicate(timeout=120)[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["ranges.json"]
+
+
 @pytest.mark.slow
 def test_an_entry_of_the_cache_that_lost_a_file_is_made_again(work: Path, cache: Path, seconds: float) -> None:
     """As cleaners of old files leave it: the folder is there, and half of what was in it."""

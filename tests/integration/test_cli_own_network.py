@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,31 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from commandline import DEPLOY, deploy
 from dtvit_deploy.artifact import Artifact, Manifest, load_artifact, manifest_path
 from dtvit_deploy.target import Precision
+from networks import PAIR
 
-DEPLOY = str(Path(sys.executable).with_name("dtvit-deploy"))
 COMMANDS = ("models", "export", "verify", "evaluate", "profile", "run", "report", "compare", "doctor")
-NETWORK = """
-import torch
-from torch import nn
-
-class Pair(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.embed, self.linear = nn.Embedding(10, 4), nn.Linear(4, 3)
-
-    def forward(self, image, tokens):
-        pooled = image.mean((2, 3)) + self.embed(tokens).mean(1)
-        return self.linear(pooled), pooled
-
+NETWORK = (
+    PAIR
+    + """
 class Named(Pair):
     def forward(self, image, tokens):
         logits, pooled = super().forward(image, tokens)
         return {"logits": logits, "pooled": pooled}
-
-def examples():
-    return {"tokens": torch.zeros(1, 5, dtype=torch.long), "image": torch.ones(1, 4, 8, 8)}
 
 def make():
     print("a factory may print")
@@ -47,6 +34,7 @@ def make():
 def named():
     return Named(), examples()
 """
+)
 RECIPE = """
 [model]
 name = "pair:make"
@@ -68,15 +56,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image, tokens = random.standard_normal((6, 4, 8, 8)).astype(np.float32), random.randint(0, 10, (6, 5))
     np.savez(folder / "feeds.npz", image=image, tokens=tokens)
     return folder
-
-
-def deploy(*arguments: object, cwd: Path, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line; progress and messages are printed where pytest shows them when a test fails."""
-    command = [DEPLOY, *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=os.environ | env, capture_output=True, text=True, timeout=300, check=False)
-    sys.stderr.write(done.stdout + done.stderr)
-    assert done.returncode == code
-    return done
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +11,21 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-DEPLOY = str(Path(sys.executable).with_name("dtvit-deploy"))
-NETWORK = """
-import torch
-from torch import nn
+from commandline import deploy
+from networks import IMAGES, WEIGHTS
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
-
-    def forward(self, image):
-        return self.head(self.conv(image).relu().mean((2, 3)))
-
+NETWORK = (
+    IMAGES
+    + """
 class Features(Net):
     def forward(self, image):
         return self.conv(image).relu()
 
-def features(): return Features(), {"image": torch.zeros(1, 3, 16, 16)}
-def net(): return Net(), {"image": torch.zeros(1, 3, 16, 16)}
-def other(): return Net(), {"image": torch.zeros(1, 3, 16, 16)}
+def features(): return Features(), image()
+def net(): return Net(), image()
+def other(): return Net(), image()
 """
-
-
-def deploy(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [DEPLOY, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=os.environ, capture_output=True, text=True, timeout=300, check=False)
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +38,10 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (16, 16), (40 * index, 0, 99)).save(path)
     generator = torch.Generator().manual_seed(0)
-    shapes = {"conv.weight": (4, 3, 3, 3), "conv.bias": (4,), "head.weight": (3, 4), "head.bias": (3,)}
-    state = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    state = {name: torch.randn(shape, generator=generator) for name, shape in WEIGHTS.items()}
     save_file(state, folder / "net.safetensors")
     save_file({name: value + 1 for name, value in state.items()}, folder / "moved.safetensors")
-    done = deploy("export", "-m", "network:net", "-c", "net.safetensors", "-o", "out", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    deploy("export", "-m", "network:net", "-c", "net.safetensors", "-o", "out", cwd=folder)
     return folder
 
 
@@ -68,7 +52,7 @@ def recipe(work: Path, name: str, gates: str, data: str = "") -> tuple[int, dict
     """Exit code, report and message of a recipe for the network."""
     text = f'[model]\nname = "network:net"\ncheckpoint = "net.safetensors"\n{data}\n{gates}\n'
     (work / f"{name}.toml").write_text(text)
-    done = deploy("run", f"{name}.toml", "-o", name, "--no-layers", "--json", cwd=work)
+    done = deploy("run", f"{name}.toml", "-o", name, "--no-layers", "--json", cwd=work, code=None)
     return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
 
 
@@ -86,8 +70,7 @@ def test_a_network_without_scores_is_run_on_images_and_has_no_accuracy_to_pass_w
     (work / "features.toml").write_text(
         '[model]\nname = "network:features"\n[data]\nevaluation = "images"\n[gates.fp32]\nmax_abs = 1e-4\ntop1_drop = 0.5\n'
     )
-    done = deploy("run", "features.toml", "-o", "features", "--no-layers", "--json", cwd=work)
-    assert done.returncode == 1, done.stderr
+    done = deploy("run", "features.toml", "-o", "features", "--no-layers", "--json", cwd=work, code=1)
     failed = [gate["name"] for gate in json.loads(done.stdout)["verdict"]["gates"] if not gate["passed"]]
     assert failed == ["network.features.fp32.onnx: loss of top-1 (gate 'top1_drop' of the recipe)"]
     assert (work / "features" / "network.features.fp32.onnx").is_file()
@@ -103,7 +86,7 @@ def test_gates_for_what_is_not_built_are_refused(work: Path) -> None:
 @pytest.mark.parametrize("command", ["evaluate", "run"])
 def test_folders_that_are_not_as_many_as_scores_are_no_labels(command: str, work: Path) -> None:
     if command == "evaluate":
-        done = deploy("evaluate", ARTEFACT, "--data", "images", cwd=work)
+        done = deploy("evaluate", ARTEFACT, "--data", "images", cwd=work, code=2)
         code, said = done.returncode, done.stderr
     else:
         code, _, said = recipe(work, "guessed", "", '[data]\nevaluation = "images"')
@@ -114,26 +97,25 @@ def test_folders_that_are_not_as_many_as_scores_are_no_labels(command: str, work
 
 class TestTheReferenceThatIsNamed:
     def test_must_be_the_model_that_was_exported(self, work: Path) -> None:
-        done = deploy("verify", ARTEFACT, "-m", "network:other", cwd=work)
-        assert done.returncode == 2
+        done = deploy("verify", ARTEFACT, "-m", "network:other", cwd=work, code=2)
         assert "was exported from network:net, not from network:other" in done.stderr
 
     def test_must_be_the_checkpoint_that_was_exported(self, work: Path) -> None:
-        done = deploy("verify", ARTEFACT, "-c", "moved.safetensors", cwd=work)
-        assert done.returncode == 2
+        done = deploy("verify", ARTEFACT, "-c", "moved.safetensors", cwd=work, code=2)
         assert "moved.safetensors has SHA-256 " in done.stderr
         assert "leave --checkpoint out" in done.stderr
 
     def test_may_be_named_when_it_is(self, work: Path) -> None:
-        assert deploy("verify", ARTEFACT, "-m", "network:net", "-c", "net.safetensors", cwd=work).returncode == 0
+        deploy("verify", ARTEFACT, "-m", "network:net", "-c", "net.safetensors", cwd=work)
 
 
 @pytest.mark.parametrize("preprocessing", ['{"resize": "huge"}', '{"crop": [0, 16]}', '{"mean": [NaN, 0, 0]}', "[1]", "{"])
 def test_a_checkpoint_whose_preprocessing_makes_no_sense_is_refused(preprocessing: str, work: Path, tmp_path: Path) -> None:
-    state = {"conv.weight": torch.ones(4, 3, 3, 3), "conv.bias": torch.ones(4), "head.weight": torch.ones(3, 4), "head.bias": torch.ones(3)}
+    state = {name: torch.ones(shape) for name, shape in WEIGHTS.items()}
     save_file(state, tmp_path / "odd.safetensors", metadata={"preprocessing": preprocessing})
-    done = deploy("export", "-m", "network:net", "-c", tmp_path / "odd.safetensors", "--data", "images", "-o", tmp_path / "new", cwd=work)
-    assert done.returncode == 2, done.stderr
+    done = deploy(
+        "export", "-m", "network:net", "-c", tmp_path / "odd.safetensors", "--data", "images", "-o", tmp_path / "new", cwd=work, code=2
+    )
     assert "preprocessing" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "new").exists()

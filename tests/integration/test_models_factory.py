@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.models.reference import ModelOptions, load_reference
 from dtvit_deploy.signature import TensorSpec
+from networks import PAIR
 
 torch.set_num_threads(1)
 
@@ -35,20 +36,13 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         sys.modules.pop(name, None)
 
 
-TWO_BY_TWO = """
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.embed, self.linear = nn.Embedding(10, 4), nn.Linear(4, 3)
-
-    def forward(self, image, tokens):
-        pooled = image.mean((2, 3)) + self.embed(tokens).mean(1)
-        return self.linear(pooled), pooled
-
+TWO_BY_TWO = (
+    PAIR
+    + """
 def make():
-    # In another order than forward's, and left in training mode.
-    return Net(), {"tokens": torch.zeros(1, 5, dtype=torch.long), "image": torch.ones(1, 4, 8, 8)}
+    return Pair(), examples()  # left in training mode
 """
+)
 
 
 def test_a_network_with_two_inputs_and_two_outputs(module: Callable[[str], str]) -> None:
@@ -85,12 +79,12 @@ def test_its_checkpoint_is_loaded(module: Callable[[str], str], tmp_path: Path) 
 
 
 def test_a_tuple_of_examples_takes_forwards_names(module: Callable[[str], str]) -> None:
-    name = module(TWO_BY_TWO + "\ndef pair(): return Net(), (torch.ones(1, 4, 8, 8), torch.zeros(1, 5, dtype=torch.long))")
+    name = module(TWO_BY_TWO + "\ndef pair(): return Pair(), (torch.ones(1, 4, 8, 8), torch.zeros(1, 5, dtype=torch.long))")
     assert list(load_reference(f"{name}:pair", ModelOptions()).inputs) == ["image", "tokens"]
 
 
 def test_described_inputs_are_made_from_the_seed(module: Callable[[str], str]) -> None:
-    target = f"{module(TWO_BY_TWO)}:Net"
+    target = f"{module(TWO_BY_TWO)}:Pair"
     specs = (TensorSpec("tokens", (1, 7), "int64"), TensorSpec("image", (1, 4, 6, 6)))
     first, second = (load_reference(target, ModelOptions(inputs=specs)).inputs for _ in range(2))
     assert list(first) == ["image", "tokens"]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from commandline import deploy
 from dtvit_deploy.artifact import Artifact, load_artifact, sha256_of
 from dtvit_deploy.pipeline.calibration_set import real_set
 from dtvit_deploy.runtimes.base import SessionOptions
@@ -21,15 +20,6 @@ pytest.importorskip("nncf", reason="NNCF is the quantiser")
 pytestmark = pytest.mark.slow
 IMAGES = 32
 BY_NNCF = ("-t", "openvino", "-p", "int8", "--quantizer", "nncf")
-
-
-def deploy(*words: object, code: int = 0, before: str = "") -> str:
-    """Standard error of the command line, in a process in which ``before`` was run first."""
-    start = f"import sys; {before}\nfrom dtvit_deploy.__main__ import main; sys.argv[0] = 'dtvit-deploy'; main()"
-    done = subprocess.run([sys.executable, "-c", start, *map(str, words)], capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr
 
 
 def some(source: Path, folder: Path) -> Path:
@@ -51,7 +41,7 @@ def few(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Path:
 @pytest.fixture(scope="module")
 def said_and_made(tmp_path_factory: pytest.TempPathFactory, few: Path, checkpoint: Path) -> tuple[str, Artifact]:
     folder = tmp_path_factory.mktemp("nncf")
-    said = deploy("export", "-c", checkpoint, *BY_NNCF, "--data", few, "-o", folder)
+    said = deploy("export", "-c", checkpoint, *BY_NNCF, "--data", few, "-o", folder).stderr
     return said, load_artifact(folder / "dualtoken-vit-t-mix.int8.openvino")
 
 
@@ -85,8 +75,7 @@ def test_it_is_int8_and_runs_as_such(said_and_made: tuple[str, Artifact]) -> Non
 def test_it_answers_like_the_float_network(said_and_made: tuple[str, Artifact], digits: Path, tmp_path: Path) -> None:
     held_out = some(digits / "held-out", tmp_path / "held-out")
     words = ("evaluate", said_and_made[1].path, "--data", held_out, "--json")
-    done = subprocess.run([sys.executable, "-m", "dtvit_deploy", *map(str, words)], capture_output=True, text=True, check=False)
-    scored = json.loads(done.stdout)["subjects"][1]["accuracy"]
+    scored = json.loads(deploy(*words, code=None).stdout)["subjects"][1]["accuracy"]
     assert scored["samples"] == IMAGES
     assert scored["agreement"] >= 0.95
 
@@ -125,6 +114,7 @@ def test_an_option_reaches_nncf_and_is_recorded(
         (("-t", "openvino", "-p", "int8", "--smooth-quant"), "--smooth-quant and --bias-correction are NNCF's"),
         (("-t", "openvino", "-p", "int8", "--bias-correction"), "--smooth-quant and --bias-correction are NNCF's"),
         ((*BY_NNCF, "--data", "ONE"), "the images in one are a single one"),
+        ((*BY_NNCF, "--data", "FEW", "--evaluation", "ONE"), "1 of the 1 evaluation images in one are calibration images too: image.png"),
     ],
 )
 def test_what_makes_no_sense_is_refused(words: tuple[str, ...], message: str, few: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -132,14 +122,15 @@ def test_what_makes_no_sense_is_refused(words: tuple[str, ...], message: str, fe
     one.mkdir()
     shutil.copyfile(next(few.rglob("*.png")), one / "image.png")
     places = {"FEW": few, "ONE": one}
-    said = deploy("export", "-c", checkpoint, *(places.get(word, word) for word in words), "-o", tmp_path / "out", code=2)
+    said = deploy("export", "-c", checkpoint, *(places.get(word, word) for word in words), "-o", tmp_path / "out", code=2).stderr
+    assert "Traceback" not in said
     assert message in " ".join(said.split())
     assert not (tmp_path / "out").exists()
 
 
 def test_without_nncf_the_remedy_is_named_before_anything_is_built(few: Path, checkpoint: Path, tmp_path: Path) -> None:
     hidden = "sys.modules['nncf'] = None"
-    said = deploy("export", "-c", checkpoint, *BY_NNCF, "--data", few, "-o", tmp_path / "out", code=3, before=hidden)
+    said = deploy("export", "-c", checkpoint, *BY_NNCF, "--data", few, "-o", tmp_path / "out", code=3, before=hidden).stderr
     assert "pip install 'dtvit-deploy[nncf]'" in " ".join(said.split())
     assert "tracing" not in said
     assert not (tmp_path / "out").exists()

@@ -6,8 +6,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from commandline import deploy
 from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError
@@ -39,14 +38,6 @@ from torch import nn
 def make():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3)), (torch.zeros(1, 3, 8, 8),)
 """
-
-
-def deploy(*words: object, code: int = 0, cwd: Path | None = None, before: str = "") -> subprocess.CompletedProcess[str]:
-    """The command line, in a process in which ``before`` was run first."""
-    start = f"import sys; {before}\nfrom dtvit_deploy.__main__ import main; sys.argv[0] = 'dtvit-deploy'; main()"
-    done = subprocess.run([sys.executable, "-c", start, *map(str, words)], capture_output=True, text=True, check=False, cwd=cwd)
-    assert done.returncode == code, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")

@@ -315,7 +315,8 @@ torch.set_num_threads(1)
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.models.reference import ModelOptions, load_reference
 from dtvit_deploy.pipeline.material import open_material
-from dtvit_deploy.pipeline.stages import float16_stage, onnx_stage, read_program_entry, write_program
+from dtvit_deploy.pipeline.float16 import float16_stage
+from dtvit_deploy.pipeline.stages import onnx_stage, read_program_entry, write_program
 folder = Path(sys.argv[1])
 write_program(load_reference("mine:make", ModelOptions()), folder)
 entry = read_program_entry(folder)

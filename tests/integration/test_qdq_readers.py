@@ -11,15 +11,22 @@ import numpy as np
 import onnx
 import pytest
 
+from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.calibration.ranges import Method
+from dtvit_deploy.export.float16 import float16_onnx
 from dtvit_deploy.export.qdq import Layout, Quantized, quantized_onnx
 from dtvit_deploy.models.reference import ModelOptions
+from dtvit_deploy.parity import sqnr
 from dtvit_deploy.pipeline.calibrate import CalibrateOptions, calibrate
+from dtvit_deploy.pipeline.float16 import float16_rest_stage
+from dtvit_deploy.pipeline.int8 import Int8, Quantiser, int8_stage
 from dtvit_deploy.pipeline.material import Material, open_material
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.stages import load_onnx, onnx_stage, program_stage
 from dtvit_deploy.runtimes.onnxruntime import run_graph
+from dtvit_deploy.runtimes.rounded import rounded_onnx
+from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
     from dtvit_deploy.signature import Outputs
@@ -32,11 +39,13 @@ POINTS = 0.004
 
 @dataclass(frozen=True)
 class Digits:
-    """The simplified FP32 graph, its ranges, and the images that were held out."""
+    """The simplified FP32 graph, its ranges, and the images that were held out; and what the stages make INT8 of."""
 
     model: onnx.ModelProto
     ranges: dict[str, tuple[float, float]]
     held_out: Material
+    quantiser: Quantiser
+    cache: Cache
 
     def top1(self, answers: list[Outputs]) -> float:
         assert self.held_out.images is not None
@@ -58,7 +67,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, digits: Path, checkpoint: 
     held_out = open_material(digits / "held-out", program.artifact.manifest)
     simplified = onnx_stage(program, held_out.guard(), cache)
     ranges = table.lookup(program.nodes, Method.MSE, simplified.manifest.signature)
-    return Digits(load_onnx(simplified), ranges, held_out)
+    quantiser = Quantiser(simplified, program, Int8(table=table), Layout.TENSORRT)
+    return Digits(load_onnx(simplified), ranges, held_out, quantiser, cache)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +92,24 @@ def test_every_product_that_is_large_enough_has_a_range(trained: Digits) -> None
 @pytest.mark.parametrize("layout", list(Layout))
 def test_held_out_accuracy_is_kept_in_onnx_runtime(trained: Digits, float_top1: float, layout: Layout) -> None:
     assert trained.in_onnx_runtime(int8(trained, layout).model) >= float_top1 - POINTS
+
+
+def with_fp16_rest(trained: Digits, *keep_fp32: str) -> Artifact:
+    """As an export for TensorRT makes it."""
+    quantised = int8_stage(trained.quantiser, (), None, trained.cache)
+    return float16_rest_stage(quantised, trained.quantiser.simplified, trained.held_out.guard(), keep_fp32, trained.cache)
+
+
+def test_held_out_accuracy_is_kept_with_fp16_for_the_rest(trained: Digits, float_top1: float) -> None:
+    artifact = with_fp16_rest(trained)
+    assert artifact.manifest.precision is Precision.INT8
+    assert [link.kind for link in artifact.manifest.lineage[-3:]] == ["simplified", "int8", "float16"]
+    rounded = rounded_onnx(load_onnx(artifact))
+    assert trained.in_onnx_runtime(rounded) >= float_top1 - POINTS
+    few = trained.held_out.subset(64)
+    answers = [run_graph(model, few.signature, few.feeds()) for model in (trained.model, int8(trained, Layout.TENSORRT).model, rounded)]
+    exact, integers, mixed = (np.stack([answer["logits"] for answer in runs]) for runs in answers)
+    assert sqnr(exact, mixed) > max(40, sqnr(exact, integers) - 1)  # of INT8's own noise, FP16's is a small part
 
 
 def test_held_out_accuracy_is_kept_in_openvino(trained: Digits, float_top1: float) -> None:
@@ -143,6 +171,19 @@ def test_tensorrt_compiles_it_with_every_product_quantised(trained: Digits, comp
     """The transposed classifier and the small ones too."""
     everything = quantized_onnx(trained.model, trained.ranges, Layout.TENSORRT, least_macs=0)
     engine, refusals = compile_ahead(everything.model)
+    assert (engine is not None, refusals) == (True, [])
+
+
+@pytest.mark.parametrize("keep_fp32", [(), ("stages.1.0",)])
+def test_tensorrt_compiles_it_with_fp16_for_the_rest(trained: Digits, compile_ahead: Compile, keep_fp32: tuple[str, ...]) -> None:
+    """And with some of it in FP32."""
+    engine, refusals = compile_ahead(load_onnx(with_fp16_rest(trained, *keep_fp32)))
+    assert (engine is not None, refusals) == (True, [])
+
+
+def test_tensorrt_compiles_every_product_quantised_with_fp16_for_the_rest(trained: Digits, compile_ahead: Compile) -> None:
+    everything = quantized_onnx(trained.model, trained.ranges, Layout.TENSORRT, least_macs=0)
+    engine, refusals = compile_ahead(float16_onnx(everything.model, {}).model)
     assert (engine is not None, refusals) == (True, [])
 
 

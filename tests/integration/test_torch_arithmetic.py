@@ -56,3 +56,19 @@ def test_the_program_itself_keeps_its_weights(program: Program) -> None:
     before = {name: tensor.clone() for name, tensor in program.exported.state_dict.items()}
     run(program, Arithmetic.BF16)
     assert all(torch.equal(program.exported.state_dict[name], tensor) for name, tensor in before.items())
+
+
+def test_what_an_fp16_artefact_keeps_is_not_rounded_nor_are_its_constants(program: Program) -> None:
+    """The noise floor of a mixed graph: with the first product in FP32, its weights included, that has no error at all."""
+    nodes = [node.name for node in program.nodes.nodes]
+    kept = [node.name for node in program.nodes.nodes if node.module == "0"]
+    first = kept[-1]
+
+    def answers(arithmetic: Arithmetic, unrounded: list[str]) -> dict[str, Any]:
+        with TorchSession(program.exported, program.signature, SessionOptions(taps=tuple(nodes)), arithmetic, unrounded) as session:
+            return session.run({"x": FEED["x"].astype(np.float16).astype(np.float32)})
+
+    exact, rounded, mixed = answers(Arithmetic.FP32, []), answers(Arithmetic.FP16, []), answers(Arithmetic.FP16, kept)
+    np.testing.assert_array_equal(mixed[first], exact[first])
+    assert not np.array_equal(rounded[first], exact[first])
+    assert not np.array_equal(mixed["output"], exact["output"])  # what follows is rounded as before

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from dtvit_deploy.artifact import Link, Manifest
+from dtvit_deploy.calibration.images import open_images, sample
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.pipeline.calibration_set import SYNTHETIC, CalibrationSet, random_set, real_set
+from dtvit_deploy.pipeline.calibration_set import SYNTHETIC, CalibrationSet, random_set, real_set, require_held_out
 from dtvit_deploy.signature import Signature, TensorSpec
 from dtvit_deploy.target import Precision
 
@@ -132,7 +133,7 @@ class TestLeak:
 
     def test_evaluation_images_are_found_by_their_content_and_named(self, images: Path, held_out: Path) -> None:
         told = refused(images, count=60, evaluation=held_out)
-        assert told == "2 of the 3 evaluation images are calibration images too: a/x.png, b/x.png"
+        assert told == "2 of the 3 evaluation images in held-out are calibration images too: a/x.png, b/x.png"
 
     def test_they_may_be_allowed_and_are_noted(self, images: Path, held_out: Path) -> None:
         found = chosen(images, 60, evaluation=held_out, allow_leak=True)
@@ -153,6 +154,14 @@ class TestLeak:
     def test_ready_feeds_cannot_be_compared_with_images(self, held_out: Path, tmp_path: Path) -> None:
         np.savez(tmp_path / "feeds.npz", image=np.random.RandomState(0).rand(4, 3, 8, 8).astype(np.float32))
         assert "cannot be compared" in refused(tmp_path / "feeds.npz", evaluation=held_out)
+
+    def test_images_that_nobody_calibrates_on_are_held_against_them_too(self, images: Path, held_out: Path) -> None:
+        given = open_images(images)
+        with pytest.raises(InputError) as caught:
+            require_held_out(given, "those of the search", held_out, MANIFEST)
+        assert str(caught.value) == "2 of the 3 evaluation images in held-out are among those of the search: a/x.png, b/x.png"
+        assert caught.value.remedy == "take them out of one of the two"
+        require_held_out(sample(given, 2, seed=1), "those of the search", held_out, MANIFEST)  # neither of these two
 
 
 class TestFeeds:

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +14,11 @@ from rich.console import Console
 
 from dtvit_deploy.cli import show
 from dtvit_deploy.evidence import Rung
+from dtvit_deploy.latency import MeasureOptions, Warmup, summarise
+from dtvit_deploy.latency.measurement import device_time
 from dtvit_deploy.layers import LayerReport, ModuleDifference
 from dtvit_deploy.parity import Difference
+from dtvit_deploy.recommend import Recommendation
 from dtvit_deploy.report import as_data
 from dtvit_deploy.report.schema import Report, Subject
 from dtvit_deploy.verdict import holds, verdict
@@ -84,6 +88,22 @@ class TestReports:
         cells = [cell.strip() for cell in row.split("│")]
         assert cells[1:-1] == ["ONNX FP32", "99.999%", "7.0e-06", "8.0e-06", "23.5", "executed", "m.fp32.onnx"]  # not 100 %
         assert any("64 samples and 5 adversarial feeds of images of held-out" in line and "threads: 3" in line for line in found)
+
+    def test_what_is_not_decided_is_not_called_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
+        open_one = Recommendation(runtime="rtx", file="", reason="measure on the device", decided=False)
+        show.report(report(subject(), recommendations=(open_one, Recommendation(runtime="onnx", file="", reason="none is sound"))))
+        said = lines(capsys)
+        assert "ship for rtx: not decided here: measure on the device" in said
+        assert "ship for onnx: nothing: none is sound" in said
+
+    def test_a_device_s_own_time_stands_beside_the_host_s(self, capsys: pytest.CaptureFixture[str]) -> None:
+        warmup = Warmup(runs=10, seconds=0.1, change=0.0, first_ms=9.0)
+        host = summarise([3.0] * 64, [float(i) for i in range(64)], MeasureOptions(), warmup=warmup)
+        gpu = msgspec.structs.replace(host, device=device_time([1.25] * 64))
+        show.report(report(subject("cpu", latency=host), subject("gpu", latency=gpu), subject("emulated"), command="profile"))
+        found = {cells[1].strip(): [cell.strip() for cell in cells] for line in lines(capsys) if len(cells := line.split("│")) > 2}
+        assert [found[name][5] for name in ("cpu", "gpu", "emulated")] == ["–", "1.25", "–"]
+        assert [found[name][2] for name in ("cpu", "gpu", "emulated")] == ["3.00", "3.00", "–"]
 
     def test_notes_come_first_and_the_verdict_last_with_every_gate_that_failed(self, capsys: pytest.CaptureFixture[str]) -> None:
         gates = [holds("parity", True, "fine"), holds("top-1", False, "lost 3 of 64"), holds("p50", None, "")]

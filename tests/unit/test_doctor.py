@@ -16,6 +16,7 @@ import pytest
 from dtvit_deploy import doctor
 from dtvit_deploy.doctor import Examination, TargetState, examine
 from dtvit_deploy.target import Target
+from dtvit_deploy.trt.gpu import Gpu, Gpus
 
 HEALTHY = {
     "torch": "2.13.0+cpu",
@@ -31,6 +32,8 @@ REQUIRES = [
     'onnx>=1.18; extra == "export"',
     'onnxruntime>=1.22; extra == "export"',
     'onnxruntime>=9; extra == "elsewhere"',
+    'tensorrt-rtx>=1.2; extra == "trt-rtx"',
+    'tensorrt>=10; extra == "tensorrt"',
     'dtvit-deploy[export,report]; extra == "all"',
 ]
 
@@ -48,6 +51,8 @@ class Environment:
         monkeypatch.setattr(importlib.metadata, "requires", lambda name: REQUIRES)
         monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: self.distributions)
         monkeypatch.setattr(doctor, "_import_failure", self.import_failure)
+        self.gpus = Gpus((), "", "no NVIDIA driver is installed")
+        monkeypatch.setattr("dtvit_deploy.trt.gpu.gpus", lambda: self.gpus)
 
     def find_spec(self, name: str) -> ModuleSpec | None:
         return ModuleSpec(name, None, origin=f"{name}/__init__.py") if name in self.installed else None
@@ -144,6 +149,72 @@ class TestOpenVino:
         assert (state.reach, state.missing) == ("executed", "")
         assert state.tools.startswith("openvino 2026.4.1 (imports); torch 2.13.0+cpu, ")
         assert environment.tried == ["onnxruntime", "openvino"]
+
+
+class TestTensorRt:
+    L4 = Gpus((Gpu("NVIDIA L4", "8.9", 24 << 30),), "12.6", "")
+    H100 = Gpus((Gpu("NVIDIA H100", "9.0", 80 << 30),), "12.6", "")
+
+    def state(self) -> TargetState:
+        return next(target for target in examine().targets if target.target == "trt")
+
+    def test_without_any_compiler_a_job_for_a_device_is_prepared_and_no_more(self, environment: Environment) -> None:
+        state = self.state()
+        assert state.reach == "prepared for a device and emulated (ONNX Runtime), not built"
+        assert "pip install 'dtvit-deploy[trt-rtx]'" in state.missing
+        assert "no NVIDIA driver is installed" in state.missing
+        assert environment.tried == ["onnxruntime"]
+
+    def test_rtx_builds_without_a_gpu_and_executes_nothing(self, environment: Environment) -> None:
+        environment.installed["tensorrt_rtx"] = environment.installed["tensorrt-rtx"] = "1.7.1.116"
+        state = self.state()
+        assert state.reach == "built (TensorRT-RTX) and emulated (ONNX Runtime), not executed"
+        assert state.missing == "a GPU to execute: no NVIDIA driver is installed"
+        assert state.tools.startswith("tensorrt-rtx 1.7.1.116 (imports); onnxruntime 1.31.1 (imports); torch")
+
+    def test_classic_tensorrt_without_a_gpu_builds_nothing(self, environment: Environment) -> None:
+        environment.installed["tensorrt"] = "10.7.0"
+        assert self.state().reach == "prepared for a device and emulated (ONNX Runtime), not built"
+
+    def test_with_a_gpu_and_the_bindings_engines_are_executed(self, environment: Environment) -> None:
+        environment.installed |= {"tensorrt": "10.7.0", "cuda.bindings": "13.0", "cuda-bindings": "13.0"}
+        environment.gpus = self.L4
+        assert (self.state().reach, self.state().missing) == ("executed", "")
+
+    def test_a_gpu_alone_executes_nothing_without_the_bindings(self, environment: Environment) -> None:
+        environment.installed["tensorrt"] = "10.7.0"
+        environment.gpus = self.L4
+        state = self.state()
+        assert state.reach == "built (TensorRT) and emulated (ONNX Runtime), not executed"
+        assert "cuda-bindings to execute: not installed" in state.missing
+
+    def test_rtx_executes_only_on_the_gpus_that_it_compiles_for(self, environment: Environment) -> None:
+        environment.installed |= dict.fromkeys(("tensorrt_rtx", "tensorrt-rtx"), "1.7.1.116")
+        environment.installed |= dict.fromkeys(("cuda.bindings", "cuda-bindings"), "13.0")
+        environment.gpus = self.H100
+        state = self.state()
+        assert state.reach.endswith("not executed")
+        assert "does not run on compute capability 9.0" in state.missing
+        environment.gpus = self.L4
+        assert self.state().reach == "executed"
+
+    def test_a_stub_that_does_not_import_builds_nothing(self, environment: Environment) -> None:
+        environment.installed["tensorrt_rtx"] = environment.installed["tensorrt-rtx"] = "1.7.1.116"
+        environment.failures["tensorrt_rtx"] = "ImportError: libnvinfer.so"
+        state = self.state()
+        assert state.reach.endswith("not built")
+        assert "tensorrt-rtx 1.7.1.116 is installed and cannot be used: ImportError: libnvinfer.so" in state.missing
+
+    def test_without_the_exporters_it_emulates_what_others_built_or_nothing(self, environment: Environment) -> None:
+        environment.installed = {"onnxruntime": "1.31.1"}
+        assert self.state().reach == "emulated, of artefacts built elsewhere"
+        environment.installed = {}
+        assert self.state().reach == "nothing"
+
+    def test_the_machine_names_its_gpus_as_the_driver_does(self, environment: Environment) -> None:
+        environment.gpus = self.L4
+        assert examine().machine["accelerator"].startswith("NVIDIA L4 (compute capability 8.9, 24.0 GiB)")
+        assert "CUDA up to 12.6" in examine().machine["accelerator"]
 
 
 class TestTryingAnImport:

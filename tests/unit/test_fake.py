@@ -9,8 +9,8 @@ import pytest
 from dtvit_deploy.artifact import Artifact, Link, Manifest
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
-from dtvit_deploy.latency import measure
-from dtvit_deploy.runtimes.base import Runtime, Session, SessionOptions
+from dtvit_deploy.latency import MeasureOptions, measure
+from dtvit_deploy.runtimes.base import DeviceTimed, Runtime, Session, SessionOptions
 from dtvit_deploy.runtimes.fake import FakeRuntime, FakeSession
 from dtvit_deploy.signature import Signature, TensorSpec
 from dtvit_deploy.target import Precision
@@ -128,3 +128,21 @@ def test_its_latency_is_what_the_script_says() -> None:
     assert found.first_ms == pytest.approx(500)
     assert (found.p50, found.max) == pytest.approx((20, 20))
     assert found.status == "VALID"
+    assert found.device is None
+    assert not isinstance(session, DeviceTimed)
+
+
+def test_a_device_has_a_clock_of_its_own_which_is_read_after_each_sample() -> None:
+    runtime = FakeRuntime(latency=lambda run: 0.020, device=lambda run: 0.010 + 0.0001 * run)
+    session = load(runtime)
+    assert isinstance(session, DeviceTimed)
+    device: DeviceTimed = session
+    found = measure(
+        {"fake": lambda: session.run(FEEDS)}, MeasureOptions(max_samples=100), runtime.clock.now, devices={"fake": lambda: device.device_ms}
+    )["fake"]
+    assert found.device is not None
+    warm, count = found.warmup_runs, len(found.samples_ms)
+    assert found.device.samples_ms == pytest.approx([10 + 0.1 * run for run in range(warm, warm + count)])
+    assert found.device.p50 == pytest.approx(10 + 0.1 * (warm + (count - 1) // 2))
+    assert found.device.p50 < found.device.p90 < found.device.p99
+    assert found.p50 == pytest.approx(20)

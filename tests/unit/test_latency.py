@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -51,6 +52,19 @@ def taking(clock: FakeClock, seconds: Callable[[int], float], log: list[str] | N
 def measured(seconds: Callable[[int], float], options: MeasureOptions | None = None) -> Measurement:
     clock = FakeClock()
     return measure({"it": taking(clock, seconds)}, options, clock.now)["it"]
+
+
+def test_a_device_says_what_each_of_its_own_runs_took_and_nothing_of_the_others() -> None:
+    clock, told = FakeClock(), itertools.count()
+    runs = {"here": taking(clock, lambda n: 0.010), "there": taking(clock, lambda n: 0.012)}
+    found = measure(runs, MeasureOptions(max_seconds=100), clock.now, devices={"there": lambda: float(next(told))})
+    assert found["here"].device is None
+    device = found["there"].device
+    assert device is not None
+    count = len(found["there"].samples_ms)
+    assert device.samples_ms == tuple(map(float, range(count)))  # asked once a sample, and not in warm-up
+    assert (device.p50, device.p99) == (math.ceil(count / 2) - 1, math.ceil(0.99 * count) - 1)
+    assert found["there"].p50 == pytest.approx(12)
 
 
 class TestValidity:

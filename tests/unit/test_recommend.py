@@ -28,7 +28,14 @@ FLOAT = scored(0.9)
 
 
 def candidate(
-    name: str, median: float | None = 10.0, top1: float | None = 0.9, *, sound: bool = True, runtime: str = "fake", products: int = 9
+    name: str,
+    median: float | None = 10.0,
+    top1: float | None = 0.9,
+    *,
+    sound: bool = True,
+    runtime: str = "fake",
+    products: int = 9,
+    emulated: bool = False,
 ) -> Candidate:
     return Candidate(
         runtime=runtime,
@@ -39,6 +46,7 @@ def candidate(
         sound=sound,
         accuracy=scored(top1),
         latency=None if median is None else timed(median, seed=len(name)),
+        emulated=emulated,
     )
 
 
@@ -118,3 +126,45 @@ def test_an_artefact_without_an_integer_in_it_is_not_recommended() -> None:
     file, passed, reason = advice(candidate("fp32"), candidate("int8", 6.0, products=0))
     assert (file, passed) == ("fp32.fake", False)
     assert "nothing in it is INT8" in reason
+
+
+class TestEmulated:
+    """Nothing was timed, so that INT8 cannot win its place; its answers can lose it."""
+
+    @staticmethod
+    def candidates(top1: float | None = 0.9, **int8: Any) -> list[Candidate]:
+        floats = [candidate(name, None, emulated=True) for name in ("fp32", "fp16")]
+        return [*floats, candidate("int8", None, top1, emulated=True, **int8)]
+
+    def test_what_lacks_only_a_latency_fails_no_gate_and_is_to_be_measured_on_the_device(self) -> None:
+        (found,), gates = recommend(self.candidates(), FLOAT)
+        assert gates == ()
+        assert (found.file, found.decided, found.ship) == ("", False, "not decided here")
+        assert found.reason == (
+            "INT8 keeps 100.00% of float's top-1 on 500 images; fp32 or fp16 or int8: which is faster must be measured on the device"
+        )
+
+    def test_what_answers_worse_loses_its_place_without_a_latency(self) -> None:
+        for spoilt in (self.candidates(0.8), self.candidates(sound=False), self.candidates(products=0), self.candidates(None)):
+            (found,), (gate,) = recommend(spoilt, FLOAT)
+            assert not gate.passed
+            assert gate.reason in found.reason
+            assert found.reason.endswith("; fp32 or fp16: which is faster must be measured on the device")
+            assert (found.file, found.decided) == ("", False)
+
+    def test_the_only_float_that_is_left_is_recommended(self) -> None:
+        one = [each for each in self.candidates(0.8) if each.name != "fp16"]
+        (found,), _ = recommend(one, FLOAT)
+        assert (found.file, found.decided, found.ship) == ("fp32.fake", True, "fp32.fake")
+        (found,), _ = recommend(one[1:], FLOAT)
+        assert (found.file, found.decided, found.ship) == ("", True, "nothing")
+
+    def test_a_float_that_is_emulated_beside_an_int8_that_is_not_leaves_it_open_too(self) -> None:
+        (found,), gates = recommend([candidate("fp16", None, emulated=True), candidate("int8", 2.0)], FLOAT)
+        assert (gates, found.decided) == ((), False)
+
+    def test_other_runtimes_are_judged_as_ever(self) -> None:
+        timed_here = [candidate("fp32", runtime="other"), candidate("int8", 6.0, runtime="other")]
+        found, gates = recommend([*self.candidates(), *timed_here], FLOAT)
+        assert [one.ship for one in found] == ["not decided here", "int8.other"]
+        assert [gate.passed for gate in gates] == [True]

@@ -18,6 +18,7 @@ from dtvit_deploy.artifact import read_json
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.latency import Measurement, MeasureOptions, Warmup, summarise
+from dtvit_deploy.latency.measurement import device_time
 from dtvit_deploy.layers import LayerReport, ModuleDifference
 from dtvit_deploy.parity import Difference
 from dtvit_deploy.report import as_data, write_report
@@ -36,6 +37,21 @@ def latency(samples: int = 64, median: float = 20.0) -> Measurement:
     found = summarise(times, [0.02 * i for i in range(samples)], MeasureOptions(), warmup=warmup)
     conditions = {"runtime": "onnxruntime 1.0", "threads": "3", "batch": "1"}
     return msgspec.structs.replace(found, load_ms=123.4, first_ms=55.5, peak_memory_mib=321.0, conditions=conditions)
+
+
+def test_a_device_s_own_time_has_columns_where_there_is_one() -> None:
+    host = latency()
+    gpu = msgspec.structs.replace(host, device=device_time([1.25] * 63 + [9.75]))
+    subject = {"file": "", "sha256": "0" * 64, "precision": "fp32", "rung": Rung.EXECUTED, "conditions": {}}
+    facts = {"command": "profile", "model": "any", "created": "now", "lineage": (), "data": {}, "device": {}, "versions": {}}
+    both, one = (
+        render_markdown(Report(**facts, subjects=tuple(Subject(name=str(i), latency=each, **subject) for i, each in enumerate(found))))
+        for found in ((host, gpu), (host,))
+    )
+    assert "device p50" in both
+    assert "1.25" in both
+    assert "9.75" in both
+    assert "device p50" not in one
 
 
 def difference(feeds: str = "images", max_abs: float = 4.1e-6, reason: str = "", **more: object) -> Difference:

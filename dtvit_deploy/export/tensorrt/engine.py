@@ -15,6 +15,7 @@ import onnx
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.onnx import module_of
+from dtvit_deploy.export.tensorrt.lint import Compiler, ParserMessage, blame
 from dtvit_deploy.trt.library import Library
 from dtvit_deploy.trt.options import BuildOptions
 
@@ -84,10 +85,7 @@ def engine_from_onnx(path: Path, options: BuildOptions, library: Library, timing
     network = builder.create_network(library.strongly_typed())
     parser = trt.OnnxParser(network, diary.logger)
     if not parser.parse(path.read_bytes()):
-        raise InputError(
-            f"{library.name} {library.version} does not take the graph: {'; '.join(_parser_errors(parser, model)) or diary.reasons}",
-            remedy="replace the operator in the module that it names, or leave the target out",
-        )
+        raise _parser_errors(parser, model, library)
     config = _config(builder, options, library, timing)
     notes = list(_fallbacks(network, config, model)) if options.dla_core is not None and not library.ahead_of_time else []
     plan = builder.build_serialized_network(network, config)
@@ -160,14 +158,16 @@ def _compute_capability(capability: str, library: Library) -> Any:
     return known[capability]
 
 
-def _parser_errors(parser: Any, model: onnx.ModelProto) -> Iterator[str]:
-    for place in range(parser.num_errors):
-        error = parser.get_error(place)
-        node = error.node()
-        where = ""
-        if 0 <= node < len(model.graph.node):
-            where = f"{module_of(model.graph.node[node])} ({model.graph.node[node].op_type} {model.graph.node[node].name}): "
-        yield where + " ".join(error.desc().split())
+def _parser_errors(parser: Any, model: onnx.ModelProto, library: Library) -> InputError:
+    """What the parser refused, by torch module, with the remedies that the linter knows."""
+    told = [parser.get_error(place) for place in range(parser.num_errors)]
+    messages = [ParserMessage(one.code().name, one.desc(), one.node(), one.node_name(), one.node_operator()) for one in told]
+    blamed = blame(model, messages, Compiler(library.name, library.version))
+    return InputError(
+        f"{library.name} {library.version} does not take the graph: "
+        + ("; ".join(f"{one.module} ({one.node}): {one.message}" for one in blamed) or "its parser gives no reason"),
+        remedy="; ".join(dict.fromkeys(one.remedy for one in blamed)) or "leave the target out",
+    )
 
 
 def _fallbacks(network: Any, config: Any, model: onnx.ModelProto) -> Iterator[str]:

@@ -1,0 +1,442 @@
+#!/usr/bin/env python3
+# ruff: noqa: T201 - a program of its own, copied to the device as build.py: printing is how it answers
+"""Build this folder's network into a TensorRT engine on the device that will run it, and check what the engine answers.
+
+    python3 build.py [--out FOLDER] [--build-only]
+
+It needs Python and the tensorrt module as JetPack 6 or 7 ship them, and no other package. Exit codes: 0 done, 1 the engine answers
+wrongly, 2 the job or what was asked is wrong, 3 something is missing on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import ctypes
+import hashlib
+import importlib
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import struct
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+FORMATS = {"tensorrt": ("tensorrt", "trt"), "tensorrt_rtx": ("tensorrt-rtx", "rtx")}
+CODES = {"float32": "f", "float16": "e", "int64": "q", "int32": "i", "int8": "b", "uint8": "B", "bool": "?"}
+TYPES = {"float32": "FLOAT", "float16": "HALF", "int64": "INT64", "int32": "INT32", "int8": "INT8", "uint8": "UINT8", "bool": "BOOL"}
+
+
+class JobError(Exception):
+    """An expected failure: one line, and the exit code that says whose fault it is."""
+
+    def __init__(self, message: str, code: int = 2) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Build the TensorRT engine of this job on this device, and check its answers.")
+    parser.add_argument("--out", type=Path, default=HERE.parent, help="folder for the engine's folder (default: beside the job)")
+    parser.add_argument("--build-only", action="store_true", help="do not execute the engine")
+    parser.add_argument("--library", choices=sorted(FORMATS), default="tensorrt", help="tensorrt_rtx builds for other GPUs, and needs none")
+    parser.add_argument("--capability", action="append", default=[], help="for tensorrt_rtx: a GPU's compute capability, like 8.9")
+    try:
+        return run(parser.parse_args(arguments))
+    except JobError as error:
+        print(f"build.py: {error}", file=sys.stderr)
+        return error.code
+    except OSError as error:
+        print(f"build.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("build.py: interrupted, nothing was written", file=sys.stderr)
+        return 130
+
+
+def run(asked: argparse.Namespace) -> int:
+    job, digest = read_job()
+    name, (library, suffix) = job["name"], FORMATS[asked.library]
+    ahead = library == "tensorrt-rtx"
+    if ahead and not (asked.build_only and asked.capability):
+        raise JobError("--library tensorrt_rtx builds ahead of time: add --build-only and --capability 8.9")
+    if asked.capability and not ahead:
+        raise JobError("--capability is for --library tensorrt_rtx: TensorRT builds for the GPU that is here")
+    trt = import_library(asked.library)
+    cuda = None if ahead else Cuda(load_driver())
+    host = describe_host(cuda)
+    options = dict(job["options"], **({"capabilities": asked.capability} if ahead else {}))
+    capabilities = asked.capability if cuda is None else [cuda.capability]
+    where = ", ".join(filter(None, [host["device"], "compute capability " + " ".join(capabilities), host["jetpack"], host["platform"]]))
+    print(f"{name}: {library} {trt.__version__}, {where}")
+
+    log = make_log(trt)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    stage = asked.out / f".{name}.{suffix}.partial"  # a fixed name: whatever a killed run left goes first
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir()
+    try:
+        inside = stage / f"{name}.{suffix}"
+        inside.mkdir()
+        engine, notes = build(trt, log, job, options, inside, capabilities if ahead else [])
+        shutil.copyfile(str(HERE / "graph.onnx"), str(inside / "graph.onnx"))
+        passport = dict(host, library=library, version=str(trt.__version__), capabilities=capabilities, options=options)
+        passport.update(engine=sha256(inside / "model.engine"), bytes=(inside / "model.engine").stat().st_size)
+        passport.update(graph=sha256(inside / "graph.onnx"))
+        whole = folder_sha256(inside)
+        link = {"kind": "tensorrt", "sha256": whole, "tools": {library: str(trt.__version__)}, "notes": notes}
+        link["options"] = {"passport": passport, "job": digest}
+        manifest = dict(job["manifest"], format=suffix, sha256=whole, rung="built", lineage=[*job["manifest"]["lineage"], link])
+        write_json(stage / f"{name}.{suffix}.json", manifest)
+        publish(stage, asked.out, f"{name}.{suffix}")
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    print(f"wrote {asked.out / (name + '.' + suffix)} and its manifest")
+    if asked.build_only:
+        print("verdict: built, not executed")
+        return 0
+
+    passed, said = check_golden(trt, log, cuda, engine, job)
+    link["notes"] = [*notes, *said]
+    manifest["rung"] = "on device" if passed else "built"
+    write_json(asked.out / f"{name}.{suffix}.json", manifest)
+    print("\n".join(said))
+    print("verdict: passed on this device" if passed else "verdict: failed, the engine does not answer as it should")
+    return 0 if passed else 1
+
+
+def read_job() -> tuple[dict[str, Any], str]:
+    """The job, once every file of it is known to be as it was written."""
+    digest = sha256(HERE / "job.json")
+    if (HERE / "job.json.sha256").read_text().split()[:1] != [digest]:
+        raise JobError("job.json is not as it was written: copy the folder again")
+    job = json.loads((HERE / "job.json").read_text(encoding="utf-8"))
+    for path, expected in sorted(job["files"].items()):
+        if not (HERE / path).is_file():
+            raise JobError(f"{path} is missing: copy the folder again")
+        if sha256(HERE / path) != expected:
+            raise JobError(f"{path} is not as it was written: copy the folder again")
+    return job, digest
+
+
+def import_library(module: str) -> Any:
+    try:
+        trt = importlib.import_module(module)
+    except Exception as error:  # a package without its libraries raises what it likes
+        remedy = "JetPack 6 and 7 have it: sudo apt install python3-libnvinfer" if module == "tensorrt" else "pip install tensorrt-rtx"
+        raise JobError(f"the Python module {module} cannot be imported ({error}); {remedy}", 3) from error
+    if module == "tensorrt" and int(str(trt.__version__).split(".")[0]) < 10:
+        raise JobError(f"TensorRT {trt.__version__} (JetPack 5 has 8.5) is not supported: at least TensorRT 10 and JetPack 6 are needed", 3)
+    return trt
+
+
+def make_log(trt: Any) -> Any:
+    """A logger that keeps what went wrong, so that a refusal can say why."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.problems: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.problems.append(" ".join(message.split()))
+
+    return Log()
+
+
+def build(trt: Any, log: Any, job: dict[str, Any], options: dict[str, Any], folder: Path, ahead: list[str]) -> tuple[Any, list[str]]:
+    """Write the engine and what is known of its layers to ``folder``.
+
+    Returns:
+        The engine, loaded (nothing ahead of time), and notes for its manifest.
+    """
+    try:
+        builder = trt.Builder(log)
+    except TypeError as error:  # what the bindings make of no builder at all, as where the driver is too old
+        raise JobError(f"TensorRT {trt.__version__} does not start: {last(log)}", 3) from error
+    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # a later release may know nothing else
+    network = builder.create_network(0 if typed is None else 1 << int(typed))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse((HERE / "graph.onnx").read_bytes()):
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        raise JobError("the parser refuses the graph: " + ("; ".join(explain(error, job["nodes"]) for error in errors) or last(log)))
+    config = builder.create_builder_config()
+    config.builder_optimization_level = options["optimization_level"]
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if not options["tf32"]:
+        config.clear_flag(trt.BuilderFlag.TF32)  # FP32 in the graph means FP32
+    if options["workspace_mib"] is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options["workspace_mib"] << 20)
+    if options["version_compatible"]:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options["hardware_compatible"]:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    notes = [] if options["dla_core"] is None else use_dla(trt, builder, config, network, job["nodes"], options["dla_core"], folder)
+    if ahead:
+        config.num_compute_capabilities = len(ahead)
+        for index, capability in enumerate(ahead):
+            known = getattr(trt.ComputeCapability, "SM" + capability.replace(".", ""), None)
+            if known is None or not config.set_compute_capability(known, index):
+                names = ", ".join(each for each in trt.ComputeCapability.__members__ if each.startswith("SM"))
+                raise JobError(f"TensorRT-RTX {trt.__version__} does not compile for compute capability {capability}; it knows {names}")
+    timings = HERE.parent / f"{HERE.name}.timing"  # beside the job: within it, it would change the folder's digest
+    reused = not ahead and attach_timings(config, timings)
+    log.problems.clear()
+    begun = time.monotonic()
+    serialized = builder.build_serialized_network(network, config)
+    if serialized is None:
+        raise JobError(f"the builder made no engine: {last(log)}")
+    with (folder / "model.engine").open("wb") as file:
+        size = file.write(serialized)
+        file.flush()
+        os.fsync(file.fileno())
+    known_timings = ", with the timings of an earlier build" if reused else ""
+    print(f"built {network.num_layers} layers in {time.monotonic() - begun:.1f} s{known_timings}: {size / 2**20:.1f} MiB")
+    if ahead:
+        return None, notes
+    try:
+        write(timings, bytes(config.get_timing_cache().serialize()))
+    except OSError as error:
+        print(f"the next build takes as long, since {timings} cannot be written: {error.strerror}")
+    runtime = trt.Runtime(log)
+    runtime.engine_host_code_allowed = True  # a version-compatible engine brings code of its own; this one was made a moment ago, here
+    engine = runtime.deserialize_cuda_engine(serialized)
+    if engine is None:
+        raise JobError(f"the engine was built but does not load: {last(log)}")
+    layers = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    write(folder / "layers.json", layers.encode())
+    return engine, notes
+
+
+def explain(error: Any, nodes: list[list[str]]) -> str:
+    """A parser's error, with the torch module that the node comes from."""
+    named = [node for node in nodes if node[0] == error.node_name()]
+    if len(named) != 1:
+        named = nodes[error.node() : error.node() + 1] if error.node() >= 0 else []
+    where = f"{named[0][1]} {named[0][0]} of module {named[0][2]}: " if named else ""
+    return f"{where}{' '.join(error.desc().split())} ({error.func()})"
+
+
+def last(log: Any) -> str:
+    return str(log.problems[-1]) if log.problems else "it does not say why"
+
+
+def use_dla(trt: Any, builder: Any, config: Any, network: Any, nodes: list[list[str]], core: int, folder: Path) -> list[str]:
+    """Let the accelerator take the layers that it can; the others, which are named, stay on the GPU."""
+    if core >= builder.num_DLA_cores:
+        raise JobError(f"DLA core {core} was asked for; TensorRT {trt.__version__} offers {builder.num_DLA_cores} on this machine", 3)
+    config.default_device_type = trt.DeviceType.DLA
+    config.DLA_core = core
+    config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
+    modules = {node[0]: node[2] for node in nodes}
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    fallen = []
+    for layer in layers:
+        if not config.can_run_on_DLA(layer):
+            node = re.search(r"\[ONNX Layer: (.*?)\]", layer.metadata)
+            fallen.append({"layer": layer.name, "type": layer.type.name, "module": modules.get(node[1] if node else layer.name, "")})
+    write_json(folder / "fallback.json", fallen)
+    tally = collections.Counter(each["type"] for each in fallen).most_common()
+    kinds = ", ".join(f"{number} {kind}" for kind, number in tally)
+    said = f"DLA core {core}: {len(fallen)} of {len(layers)} layers fall back to the GPU{': ' if fallen else ''}{kinds}"
+    print(f"{said}; fallback.json names them")
+    return [said]
+
+
+def attach_timings(config: Any, path: Path) -> bool:
+    """Start from the kernel timings of an earlier build on this device, or from none."""
+    earlier = config.create_timing_cache(path.read_bytes()) if path.is_file() else None
+    if earlier is not None and config.set_timing_cache(earlier, False):  # False: another device's are refused
+        return True
+    config.set_timing_cache(config.create_timing_cache(b""), False)
+    return False
+
+
+def check_golden(trt: Any, log: Any, cuda: Any, engine: Any, job: dict[str, Any]) -> tuple[bool, list[str]]:
+    """Execute the recorded feeds and hold the answers against the recorded ones."""
+    golden = job["golden"]
+    context = engine.create_execution_context()
+    if context is None:
+        raise JobError(f"the engine cannot be executed: {last(log)}")
+    found = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
+    for tensor in [*golden["inputs"], *golden["outputs"]]:
+        name, kind, shape = tensor["name"], TYPES[tensor["dtype"]], tensor["shape"]
+        if name not in found or engine.get_tensor_dtype(name) != getattr(trt.DataType, kind) or [*engine.get_tensor_shape(name)] != shape:
+            raise JobError(f"the engine has no tensor {name} of type {kind} and shape {shape}")
+        tensor["bytes"] = math.prod(shape) * struct.calcsize(CODES[tensor["dtype"]])
+        tensor["address"] = cuda.allocate(tensor["bytes"])
+        context.set_tensor_address(name, tensor["address"])
+    answers: dict[str, list[Any]] = {tensor["name"]: [] for tensor in golden["outputs"]}
+    for sample in range(golden["samples"]):
+        for tensor in golden["inputs"]:
+            cuda.upload(tensor["address"], sample_of(tensor, sample))
+        if not context.execute_async_v3(cuda.stream.value or 0):
+            raise JobError(f"the engine fails while it executes: {last(log)}")
+        for tensor in golden["outputs"]:
+            answers[tensor["name"]].append(values(cuda.download(tensor["address"], tensor["bytes"]), tensor["dtype"]))
+    verdicts = []
+    for tensor in golden["outputs"]:
+        expected = [values(sample_of(tensor, sample), tensor["dtype"]) for sample in range(golden["samples"])]
+        verdicts.append(judge(tensor, expected, answers[tensor["name"]]))
+    return all(passed for passed, _ in verdicts), [f"golden, {golden['samples']} samples: {said}" for _, said in verdicts]
+
+
+def sample_of(tensor: dict[str, Any], sample: int) -> bytes:
+    with (HERE / tensor["file"]).open("rb") as file:
+        file.seek(sample * tensor["bytes"])
+        data: bytes = file.read(tensor["bytes"])
+    return data
+
+
+def values(data: bytes, dtype: str) -> tuple[Any, ...]:
+    code = CODES[dtype]
+    unpacked: tuple[Any, ...] = struct.unpack(f"<{len(data) // struct.calcsize(code)}{code}", data)
+    return unpacked
+
+
+def judge(output: dict[str, Any], expected: Sequence[Sequence[float]], answers: Sequence[Sequence[float]]) -> tuple[bool, str]:
+    """Whether one output's answers, a row for each sample, are near enough, and how near they are.
+
+    The limit is a ``tolerance`` of max |Δ| (of whole numbers: of the share that differs) or a ``least_sqnr`` in dB.
+    """
+    name, tolerance, least = output["name"], output["tolerance"], output["least_sqnr"]
+    pairs = [(one, two) for row, found in zip(expected, answers) for one, two in zip(row, found)]  # noqa: B905 - not in Python 3.8
+    odd = sum(not (math.isfinite(one) and math.isfinite(two)) for one, two in pairs)
+    if odd:
+        return False, f"{name}: {odd} of {len(pairs)} values are NaN or infinite"
+    if not output["dtype"].startswith("float"):
+        worst = max(sum(one != two for one, two in zip(row, got)) / max(len(row), 1) for row, got in zip(expected, answers))  # noqa: B905
+        passed, said = worst <= tolerance, f"{name}: {worst:.2%} of a sample's values differ, {tolerance:.2%} allowed"
+    elif tolerance is not None:
+        worst = max((abs(one - two) for one, two in pairs), default=0.0)
+        passed, said = worst <= tolerance, f"{name}: max |Δ| {worst:.3g}, {tolerance:.3g} allowed"
+    else:
+        signal, noise = sum(one * one for one, _ in pairs), sum((one - two) ** 2 for one, two in pairs)
+        sqnr = math.inf if noise == 0 else -math.inf if signal == 0 else 10 * math.log10(signal / noise)
+        passed, said = sqnr >= least, f"{name}: SQNR {sqnr:.3g} dB, at least {least:g} dB asked"
+    if output["top1"]:
+        agreed = 0
+        for row, found in zip(expected, answers):  # noqa: B905
+            chosen = max(range(len(found)), key=found.__getitem__)
+            agreed += max(row) - row[chosen] <= 2 * (tolerance or 0)  # within what either may be off by, either choice is right
+        passed, said = passed and agreed == len(expected), f"{said}; top-1 {agreed} of {len(expected)}"
+    return passed, said
+
+
+def load_driver() -> Any:
+    try:
+        return ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        raise JobError("no NVIDIA driver is here (libcuda.so.1 does not load): run this on the device that the engine is for", 3) from error
+
+
+class Cuda:
+    """Memory of the GPU, through the driver's own C interface: every device has it, and no Python package is needed."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+        device, context, version, name = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_int(), ctypes.create_string_buffer(256)
+        major, minor, self.stream = ctypes.c_int(), ctypes.c_int(), ctypes.c_void_p()
+        self("cuInit", 0)
+        self("cuDriverGetVersion", ctypes.byref(version))
+        self("cuDeviceGet", ctypes.byref(device), 0)
+        self("cuDeviceGetName", name, len(name), device)
+        self("cuDeviceGetAttribute", ctypes.byref(major), 75, device)
+        self("cuDeviceGetAttribute", ctypes.byref(minor), 76, device)
+        self("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)  # the context that TensorRT uses too
+        self("cuCtxSetCurrent", context)
+        self("cuStreamCreate", ctypes.byref(self.stream), 0)
+        self.name, self.capability = name.value.decode(errors="replace"), f"{major.value}.{minor.value}"
+        self.version = f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+    def __call__(self, function: str, *arguments: Any) -> None:
+        status = getattr(self.driver, function)(*arguments)
+        if status != 0:
+            raise JobError(f"the NVIDIA driver fails in {function} (CUDA error {status})", 3)
+
+    def allocate(self, size: int) -> int:
+        pointer = ctypes.c_uint64()
+        self("cuMemAlloc_v2", ctypes.byref(pointer), ctypes.c_size_t(max(size, 1)))
+        return pointer.value
+
+    def upload(self, address: int, data: bytes) -> None:
+        self("cuMemcpyHtoDAsync_v2", ctypes.c_uint64(address), data, ctypes.c_size_t(len(data)), self.stream)
+        self("cuStreamSynchronize", self.stream)
+
+    def download(self, address: int, size: int) -> bytes:
+        data = ctypes.create_string_buffer(size)
+        self("cuMemcpyDtoHAsync_v2", data, ctypes.c_uint64(address), ctypes.c_size_t(size), self.stream)
+        self("cuStreamSynchronize", self.stream)
+        return data.raw
+
+
+def describe_host(cuda: Any) -> dict[str, str]:
+    """This machine as an engine's passport has it."""
+    driver = re.search(r"Kernel Module(?: for \w+)?\s+([\d.]+)", text_of("/proc/driver/nvidia/version"))
+    release = re.search(r"# R(\d+) \(release\), REVISION: ([\d.]+)", text_of("/etc/nv_tegra_release"))
+    machine = platform.machine().lower().replace("amd64", "x86_64").replace("arm64", "aarch64")
+    return {
+        "device": "" if cuda is None else text_of("/proc/device-tree/model").strip("\0\n ") or cuda.name,
+        "driver": driver[1] if driver and cuda else "",
+        "cuda": cuda.version if cuda else "",
+        "jetpack": f"L4T {release[1]}.{release[2]}" if release else "",
+        "platform": f"{platform.system().lower()} {machine}",
+    }
+
+
+def text_of(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def folder_sha256(folder: Path) -> str:
+    """Digest of a folder's files, as dtvit-deploy computes it: paths, sizes and digests."""
+    listing = hashlib.sha256()
+    for file in sorted(folder.iterdir(), key=lambda path: path.name):
+        listing.update(f"{file.name}\0{file.stat().st_size}\0{sha256(file)}\n".encode())
+    return listing.hexdigest()
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def publish(stage: Path, out: Path, name: str) -> None:
+    """Move the engine's folder and its manifest to ``out``: at every moment the two are one pair, or the folder is absent."""
+    if (out / name).exists():
+        (out / name).rename(stage / "former")
+    (stage / f"{name}.json").replace(out / f"{name}.json")
+    (stage / name).rename(out / name)
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a console without Unicode
+    sys.exit(main())

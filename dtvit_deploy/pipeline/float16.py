@@ -1,0 +1,303 @@
+"""FP16 that does not break: the typed graph, rounded for real on the guard feeds, and the modules that have to stay FP32 for its sake.
+
+Two things go wrong in FP16. A tensor that is too large becomes infinite: its magnitude is measured, and the nodes that make or read it stay
+FP32. Or a tensor is large beside what matters in it, a residual that swallows its small addends, say, and the answer is finite and wrong:
+that shows at the outputs alone. What modules are to blame for it is looked for by evaluating the graph with nothing but a part of them in
+FP16; parts that do no harm are never looked into.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dtvit_deploy.artifact import Artifact, load_artifact
+from dtvit_deploy.cache import Cache
+from dtvit_deploy.parity import LARGEST_FLOOR
+from dtvit_deploy.pipeline.stages import GuardFeeds, load_onnx, source_digest, versions, write_onnx
+from dtvit_deploy.target import Precision
+
+if TYPE_CHECKING:
+    import onnx
+
+    from dtvit_deploy.export.float16 import Float16
+    from dtvit_deploy.signature import Feeds, Outputs, Signature
+
+LARGEST_ERROR = LARGEST_FLOOR / 10
+"""Root mean square of an output's error over that of the output. A sound network in FP16 has 0.001, two roundings' worth; one with more
+than 0.01, which is 40 dB, is as noisy as INT8 and has lost what FP16 is for. `verify` gives up at ten times as much."""
+MOST_PARTS, MOST_TRIALS = 40, 56
+"""Evaluations before parts are no longer split, and before the best set so far is taken, at 0.3 seconds each for a network of 300 modules.
+One module of 300 is found in about 14, and each that is far from it in 12 more."""
+LARGEST_SHARE = 0.7
+"""Of a part's error, that of its first half up to which the second half is not evaluated: it has most of the noise then."""
+FEW_FEEDS = 3
+"""Guard feeds that parts of the network are judged on, those on which FP16 errs most; whole graphs are judged on all."""
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A typed graph, and how it was found.
+
+    Attributes:
+        typed: the graph.
+        imprecise: modules that stay FP32 for what they do to the outputs, with the reason.
+        error: of its outputs, see :data:`LARGEST_ERROR`.
+        before: the error with nothing in FP32 but what would overflow, or was asked for.
+        trials: graphs that were evaluated.
+    """
+
+    typed: Float16
+    imprecise: Mapping[str, str]
+    error: float
+    before: float
+    trials: int
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        notes = self.typed.notes
+        if self.imprecise:
+            many = "1 module stays" if len(self.imprecise) == 1 else f"{len(self.imprecise)} modules stay"
+            gain = f"the outputs would be off by {_percent(self.before)}, and are by {_percent(self.error)}"
+            notes += (f"{many} FP32 for precision, the smallest set found in {self.trials} evaluations: {gain}",)
+        if not self.error <= LARGEST_ERROR:
+            notes += (f"the outputs are off by {_percent(self.error)} on the guard feeds, more than the {LARGEST_ERROR:.0%} looked for",)
+        return (*notes, f"what stays FP32 costs {self.typed.cost}") if self.typed.kept else notes
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The same for a program to read."""
+        return {
+            "fp32_modules": dict(self.typed.kept),
+            "imprecise": dict(self.imprecise),
+            "error": self.error if math.isfinite(self.error) else None,
+            "error_before": self.before if math.isfinite(self.before) else None,
+            "trials": self.trials,
+            "fp32_weights": self.typed.weights,
+            "fp32_macs": self.typed.macs,
+            "casts": self.typed.casts,
+        }
+
+
+def float16_stage(simplified: Artifact, guard: GuardFeeds, keep_fp32: tuple[str, ...], cache: Cache) -> Artifact:
+    """Simplified FP32 ONNX → typed FP16 ONNX."""
+    tools = versions("onnx", "onnxruntime")
+
+    def build(folder: Path) -> None:
+        mixed = mixed_precision(load_onnx(simplified), simplified.manifest.signature, guard.feeds, keep_fp32)
+        options = {"keep_fp32": keep_fp32, "range_feeds": guard.source} | mixed.options
+        write_onnx(folder, mixed.typed.model, simplified.manifest, Precision.FP16, "float16", tools, options, mixed.notes)
+
+    key = {"parent": simplified.manifest, "guard": guard.digest, "keep": keep_fp32, "tools": tools, "source": source_digest()}
+    return load_artifact(cache.entry("float16", key, build) / "model.onnx")
+
+
+def float16_rest_stage(quantised: Artifact, simplified: Artifact, guard: GuardFeeds, keep_fp32: tuple[str, ...], cache: Cache) -> Artifact:
+    """ONNX with Q/DQ in the layout for TensorRT → the same with FP16 for the rest, an INT8 artefact as before.
+
+    What stays FP32 in the FP16 artefact of the same network stays so here: where FP16 loses what matters does not depend on the products
+    that are INT8, while an INT8 value next to a tie tips at the least rounding, and would hide it.
+
+    Args:
+        quantised: of :data:`dtvit_deploy.export.qdq.Layout.TENSORRT`.
+        simplified: the FP32 graph that it was made of.
+    """
+    halved = float16_stage(simplified, guard, keep_fp32, cache)
+    link = halved.manifest.parent("float16")
+    assert link is not None
+    imprecise: dict[str, str] = link.options["imprecise"]
+    tools = versions("onnx", "onnxruntime")
+
+    def build(folder: Path) -> None:
+        from dtvit_deploy.export.float16 import float16_onnx
+        from dtvit_deploy.runtimes.onnxruntime import magnitudes_and_outputs
+
+        model, signature = load_onnx(quantised), quantised.manifest.signature
+        reached, expected = magnitudes_and_outputs(model, signature, guard.feeds)
+        typed = float16_onnx(model, reached, keep_fp32, imprecise)
+        error = _Outputs(expected).error(_rounded_answers(typed.model, signature, guard.feeds))
+        mixed = Mixed(typed, imprecise, error, error, 1)
+        options = {"keep_fp32": keep_fp32, "range_feeds": guard.source} | mixed.options
+        cost = (f"what stays FP32 costs {typed.cost}",) if typed.kept else ()
+        write_onnx(folder, typed.model, quantised.manifest, Precision.INT8, "float16", tools, options, (*typed.notes, *cost))
+
+    key = {"parent": quantised.manifest, "guard": guard.digest, "keep": keep_fp32, "halved": halved.manifest, "source": source_digest()}
+    return load_artifact(cache.entry("int8-float16", key, build) / "model.onnx")
+
+
+def mixed_precision(model: onnx.ModelProto, signature: Signature, feeds: Sequence[Feeds], keep_fp32: Sequence[str] = ()) -> Mixed:
+    """FP16 as far as it goes: what overflows stays FP32, and then what costs the outputs too much, as few modules as are found."""
+    from dtvit_deploy.export.float16 import float16_onnx
+    from dtvit_deploy.export.onnx import module_of
+    from dtvit_deploy.runtimes.onnxruntime import magnitudes_and_outputs
+
+    reached, expected = magnitudes_and_outputs(model, signature, feeds)
+    outputs = _Outputs(expected)
+    whole = float16_onnx(model, reached, keep_fp32)
+    errors = outputs.errors(_rounded_answers(whole.model, signature, feeds))
+    before = max(errors, default=0.0)
+    if before <= LARGEST_ERROR:
+        return Mixed(whole, {}, before, before, 1)
+    few = sorted(range(len(feeds)), key=lambda index: -errors[index])[:FEW_FEEDS]
+
+    def evaluate(imprecise: Mapping[str, str], some: Sequence[int]) -> tuple[Float16, float]:
+        typed = float16_onnx(model, reached, keep_fp32, imprecise)
+        answers = _rounded_answers(typed.model, signature, [feeds[index] for index in some])
+        return typed, max(outputs.errors(answers, some), default=0.0)
+
+    modules = list(dict.fromkeys(map(module_of, model.graph.node)))
+    search = SmallestSet(
+        modules=modules,
+        whole=before,
+        alone=lambda part: evaluate({module: "" for module in modules if module not in part}, few)[1],
+        without=lambda kept: evaluate(dict.fromkeys(kept, ""), range(len(feeds)))[1],
+    )
+    found = search.found()
+    largest = _largest(model, reached)
+    imprecise = {module: _reason(found[module], largest.get(module)) for module in modules if module in found}
+    typed, error = evaluate(imprecise, range(len(feeds)))
+    return Mixed(typed, imprecise, error, before, search.trials + 2)
+
+
+@dataclass
+class SmallestSet:
+    """Which modules have to stay FP32.
+
+    Roundings are many and independent, so the noise powers of disjoint parts of a network, each alone in FP16, add up to about that of
+    the whole. The part with most of it is split until it is one module, which then is kept, and so on until what is left is little enough.
+
+    Attributes:
+        modules: in the order of execution.
+        whole: the error with all of them in FP16.
+        alone: the error with these modules in FP16 and nothing else.
+        without: the error with these modules in FP32 and nothing else.
+        trials: evaluations so far.
+    """
+
+    modules: Sequence[str]
+    whole: float
+    alone: Callable[[Sequence[str]], float]
+    without: Callable[[Sequence[str]], float]
+    trials: int = 0
+    _noise: dict[str, float] = field(default_factory=dict)
+    """Error of each module that is kept, alone in FP16, or of the part that it belongs to."""
+
+    def found(self) -> dict[str, float]:
+        """The modules, and the error that each makes alone. Every set that is returned was evaluated."""
+        parts = [(-self.whole, 0, len(self.modules))]
+        target = LARGEST_ERROR
+        while parts:
+            while parts and self._left(parts) > target:
+                self._split(heapq.heappop(parts), parts)
+            if self._holds(list(self._noise)):
+                break
+            target = min(target, self._left(parts)) / 2  # they add up to more than expected: in step, or through a tensor between two
+        self._drop()
+        return self._noise
+
+    def _left(self, parts: Sequence[tuple[float, int, int]]) -> float:
+        return math.sqrt(sum(noise * noise for noise, _, _ in parts))
+
+    def _split(self, part: tuple[float, int, int], parts: list[tuple[float, int, int]]) -> None:
+        noise, start, end = part
+        if end - start == 1 or self.trials >= MOST_PARTS:
+            self._noise |= dict.fromkeys(self.modules[start:end], -noise)
+            return
+        middle = (start + end) // 2
+        one = self._alone(start, middle)
+        rest = noise * noise - one * one
+        # What the first half does not account for is the second's, unless that is a small difference of two large numbers.
+        other = math.sqrt(rest) if one < LARGEST_SHARE * -noise and end - middle > 1 else self._alone(middle, end)
+        heapq.heappush(parts, (-one, start, middle))
+        heapq.heappush(parts, (-other, middle, end))
+
+    def _alone(self, start: int, end: int) -> float:
+        self.trials += 1
+        return self.alone(self.modules[start:end])
+
+    def _holds(self, kept: Sequence[str]) -> bool:
+        self.trials += 1
+        return self.without(kept) <= LARGEST_ERROR
+
+    def _drop(self) -> None:
+        """Leave out again what is not needed after all: halves first, then ever smaller groups, those of little noise before the others."""
+        size = len(self._noise) // 2
+        while size:
+            order = sorted(self._noise, key=lambda module: self._noise[module])
+            for start in range(0, len(order), size):
+                group = order[start : start + size]
+                rest = [module for module in self._noise if module not in group]
+                if self.trials < MOST_TRIALS and self._holds(rest):
+                    for module in group:
+                        del self._noise[module]
+            size //= 2
+
+
+class _Outputs:
+    """What the FP32 graph answers, and how far another graph is from it."""
+
+    def __init__(self, expected: Sequence[Outputs]) -> None:
+        floating = [name for name, array in expected[0].items() if np.issubdtype(array.dtype, np.floating)] if expected else []
+        self._expected = [{name: run[name].astype(np.float64) for name in floating} for run in expected]
+        sizes = {name: [_size(run[name]) for run in self._expected] for name in floating}
+        # An adversarial feed may have an answer next to 0, of which every rounding is a large part.
+        usual = {name: float(np.median(found)) for name, found in sizes.items()}
+        self._scales = [{name: max(sizes[name][index], usual[name]) for name in floating} for index in range(len(expected))]
+
+    def errors(self, answers: Sequence[Outputs], which: Sequence[int] | None = None) -> list[float]:
+        """Of each answer, the greatest of its outputs'; infinite where one is not finite and should be. 0 is an error of nothing."""
+        return [
+            self._error(index, answer) for index, answer in zip(which if which is not None else range(len(answers)), answers, strict=True)
+        ]
+
+    def error(self, answers: Sequence[Outputs]) -> float:
+        return max(self.errors(answers), default=0.0)
+
+    def _error(self, index: int, answer: Outputs) -> float:
+        worst = 0.0
+        for name, expected in self._expected[index].items():
+            if not np.isfinite(expected).all():
+                continue  # the network itself has no answer to this feed
+            noise = _size(answer[name].astype(np.float64) - expected)
+            worst = max(worst, math.inf if math.isnan(noise) else noise / max(self._scales[index][name], np.finfo(np.float32).tiny))
+        return worst
+
+
+def _size(values: np.ndarray) -> float:
+    return float(np.sqrt(np.square(values).mean())) if values.size else 0.0
+
+
+def _rounded_answers(model: onnx.ModelProto, signature: Signature, feeds: Sequence[Feeds]) -> list[Outputs]:
+    from dtvit_deploy.runtimes.onnxruntime import run_graph
+    from dtvit_deploy.runtimes.rounded import rounded_onnx
+
+    return run_graph(rounded_onnx(model), signature, feeds)
+
+
+def _largest(model: onnx.ModelProto, reached: Mapping[str, float]) -> dict[str, tuple[float, str]]:
+    """The largest tensor that each module makes or reads, and its magnitude."""
+    from dtvit_deploy.export.onnx import module_of
+
+    found: dict[str, tuple[float, str]] = {}
+    for node in model.graph.node:
+        sizes = [(reached[name], name) for name in (*node.input, *node.output) if name in reached]
+        found[module_of(node)] = max([*sizes, found.get(module_of(node), (0.0, ""))])
+    return found
+
+
+def _reason(error: float, largest: tuple[float, str] | None) -> str:
+    where = ""
+    if largest is not None and largest[1] and math.isfinite(largest[0]):
+        size, name = largest
+        where = f"; |{name}| reaches {size:.3g}, where FP16 has steps of {float(np.spacing(np.float16(min(size, 65504.0)))):.3g}"
+    return f"alone in FP16 it puts the outputs off by {_percent(error)}{where}"
+
+
+def _percent(error: float) -> str:
+    return f"{error:.2%}" if math.isfinite(error) else "without limit"

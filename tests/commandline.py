@@ -1,0 +1,66 @@
+"""The command line in a process of its own, as a person or a script runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from dtvit_deploy.artifact import sha256_of
+
+DEPLOY = str(Path(sys.executable).with_name("dtvit-deploy"))
+Done = subprocess.CompletedProcess[str]
+
+
+def deploy(
+    *arguments: object,
+    cwd: Path | None = None,
+    code: int | None = 0,
+    before: str = "",
+    limit: Callable[[], None] | None = None,
+    **env: str,
+) -> Done:
+    """Run it to its end.
+
+    Args:
+        arguments: the command and its options.
+        cwd: the user's folder.
+        code: what it must exit with; None lets it be any.
+        before: Python that its process runs first, to take something away from it or to make it brief.
+        limit: is called in that process before Python is there, to bound what it may use.
+        env: variables besides those of the tests.
+    """
+    script = f"import sys\n{before}\nfrom dtvit_deploy.__main__ import main\nsys.argv[0] = 'dtvit-deploy'\nmain()"
+    start = [sys.executable, "-c", script] if before else [DEPLOY]
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | env  # no test takes the bytecode of a user's module for litter
+    command = [*start, *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False, preexec_fn=limit)
+    assert code is None or done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Everything in a folder, hidden or not, by content."""
+    paths = (path for path in folder.rglob("*"))
+    return {str(path.relative_to(folder)): sha256_of(path) if path.is_file() else "folder" for path in paths}
+
+
+def refused(*arguments: object, cwd: Path, code: int = 2, out: bool = True, limit: Callable[[], None] | None = None, **env: str) -> str:
+    """The one message of a command that must fail in the folder ``cwd``, and leave it, and the cache, as they were.
+
+    ``out`` gives it an output folder besides, which may not come to be.
+    """
+    cache = Path(env.get("DTVIT_DEPLOY_CACHE", os.environ["DTVIT_DEPLOY_CACHE"]))
+    was = tree(cwd)
+    done = deploy(*arguments, *(("-o", "new/out") if out else ()), cwd=cwd, code=code, limit=limit, **env)
+    assert done.stdout == ""
+    assert tree(cwd) == was
+    assert not list(cache.glob(".*"))
+    lines = done.stderr.splitlines()
+    told = next(index for index, line in enumerate(lines) if re.match("[eE]rror: ", line))
+    assert all(line.startswith(("· ", "Usage: ", "Try ")) or not line for line in lines[:told]), done.stderr
+    assert "Traceback" not in done.stderr
+    return "\n".join(lines[told:])

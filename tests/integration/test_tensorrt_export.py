@@ -1,0 +1,159 @@
+"""``export --target trt`` without a GPU, on the trained digits: compiled engines, jobs for a Jetson, and what is claimed of either."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dtvit_deploy.artifact import load_artifact, sha256_of
+from dtvit_deploy.trt import gpu
+from dtvit_deploy.trt.passport import ENGINE, GRAPH, LAYERS, passport_of
+
+tensorrt_rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX compiles the engines")
+pytestmark = pytest.mark.slow
+PRECISIONS = ("fp32", "fp16", "int8")
+NAME = "dualtoken-vit-t-mix"
+
+
+def command(*words: object, code: int = 0) -> tuple[str, str]:
+    done = subprocess.run([sys.executable, "-m", "dtvit_deploy", *map(str, words)], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory, digits: Path, checkpoint: Path) -> Path:
+    """Every precision in the two flavours that need no GPU."""
+    folder = tmp_path_factory.mktemp("trt")
+    ranges = folder / "ranges.json"
+    asked = ("--data", digits / "train", "--evaluation", digits / "held-out", "--samples", 100)
+    command("calibrate", "-c", checkpoint, *asked, "--threads", os.cpu_count() or 1, "-o", ranges)
+    wanted = [word for precision in PRECISIONS for word in ("-p", precision)]
+    data = ("--ranges", ranges, "--data", digits / "held-out")
+    command("export", "-c", checkpoint, "-t", "trt", *wanted, *data, "--flavour", "rtx", "--flavour", "on-device", "-o", folder / "out")
+    return folder / "out"
+
+
+def artefacts(out: Path, kind: str) -> list[Path]:
+    return [out / f"{NAME}.{precision}.{kind}" for precision in PRECISIONS]
+
+
+def engine_bytes(out: Path, precision: str) -> int:
+    return (out / f"{NAME}.{precision}.rtx" / ENGINE).stat().st_size
+
+
+def test_an_engine_is_built_and_no_more_is_claimed(out: Path) -> None:
+    for path in artefacts(out, "rtx"):
+        artifact = load_artifact(path)
+        assert str(artifact.manifest.rung) == "built"
+        passport = passport_of(artifact.manifest)
+        assert (passport.library, passport.version) == ("tensorrt-rtx", tensorrt_rtx.__version__)
+        assert passport.capabilities == ("8.9", "12.0")
+        assert passport.platform == gpu.this_platform()
+        assert passport.device == ""
+
+
+def test_the_passport_binds_weights_graph_and_engine(out: Path) -> None:
+    for path in artefacts(out, "rtx"):
+        manifest = load_artifact(path).manifest
+        passport = passport_of(manifest)
+        assert passport.engine == sha256_of(path / ENGINE)
+        assert passport.bytes == (path / ENGINE).stat().st_size
+        *_, parent, engine = manifest.lineage
+        assert passport.graph == sha256_of(path / GRAPH) == parent.sha256
+        assert engine.sha256 == manifest.sha256
+        assert manifest.lineage[0].kind == "checkpoint"
+
+
+def test_every_layer_of_the_network_is_told_with_its_module(out: Path) -> None:
+    for path in artefacts(out, "rtx"):
+        layers = json.loads((path / LAYERS).read_text())
+        assert layers["stage"] == "parsed"  # what the compiler fuses them to, no library tells without a GPU
+        assert {"stages.0.0.qkv", "head"} <= {layer["module"] for layer in layers["layers"]}
+        assert {len(layer["outputs"]) for layer in layers["layers"]} <= {1, 2, 3}
+
+
+def test_the_engine_has_the_precision_that_its_graph_has(out: Path) -> None:
+    """Half of FP32's weights in FP16, a quarter in INT8, which is what the three are made for."""
+    fp32, fp16, int8 = (engine_bytes(out, precision) for precision in PRECISIONS)
+    assert fp16 <= 0.65 * fp32
+    assert int8 < fp32
+
+
+def test_an_int8_engine_says_how_much_of_it_is_weights(out: Path) -> None:
+    """The compiler adds INT8 kernels; the weights themselves are smaller than FP16's."""
+    from dtvit_deploy.trt.header import read_header
+
+    weights = {precision: read_header(out / f"{NAME}.{precision}.rtx" / ENGINE).sections["weights"] for precision in PRECISIONS}
+    assert weights["fp16"] == pytest.approx(weights["fp32"] / 2, rel=0.01)
+    assert weights["int8"] < 0.8 * weights["fp16"]
+
+
+def test_a_job_for_the_device_is_prepared_and_not_built(out: Path) -> None:
+    for path in artefacts(out, "trtjob"):
+        manifest = load_artifact(path).manifest
+        assert str(manifest.rung) == "prepared"
+        assert not (path / ENGINE).exists()
+        assert any(f"TensorRT-RTX {tensorrt_rtx.__version__} compiles this graph" in note for note in manifest.lineage[-1].notes)
+        assert {"build.py", GRAPH, "job.json", "trtexec.txt", "README.txt"} <= {file.name for file in path.iterdir()}
+
+
+def test_verify_emulates_what_cannot_run_here(out: Path, digits: Path) -> None:
+    if gpu.gpus().found:
+        pytest.skip("this machine has a GPU, and executes")
+    every = [*artefacts(out, "rtx"), *artefacts(out, "trtjob")]
+    report = json.loads(command("verify", *every, "--data", digits / "held-out", "--samples", 16, "--json")[0])
+    assert report["verdict"]["passed"], report["verdict"]
+    for subject in report["subjects"][1:]:
+        assert subject["rung"] == "emulated"
+        assert "emulated" in json.dumps(subject["conditions"])
+
+
+def test_verify_walks_the_layers_of_an_engine_that_cannot_run_here(out: Path, digits: Path) -> None:
+    if gpu.gpus().found:
+        pytest.skip("this machine has a GPU, and executes")
+    path = out / f"{NAME}.fp16.rtx"
+    report = json.loads(command("verify", path, "--data", digits / "held-out", "--samples", 4, "--layers", "--json")[0])
+    assert len(report["subjects"][1]["layers"]["layers"]) > 100
+
+
+def test_a_second_export_is_the_same_and_builds_nothing(out: Path, digits: Path, checkpoint: Path, tmp_path: Path) -> None:
+    data = ("--data", digits / "held-out", "--flavour", "rtx", "-o", tmp_path / "again")
+    command("export", "-c", checkpoint, "-t", "trt", "-p", "fp16", *data)
+    assert sha256_of(tmp_path / "again" / f"{NAME}.fp16.rtx") == sha256_of(out / f"{NAME}.fp16.rtx")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--flavour", "rtx", "--capability", "8.7"), 2, "does not compile for compute capability 8.7"),
+        (("--flavour", "rtx", "--capability", "eight"), 2, "--capability eight is no list of compute capabilities"),
+        (("--flavour", "rtx", "--dla-core", "0"), 2, "TensorRT-RTX cannot do what was asked: a DLA core"),
+        (("--flavour", "rtx", "--version-compatible"), 2, "version compatibility"),
+        (("--flavour", "rtx", "--workspace", "1"), 2, "scratch memory"),
+        (("--flavour", "tensorrt"), 3, "--flavour rtx"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_in_a_sentence(
+    words: tuple[str, ...], code: int, said: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    if "tensorrt" in words and gpu.gpus().found:
+        pytest.skip("this machine has a GPU")
+    _, error = command("export", "-c", checkpoint, "-t", "trt", *words, "-o", tmp_path / "out", code=code)
+    assert said in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_auto_says_what_it_took_and_why(checkpoint: Path, tmp_path: Path) -> None:
+    if gpu.gpus().found:
+        pytest.skip("this machine has a GPU, and another choice")
+    printed: list[dict[str, Any]] = json.loads(command("export", "-c", checkpoint, "-t", "trt", "-o", tmp_path, "--json")[0])
+    notes = printed[0]["manifest"]["lineage"][-1]["notes"]
+    assert any(note.startswith("flavour rtx was chosen; not tensorrt: ") for note in notes)
