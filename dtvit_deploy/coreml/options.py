@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from dtvit_deploy.errors import InputError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from dtvit_deploy.artifact import Manifest
 
 LINK = "coreml"
 """Kind of the manifest's link that a conversion adds."""
@@ -73,3 +77,16 @@ class ImageInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         scale, bias = (np.asarray(three, np.float64).reshape(1, 3, 1, 1) for three in (self.scale, self.bias))
         found: NDArray[np.float32] = ((values.astype(np.float64) - bias) / scale).astype(np.float32)
         return found
+
+
+def image_input_of(manifest: Manifest) -> ImageInput | None:
+    """How a package takes pixels; None where it takes a tensor.
+
+    Raises:
+        InputError: the manifest tells of an image input that makes no sense.
+    """
+    link = manifest.parent(LINK)
+    try:
+        return msgspec.convert(link.options.get(IMAGE) if link else None, ImageInput | None)
+    except msgspec.ValidationError as error:
+        raise InputError(f"the manifest tells of an image input that makes no sense: {error}", remedy="export the package again") from error

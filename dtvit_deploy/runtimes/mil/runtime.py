@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.coreml.options import image_input_of
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
@@ -31,7 +32,7 @@ class MilRuntime:
     formats = ("mlpackage",)
     rung = Rung.EMULATED
 
-    def available(self) -> Availability:
+    def available(self, artifact: Artifact | None = None) -> Availability:
         try:
             model_proto()
         except MissingError as error:
@@ -58,6 +59,7 @@ class MilSession:
         self._taps = {name: nodes[name] for name in options.taps}
         outputs = tuple(spec.name for spec in self.signature.outputs)
         _set_threads(options.threads)
+        self._image = image_input_of(artifact.manifest)
         self._evaluator: Evaluator | None = Evaluator(program, (*outputs, *self._taps.values()))
         self._types = {output.name: output.type for operation in program.operations for output in operation.outputs}
         self._threads = options.threads
@@ -74,7 +76,8 @@ class MilSession:
             raise RuntimeError("the session was left; it cannot run")
         _set_threads(self._threads)
         # A copy: what a network hands through must not change with the caller's array.
-        tensors = {spec.name: torch.tensor(np.ascontiguousarray(feeds[spec.name])) for spec in self.signature.inputs}
+        given = feeds if self._image is None else {**feeds, self._image.name: self._image.pixels(feeds[self._image.name])}
+        tensors = {spec.name: torch.tensor(np.ascontiguousarray(given[spec.name])) for spec in self.signature.inputs}
         values = self._evaluator.run(tensors)
         outputs = {spec.name: values[spec.name].numpy().astype(spec.dtype) for spec in self.signature.outputs}
         return outputs | {node: numbers(values[name], self._types[name]) for node, name in self._taps.items()}
