@@ -221,11 +221,13 @@ def _explained(error: Exception, nodes: NodeMap) -> InputError:
             at = found
         frame = frame.tb_next
     said = " ".join(str(error).split())[:300] or type(error).__name__
-    if at is None:
+    unknown = re.search(r"Unsupported fx node (\w+), kind (\w+)", said)
+    name, kind = (at.name, at.kind) if at is not None else (unknown[1], unknown[2]) if unknown else ("", "")
+    if not name:
         return InputError(
             f"coremltools cannot translate the program: {said}", remedy="--debug shows where; other targets may take it: --target onnx"
         )
     return InputError(
-        f"coremltools cannot translate {at.kind} ({at.name}) in {nodes.module_of(at.name)}: {said}",
+        f"coremltools cannot translate {kind} ({name}) in {nodes.module_of(name)}: {said}",
         remedy="replace that operator in your network by others, or export another target; --debug shows coremltools' own lines",
     )
