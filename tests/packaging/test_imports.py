@@ -36,6 +36,7 @@ LIGHT = ("dtvit_deploy", "dtvit_deploy.__main__", "dtvit_deploy.cli", "dtvit_dep
 """What every start of the command line imports, whatever it is asked."""
 NEEDS_TORCH_OR_ONNX = {
     "dtvit_deploy.calibration.observe",
+    "dtvit_deploy.export.coreml",
     "dtvit_deploy.export.float16",
     "dtvit_deploy.export.onnx",
     "dtvit_deploy.export.products",
