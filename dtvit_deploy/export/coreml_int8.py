@@ -55,9 +55,11 @@ ASKED = "asked for"
 
 
 class _Product(NamedTuple):
+    """A linear or a convolution; ``weights`` is the name of the constant, and ``refusal`` why it stays as it is."""
+
     op: Any
     module: str
-    input: str
+    weights: str
     refusal: str
 
 
@@ -94,7 +96,7 @@ def quantise_mlpackage(
         for product in chosen:
             modules[product.module] = modules.get(product.module, 0) + 1
         _quantise_activations(ct, program, [product.op for product in chosen], bounds)
-        _quantise_weights(ct, program, [product.op.name for product in chosen])
+        _quantise_weights(ct, program, [product.weights for product in chosen])
         write_mlpackage(model_of_mil(program, ios, description=model.get_spec().description), path)
     skipped = {product.op.outputs[0].name: product.refusal for product in products if product.refusal}
     pairs = sum(op.op_type == "quantize" for op in function.operations)
@@ -107,7 +109,8 @@ def compress_mlpackage(source: Path, path: Path, weights: Weights, ios: int) -> 
     model = read_mlpackage(source)
     with quiet():
         program = _loaded(model)
-        names = [op.name for op in program.functions["main"].operations if op.op_type in PRODUCTS and _has_constant_weights(op)]
+        products = [op for op in program.functions["main"].operations if op.op_type in PRODUCTS and _has_constant_weights(op)]
+        names = [op.inputs["weight"].op.name for op in products]
         if weights is Weights.INT8:
             _quantise_weights(ct, program, names)
         else:
@@ -146,10 +149,11 @@ def _products(function: Any, bounds: Mapping[str, float], nodes: NodeMap, in_flo
     wishes = tuple(wish.removesuffix(".") + "." for wish in in_float)
     products = [op for op in function.operations if op.op_type in PRODUCTS]
     refusals = {op.name: _refusal(op, bounds, nodes, wishes) for op in products}
-    shared = {op.inputs["weight"].name for op in products if refusals[op.name]}
     for op in products:
-        refusal = refusals[op.name] or ("it shares its weights with one that does" if op.inputs["weight"].name in shared else "")
-        yield _Product(op, nodes.module_of(op.outputs[0].name), op.inputs["x"].name, refusal)
+        weights = op.inputs["weight"]
+        alone = all(refusals.get(reader.name) == "" for reader in weights.child_ops)
+        refusal = refusals[op.name] or ("" if alone else "it shares its weights with an operator that does")
+        yield _Product(op, nodes.module_of(op.outputs[0].name), weights.op.name if weights.op else "", refusal)
 
 
 def _refusal(op: Any, bounds: Mapping[str, float], nodes: NodeMap, wishes: tuple[str, ...]) -> str:
@@ -201,6 +205,7 @@ def _last(op: Any) -> Any:
 
 
 def _quantise_weights(ct: Any, program: Any, names: Sequence[str]) -> None:
+    """The constants of those names; naming their readers would not do, since a bias of zeros may be a layer norm's too."""
     how = ct.optimize.coreml.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", granularity="per_channel", weight_threshold=0)
     _apply(program, "compression::linear_quantize_weights", config=_of(ct, names, how))
 

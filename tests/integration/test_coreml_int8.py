@@ -161,17 +161,21 @@ class TestDigits:
 
 
 class Shared(nn.Module):
-    """A product of two activations, one weight read by two products, a channel of zeros, and an activation behind a product."""
+    """A product of two activations, one weight read by two products, a channel of zeros, an activation behind a product, and biases of
+    zeros that a layer norm has too: coremltools makes equal constants one.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.second, self.last = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 8)
+        self.norm = nn.LayerNorm(16)
         self.second.weight = self.first.weight
         with torch.no_grad():
             self.last.weight[3] = 0
+            self.first.bias.zero_()
 
     def forward(self, x: Tensor) -> Any:
-        one, other = self.first(x).sigmoid(), self.second(x)
+        one, other = self.first(x).sigmoid(), self.norm(self.second(x))
         return self.last(one @ other.transpose(1, 2) @ other)
 
 
