@@ -65,7 +65,7 @@ class MilSession:
         self._threads = options.threads
         self.conditions = {
             "runtime": f"{MilRuntime.name} {coremltools_version()}",
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "threads": str(options.threads),
             "precision": _precision(artifact.manifest.precision),
             "opset": program.opset,
