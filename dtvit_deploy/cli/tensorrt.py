@@ -54,9 +54,8 @@ def tensorrt_options(
 
     from dtvit_deploy.recipe import TensorRt
 
-    compiled_for = list(dict.fromkeys(capabilities or BuildOptions().capabilities))
     asked = {
-        "capabilities": compiled_for,
+        "capabilities": list(dict.fromkeys(capabilities or ())),
         "tf32": tf32,
         "workspace_mib": workspace,
         "optimization_level": level,
@@ -68,6 +67,6 @@ def tensorrt_options(
         build = msgspec.convert(asked, BuildOptions)
     except msgspec.ValidationError as error:
         raise InputError(
-            f"--capability {' '.join(compiled_for)} is no list of compute capabilities", remedy="write each like 8.9"
+            f"--capability {' '.join(capabilities or ())} is no list of compute capabilities", remedy="write each like 8.9"
         ) from error
     return TensorRt(flavours=tuple(dict.fromkeys(flavours or [Flavour.AUTO])), build=build)

@@ -21,7 +21,7 @@ from dtvit_deploy.export.nncf import NncfOptions
 from dtvit_deploy.pipeline.calibration_set import require_held_out
 from dtvit_deploy.pipeline.coreml import CoreMl, require_coreml
 from dtvit_deploy.pipeline.float16 import float16_rest_stage, float16_stage
-from dtvit_deploy.pipeline.golden import golden_of
+from dtvit_deploy.pipeline.golden import golden_stage
 from dtvit_deploy.pipeline.int8 import Int8, Quantiser, int8_stage, search_stage
 from dtvit_deploy.pipeline.material import Material, open_material, preprocessing_of
 from dtvit_deploy.pipeline.nncf import calibration_of, nncf_stage, require_nncf
@@ -75,6 +75,16 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         pairs(self.targets, self.precisions)
+        if Target.TRT not in self.targets and self.tensorrt != TensorRt():
+            raise InputError(
+                "options of TensorRT were given, and the target trt was not asked for",
+                remedy="add --target trt (in a recipe: to export.targets), or leave them out",
+            )
+        if Target.COREML not in self.targets and self.coreml != CoreMlOptions():
+            raise InputError(
+                "options of Core ML were given, and the target coreml was not asked for",
+                remedy="add --target coreml (in a recipe: to export.targets), or leave them out",
+            )
         if isinstance(self.int8, NncfOptions):
             self._require_for_nncf()
         elif self.evaluation is not None and (self.int8 is None or self.int8.search_data is None):
@@ -195,7 +205,7 @@ def _of_target(
 ) -> list[Artifact]:
     """What a target makes of the graph: one artefact, or one of each flavour of TensorRT."""
     if target is Target.TRT:
-        return tensorrt_stages(graph, choices, options.tensorrt.build, cache, lambda: golden_of(program, graph, material))
+        return tensorrt_stages(graph, choices, options.tensorrt.build, cache, lambda: golden_stage(program, graph, material, cache))
     if target is Target.OPENVINO and precision is Precision.INT8 and isinstance(options.int8, NncfOptions):
         assert options.data is not None
         return [nncf_stage(graph, options.data, options.int8, cache)]

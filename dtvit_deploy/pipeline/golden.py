@@ -2,48 +2,94 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from dtvit_deploy.parity import LEAST_SQNR, LEAST_SQNR_ELSEWHERE, compare_outputs
-from dtvit_deploy.pipeline.material import Material
-from dtvit_deploy.pipeline.measure import Bench, Reference, scores_of
-from dtvit_deploy.pipeline.progress import Silent
+import numpy as np
+
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.export.garbage import uncollected
+from dtvit_deploy.parity import compare_outputs
+from dtvit_deploy.pipeline.material import Material, digest_of
+from dtvit_deploy.pipeline.measure import Reference, kept_for_precision, scores_of
+from dtvit_deploy.pipeline.stages import source_digest, versions
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifact import Artifact
+    from dtvit_deploy.cache import Cache
     from dtvit_deploy.export.tensorrt.on_device import Golden
     from dtvit_deploy.pipeline.stages import ProgramEntry
+    from dtvit_deploy.signature import Feeds, Outputs
 
 SAMPLES = 4
 """Feeds that travel with a job: a few megabytes, and enough to see that an engine answers as it should."""
+_EXPECTED, _EXACT = "expected", "exact"
 
 
-def golden_of(program: ProgramEntry, artifact: Artifact, material: Material) -> Golden:
+def golden_stage(program: ProgramEntry, graph: Artifact, material: Material, cache: Cache) -> Golden:
     """Feeds and the FP32 network's answers, with the tolerance that the artefact's precision has on just these.
 
     Args:
         program: the reference.
-        artifact: whose precision decides the tolerance.
+        graph: the typed graph, whose precision decides the tolerance.
         material: real input where the user gave some, else noise.
+        cache: holds the reference's answers, which are the same for every precision.
+
+    Raises:
+        InputError: the precision cannot carry the network, so that no tolerance would mean anything.
     """
     from dtvit_deploy.export.tensorrt.on_device import Golden
 
     some = material.subset(SAMPLES)
     feeds = list(some.feeds())
-    precision = artifact.manifest.precision
-    reference = Reference(Bench(program, (artifact,), some, 1, Silent()))
-    expected = [reference.fp32.run(feed) for feed in feeds]
-    exact = [reference.fp64.run(feed) for feed in feeds]
-    ideal = [reference.ideal[reference.floor_of(precision)].run(feed) for feed in feeds]
-    floors = [*zip(ideal, exact, strict=True), *(zip(expected, exact, strict=True) if precision is Precision.FP32 else ())]
-    held = compare_outputs({"golden": expected}, {"golden": expected}, {"golden": floors}, precision)
+    precision = graph.manifest.precision
+    answers = _answers(program, feeds, kept_for_precision([graph]), cache)
+    expected, exact = answers[_EXPECTED], answers[_EXACT]
+    group = "images" if material.images else "feeds" if material.real else "noise"
+    floors = [*zip(answers[str(precision if str(precision) in answers else Precision.FP32)], exact, strict=True)]
+    if precision is Precision.FP32:
+        floors += zip(expected, exact, strict=True)
+    held = compare_outputs({group: expected}, {group: expected}, {group: floors}, precision)
+    if hopeless := [one for one in held if not one.passed]:
+        raise InputError(
+            f"no device could be held to {graph.manifest.stem}: {'; '.join(one.reason for one in hopeless)}",
+            remedy=f"leave {precision} out, or keep the modules that lose most in FP32 (--keep-fp32; `verify --layers` names them)",
+        )
     scores = scores_of(program.artifact.manifest.signature)
-    tolerances = {one.output: one.tolerance for one in held if one.tolerance is not None}
     return Golden(
         feeds=feeds,
         expected=expected,
-        tolerance=tolerances or None,
-        least_sqnr=None if tolerances else (LEAST_SQNR if material.real else LEAST_SQNR_ELSEWHERE),
+        tolerance={one.output: one.tolerance for one in held if one.tolerance is not None},
+        least_sqnr=next((one.least_sqnr for one in held if one.least_sqnr is not None), None),
         top1=scores.name if scores is not None and material.real else None,
     )
+
+
+def _answers(program: ProgramEntry, feeds: list[Feeds], kept: frozenset[str], cache: Cache) -> dict[str, list[Outputs]]:
+    """What the reference answers in FP32, in FP64, and in the ideal arithmetic of each precision, a run for each feed."""
+    outputs = [spec.name for spec in program.artifact.manifest.signature.outputs]
+
+    def build(folder: Path) -> None:
+        with uncollected():  # what was traced a moment ago is still there to be looked through
+            reference = Reference(program, 1, (Precision.FP16,), kept)
+            sessions: dict[str, Any] = {_EXPECTED: reference.fp32, _EXACT: reference.fp64}
+            sessions |= {str(precision): session for precision, session in reference.ideal.items()}
+            for name, session in sessions.items():
+                runs = [session.run(feed) for feed in feeds]
+                np.savez(folder / f"{name}.npz", *(np.stack([run[output] for run in runs]) for output in outputs))
+
+    key = {
+        "program": program.artifact.manifest,
+        "feeds": digest_of(feeds),
+        "kept": sorted(kept),
+        "tools": versions("torch"),
+        "source": source_digest(),
+    }
+    folder = cache.entry("golden", key, build)
+    found: dict[str, list[Outputs]] = {}
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path) as stored:
+            stacked = {name: stored[f"arr_{place}"] for place, name in enumerate(outputs)}
+        found[path.stem] = [{name: array[index] for name, array in stacked.items()} for index in range(len(feeds))]
+    return found

@@ -145,7 +145,7 @@ def int8_stage(quantiser: Quantiser, in_float: Sequence[str], search: Search | N
 def search_stage(quantiser: Quantiser, target: Target, material: Material, keep: Sequence[str], cache: Cache, progress: Progress) -> Search:
     """Sensitivity and gain of every module on this machine, and the set that is best left in float.
 
-    Sensitivity is measured in ONNX Runtime, gains in the target's own runtime.
+    Sensitivity is measured in ONNX Runtime, gains in the target's own runtime, and not at all for TensorRT.
 
     Args:
         material: real input that is no evaluation data, the calibration's own at best.
@@ -220,7 +220,7 @@ class _Judge:
 def _gains(quantiser: Quantiser, target: Target, feed: Feeds) -> tuple[dict[str, float], float | None]:
     """Milliseconds that each module gains when everything is INT8, and those that the float network takes, by a profile of each.
 
-    A GPU's gains are not known where it is not: none for TensorRT, and noise alone decides there.
+    None are known for TensorRT, whose engines run on a GPU that most often is another machine's: accuracy alone decides there.
     """
     from dtvit_deploy.export.onnx import module_of
 

@@ -72,7 +72,7 @@ class Material:
         """Feeds for a converter to check itself with: a few of these, and the adversarial ones."""
         few = self.subset(count)
         feeds = [*few.feeds(), *self.adversarial().values()]
-        return GuardFeeds(f"{len(few)} of {self.source}, and adversarial feeds", digest_of(feeds), feeds)
+        return GuardFeeds(f"{len(few)} of {self.source}, and adversarial feeds", digest_of(feeds), feeds, len(few))
 
     def facts(self) -> dict[str, str]:
         """What a report says about it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -67,34 +67,52 @@ class Bench:
 
 
 class Reference:
-    """The reference in every arithmetic that the floors need; the program is read from disk once."""
+    """The reference in every arithmetic that floors need; the program is read from disk once.
 
-    def __init__(self, bench: Bench, taps: tuple[str, ...] = ()) -> None:
+    Args:
+        program: the exported program.
+        threads: of every session but one, which has another number, since the order of summation follows from it.
+        precisions: whose ideal evaluations are needed.
+        kept: modules that FP16 and BF16 leave in FP32.
+        taps: inner tensors to return.
+    """
+
+    def __init__(
+        self,
+        program: ProgramEntry,
+        threads: int,
+        precisions: Collection[Precision],
+        kept: Collection[str] = (),
+        taps: tuple[str, ...] = (),
+    ) -> None:
         from dtvit_deploy.runtimes.torch import Arithmetic, TorchSession, read_program
 
-        program, signature = read_program(bench.program.artifact), bench.program.artifact.manifest.signature
-        other = 1 if bench.threads > 1 else max(2, cores())
+        exported, signature = read_program(program.artifact), program.artifact.manifest.signature
+        other = 1 if threads > 1 else max(2, cores())
+        unrounded = [node.name for node in program.nodes.nodes if program.nodes.module_of(node.name) in kept]
 
-        kept = _imprecise(bench.artifacts)
-        unrounded = [node.name for node in bench.program.nodes.nodes if bench.program.nodes.module_of(node.name) in kept]
-
-        def session(arithmetic: Arithmetic, threads: int = bench.threads) -> TorchSession:
+        def session(arithmetic: Arithmetic, threads: int = threads) -> TorchSession:
             exact = unrounded if arithmetic is Arithmetic.FP16 else ()
-            return TorchSession(program, signature, SessionOptions(threads=threads, taps=taps), arithmetic, exact)
+            return TorchSession(exported, signature, SessionOptions(threads=threads, taps=taps), arithmetic, exact)
 
         self.fp32: TorchSession = session(Arithmetic.FP32)
         self.fp64: TorchSession = session(Arithmetic.FP64)
         self.ideal: dict[Precision, TorchSession] = {Precision.FP32: session(Arithmetic.FP32, other)}
         for precision, arithmetic in ((Precision.FP16, Arithmetic.FP16), (Precision.BF16, Arithmetic.BF16)):
-            if precision in bench.precisions:
+            if precision in precisions:
                 self.ideal[precision] = session(arithmetic)
+
+    @classmethod
+    def of(cls, bench: Bench, taps: tuple[str, ...] = ()) -> Reference:
+        """What a bench's artefacts are compared with."""
+        return cls(bench.program, bench.threads, bench.precisions, kept_for_precision(bench.artifacts), taps)
 
     def floor_of(self, precision: Precision) -> Precision:
         """The precision whose noise floor an artefact is shown beside: INT8 has none of its own (see :mod:`dtvit_deploy.parity`)."""
         return precision if precision in self.ideal else Precision.FP32
 
 
-def _imprecise(artifacts: Sequence[Artifact]) -> frozenset[str]:
+def kept_for_precision(artifacts: Sequence[Artifact]) -> frozenset[str]:
     """Modules that an FP16 artefact keeps in FP32 for precision (:mod:`dtvit_deploy.pipeline.float16`).
 
     The floor is that of FP16 with those modules in FP32: with them rounded it would be as large as the error that they were kept for. A
@@ -117,7 +135,7 @@ def parity(bench: Bench, samples: int) -> list[tuple[Difference, ...]]:
     name = "images" if some.images else "feeds" if some.real else "noise"
     groups: dict[str, list[Feeds]] = {name: list(some.feeds())}
     groups |= {kind: [feed] for kind, feed in bench.material.adversarial().items()}
-    reference = Reference(bench)
+    reference = Reference.of(bench)
     total = sum(map(len, groups.values()))
     expected: dict[str, list[Outputs]] = {}
     floors: dict[Precision, dict[str, list[tuple[Outputs, Outputs]]]] = {precision: {} for precision in reference.ideal}
@@ -152,7 +170,7 @@ def layers(bench: Bench) -> list[LayerReport]:
         precision = artifact.manifest.judged_as
         offered = set(runtime_for(artifact).tensors(artifact))
         taps = tuple(node.name for node in bench.program.nodes.nodes if node.name in offered)
-        reference = Reference(bench, taps)
+        reference = Reference.of(bench, taps)
 
         def walk(artifact: Artifact = artifact, taps: tuple[str, ...] = taps, reference: Reference = reference) -> Iterator[Taps]:
             with open_session(artifact, bench.options(taps)) as session:

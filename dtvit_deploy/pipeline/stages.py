@@ -44,11 +44,14 @@ class GuardFeeds:
     Attributes:
         source: what they are, for the manifest.
         digest: SHA-256 that changes with them.
+        feeds: the real ones first.
+        real: how many of them are; None means all. The others are adversarial: a network need not mean anything by its answer to those.
     """
 
     source: str
     digest: str
     feeds: Sequence[Feeds]
+    real: int | None = None
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,7 @@ def copy_artifact(artifact: Artifact, folder: Path, name: str) -> Artifact:
         shutil.copytree(artifact.path, path, copy_function=shutil.copyfile)
     else:
         shutil.copyfile(artifact.path, path)
-    shutil.copyfile(manifest_path(artifact.path), manifest_path(path))
+    write_json(manifest_path(path), artifact.manifest)
     return msgspec.structs.replace(artifact, path=path)
 
 
@@ -271,8 +274,8 @@ def describe(
     digest = sha256_of(path)
     link = Link(kind=kind, sha256=digest, tools=tools, options=options, notes=notes)
     lineage = (*parent.lineage, link)
-    kind = path.suffix.removeprefix(".")
-    manifest = msgspec.structs.replace(parent, format=kind, precision=precision, sha256=digest, lineage=lineage, rung=rung)
+    layout = path.suffix.removeprefix(".")
+    manifest = msgspec.structs.replace(parent, format=layout, precision=precision, sha256=digest, lineage=lineage, rung=rung)
     write_json(manifest_path(path), manifest)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,9 +18,11 @@ from dtvit_deploy.evidence import Rung
 from dtvit_deploy.pipeline.material import digest_of
 from dtvit_deploy.pipeline.stages import describe, load_onnx, source_digest, versions
 from dtvit_deploy.staging import replacing
+from dtvit_deploy.target import Precision
 from dtvit_deploy.trt import gpu
+from dtvit_deploy.trt.header import read_header
 from dtvit_deploy.trt.library import LIBRARIES, Library, load_library
-from dtvit_deploy.trt.options import BuildOptions, Flavour
+from dtvit_deploy.trt.options import RTX_CAPABILITIES, BuildOptions, Flavour
 from dtvit_deploy.trt.passport import ENGINE, FORMATS, GRAPH, LAYERS, LINK, PASSPORT, Passport
 
 if TYPE_CHECKING:
@@ -52,7 +55,13 @@ def chosen(asked: TensorRt) -> tuple[Choice, ...]:
     """
     from dtvit_deploy.export.tensorrt.engine import unfit_options
 
-    found = tuple(dict.fromkeys(_choice(flavour) for flavour in asked.flavours))
+    found = tuple({choice.flavour: choice for choice in map(_choice, asked.flavours)}.values())
+    if asked.build.capabilities and not any(choice.flavour is Flavour.RTX for choice in found):
+        raise InputError(
+            f"compute capabilities were named ({', '.join(asked.build.capabilities)}), and nothing is compiled for them:"
+            f" {', '.join(str(choice.flavour) for choice in found)} takes the GPU that it builds on",
+            remedy="leave --capability out, or use --flavour rtx",
+        )
     unfit = [set(unfit_options(asked.build, LIBRARIES.get(choice.flavour, "tensorrt"))) for choice in found]
     if refused := set.intersection(*unfit):
         raise InputError(
@@ -101,7 +110,17 @@ def tensorrt_stages(
         cache: holds what was built before.
         golden: feeds and answers that a device checks itself with; asked for only where a job is made.
     """
-    return [_engine(graph, one, one.library, build, cache) if one.library else _job(graph, one, build, cache, golden) for one in choices]
+    made = [_engine(graph, one.library, build, cache) if one.library else _job(graph, build, cache, golden) for one in choices]
+    return [_with_reason(artifact, choice.why) for artifact, choice in zip(made, choices, strict=True)]
+
+
+def _with_reason(artifact: Artifact, why: str) -> Artifact:
+    """The same with the reason in its manifest why this flavour was taken; not in the cache's, where the next one finds it who named it."""
+    if not why:
+        return artifact
+    *before, last = artifact.manifest.lineage
+    told = msgspec.structs.replace(last, notes=(why, *last.notes))
+    return msgspec.structs.replace(artifact, manifest=msgspec.structs.replace(artifact.manifest, lineage=(*before, told)))
 
 
 def linted(graph: Artifact, compilers: Sequence[tuple[str, str]], build: BuildOptions) -> tuple[str, ...]:
@@ -131,8 +150,9 @@ def linted(graph: Artifact, compilers: Sequence[tuple[str, str]], build: BuildOp
     return tuple(dict.fromkeys(notes))
 
 
-def _engine(graph: Artifact, choice: Choice, library: Library, build: BuildOptions, cache: Cache) -> Artifact:
-    path = f"model.{FORMATS[choice.flavour]}"
+def _engine(graph: Artifact, library: Library, build: BuildOptions, cache: Cache) -> Artifact:
+    flavour = next(flavour for flavour, name in LIBRARIES.items() if name == library.name)
+    path = f"model.{FORMATS[flavour]}"
     here = gpu.gpus()
     device = here.found[0] if here.found and not library.ahead_of_time else None
     key = {
@@ -149,7 +169,7 @@ def _engine(graph: Artifact, choice: Choice, library: Library, build: BuildOptio
         inside = folder / path
         inside.mkdir()
         known_of = linted(graph, [(library.name, library.version)], build if not library.ahead_of_time else BuildOptions())
-        timing = cache.root / f"timing-{library.name}-{library.version}-{device.name.replace(' ', '.')}.cache" if device else None
+        timing = cache.root / f"timing-{library.name}-{library.version}-{_plain(device.name)}.cache" if device else None
         known = timing.read_bytes() if timing is not None and timing.is_file() else b""
         built = engine_from_onnx(graph.path, build, library, known)
         if timing is not None and built.timing is not None:
@@ -161,7 +181,7 @@ def _engine(graph: Artifact, choice: Choice, library: Library, build: BuildOptio
         passport = Passport(
             library=library.name,
             version=library.version,
-            capabilities=(device.capability,) if device else build.capabilities,
+            capabilities=(device.capability,) if device else build.capabilities or RTX_CAPABILITIES,
             platform=gpu.this_platform(),
             engine=sha256_of(inside / ENGINE),
             bytes=len(built.engine),
@@ -175,15 +195,29 @@ def _engine(graph: Artifact, choice: Choice, library: Library, build: BuildOptio
         ignored = tuple(
             f"{library.name} has no {wish.removeprefix('a ').removeprefix('an ')}" for wish in unfit_options(build, library.name)
         )
-        options = {"flavour": str(choice.flavour), PASSPORT: msgspec.to_builtins(passport)}
-        notes = (*filter(None, [choice.why]), *ignored, *known_of, *built.notes)
+        options = {"flavour": str(flavour), PASSPORT: msgspec.to_builtins(passport)}
+        notes = (*ignored, *known_of, *built.notes, _parts(inside / ENGINE, graph.manifest.precision))
         tools = versions() | {library.name: library.version}
         describe(inside, graph.manifest, graph.manifest.precision, LINK, tools, options, notes)
 
-    return load_artifact(cache.entry(str(choice.flavour), key, write) / path)
+    return load_artifact(cache.entry(str(flavour), key, write) / path)
 
 
-def _job(graph: Artifact, choice: Choice, build: BuildOptions, cache: Cache, golden: Callable[[], Golden]) -> Artifact:
+def _plain(name: str) -> str:
+    """A GPU's name as a part of a file's."""
+    return re.sub(r"\W+", ".", name)
+
+
+def _parts(engine: Path, precision: Precision) -> str:
+    """What an engine's bytes are: TensorRT-RTX stores each kernel's source, which does not shrink with the precision as weights do."""
+    header = read_header(engine)
+    whole = f"the {precision} engine has {header.size / 1e6:.1f} MB"
+    if header.gpu_weights is None:
+        return whole
+    return f"{whole}, of which {header.gpu_weights / 1e6:.1f} are weights and {(header.size - header.gpu_weights) / 1e6:.1f} kernels"
+
+
+def _job(graph: Artifact, build: BuildOptions, cache: Cache, golden: Callable[[], Golden]) -> Artifact:
     path = f"model.{FORMATS[Flavour.ON_DEVICE]}"
     known = linted(graph, [("tensorrt", release) for release in RELEASES], build)
     checked = _compiled_here(graph, build, cache)
@@ -202,8 +236,8 @@ def _job(graph: Artifact, choice: Choice, build: BuildOptions, cache: Cache, gol
         inside = folder / path
         inside.mkdir()
         write_job(inside, graph.path, graph.manifest, build, answers, graph.manifest.stem)
-        options = {"flavour": str(choice.flavour), "build": msgspec.to_builtins(build)}
-        notes = (*filter(None, [choice.why]), *known, checked)
+        options = {"flavour": str(Flavour.ON_DEVICE), "build": msgspec.to_builtins(build)}
+        notes = (*known, checked)
         describe(inside, graph.manifest, graph.manifest.precision, LINK, versions(), options, notes, rung=Rung.PREPARED)
 
     return load_artifact(cache.entry("job", key, write) / path)
@@ -216,5 +250,10 @@ def _compiled_here(graph: Artifact, build: BuildOptions, cache: Cache) -> str:
         library = load_library(LIBRARIES[Flavour.RTX])
     if library is None:
         return "no compiler has seen this graph: neither TensorRT nor TensorRT-RTX is here"
-    _engine(graph, Choice(Flavour.RTX, library, ""), library, BuildOptions(tf32=build.tf32), cache)
+    try:
+        _engine(graph, library, BuildOptions(tf32=build.tf32), cache)
+    except InputError as error:  # what TensorRT-RTX lacks the device may have
+        return (
+            f"TensorRT-RTX {library.version} does not compile this graph, which need not mean that the device's TensorRT will not: {error}"
+        )
     return f"TensorRT-RTX {library.version} compiles this graph, which is a check and no proof that the device's TensorRT will"

@@ -9,6 +9,8 @@ import msgspec
 
 from dtvit_deploy.bounds import Natural
 
+RTX_CAPABILITIES = ("8.9", "12.0")
+"""GeForce RTX 40 and 50."""
 Capability = Annotated[str, msgspec.Meta(pattern=r"^[1-9]\d?\.\d$")]
 """A GPU's compute capability, like ``8.9``."""
 
@@ -37,7 +39,8 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How an engine is built. Precision is not here: it is in the graph, and every network is strongly typed.
 
     Attributes:
-        capabilities: GPUs that TensorRT-RTX compiles for; one engine holds the code for all of them.
+        capabilities: GPUs that TensorRT-RTX compiles for, all in one engine; `RTX_CAPABILITIES` if none is named. TensorRT takes the one
+            that it builds on.
         tf32: whether products of FP32 may be rounded to TF32's 10 bits on the way, which NVIDIA's builders allow by default: an FP32 engine
             would not keep to FP32's tolerance then.
         workspace_mib: MiB of scratch memory that a layer may use; None leaves it to the library, which takes what the GPU has.
@@ -47,7 +50,7 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         dla_core: the deep-learning accelerator of a Jetson that takes what it can, the rest falling back to the GPU; None uses none.
     """
 
-    capabilities: Annotated[tuple[Capability, ...], msgspec.Meta(min_length=1)] = ("8.9", "12.0")
+    capabilities: tuple[Capability, ...] = ()
     tf32: bool = False
     workspace_mib: Natural | None = None
     optimization_level: Annotated[int, msgspec.Meta(ge=0, le=5)] = 3

@@ -262,3 +262,7 @@ class TestEdges:
         done = deploy("export", "-c", checkpoint, "-t", "coreml", "-p", "fp32", "--weights", "int8", "-o", tmp_path / "out", code=2)
         assert "add --precision fp16" in done.stderr
         assert not (tmp_path / "out").exists()
+
+    def test_options_without_their_target_are_refused(self, checkpoint: Path, tmp_path: Path) -> None:
+        done = deploy("export", "-c", checkpoint, "-t", "onnx", "--image-input", "-o", tmp_path / "out", code=2)
+        assert "add --target coreml" in done.stderr

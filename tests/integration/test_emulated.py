@@ -26,9 +26,10 @@ from dtvit_deploy.export.float16 import float16_onnx
 from dtvit_deploy.latency import MeasureOptions
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.check import Wants, check
+from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.material import Material, open_material
 from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.pipeline.stages import ProgramEntry, float16_stage, onnx_stage, read_program_entry, write_program
+from dtvit_deploy.pipeline.stages import ProgramEntry, onnx_stage, read_program_entry, write_program
 from dtvit_deploy.recipe import Gates, Limits
 from dtvit_deploy.report.markdown import render_markdown
 from dtvit_deploy.report.schema import Report

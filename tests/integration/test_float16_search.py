@@ -17,12 +17,14 @@ from dtvit_deploy.cache import Cache
 from dtvit_deploy.export.float16 import float16_onnx
 from dtvit_deploy.export.onnx import module_of
 from dtvit_deploy.models.reference import ModelOptions
+from dtvit_deploy.parity import sqnr
 from dtvit_deploy.pipeline.check import Wants, check
-from dtvit_deploy.pipeline.float16 import LARGEST_ERROR, MOST_TRIALS, SmallestSet, float16_stage
+from dtvit_deploy.pipeline.float16 import LARGEST_ERROR, MOST_TRIALS, SmallestSet, float16_stage, mixed_precision
 from dtvit_deploy.pipeline.material import Material, open_material
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.stages import ProgramEntry, load_onnx, onnx_stage, program_stage
 from dtvit_deploy.report.schema import Report
+from dtvit_deploy.runtimes.onnxruntime import run_graph
 from dtvit_deploy.runtimes.rounded import rounded_onnx
 from dtvit_deploy.target import Precision
 
@@ -213,6 +215,15 @@ class TestLostDigits:
         assert not passed(report)
         assert "exceeds the tolerance" in failures(report)
 
+    def test_onnx_runtime_alone_would_have_hidden_it(self, network: Callable[[str], Planted]) -> None:
+        """Its CPU provider adds and subtracts without rounding in between."""
+        planted = network("offset")
+        (feed, *_), signature = planted.material.guard().feeds, planted.simplified.manifest.signature
+        graphs = (load_onnx(planted.simplified), planted.plain(), rounded_onnx(planted.plain()))
+        exact, hidden, rounded = (run_graph(model, signature, [feed])[0]["output"] for model in graphs)
+        assert sqnr(exact, hidden) > 40
+        assert sqnr(exact, rounded) < 10
+
     def test_each_of_the_two_is_needed(self, network: Callable[[str], Planted], vouch: Vouch, tmp_path: Path) -> None:
         planted = network("offset")
         for one in ("planted.0", "planted.1"):
@@ -238,6 +249,15 @@ class TestLostDigits:
         assert list(found) == ["planted.0", "planted.1", "head"]
         assert (found["planted.0"], found["head"]) == ("asked for", "asked for")
         assert "alone in FP16" in found["planted.1"]
+
+    def test_it_is_judged_on_real_feeds_alone(self, network: Callable[[str], Planted]) -> None:
+        """An image of zeros leaves normalisations nothing but rounding errors, which are no reason to keep anything."""
+        planted = network("offset")
+        guard = planted.material.guard()
+        assert 0 < (guard.real or 0) < len(guard.feeds)
+        model, signature = load_onnx(planted.simplified), planted.simplified.manifest.signature
+        assert mixed_precision(model, signature, guard.feeds, real=0).imprecise == {}
+        assert set(mixed_precision(model, signature, guard.feeds, real=1).imprecise) == {"planted.0", "planted.1"}
 
     def test_it_is_the_same_every_time(self, network: Callable[[str], Planted], tmp_path: Path) -> None:
         planted = network("offset")

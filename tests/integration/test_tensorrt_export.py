@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from dtvit_deploy.artifact import load_artifact, sha256_of
 from dtvit_deploy.trt import gpu
+from dtvit_deploy.trt.header import read_header
 from dtvit_deploy.trt.passport import ENGINE, GRAPH, LAYERS, passport_of
 
 tensorrt_rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX compiles the engines")
@@ -79,20 +81,23 @@ def test_every_layer_of_the_network_is_told_with_its_module(out: Path) -> None:
         assert {len(layer["outputs"]) for layer in layers["layers"]} <= {1, 2, 3}
 
 
-def test_the_engine_has_the_precision_that_its_graph_has(out: Path) -> None:
-    """Half of FP32's weights in FP16, a quarter in INT8, which is what the three are made for."""
+def test_weights_are_halved_by_fp16_and_less_again_in_int8(out: Path) -> None:
+    """Of the file, that is: kernels, of which an engine holds the sources, take as much in each precision, and more in INT8."""
+    weights = {precision: read_header(out / f"{NAME}.{precision}.rtx" / ENGINE).gpu_weights or 0 for precision in PRECISIONS}
+    assert weights["fp16"] == pytest.approx(weights["fp32"] / 2, rel=0.02)
+    assert weights["int8"] < 0.75 * weights["fp16"]
+
+
+def test_the_whole_engine_is_smaller_in_fp16_and_in_int8(out: Path) -> None:
     fp32, fp16, int8 = (engine_bytes(out, precision) for precision in PRECISIONS)
-    assert fp16 <= 0.65 * fp32
-    assert int8 < fp32
+    assert fp16 < 0.7 * fp32
+    assert int8 < 0.8 * fp32
 
 
-def test_an_int8_engine_says_how_much_of_it_is_weights(out: Path) -> None:
-    """The compiler adds INT8 kernels; the weights themselves are smaller than FP16's."""
-    from dtvit_deploy.trt.header import read_header
-
-    weights = {precision: read_header(out / f"{NAME}.{precision}.rtx" / ENGINE).sections["weights"] for precision in PRECISIONS}
-    assert weights["fp16"] == pytest.approx(weights["fp32"] / 2, rel=0.01)
-    assert weights["int8"] < 0.8 * weights["fp16"]
+def test_a_user_is_told_what_the_bytes_are(out: Path) -> None:
+    for path in artefacts(out, "rtx"):
+        (note,) = (note for note in load_artifact(path).manifest.lineage[-1].notes if " engine has " in note)
+        assert re.fullmatch(r"the \w+ engine has [\d.]+ MB, of which [\d.]+ are weights and [\d.]+ kernels", note)
 
 
 def test_a_job_for_the_device_is_prepared_and_not_built(out: Path) -> None:
@@ -137,6 +142,7 @@ def test_a_second_export_is_the_same_and_builds_nothing(out: Path, digits: Path,
         (("--flavour", "rtx", "--dla-core", "0"), 2, "TensorRT-RTX cannot do what was asked: a DLA core"),
         (("--flavour", "rtx", "--version-compatible"), 2, "version compatibility"),
         (("--flavour", "rtx", "--workspace", "1"), 2, "scratch memory"),
+        (("--flavour", "on-device", "--capability", "8.9"), 2, "nothing is compiled for them"),
         (("--flavour", "tensorrt"), 3, "--flavour rtx"),
     ],
 )
@@ -151,9 +157,27 @@ def test_what_cannot_be_built_is_refused_in_a_sentence(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("word", [("--dla-core", "0"), ("--flavour", "rtx"), ("--tf32",), ("--capability", "8.9")])
+def test_options_of_tensorrt_without_it_are_refused(word: tuple[str, ...], checkpoint: Path, tmp_path: Path) -> None:
+    _, error = command("export", "-c", checkpoint, "-t", "onnx", *word, "-o", tmp_path / "out", code=2)
+    assert "the target trt was not asked for" in error
+
+
 def test_auto_says_what_it_took_and_why(checkpoint: Path, tmp_path: Path) -> None:
     if gpu.gpus().found:
         pytest.skip("this machine has a GPU, and another choice")
-    printed: list[dict[str, Any]] = json.loads(command("export", "-c", checkpoint, "-t", "trt", "-o", tmp_path, "--json")[0])
+    asked = ("export", "-c", checkpoint, "-t", "trt", "--json")
+    command(*asked, "--flavour", "rtx", "-o", tmp_path / "before")  # somebody named it: the engine is in the cache, and nothing was chosen
+    printed: list[dict[str, Any]] = json.loads(command(*asked, "--flavour", "rtx", "--flavour", "auto", "-o", tmp_path / "named")[0])
+    (named,) = printed
+    assert not any("was chosen" in note for note in named["manifest"]["lineage"][-1]["notes"])
+    printed = json.loads(command(*asked, "-o", tmp_path / "auto")[0])
     notes = printed[0]["manifest"]["lineage"][-1]["notes"]
     assert any(note.startswith("flavour rtx was chosen; not tensorrt: ") for note in notes)
+
+
+def test_the_fp16_engine_of_a_larger_network_is_at_most_65_percent_of_the_fp32_one(tmp_path: Path) -> None:
+    """S (mix), 11 million weights. Of the digits' T, the kernels are more than half of the file, and no precision halves those."""
+    command("export", "-m", "dualtoken-vit-s-mix", "-t", "trt", "--flavour", "rtx", "-p", "fp32", "-p", "fp16", "-o", tmp_path)
+    fp32, fp16 = ((tmp_path / f"dualtoken-vit-s-mix.{precision}.rtx" / ENGINE).stat().st_size for precision in ("fp32", "fp16"))
+    assert fp16 <= 0.65 * fp32

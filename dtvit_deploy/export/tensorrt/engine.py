@@ -17,7 +17,7 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.onnx import module_of
 from dtvit_deploy.export.tensorrt.lint import Compiler, ParserMessage, blame
 from dtvit_deploy.trt.library import Library
-from dtvit_deploy.trt.options import BuildOptions
+from dtvit_deploy.trt.options import RTX_CAPABILITIES, BuildOptions
 
 MIB = 1 << 20
 _SAID = 3
@@ -124,8 +124,9 @@ def _config(builder: Any, options: BuildOptions, library: Library, timing: bytes
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib * MIB)
     if library.ahead_of_time:
-        config.num_compute_capabilities = len(options.capabilities)
-        for place, capability in enumerate(options.capabilities):
+        capabilities = options.capabilities or RTX_CAPABILITIES
+        config.num_compute_capabilities = len(capabilities)
+        for place, capability in enumerate(capabilities):
             config.set_compute_capability(_compute_capability(capability, library), place)
         return config
     config.builder_optimization_level = options.optimization_level
