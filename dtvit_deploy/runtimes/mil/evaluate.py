@@ -22,7 +22,6 @@ from dtvit_deploy.runtimes.mil.call import REMEDY, Bound, Call, Operand
 from dtvit_deploy.runtimes.mil.ops import OPS
 from dtvit_deploy.runtimes.mil.program import HELD, Operation, Program, Type, Variable
 
-
 FAILURES = (RuntimeError, IndexError, ValueError, TypeError, ZeroDivisionError, MemoryError, OverflowError)
 """What torch and Python raise where an operator cannot be computed."""
 ON_VALUES = frozenset({"floor_div", "mod", "gather", "gather_along_axis", "gather_nd"})
