@@ -31,7 +31,7 @@ class MilRuntime:
     formats = ("mlpackage",)
     rung = Rung.EMULATED
 
-    def available(self) -> Availability:
+    def available(self, artifact: Artifact | None = None) -> Availability:
         try:
             model_proto()
         except MissingError as error:
