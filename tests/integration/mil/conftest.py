@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,15 @@ pytest.importorskip("google.protobuf", reason="coremltools brings it")
 
 from numpy.typing import NDArray  # noqa: E402
 
+from dtvit_deploy.artifact import Artifact, load_artifact  # noqa: E402
 from dtvit_deploy.errors import MissingError  # noqa: E402
+from dtvit_deploy.export.quiet import quiet  # noqa: E402
+from dtvit_deploy.pipeline.stages import describe  # noqa: E402
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator, numbers  # noqa: E402
 from dtvit_deploy.runtimes.mil.program import Constant, Operation, Program, Type, Variable  # noqa: E402
 from dtvit_deploy.runtimes.mil.proto import model_proto  # noqa: E402
+from dtvit_deploy.runtimes.torch import read_program  # noqa: E402
+from dtvit_deploy.target import Precision  # noqa: E402
 
 Array = NDArray[Any]
 NAMES = {"float16": "fp16", "float32": "fp32", "float64": "fp64"}
@@ -110,3 +116,29 @@ def inferred() -> Callable[..., Any]:
         return [one.val for one in made] if isinstance(made, (tuple, list)) else made.val
 
     return infer
+
+
+@pytest.fixture(scope="session")
+def converted() -> Callable[[Artifact, Precision, Path], Artifact]:
+    """A program as coremltools alone translates it, without what this package's exporter does besides: a second opinion on that too."""
+    try:
+        model_proto()
+    except MissingError as error:
+        pytest.skip(str(error))
+    import coremltools as ct
+
+    def convert(program: Artifact, precision: Precision, folder: Path) -> Artifact:
+        path = folder / f"net.{precision}.mlpackage"
+        with quiet():
+            ct.convert(
+                read_program(program).run_decompositions({}),
+                inputs=[ct.TensorType(name=spec.name, shape=spec.shape) for spec in program.manifest.signature.inputs],
+                outputs=[ct.TensorType(name=spec.name) for spec in program.manifest.signature.outputs],
+                compute_precision=ct.precision.FLOAT32 if precision is Precision.FP32 else ct.precision.FLOAT16,
+                minimum_deployment_target=ct.target.iOS17,
+                skip_model_load=True,
+            ).save(str(path))
+        describe(path, program.manifest, precision, "coreml", {}, {}, ())
+        return load_artifact(path)
+
+    return convert

@@ -182,6 +182,12 @@ class TestSlices:
         where = tuple(slice(at, None if size == -1 else at + size) for at, size in zip(starts, sizes, strict=True))
         agrees("slice_by_size", {"x": x}, x[where], begin=ints(begin), size=ints(sizes))
 
+    @pytest.mark.parametrize("edges", [((0, 0), (0, 0)), ((1, 0), (0, 2)), ((1, 2), (3, 1))])
+    def test_crop_the_last_two_axes(self, edges: Any, agrees: Callable[..., None]) -> None:
+        x = np.arange(40, dtype=np.float32).reshape(1, 2, 4, 5)
+        (top, bottom), (left, right) = edges
+        agrees("crop", {"x": x}, x[..., top : 4 - bottom, left : 5 - right], crop_height=ints(edges[0]), crop_width=ints(edges[1]))
+
     @QUICK
     @given(x=arrays(), data=st.data(), mode=st.sampled_from(["constant", "reflect", "replicate"]))
     def test_pad_the_last_axes(self, x: Array, data: st.DataObject, mode: str, agrees: Callable[..., None]) -> None:
