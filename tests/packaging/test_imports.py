@@ -70,6 +70,11 @@ def modules() -> list[str]:
     return sorted(".".join(path.parts).removesuffix(".__init__") for path in paths)
 
 
+NEEDS_TORCH_OR_ONNX |= {
+    module for module in modules() if module.startswith("dtvit_deploy.runtimes.mil.") and module != "dtvit_deploy.runtimes.mil.proto"
+}
+
+
 def import_without_extras(module: str) -> subprocess.CompletedProcess[str]:
     code = f"import sys; sys.modules.update(dict.fromkeys({EXTRAS!r})); import {module}"
     return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False)

@@ -122,14 +122,9 @@ class Call:
             raise self.error(f"its {parameter} is {word!r}, known are {', '.join(words)}")
         return str(word)
 
-    def on(self, function: Callable[..., Any], *parameters: str) -> Bound:
-        """The function of the values of these parameters, all of which must be given."""
-        return Bound(function, tuple(self.required(parameter) for parameter in parameters))
-
-    def where_given(self, function: Callable[..., Any], *parameters: str) -> Bound:
-        """The same, with None for what is not given after the first."""
-        first, *others = parameters
-        return Bound(function, (self.required(first), *map(self.operand, others)))
+    def on(self, function: Callable[..., Any], *parameters: str, optional: tuple[str, ...] = ()) -> Bound:
+        """The function of the values of these parameters, which must be given, and of the optional ones, with None where they are not."""
+        return Bound(function, (*map(self.required, parameters), *map(self.operand, optional)))
 
     @property
     def output(self) -> Type:

@@ -18,8 +18,14 @@ from typing import Any, NamedTuple
 import torch
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.runtimes.mil.call import OPS, REMEDY, Bound, Call, Operand
+from dtvit_deploy.runtimes.mil.call import REMEDY, Bound, Call, Operand
+from dtvit_deploy.runtimes.mil.ops import OPS
 from dtvit_deploy.runtimes.mil.program import HELD, Operation, Program, Type, Variable
+
+FAILURES = (RuntimeError, IndexError, ValueError, TypeError, ZeroDivisionError, MemoryError, OverflowError)
+"""What torch and Python raise where an operator cannot be computed."""
+ON_VALUES = frozenset({"floor_div", "mod", "gather", "gather_along_axis", "gather_nd"})
+"""Operators that may fail on some values and not on others: a divisor of zero, an index beyond its range."""
 
 
 class MissingOperatorError(InputError):
@@ -57,8 +63,6 @@ class Evaluator:
     """
 
     def __init__(self, program: Program, wanted: tuple[str, ...]) -> None:
-        import dtvit_deploy.runtimes.mil.ops  # noqa: F401 - registers them
-
         missing: dict[str, str] = {}
         for operation in program.operations:
             if operation.type not in OPS:
@@ -92,7 +96,7 @@ class Evaluator:
             self._walk(values)
         return {name: values[self._slots[name]] for name in self._wanted}
 
-    def _walk(self, values: list[Any], check: bool = False) -> None:
+    def _walk(self, values: list[Any]) -> None:
         at: _Step | None = None
         try:
             for at in self._steps:
@@ -103,13 +107,27 @@ class Evaluator:
                 else:
                     for target, one in zip(targets, made, strict=True):
                         values[target] = one
-                if check:
-                    _require_as_declared(at.operation, [values[target] for target in targets])
                 for slot in last:
                     values[slot] = None
-        except (RuntimeError, IndexError, ValueError, TypeError, ZeroDivisionError, MemoryError, OverflowError) as error:
+        except FAILURES as error:
             assert at is not None
             raise _failure(at.operation, error) from error
+
+    def _walk_checked(self, values: list[Any]) -> None:
+        """The same, each answer compared with what is declared for it; what fails on zeros alone passes as zeros."""
+        for function, sources, targets, last, operation in self._steps:
+            try:
+                made = function(*[values[source] for source in sources])
+            except FAILURES as error:
+                if operation.type not in ON_VALUES or None in operation.outputs[0].type.shape:
+                    raise _failure(operation, error) from error
+                made = _zeros(operation.outputs[0].type)
+            several = list(made) if len(targets) > 1 else [made]
+            _require_as_declared(operation, several)
+            for target, one in zip(targets, several, strict=True):
+                values[target] = one
+            for slot in last:
+                values[slot] = None
 
     def _step(self, operation: Operation) -> _Step | None:
         """A step of every run; none for an operator on constants, which is evaluated at once."""
@@ -120,8 +138,8 @@ class Evaluator:
                 raise call.error(f"{output.name} is made twice")
         try:
             bound = registered.build(call)
-        except (RuntimeError, IndexError, ValueError, TypeError, AttributeError, KeyError, ZeroDivisionError, OverflowError) as error:
-            raise _failure(operation, error) from error  # parameters of another form than the operator's
+        except (*FAILURES, AttributeError, KeyError) as error:  # parameters of another form than the operator's
+            raise _failure(operation, error) from error
         function = bound.function if registered.exact else _rounding(bound.function, operation.outputs)
         if all(operand is None or operand.constant is not None for operand in bound.operands):
             self._fold(operation, bound, function)
@@ -134,7 +152,7 @@ class Evaluator:
     def _fold(self, operation: Operation, bound: Bound, function: Callable[..., Any]) -> None:
         try:
             made = function(*(operand and operand.constant for operand in bound.operands))
-        except (RuntimeError, IndexError, ValueError, TypeError, ZeroDivisionError, MemoryError, OverflowError) as error:
+        except FAILURES as error:
             raise _failure(operation, error) from error
         several = list(made) if len(operation.outputs) > 1 else [made]
         _require_as_declared(operation, several)
@@ -175,9 +193,8 @@ class Evaluator:
         for variable in self._program.inputs:
             if None in variable.type.shape or variable.type.dtype not in HELD:
                 raise InputError(f"the input {variable.name} is {variable.type}; it must be a tensor of static shape", remedy=REMEDY)
-            shape = [size for size in variable.type.shape if size is not None]
-            values[self._slots[variable.name]] = torch.zeros(shape, dtype=HELD[variable.type.dtype].torch)
-        self._walk(values, check=True)
+            values[self._slots[variable.name]] = _zeros(variable.type)
+        self._walk_checked(values)
 
 
 def as_held(tensor: torch.Tensor, kind: Type) -> torch.Tensor:
@@ -201,7 +218,18 @@ def _rounding(function: Callable[..., Any], outputs: tuple[Variable, ...]) -> Ca
     return lambda *operands: tuple(rounded(one) if is_half else one for one, is_half in zip(function(*operands), half, strict=True))
 
 
+def _zeros(kind: Type) -> torch.Tensor:
+    return torch.zeros([size for size in kind.shape if size is not None], dtype=HELD[kind.dtype].torch)
+
+
 def _require_as_declared(operation: Operation, made: list[Any]) -> None:
+    """Refuse an answer of another shape or type than is declared.
+
+    Raises:
+        InputError: it is.
+    """
+    if len(made) != len(operation.outputs):
+        raise _failure(operation, ValueError(f"it makes {len(made)} tensors, {len(operation.outputs)} are declared"))
     for output, value in zip(operation.outputs, made, strict=True):
         held = HELD.get(output.type.dtype)
         if held is None:
@@ -212,7 +240,7 @@ def _require_as_declared(operation: Operation, made: list[Any]) -> None:
         )
         if not fits or value.dtype is not held.torch:
             found = f"{'×'.join(map(str, shape)) or 'scalar'} of {str(value.dtype).removeprefix('torch.')}"
-            raise ValueError(f"it makes {found}, declared is {output.type}")
+            raise _failure(operation, ValueError(f"it makes {found}, declared is {output.type}"))
 
 
 def _failure(operation: Operation, error: Exception) -> InputError:

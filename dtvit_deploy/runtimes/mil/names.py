@@ -7,7 +7,7 @@ is left can only be one variable.
 
 A name alone can deceive: passes make operators of their own and call them ``transpose_7``, as a node may be called that was merged away.
 Passes make operators that move values, so those are left out where they are named after their type. That costs nothing: such a node has
-the values of its input. Variables that are one part of several belong to no single node.
+the values of its input. The parts of a split that coremltools numbered are left out as well: each is a node with another name.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
-from dtvit_deploy.runtimes.mil.call import OPS
-from dtvit_deploy.runtimes.mil.program import FLOATS, Operation, Program
+from dtvit_deploy.runtimes.mil.ops import OPS
+from dtvit_deploy.runtimes.mil.program import FLOATS, Operation, Program, Variable
 
 _CAST = re.compile(r"_cast_fp(16|32)$")
 _NUMBERED = re.compile(r"^(.+_\d+)_\d+$")
@@ -27,25 +27,25 @@ def tensors_by_node(program: Program) -> dict[str, str]:
 
     Variables that the program gives back are left out; so are casts and quantisation, which no node of the exported program makes.
     """
-    taken = {output.name for operation in program.operations for output in operation.outputs} | set(program.constants)
+    plain = {_CAST.sub("", output.name) for operation in program.operations for output in operation.outputs}
+    taken = plain | {_CAST.sub("", name) for name in program.constants}
     found: dict[str, list[str]] = defaultdict(list)
     for operation in program.operations:
-        if len(operation.outputs) != 1 or operation.outputs[0].type.dtype not in FLOATS:
-            continue
-        name = operation.name
-        if name not in program.outputs and not _of_a_pass(operation):
-            found[_node(name, taken)].append(name)
-    inputs = {variable.name for variable in program.inputs}
-    ends = inputs | set(program.outputs)
+        for output in operation.outputs:
+            if output.type.dtype in FLOATS and output.name not in program.outputs and not _of_a_pass(operation, output):
+                found[_node(output.name, taken)].append(output.name)
+    ends = {variable.name for variable in program.inputs} | set(program.outputs)
     return {node: names[0] for node, names in found.items() if len(names) == 1 and node not in ends}
 
 
-def _of_a_pass(operation: Operation) -> bool:
-    """Whether no node, or a pass as likely as a node, made what an operator makes."""
+def _of_a_pass(operation: Operation, output: Variable) -> bool:
+    """Whether no node, or a pass as likely as a node, made a variable."""
     if operation.type.startswith("constexpr_") or operation.type in ("cast", "quantize", "dequantize"):
         return True
+    if len(operation.outputs) > 1 and operation.outputs[0].name.endswith("_0"):
+        return True
     moves = operation.type in OPS and OPS[operation.type].exact
-    return moves and re.match(rf"{re.escape(operation.type)}(_\d+)*(_cast_fp(16|32))?$", operation.name) is not None
+    return moves and re.match(rf"{operation.type}(_\d+)*(_cast_fp(16|32))?$", output.name) is not None
 
 
 def _node(name: str, taken: set[str]) -> str:
@@ -57,6 +57,5 @@ def _node(name: str, taken: set[str]) -> str:
     plain = _CAST.sub("", name)
     if (numbered := _NUMBERED.match(plain)) is not None:
         return numbered[1]
-    if plain.endswith("_0") and plain.removesuffix("_0") not in taken | {_CAST.sub("", other) for other in taken}:
-        return plain.removesuffix("_0")
-    return plain
+    unnumbered = plain.removesuffix("_0")
+    return plain if unnumbered in taken else unnumbered

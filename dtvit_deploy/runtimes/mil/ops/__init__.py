@@ -5,6 +5,7 @@ a version of the operators differs from another, the parameters that are given t
 open, the file says what else was taken as the source; what nothing says is refused and never guessed.
 """
 
+from dtvit_deploy.runtimes.mil.call import OPS
 from dtvit_deploy.runtimes.mil.ops import (
     activation,
     arithmetic,
@@ -22,6 +23,7 @@ from dtvit_deploy.runtimes.mil.ops import (
 )
 
 __all__ = [
+    "OPS",
     "activation",
     "arithmetic",
     "convolution",

@@ -26,7 +26,7 @@ UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "floor": torch.floor,
     "logical_not": torch.logical_not,
     "round": torch.round,
-    "sign": torch.sign,
+    "sign": lambda x: torch.where(x != x, x, torch.sign(x)),
     "sin": torch.sin,
     "sinh": torch.sinh,
     "sqrt": torch.sqrt,
@@ -34,7 +34,7 @@ UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "tan": torch.tan,
     "tanh": torch.tanh,
 }
-"""``round`` takes ties to even, as numpy's does in the reference's value inference."""
+"""``round`` takes ties to even, as numpy's does in the reference's value inference; the ``sign`` of NaN is NaN, where torch has 0."""
 
 BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "add": torch.add,

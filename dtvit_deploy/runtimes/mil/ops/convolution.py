@@ -36,9 +36,9 @@ def conv(call: Call) -> Bound:
     convolve = FORWARD[axes]
     if symmetric(pads):
         padding = [before for before, _ in pads]
-        return call.where_given(lambda x, w, b: convolve(x, w, b, strides, padding, dilations, groups), "x", "weight", "bias")
+        return call.on(lambda x, w, b: convolve(x, w, b, strides, padding, dilations, groups), "x", "weight", optional=("bias",))
     around = for_torch(pads)
-    return call.where_given(lambda x, w, b: convolve(F.pad(x, around), w, b, strides, 0, dilations, groups), "x", "weight", "bias")
+    return call.on(lambda x, w, b: convolve(F.pad(x, around), w, b, strides, 0, dilations, groups), "x", "weight", optional=("bias",))
 
 
 @op("conv_transpose")
@@ -72,4 +72,4 @@ def conv_transpose(call: Call) -> Bound:
         product = F.pad(transposed(x, weight, None, strides, 0, 0, groups, dilations), cut)
         return product if bias is None else product + bias.reshape(-1, *(1 for _ in sizes))
 
-    return call.where_given(convolve, "x", "weight", "bias")
+    return call.on(convolve, "x", "weight", optional=("bias",))

@@ -14,7 +14,7 @@ Tensor = torch.Tensor
 
 @op("linear")
 def linear(call: Call) -> Bound:
-    return call.where_given(F.linear, "x", "weight", "bias")
+    return call.on(F.linear, "x", "weight", optional=("bias",))
 
 
 @op("matmul")
@@ -42,4 +42,4 @@ def scaled_dot_product_attention(call: Call) -> Bound:
             scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
         return torch.matmul(torch.softmax(scores, -1), value)
 
-    return Bound(attention, (call.required("query"), call.required("key"), call.required("value"), call.operand("attn_mask")))
+    return call.on(attention, "query", "key", "value", optional=("attn_mask",))

@@ -17,8 +17,7 @@ def batch_norm(call: Call) -> Bound:
     def normalise(x: Tensor, mean: Tensor, variance: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
         return F.batch_norm(x, mean, variance, gamma, beta, eps=epsilon)
 
-    given = (call.required("x"), call.required("mean"), call.required("variance"), call.operand("gamma"), call.operand("beta"))
-    return Bound(normalise, given)
+    return call.on(normalise, "x", "mean", "variance", optional=("gamma", "beta"))
 
 
 @op("instance_norm")
@@ -33,7 +32,7 @@ def instance_norm(call: Call) -> Bound:
         y = y if gamma is None else y * gamma.reshape(shape)
         return y if beta is None else y + beta.reshape(shape)
 
-    return call.where_given(normalise, "x", "gamma", "beta")
+    return call.on(normalise, "x", optional=("gamma", "beta"))
 
 
 @op("layer_norm")
@@ -43,14 +42,14 @@ def layer_norm(call: Call) -> Bound:
     epsilon = call.value("epsilon", 1e-5)
     sizes = [shape[axis] for axis in axes]
     if axes == list(range(len(shape) - len(axes), len(shape))):
-        return call.where_given(lambda x, gamma, beta: F.layer_norm(x, sizes, gamma, beta, epsilon), "x", "gamma", "beta")
+        return call.on(lambda x, gamma, beta: F.layer_norm(x, sizes, gamma, beta, epsilon), "x", optional=("gamma", "beta"))
     order = [axis for axis in range(len(shape)) if axis not in axes] + axes
     back = [order.index(axis) for axis in range(len(shape))]
 
     def normalise(x: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
         return F.layer_norm(x.permute(order), sizes, gamma, beta, epsilon).permute(back)
 
-    return call.where_given(normalise, "x", "gamma", "beta")
+    return call.on(normalise, "x", optional=("gamma", "beta"))
 
 
 @op("l2_norm")

@@ -82,7 +82,7 @@ def constexpr_blockwise_shift_scale(call: Call) -> Bound:
             values = values - _repeated(call, offset.float(), shape, "offset")
         return values * _repeated(call, scale, shape, "scale")
 
-    return Bound(dequantised, (call.required("data"), call.required("scale"), call.operand("offset")))
+    return call.on(dequantised, "data", "scale", optional=("offset",))
 
 
 @op("constexpr_lut_to_dense", exact=True)
@@ -160,5 +160,4 @@ def constexpr_sparse_blockwise_shift_scale(call: Call) -> Bound:
             dense = dense - _repeated(call, offset.float(), shape, "offset")
         return mask, (dense * _repeated(call, scale, shape, "scale"))[mask != 0]
 
-    given = (call.required("data_mask"), call.required("nonzero_data"), call.required("scale"), call.operand("offset"))
-    return Bound(dequantised, given)
+    return call.on(dequantised, "data_mask", "nonzero_data", "scale", optional=("offset",))

@@ -67,6 +67,17 @@ def slice_by_size(call: Call) -> Bound:
     return call.on(lambda x: x[where], "x")
 
 
+@op("crop", exact=True)
+def crop(call: Call) -> Bound:
+    """What is cut off the last two axes, before and after."""
+    shape = call.shape("x")
+    edges = (call.value("crop_height"), call.value("crop_width"))
+    if len(shape) < 2 or any(len(pair) != 2 or min(pair) < 0 or sum(pair) > size for pair, size in zip(edges, shape[-2:], strict=True)):
+        raise call.error(f"it cuts {edges} off a shape of {shape}")
+    where = (..., *(slice(before, size - after) for (before, after), size in zip(edges, shape[-2:], strict=True)))
+    return call.on(lambda x: x[where], "x")
+
+
 @op("pad", exact=True)
 def pad(call: Call) -> Bound:
     """The last axes that ``pad`` has pairs for; reflection does not repeat the edge."""
