@@ -76,3 +76,11 @@ def read_mlpackage(path: Path) -> Any:
     ct = coremltools()
     with quiet():
         return ct.models.MLModel(str(path), skip_model_load=True)
+
+
+def mil_of(model: Any) -> Any:
+    """The MIL program of a package."""
+    from coremltools.converters.mil.frontend.milproto.load import load
+
+    spec = model.get_spec()
+    return load(spec, spec.specificationVersion, model.weights_dir)
