@@ -52,7 +52,7 @@ class Relaid:
 
 
 def relay_mlpackage(source: Path, path: Path, ios: int) -> Relaid:
-    """Package → the same network in the Neural Engine's order, in the better of two forms that images of tokens can have.
+    """Package → the same network in the Neural Engine's order, with images of tokens in whichever form takes fewer moves.
 
     Raises:
         InputError: its shapes are not fixed, or it decides at run time what is computed.
@@ -61,16 +61,17 @@ def relay_mlpackage(source: Path, path: Path, ios: int) -> Relaid:
     model = read_mlpackage(source)
     with quiet():
         program = mil_of(model)
-        made = []
-        for grid in (True, False):
-            rewriting = Rewriting(ct, program.functions["main"], grid)
-            written = rewriting.run()
-            made.append((moved(model_of_mil(written, ios, description=model.get_spec().description).get_spec()), grid))
-        after, grid = min(made, key=lambda each: each[0])
-        rewriting = Rewriting(ct, program.functions["main"], grid)
-        written = rewriting.run()
-        write_mlpackage(model_of_mil(written, ios, description=model.get_spec().description), path)
-    return Relaid(moved(model.get_spec()), after, rewriting.views)
+        function = program.functions["main"]
+        rewriting = Rewriting(ct, function, frozenset())
+        best, written = rewriting.run()
+        for tokens in sorted(rewriting.images):
+            other = Rewriting(ct, function, rewriting.grids | {tokens})
+            fewer, program = other.run()
+            if fewer < best:
+                best, written, rewriting = fewer, program, other
+        made = model_of_mil(written, ios, description=model.get_spec().description)
+        write_mlpackage(made, path)
+    return Relaid(moved(model.get_spec()), moved(made.get_spec()), rewriting.views)
 
 
 def moved(spec: Any) -> int:
@@ -84,14 +85,16 @@ class Rewriting:
     """One program, and the one that is written of it.
 
     Attributes:
-        grid: tokens that are an image's stay (height, width); else they are one axis, the last.
+        grids: by their number, tokens of images that stay (height, width) where they become channels first; others are one axis, the last.
+        images: numbers of tokens that were met, of which either could be.
         views: of what was written, as in :class:`Relaid`.
     """
 
-    def __init__(self, ct: Any, function: Any, grid: bool) -> None:
+    def __init__(self, ct: Any, function: Any, grids: frozenset[int]) -> None:
         from coremltools.converters.mil.mil import Builder
 
-        self.mb, self._ct, self._function, self.grid = Builder, ct, function, grid
+        self.mb, self._ct, self._function, self.grids = Builder, ct, function, grids
+        self.images: set[int] = set()
         self.views: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = {}
         self._known: dict[Any, View] = {}
         self._constants: dict[Any, Any] = {}
@@ -99,7 +102,8 @@ class Rewriting:
         self._numbers = 0
         self._kernels: dict[Any, Any] = {}
 
-    def run(self) -> Any:
+    def run(self) -> tuple[int, Any]:
+        """Operators that only move data, and the program."""
         from coremltools.converters.mil.mil import Function, Program
 
         from dtvit_deploy.export.coreml_layout_ops import as_it_was
@@ -120,7 +124,7 @@ class Rewriting:
                     self._learn(var, view)
             function.set_outputs([self._output(var) for var in old.outputs])
         program.add_function("main", function)
-        return program
+        return sum(op.op_type in MOVES for op in function.operations), program
 
     def _learn(self, var: Any, view: View) -> None:
         assert view.shape == _fixed(var), f"{var.name}: {view.shape} in place of {var.shape}"
@@ -155,6 +159,11 @@ class Rewriting:
         var = self.emit(kind, old, suffix="" if plain else HELD, **arguments)
         assert tuple(var.shape) == sizes(held), f"{op.name}: {var.shape} in place of {sizes(held)}"
         return self.note(old, View(var, held, shown))
+
+    def named(self, old: Any, view: View) -> View:
+        """Call what one of several outputs became after it."""
+        view.value.name = old.name if view.is_plain else old.name + HELD
+        return self.note(old, view)
 
     def note(self, old: Any, view: View) -> View:
         """Remember by what view a tensor is an old one."""

@@ -259,20 +259,55 @@ def _split(on: Rewriting, op: Any) -> Sequence[View]:
         return as_it_was(on, op)
     x = on.of(op.inputs["x"])
     shown = int(given["axis"]) % len(x.shown)
-    alone = _alone(on, x, x.shown[shown])
-    if alone is None:
+    parts = [int(old.shape[shown]) for old in op.outputs]
+    if (width := _width_of_heads(op, shown)) and (headed := _headed(on, x, x.shown[shown], width)) is not None:
+        made = on.emit("split", op, x=headed.value, split_sizes=[part // width for part in parts], axis=1)
+        pairs = [fresh([part // width, width]) for part in parts]
+        views = [
+            View(var, (headed.held[0], *pair, headed.held[3]), _put(headed.shown, shown, flat(pair)))
+            for var, pair in zip(made, pairs, strict=True)
+        ]
+    elif (alone := _alone(on, x, x.shown[shown])) is not None:
+        axis = alone.axis_of(alone.shown[shown])
+        assert axis is not None
+        made = on.emit("split", op, x=alone.value, split_sizes=parts, axis=axis)
+        groups = fresh(parts)
+        views = [
+            View(var, _put(alone.held, axis, group), _put(alone.shown, shown, group)) for var, group in zip(made, groups, strict=True)
+        ]
+    else:
         return as_it_was(on, op)
-    group = alone.shown[shown]
-    axis = alone.axis_of(group)
-    assert axis is not None
-    made = on.emit("split", op, x=alone.value, split_sizes=[int(old.shape[shown]) for old in op.outputs], axis=axis)
-    views = []
-    for var, old in zip(made, op.outputs, strict=True):
-        part = fresh([old.shape[shown]])[0]
-        view = View(var, _put(alone.held, axis, part), _put(alone.shown, shown, part))
-        var.name = old.name if view.is_plain else old.name + "__ane"
-        views.append(on.note(old, view))
-    return views
+    return [on.named(old, view) for view, old in zip(views, op.outputs, strict=True)]
+
+
+def _width_of_heads(op: Any, axis: int) -> int:
+    """Channels of each head, where all parts of a split are cut in heads of one width; 0 where they are not."""
+    found = {_width_after(part, axis) for part in op.outputs}
+    return found.pop() if len(found) == 1 else 0
+
+
+def _width_after(var: Any, axis: int) -> int:
+    size, before = int(var.shape[axis]), prod(var.shape[:axis])
+    while len(var.child_ops) == 1:
+        (reader,) = var.child_ops
+        made = reader.outputs[0]
+        if reader.op_type == "reshape":
+            shape = list(map(int, made.shape))
+            starts = [place for place in range(len(shape) - 1) if prod(shape[:place]) == before and prod(shape[place : place + 2]) == size]
+            return shape[starts[-1] + 1] if starts and shape[starts[-1] + 1] > 1 else 0
+        if tuple(made.shape) != tuple(var.shape) or reader.op_type not in (*ELEMENTWISE, *BINARY):
+            return 0
+        var = made
+    return 0
+
+
+def _headed(on: Rewriting, x: View, group: Group, width: int) -> View | None:
+    """Held as (batch, heads, channels of a head, tokens), which all the parts are to be: moved once, and not each part by itself."""
+    if len(group) != 1 or len(x.held) != 4 or x.held[1] != group or x.repeated or group[0].size % width or group[0].size == width:
+        return None
+    heads, channels = group[0].split(group[0].size // width)
+    x = x.split(group[0], group[0].size // width)
+    return on.hold(x, (x.held[0], (heads,), (channels,), x.held[2] + x.held[3]))
 
 
 def _put(groups: Groups, axis: int, group: Group) -> Groups:

@@ -24,7 +24,7 @@ def linear(on: Rewriting, op: Any) -> Sequence[View]:
     if _mixes_tokens(x, taken):
         x = on.hold(x, (x.held[0], x.held[1], (), taken))
         return [on.result(op, "linear", (*x.held[:3], made), (*x.shown[:-1], made), x=x.value, **given)]
-    x = on.hold(x, _channels_first(x, taken, on.grid))
+    x = on.hold(x, _channels_first(on, x, taken))
     kernel = on.kernel(weight)
     held = (x.held[0], made, *x.held[2:])
     how = {"strides": [1, 1], "pad_type": "valid", "dilations": [1, 1], "groups": 1}
@@ -36,12 +36,16 @@ def _mixes_tokens(x: View, taken: Group) -> bool:
     return len(x.held) == 4 and bool(x.held[1]) and bool(taken) and x.held[2] + x.held[3] == taken
 
 
-def _channels_first(x: View, channels: Group, grid: bool) -> Groups:
+def _channels_first(on: Rewriting, x: View, channels: Group) -> Groups:
     if len(x.held) == 4 and x.held[1] == channels and not set(channels).intersection(x.held[0] + x.held[2] + x.held[3]):
         return x.held
     batch = x.shown[0]
     rest = tuple(atom for atom in flat(x.held) if atom not in channels and atom not in batch)
-    return (batch, channels, rest[:1], rest[1:]) if grid and len(rest) == 2 else (batch, channels, (), rest)
+    if len(rest) == 2:
+        on.images.add(tokens := rest[0].size * rest[1].size)
+        if tokens in on.grids:
+            return batch, channels, rest[:1], rest[1:]
+    return batch, channels, (), rest
 
 
 def matmul(on: Rewriting, op: Any) -> Sequence[View]:
