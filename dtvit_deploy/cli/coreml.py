@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dtvit_deploy.coreml.options import Weights
+from dtvit_deploy.coreml.options import Layout, Weights
 
 if TYPE_CHECKING:
     from dtvit_deploy.coreml.options import CoreMlOptions
@@ -26,6 +26,10 @@ Stored = Annotated[
     Weights | None,
     typer.Option("--weights", help="Of coreml: how an FP16 package stores its weights.", show_default="as FP16"),
 ]
+Laid = Annotated[
+    Layout | None,
+    typer.Option("--layout", help="Of coreml: order of the tensors; ane is the Neural Engine's.", show_default="the network's own"),
+]
 Image = Annotated[bool, typer.Option("--image-input", help="Of coreml: take an image's pixels, and normalise them inside.")]
 Classifier = Annotated[bool, typer.Option("--classifier", help="Of coreml: answer with class labels and probabilities too.")]
 Author = Annotated[str, typer.Option("--author", help="Of coreml: shown by Xcode.", show_default=False)]
@@ -35,7 +39,16 @@ Description = Annotated[str, typer.Option("--description", help="Of coreml: show
 
 
 def coreml_options(
-    ios: Ios, weights: Weights | None, *, image: bool, classifier: bool, author: str, licence: str, version: str, description: str
+    ios: Ios,
+    weights: Weights | None,
+    layout: Layout | None,
+    *,
+    image: bool,
+    classifier: bool,
+    author: str,
+    licence: str,
+    version: str,
+    description: str,
 ) -> CoreMlOptions:
     """The typed form of what Core ML packages are to be."""
     import msgspec
@@ -44,6 +57,7 @@ def coreml_options(
 
     asked = CoreMlOptions(
         weights=weights,
+        layout=layout,
         image=image,
         classifier=classifier,
         author=author,

@@ -72,6 +72,7 @@ def export(
     dla_core: trt.DlaCore = None,
     ios: apple.Release = apple.Ios.IOS17,
     weights: apple.Stored = None,
+    layout: apple.Laid = None,
     image_input: apple.Image = False,
     classifier: apple.Classifier = False,
     author: apple.Author = "",
@@ -133,6 +134,7 @@ def export(
         coreml=apple.coreml_options(
             ios,
             weights,
+            layout,
             image=image_input,
             classifier=classifier,
             author=author,

@@ -25,6 +25,17 @@ class Atom:
         return self.parts.setdefault(outer, (Atom(outer), Atom(self.size // outer)))
 
 
+TURNED = "__ane"
+"""Ends the name of a tensor that is a node's, held in another order than the node's."""
+MOVED = "__moved"
+"""Ends, with a number, the name of a tensor that was only moved, and is no node's."""
+
+
+def node_of(name: str) -> str:
+    """The name of a tensor in the network's own order."""
+    return name.removesuffix(TURNED)
+
+
 Group = tuple[Atom, ...]
 """An axis: its atoms, the slowest first; of size 1 when empty."""
 Groups = tuple[Group, ...]

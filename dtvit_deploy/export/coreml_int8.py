@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dtvit_deploy.coreml.options import Weights
+from dtvit_deploy.coreml.views import node_of
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.coreml_interface import model_of_mil
-from dtvit_deploy.export.mlpackage import coremltools, read_mlpackage, write_mlpackage
+from dtvit_deploy.export.mlpackage import coremltools, mil_of, read_mlpackage, write_mlpackage
 from dtvit_deploy.export.palette import palette
 from dtvit_deploy.export.quiet import quiet
 from dtvit_deploy.nodes import NodeMap
@@ -82,7 +83,7 @@ def quantise_mlpackage(
     ct = coremltools()
     model = read_mlpackage(source)
     with quiet():
-        program = _loaded(model)
+        program = mil_of(model)
         function = program.functions["main"]
         bounds = dict(_bounds(function, ranges))
         products = list(_products(function, bounds, nodes, in_float))
@@ -108,7 +109,7 @@ def compress_mlpackage(source: Path, path: Path, weights: Weights, ios: int) -> 
     ct = coremltools()
     model = read_mlpackage(source)
     with quiet():
-        program = _loaded(model)
+        program = mil_of(model)
         products = [op for op in program.functions["main"].operations if op.op_type in PRODUCTS and _has_constant_weights(op)]
         names = [op.inputs["weight"].op.name for op in products]
         if weights is Weights.INT8:
@@ -123,14 +124,6 @@ def compress_mlpackage(source: Path, path: Path, weights: Weights, ios: int) -> 
     return sum(op.op_type.startswith("constexpr_") for op in program.functions["main"].operations)
 
 
-def _loaded(model: Any) -> Any:
-    """The MIL program of a package."""
-    from coremltools.converters.mil.frontend.milproto.load import load
-
-    spec = model.get_spec()
-    return load(spec, spec.specificationVersion, model.weights_dir)
-
-
 def _bounds(function: Any, ranges: Mapping[str, tuple[float, float]]) -> Iterator[tuple[str, float]]:
     """Greatest magnitude of each variable that has a range, its own or that of what it views."""
     own = {name: max(abs(low), abs(high)) for name, (low, high) in ranges.items()}
@@ -138,7 +131,7 @@ def _bounds(function: Any, ranges: Mapping[str, tuple[float, float]]) -> Iterato
     for op in function.operations:
         viewed = op.inputs["x"].name if op.op_type in VIEWS else op.outputs[0].name.removesuffix("__biased__").removesuffix("__scaled__")
         for var in op.outputs:
-            bound = own.get(var.name, found.get(viewed))
+            bound = own.get(node_of(var.name), found.get(viewed))
             if bound is not None:
                 found[var.name] = bound
     yield from found.items()
@@ -153,11 +146,11 @@ def _products(function: Any, bounds: Mapping[str, float], nodes: NodeMap, in_flo
         weights = op.inputs["weight"]
         alone = all(refusals.get(reader.name) == "" for reader in weights.child_ops)
         refusal = refusals[op.name] or ("" if alone else "it shares its weights with an operator that does")
-        yield _Product(op, nodes.module_of(op.outputs[0].name), weights.op.name if weights.op else "", refusal)
+        yield _Product(op, nodes.module_of(node_of(op.outputs[0].name)), weights.op.name if weights.op else "", refusal)
 
 
 def _refusal(op: Any, bounds: Mapping[str, float], nodes: NodeMap, wishes: tuple[str, ...]) -> str:
-    node = nodes.get(op.outputs[0].name)
+    node = nodes.get(node_of(op.outputs[0].name))
     if wishes and ((node.module if node else "") + ".").startswith(wishes):
         return ASKED
     if not _has_constant_weights(op):

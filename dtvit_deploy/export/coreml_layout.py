@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from dtvit_deploy.coreml.views import Atom, Groups, View, flat, moves, sizes
+from dtvit_deploy.coreml.options import HeldAs
+from dtvit_deploy.coreml.views import TURNED, MOVED, Atom, Groups, View, flat, moves, sizes
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.coreml_interface import model_of_mil
 from dtvit_deploy.export.mlpackage import coremltools, mil_of, read_mlpackage, write_mlpackage
@@ -29,11 +30,8 @@ from dtvit_deploy.export.quiet import quiet
 
 MOVES = ("transpose", "reshape", "expand_dims", "squeeze")
 """Operators that only reorder or regroup."""
-HELD = "__ane"
-"""Ends the name of a tensor that is a node's, held in another order than the node's."""
-
-MOVED = "__moved"
-"""Ends, with a number, the name of a tensor that was only moved."""
+MOST_AXES = 5
+"""Of a Core ML tensor."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,17 @@ class Relaid:
 
     Attributes:
         before, after: operators that only move data, in the package given and in the one written.
-        views: tensors that are held in another order than their node's: by node, the shape to give them, the order of its axes, and the
-            node's shape.
+        views: tensors that are held in another order than the node's whose name they have.
     """
 
     before: int
     after: int
-    views: Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
+    views: Mapping[str, HeldAs]
+
+    @property
+    def note(self) -> str:
+        share = f" ({self.after / self.before:.0%})" if self.before else ""
+        return f"layout for the Neural Engine: transposes + reshapes: {self.before} → {self.after}{share}"
 
 
 def relay_mlpackage(source: Path, path: Path, ios: int) -> Relaid:
@@ -95,7 +97,7 @@ class Rewriting:
 
         self.mb, self._ct, self._function, self.grids = Builder, ct, function, grids
         self.images: set[int] = set()
-        self.views: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = {}
+        self.views: dict[str, HeldAs] = {}
         self._known: dict[Any, View] = {}
         self._constants: dict[Any, Any] = {}
         self._moved: dict[tuple[Any, Groups], Any] = {}
@@ -106,8 +108,10 @@ class Rewriting:
         """Operators that only move data, and the program."""
         from coremltools.converters.mil.mil import Function, Program
 
-        from dtvit_deploy.export.coreml_layout_ops import as_it_was
-        from dtvit_deploy.export.coreml_layout_products import RULES
+        from dtvit_deploy.export.coreml_layout_ops import RULES, as_it_was
+        from dtvit_deploy.export.coreml_layout_products import PRODUCTS
+
+        rules = RULES | PRODUCTS
 
         program, old = Program(), self._function
         inputs = {name: self.mb.placeholder(var.shape, dtype=var.dtype, name=name) for name, var in old.inputs.items()}
@@ -119,7 +123,7 @@ class Rewriting:
                     continue
                 if op.blocks:
                     raise InputError(f"{op.name} decides at run time what is computed")
-                found = RULES.get(op.op_type, as_it_was)(self, op)
+                found = rules.get(op.op_type, as_it_was)(self, op)
                 for var, view in zip(op.outputs, found, strict=True):
                     self._learn(var, view)
             function.set_outputs([self._output(var) for var in old.outputs])
@@ -153,24 +157,24 @@ class Rewriting:
         return getattr(self.mb, kind)(**given, name=f"{like.name}{suffix}")
 
     def result(self, op: Any, kind: str, held: Groups, shown: Groups, **arguments: Any) -> View:
-        """The view that a new operator makes of the one output of an old one; named after it, with :data:`HELD` if its order is another."""
+        """The view that a new operator makes of the one output of an old one; named after it, with :data:`TURNED` if its order is another."""
         plain = held == shown
         (old,) = op.outputs
-        var = self.emit(kind, old, suffix="" if plain else HELD, **arguments)
+        var = self.emit(kind, old, suffix="" if plain else TURNED, **arguments)
         assert tuple(var.shape) == sizes(held), f"{op.name}: {var.shape} in place of {sizes(held)}"
         return self.note(old, View(var, held, shown))
 
     def named(self, old: Any, view: View) -> View:
         """Call what one of several outputs became after it."""
-        view.value.name = old.name if view.is_plain else old.name + HELD
+        view.value.name = old.name if view.is_plain else old.name + TURNED
         return self.note(old, view)
 
     def note(self, old: Any, view: View) -> View:
         """Remember by what view a tensor is an old one."""
         if not view.is_plain and not view.repeated:
             order = flat(view.held)
-            view_of = tuple(atom.size for atom in order), tuple(order.index(atom) for atom in flat(view.shown)), view.shape
-            self.views[old.name] = view_of
+            turn = tuple(order.index(atom) for atom in flat(view.shown))
+            self.views[old.name] = HeldAs(tuple(atom.size for atom in order), turn, view.shape)
         return view
 
     def hold(self, view: View, wanted: Groups) -> View:
@@ -189,6 +193,18 @@ class Rewriting:
             view = View(self._move(view.value, move), move.groups, view.shown)
         return view
 
+    def channels_first(self, x: View) -> Groups:
+        """How to hold a tensor whose last axis are its channels."""
+        batch, channels = x.shown[0], x.shown[-1]
+        if len(x.held) == 4 and x.held[1] == channels and not set(channels).intersection(x.held[0] + x.held[2] + x.held[3]):
+            return x.held
+        rest = tuple(atom for atom in flat(x.held) if atom not in channels and atom not in batch)
+        if len(rest) == 2:
+            self.images.add(tokens := rest[0].size * rest[1].size)
+            if tokens in self.grids:
+                return batch, channels, rest[:1], rest[1:]
+        return batch, channels, (), rest
+
     def cost(self, view: View, wanted: Groups) -> int:
         return sum(1 for _ in moves(view.held, wanted))
 
@@ -199,6 +215,8 @@ class Rewriting:
     def _move(self, value: Any, move: Any, name: str | None = None) -> Any:
         key = value, move.groups
         if name is not None or key not in self._moved:
+            if len(move.groups) > MOST_AXES:
+                raise InputError(f"{value.name} would be moved by a tensor of {len(move.groups)} axes, and Core ML has at most {MOST_AXES}")
             name = name or self._derived(value)
             if move.kind == "reshape":
                 made = self.mb.reshape(x=value, shape=list(move.arguments), name=name)
@@ -216,11 +234,11 @@ class Rewriting:
         view = self.of(var)
         if view.repeated:
             view = self.plain(view)
-        *steps, last = [*moves(view.held, view.shown)] or [None]
-        for move in steps:
+        steps = list(moves(view.held, view.shown))
+        for move in steps[:-1]:
             view = View(self._move(view.value, move), move.groups, view.shown)
-        if last is not None:
-            return self._move(view.value, last, var.name)
+        if steps:
+            return self._move(view.value, steps[-1], var.name)
         return view.value if view.value.name == var.name else self.mb.identity(x=view.value, name=var.name)
 
 

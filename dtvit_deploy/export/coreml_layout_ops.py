@@ -176,7 +176,8 @@ def arranged(value: NDArray[Any], like: View) -> NDArray[Any]:
     """A constant of a view's shown shape, or one that broadcasts to it, in the order in which the view is held."""
     value = value.reshape((1,) * (len(like.shown) - value.ndim) + value.shape)
     order = flat(like.shown)
-    apart = value.reshape([atom.size if size > 1 else 1 for group, size in zip(like.shown, value.shape, strict=True) for atom in group])
+    axes = zip(like.shown, tuple(value.shape), strict=True)
+    apart = value.reshape([atom.size if size > 1 else 1 for group, size in axes for atom in group])
     turned = apart.transpose([order.index(atom) for atom in flat(like.held)])
     at, shape = 0, []
     for group in like.held:
@@ -200,6 +201,9 @@ def _layer_norm(on: Rewriting, op: Any) -> Sequence[View]:
     normed = sorted(int(axis) % len(x.shown) for axis in given["axes"])
     atoms = flat(x.shown[axis] for axis in normed)
     axes = x.axes_of(atoms)
+    if not axes and atoms and not x.repeated and normed == [len(x.shown) - 1] and len(x.shown) > 2:
+        x = on.hold(x, on.channels_first(x))
+        axes = x.axes_of(atoms)
     if not atoms or not axes or x.repeated or normed != [int(axis) % len(x.shown) for axis in given["axes"]]:
         return as_it_was(on, op)
     part = View(None, tuple(x.held[axis] for axis in axes), tuple(x.shown[axis] for axis in normed))
@@ -272,9 +276,7 @@ def _split(on: Rewriting, op: Any) -> Sequence[View]:
         assert axis is not None
         made = on.emit("split", op, x=alone.value, split_sizes=parts, axis=axis)
         groups = fresh(parts)
-        views = [
-            View(var, _put(alone.held, axis, group), _put(alone.shown, shown, group)) for var, group in zip(made, groups, strict=True)
-        ]
+        views = [View(var, _put(alone.held, axis, group), _put(alone.shown, shown, group)) for var, group in zip(made, groups, strict=True)]
     else:
         return as_it_was(on, op)
     return [on.named(old, view) for view, old in zip(views, op.outputs, strict=True)]
@@ -339,7 +341,9 @@ def _concat(on: Rewriting, op: Any) -> Sequence[View]:
         if pair is None or pair[0] != base:
             return as_it_was(on, op)
         partner = {atom: mine for other in others for atom, mine in zip(base.shown[other], pair[1].shown[other], strict=True)}
-        wanted = [tuple(partner[atom] for atom in group) if place != axis else pair[1].shown[shown] for place, group in enumerate(base.held)]
+        wanted = [
+            tuple(partner[atom] for atom in group) if place != axis else pair[1].shown[shown] for place, group in enumerate(base.held)
+        ]
         held.append(on.hold(pair[1], tuple(wanted)).value)
     merged = (Atom(int(op.outputs[0].shape[shown])),)
     return [on.result(op, "concat", _put(base.held, axis, merged), _put(base.shown, shown, merged), values=held, axis=axis)]

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dtvit_deploy.coreml.views import Atom, Group, Groups, View, flat, fresh, matched
-from dtvit_deploy.export.coreml_layout_ops import RULES, as_it_was, is_constant
+from dtvit_deploy.export.coreml_layout_ops import as_it_was, is_constant
 
 if TYPE_CHECKING:
     from dtvit_deploy.export.coreml_layout import Rewriting
-
-MOST_AXES = 5
-"""Of a Core ML tensor."""
+    from dtvit_deploy.export.coreml_layout_ops import Rule
 
 
 def linear(on: Rewriting, op: Any) -> Sequence[View]:
@@ -24,7 +22,7 @@ def linear(on: Rewriting, op: Any) -> Sequence[View]:
     if _mixes_tokens(x, taken):
         x = on.hold(x, (x.held[0], x.held[1], (), taken))
         return [on.result(op, "linear", (*x.held[:3], made), (*x.shown[:-1], made), x=x.value, **given)]
-    x = on.hold(x, _channels_first(on, x, taken))
+    x = on.hold(x, on.channels_first(x))
     kernel = on.kernel(weight)
     held = (x.held[0], made, *x.held[2:])
     how = {"strides": [1, 1], "pad_type": "valid", "dilations": [1, 1], "groups": 1}
@@ -36,24 +34,12 @@ def _mixes_tokens(x: View, taken: Group) -> bool:
     return len(x.held) == 4 and bool(x.held[1]) and bool(taken) and x.held[2] + x.held[3] == taken
 
 
-def _channels_first(on: Rewriting, x: View, channels: Group) -> Groups:
-    if len(x.held) == 4 and x.held[1] == channels and not set(channels).intersection(x.held[0] + x.held[2] + x.held[3]):
-        return x.held
-    batch = x.shown[0]
-    rest = tuple(atom for atom in flat(x.held) if atom not in channels and atom not in batch)
-    if len(rest) == 2:
-        on.images.add(tokens := rest[0].size * rest[1].size)
-        if tokens in on.grids:
-            return batch, channels, rest[:1], rest[1:]
-    return batch, channels, (), rest
-
-
 def matmul(on: Rewriting, op: Any) -> Sequence[View]:
     """Rows and columns may be held either way round; which, the product's own flags say."""
     one, other = (on.of(op.inputs[name]) for name in "xy")
     flags = [bool(op.inputs[name].val) if op.inputs.get(name) is not None else False for name in ("transpose_x", "transpose_y")]
     rank = len(op.outputs[0].shape)
-    if len(one.shown) != rank or len(other.shown) != rank or rank < 3 or rank > MOST_AXES or one.repeated or other.repeated:
+    if len(one.shown) != rank or len(other.shown) != rank or rank < 3 or one.repeated or other.repeated:
         return as_it_was(on, op)
     if flags[0]:
         one = one.transposed([*range(rank - 2), rank - 1, rank - 2])
@@ -93,4 +79,4 @@ def _columns_first(values: View) -> bool:
     return bool(columns and rows) and order.index(columns[0]) < order.index(rows[0])
 
 
-RULES.update({"linear": linear, "matmul": matmul})
+PRODUCTS: dict[str, Rule] = {"linear": linear, "matmul": matmul}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ import msgspec
 
 from dtvit_deploy.artifact import Artifact, load_artifact
 from dtvit_deploy.cache import Cache
-from dtvit_deploy.coreml.options import IMAGE, LINK, CoreMlOptions, ImageInput
+from dtvit_deploy.coreml.options import IMAGE, LINK, RELAID, VIEWS, CoreMlOptions, ImageInput
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.int8 import Int8
 from dtvit_deploy.pipeline.material import preprocessing_of
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from dtvit_deploy.export.coreml_interface import Interface
 
 PACKAGE = "model.mlpackage"
+LEAST_SQNR = {Precision.FP32: 80.0, Precision.FP16: 40.0}
+"""dB of signal over what another order of the tensors moves: sums in another order, and in FP16 their rounding after every operator."""
 LEAST_IOS = 17
 """Release of iOS whose Core ML has operators that quantise activations."""
 NOT_SEARCHED = "no module was searched for that should stay in float: what one gains on the Neural Engine shows on an Apple device alone"
@@ -78,9 +81,12 @@ class CoreMl:
         """
         if precision is Precision.INT8:
             assert int8 is not None
-            return self._int8(int8)
-        converted = self._converted(precision)
-        return self._compressed(converted) if precision is Precision.FP16 and self.options.weights is not None else converted
+            made = self._int8(int8)
+        else:
+            made = self._in_order(precision)
+            if precision is Precision.FP16 and self.options.weights is not None:
+                made = self._compressed(made)
+        return self._placed(made)
 
     @cached_property
     def _interface(self) -> Interface:
@@ -106,7 +112,7 @@ class CoreMl:
         interface = self._interface
         tools = versions("coremltools", "torch", "numpy")
         options = {
-            **msgspec.to_builtins(msgspec.structs.replace(self.options, weights=None)),
+            **msgspec.to_builtins(msgspec.structs.replace(self.options, weights=None, layout=None)),
             IMAGE: msgspec.to_builtins(interface.image),
             **({"keep_fp32": keep, "range_feeds": self.guard.source} if precision is Precision.FP16 else {}),
         }
@@ -126,6 +132,44 @@ class CoreMl:
             key["guard"] = self.guard.digest
         return load_artifact(self.cache.entry("coreml", key, build) / PACKAGE)
 
+    def _in_order(self, precision: Precision) -> Artifact:
+        """The package with its tensors in the order that was asked for, if that gives the same answers."""
+        parent = self._converted(precision)
+        if self.options.layout is None:
+            return parent
+        options = {"layout": str(self.options.layout), "guard_feeds": self.guard.source}
+        tools = versions("coremltools", "torch", "numpy")
+
+        def build(folder: Path) -> None:
+            from dtvit_deploy.export.coreml_layout import relay_mlpackage
+
+            path = folder / PACKAGE
+            try:
+                made = relay_mlpackage(parent.path, path, self.options.ios)
+                views = {name: msgspec.to_builtins(view) for name, view in made.views.items()}
+                told = {"moves_before": made.before, "moves_after": made.after, VIEWS: views}
+                describe(path, parent.manifest, precision, RELAID, tools, options | told, (made.note,))
+                why = f"{made.before} transposes and reshapes became {made.after}" if made.after > made.before else ""
+                why = why or _moved(parent, load_artifact(path), self.guard)
+            except Exception as error:  # a rewriting that fails, in whatever way, must not take the export with it
+                why = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else 'no message'}"
+            if why:
+                shutil.rmtree(path, ignore_errors=True)
+                shutil.copytree(parent.path, path)
+                note = f"layout for the Neural Engine rolled back: {why}"
+                describe(path, parent.manifest, precision, RELAID, tools, options, (note,))
+
+        key = {"parent": parent.manifest, "options": options, "guard": self.guard.digest, "tools": tools, "source": source_digest()}
+        return load_artifact(self.cache.entry("coreml-layout", key, build) / PACKAGE)
+
+    def _placed(self, artifact: Artifact) -> Artifact:
+        """The same with notes in its manifest of what would not run on the Neural Engine; not in the cache's, from which others are made."""
+        from dtvit_deploy.export.coreml_placement import lines, place
+
+        *before, last = artifact.manifest.lineage
+        told = msgspec.structs.replace(last, notes=(*last.notes, *lines(place(artifact.path, self.program.nodes).findings)))
+        return msgspec.structs.replace(artifact, manifest=msgspec.structs.replace(artifact.manifest, lineage=(*before, told)))
+
     def _magnitudes(self) -> dict[str, float]:
         """Greatest |x| of every tensor of the program on the guard's feeds."""
         import numpy as np
@@ -144,7 +188,7 @@ class CoreMl:
         return reached
 
     def _int8(self, asked: Int8) -> Artifact:
-        parent = self._converted(Precision.FP16)
+        parent = self._in_order(Precision.FP16)
         table, nodes = asked.table, self.program.nodes
         tools = versions("coremltools", "numpy")
         facts: dict[str, Any] = {
@@ -191,6 +235,30 @@ class CoreMl:
 
         key = {"parent": parent.manifest, "weights": str(weights), "tools": tools, "source": source_digest()}
         return load_artifact(self.cache.entry("coreml-weights", key, build) / PACKAGE)
+
+
+def _moved(parent: Artifact, relaid: Artifact, guard: GuardFeeds) -> str:
+    """Why a package in another order does not do what the one does that it was made from; empty if it does."""
+    import numpy as np
+
+    from dtvit_deploy.runtimes.base import SessionOptions
+    from dtvit_deploy.runtimes.mil.runtime import MilRuntime
+
+    least = LEAST_SQNR[parent.manifest.precision]
+    runtime = MilRuntime()
+    with runtime.load(parent, SessionOptions()) as one, runtime.load(relaid, SessionOptions()) as other:
+        for feed in guard.feeds:
+            expected, answers = one.run(feed), other.run(feed)
+            for name, array in expected.items():
+                was, now = array.astype(np.float64), answers[name].astype(np.float64)
+                finite = np.isfinite(was)
+                if not np.array_equal(finite, np.isfinite(now)):
+                    return f"{name} is not finite where it was"
+                noise, signal = np.square(was - now)[finite].sum(), np.square(was)[finite].sum()
+                if noise * 10 ** (least / 10) > signal:
+                    found = 10 * np.log10(signal / noise) if signal else -np.inf
+                    return f"{name} moved: {found:.1f} dB of signal over the change, at least {least:.0f} is required"
+    return ""
 
 
 def image_input(manifest: Manifest) -> ImageInput:

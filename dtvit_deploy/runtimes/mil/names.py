@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
+from dtvit_deploy.coreml.views import MOVED, node_of
 from dtvit_deploy.runtimes.mil.ops import OPS
 from dtvit_deploy.runtimes.mil.program import FLOATS, Operation, Program, Variable
 
@@ -27,19 +28,21 @@ def tensors_by_node(program: Program) -> dict[str, str]:
 
     Variables that the program gives back are left out; so are casts and quantisation, which no node of the exported program makes.
     """
-    plain = {_CAST.sub("", output.name) for operation in program.operations for output in operation.outputs}
+    plain = {_CAST.sub("", node_of(output.name)) for operation in program.operations for output in operation.outputs}
     taken = plain | {_CAST.sub("", name) for name in program.constants}
     found: dict[str, list[str]] = defaultdict(list)
     for operation in program.operations:
         for output in operation.outputs:
             if output.type.dtype in FLOATS and output.name not in program.outputs and not _of_a_pass(operation, output):
-                found[_node(output.name, taken)].append(output.name)
+                found[_node(node_of(output.name), taken)].append(output.name)
     ends = {variable.name for variable in program.inputs} | set(program.outputs)
     return {node: names[0] for node, names in found.items() if len(names) == 1 and node not in ends}
 
 
 def _of_a_pass(operation: Operation, output: Variable) -> bool:
     """Whether no node, or a pass as likely as a node, made a variable."""
+    if MOVED in output.name:
+        return True
     if operation.type.startswith("constexpr_") or operation.type in ("cast", "quantize", "dequantize"):
         return True
     if len(operation.outputs) > 1 and operation.outputs[0].name.endswith("_0"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from dtvit_deploy.artifact import Artifact
-from dtvit_deploy.coreml.options import image_input_of
+from dtvit_deploy.coreml.options import HeldAs, image_input_of, views_of
+from dtvit_deploy.coreml.views import TURNED, node_of
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
@@ -20,6 +21,9 @@ from dtvit_deploy.runtimes.mil.proto import REMEDY, coremltools_version, model_p
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
     from typing_extensions import Self
 
     from dtvit_deploy.signature import Feeds, Outputs, Signature
@@ -40,7 +44,7 @@ class MilRuntime:
         return Availability(version=coremltools_version())
 
     def tensors(self, artifact: Artifact) -> tuple[str, ...]:
-        return tuple(tensors_by_node(load_program(artifact.path)))
+        return tuple(_offered(load_program(artifact.path), views_of(artifact.manifest)))
 
     def load(self, artifact: Artifact, options: SessionOptions) -> MilSession:
         return MilSession(load_program(artifact.path), artifact, options)
@@ -52,7 +56,8 @@ class MilSession:
     def __init__(self, program: Program, artifact: Artifact, options: SessionOptions) -> None:
         self.signature = artifact.manifest.signature
         _require_as_described(program, self.signature, artifact.name)
-        nodes = tensors_by_node(program)
+        self._views = views_of(artifact.manifest)
+        nodes = _offered(program, self._views)
         unknown = [name for name in options.taps if name not in nodes]
         if unknown:
             raise InputError(f"{artifact.name} has no tensor {', '.join(sorted(unknown)[:5])}", remedy="ask `tensors` for what it has")
@@ -80,13 +85,27 @@ class MilSession:
         tensors = {spec.name: torch.tensor(np.ascontiguousarray(given[spec.name])) for spec in self.signature.inputs}
         values = self._evaluator.run(tensors)
         outputs = {spec.name: values[spec.name].numpy().astype(spec.dtype) for spec in self.signature.outputs}
-        return outputs | {node: numbers(values[name], self._types[name]) for node, name in self._taps.items()}
+        return outputs | {node: self._tap(name, numbers(values[name], self._types[name])) for node, name in self._taps.items()}
+
+    def _tap(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
+        """A tensor as the network has it."""
+        if not name.endswith(TURNED):
+            return values
+        try:
+            return self._views[node_of(name)].restored(values)
+        except ValueError as error:
+            raise InputError(f"{name} is not held as the manifest tells: {error}", remedy="export the package again") from error
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._evaluator = None
+
+
+def _offered(program: Program, views: Mapping[str, HeldAs]) -> dict[str, str]:
+    """Variables by node; of those that are held in another order, the ones whose order is known."""
+    return {node: name for node, name in tensors_by_node(program).items() if not name.endswith(TURNED) or node_of(name) in views}
 
 
 def _set_threads(threads: int) -> None:
