@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from dtvit_deploy.coreml.options import HeldAs
-from dtvit_deploy.coreml.views import TURNED, MOVED, Atom, Groups, View, flat, moves, sizes
+from dtvit_deploy.coreml.views import MOVED, TURNED, Atom, Groups, View, flat, moves, sizes
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.coreml_interface import model_of_mil
 from dtvit_deploy.export.mlpackage import coremltools, mil_of, read_mlpackage, write_mlpackage
@@ -157,7 +157,7 @@ class Rewriting:
         return getattr(self.mb, kind)(**given, name=f"{like.name}{suffix}")
 
     def result(self, op: Any, kind: str, held: Groups, shown: Groups, **arguments: Any) -> View:
-        """The view that a new operator makes of the one output of an old one; named after it, with :data:`TURNED` if its order is another."""
+        """The view that a new operator makes of the one output of an old one; named after it, and marked if its order is another."""
         plain = held == shown
         (old,) = op.outputs
         var = self.emit(kind, old, suffix="" if plain else TURNED, **arguments)

@@ -176,8 +176,8 @@ def arranged(value: NDArray[Any], like: View) -> NDArray[Any]:
     """A constant of a view's shown shape, or one that broadcasts to it, in the order in which the view is held."""
     value = value.reshape((1,) * (len(like.shown) - value.ndim) + value.shape)
     order = flat(like.shown)
-    axes = zip(like.shown, tuple(value.shape), strict=True)
-    apart = value.reshape([atom.size if size > 1 else 1 for group, size in axes for atom in group])
+    full = [count > 1 for count in map(int, value.shape)]
+    apart = value.reshape([atom.size if whole else 1 for group, whole in zip(like.shown, full, strict=True) for atom in group])
     turned = apart.transpose([order.index(atom) for atom in flat(like.held)])
     at, shape = 0, []
     for group in like.held:

@@ -1,4 +1,4 @@
-"""Products on tensors in the Neural Engine's order: a linear over channels is a 1×1 convolution, and a matrix product needs no transpose."""
+"""Products in the Neural Engine's order: a linear over channels is a 1×1 convolution, and a matrix product needs no transpose."""
 
 from __future__ import annotations
 

@@ -95,8 +95,14 @@ class _Found(NamedTuple):
     leaves: bool = False
 
 
-def place(path: Path, nodes: NodeMap) -> Placement:
-    """Judge the package ``path``, made from the program whose nodes are given."""
+def place(path: Path, nodes: NodeMap, *, relaid: bool = False) -> Placement:
+    """Judge a package.
+
+    Args:
+        path: of the package.
+        nodes: of the program that it was made from.
+        relaid: what :data:`RELAY` can do was done.
+    """
     with quiet():
         function = mil_of(read_mlpackage(path)).functions["main"]
     operators = [op for op in function.operations if op.op_type not in FREE and not op.op_type.startswith("constexpr_")]
@@ -112,7 +118,7 @@ def place(path: Path, nodes: NodeMap) -> Placement:
             merged[key] = msgspec.structs.replace(before, count=before.count + 1) if before else Finding(module=module, **one._asdict())
     crossings = _crossings(operators, stays)
     leaving = stays.count(False)
-    whole = [Finding(module=WHOLE, **one._asdict()) for one in _of_all(operators, leaving, crossings)]
+    whole = [Finding(module=WHOLE, **one._asdict()) for one in _of_all(operators, leaving, crossings, relaid)]
     return Placement(operators=len(operators), leaving=leaving, crossings=crossings, findings=(*whole, *merged.values()))
 
 
@@ -222,20 +228,18 @@ def _tensors(op: Any) -> Iterator[_Found]:
         padded = -(-row // LANE) * LANE if row else 0
         if padded >= 2 * row > 0 and (padded - row) * prod(shape[:-1]) >= WORTH:
             message = f"a last axis of {shape[-1]}, padded to {LANE} bytes: {padded / row:.0f} times the memory"
-            yield _Found("last-axis", message, "put the longest axis last, as --layout ane does with tokens", ARTICLE)
+            yield _Found("last-axis", message, "put the longest axis last", ARTICLE)
 
 
-def _of_all(operators: Sequence[Any], leaving: int, crossings: int) -> Iterator[_Found]:
+def _of_all(operators: Sequence[Any], leaving: int, crossings: int, relaid: bool) -> Iterator[_Found]:
     moves = sum(op.op_type in MOVES for op in operators)
-    if leaving == len(operators) > 0:
-        yield _Found("placement", "nothing of this package would run there", "see what follows", TYPED, True)
-    elif crossings:
+    if leaving < len(operators) and crossings:
         message = (
             f"{leaving} of {len(operators)} operators would leave it, and execution would cross between units up to {crossings} times;"
             " Core ML may leave for good at the first"
         )
         yield _Found("crossings", message, "replace what leaves, as named below", LAYERS)
-    if moves:
+    if moves and not relaid:
         message = f"{moves} of {len(operators)} operators only move data (transposes and reshapes)"
         yield _Found("moves", message, RELAY, ARTICLE)
     if any(op.op_type == "quantize" for op in operators):

@@ -163,11 +163,13 @@ class CoreMl:
         return load_artifact(self.cache.entry("coreml-layout", key, build) / PACKAGE)
 
     def _placed(self, artifact: Artifact) -> Artifact:
-        """The same with notes in its manifest of what would not run on the Neural Engine; not in the cache's, from which others are made."""
+        """The same with notes of what would not run on the Neural Engine; the cache's, from which others are made, has none."""
         from dtvit_deploy.export.coreml_placement import lines, place
 
         *before, last = artifact.manifest.lineage
-        told = msgspec.structs.replace(last, notes=(*last.notes, *lines(place(artifact.path, self.program.nodes).findings)))
+        told = msgspec.structs.replace(
+            last, notes=(*last.notes, *lines(place(artifact.path, self.program.nodes, relaid=self.options.layout is not None).findings))
+        )
         return msgspec.structs.replace(artifact, manifest=msgspec.structs.replace(artifact.manifest, lineage=(*before, told)))
 
     def _magnitudes(self) -> dict[str, float]:
