@@ -78,6 +78,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return f"{re.sub(r'[^A-Za-z0-9_-]+', '.', self.model)}.{self.precision}"
 
     @property
+    def judged_as(self) -> Precision:
+        """The precision whose tolerance the artefact's answers have: weights that were compressed are no rounding of FP16's."""
+        return Precision.INT8 if self.parent("weights") is not None else self.precision
+
+    @property
     def file_name(self) -> str:
         """``MODEL.PRECISION.FORMAT``."""
         return f"{self.stem}.{self.format}"

@@ -88,6 +88,8 @@ PACKAGES = (
     _Wanted("nncf", "nncf", "nncf", "INT8 for OpenVINO, as its vendor does it"),
     _Wanted("tensorrt_rtx", "tensorrt-rtx", "trt-rtx", "TensorRT engines for RTX PCs, built without a GPU"),
     _Wanted("tensorrt", "tensorrt", "tensorrt", "TensorRT engines for this machine's GPU"),
+    _Wanted("coremltools", "coremltools", "coreml", "Core ML packages, and evaluating them where no Mac is"),
+    _Wanted("numpy", "numpy", "coreml", "everything; coremltools works with older releases alone"),
     _Wanted("cuda.bindings", "cuda-bindings", "gpu", "executing TensorRT engines"),
     _Wanted("safetensors", "safetensors", "export", "checkpoints"),
     _Wanted("PIL", "pillow", "export", "images"),
@@ -101,6 +103,7 @@ LADDERS = {
     Target.ONNX: _Ladder(_ONNX, "onnxruntime", "export"),
     Target.OPENVINO: _Ladder((*_ONNX, "openvino"), "openvino", "export,openvino"),
     Target.TRT: _Ladder(_ONNX, "onnxruntime", "export", compilers=("tensorrt_rtx", "tensorrt")),
+    Target.COREML: _Ladder((*_ONNX, "numpy"), "coremltools", "export,coreml"),
 }
 """A target that can be exported has a row here, and a test holds this table to it."""
 
@@ -110,9 +113,8 @@ def examine() -> Examination:
     found = {wanted.module: _Found.of(wanted) for wanted in PACKAGES}
     packages = tuple(Package(each.wanted.distribution, each.told, each.wanted.purpose) for each in found.values())
     imports = _Imports()
-    targets = tuple(
-        (_compiled_target if ladder.compilers else _target)(target, ladder, found, imports) for target, ladder in LADDERS.items()
-    )
+    states = {Target.TRT: _compiled_target, Target.COREML: _apple_target}
+    targets = tuple(states.get(target, _target)(target, ladder, found, imports) for target, ladder in LADDERS.items())
     return Examination(machine=machine.facts(), targets=targets, packages=packages)
 
 
@@ -252,6 +254,24 @@ def _compiled_reach(part: _Part, builders: list[_Found], *, executes: bool) -> s
     if not builders:
         return f"{Rung.PREPARED} for a device and {Rung.EMULATED} (ONNX Runtime), not built"
     return f"{Rung.BUILT} ({names}) and {Rung.EMULATED} (ONNX Runtime), not executed"
+
+
+def _apple_target(target: Target, ladder: _Ladder, found: dict[str, _Found], _: _Imports) -> TargetState:
+    """Core ML: coremltools builds and our evaluator runs packages anywhere; what executes them is a part of macOS.
+
+    The import is not tried: it takes seconds, and fails for a NumPy that the version tells.
+    """
+    needed = [found[module] for module in (*ladder.builds, ladder.runtime)]
+    wrong = [
+        f"{each.wanted.distribution}: {each.wrong}{f', found {each.version}' if each.version else ''}" for each in needed if each.wrong
+    ]
+    missing = [f"{'; '.join(wrong)}: pip install 'dtvit-deploy[{ladder.extra}]'"] if wrong else []
+    missing.append("a Mac to execute: Core ML is a part of Apple's systems") if platform.system() != "Darwin" else None
+    emulates = not found[ladder.runtime].wrong and not found["torch"].wrong
+    reach = f"{Rung.BUILT} and {Rung.EMULATED} (torch), not executed" if not wrong else f"{Rung.EMULATED}, of artefacts built elsewhere"
+    tools = ", ".join(f"{each.wanted.distribution} {each.version}" for each in needed if not each.wrong)
+    told = f"{tools} (installed; import not tried)" if tools else "–"
+    return TargetState(str(target), reach if emulates else "nothing", told, "; ".join(missing))
 
 
 def _rtx(device: gpu.Gpus) -> bool:

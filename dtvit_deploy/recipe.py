@@ -32,6 +32,7 @@ from msgspec import inspect
 from dtvit_deploy.bounds import Cosine, Magnitude, Natural, Share
 from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.preprocessing import Preprocessing
+from dtvit_deploy.coreml.options import CoreMlOptions
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.signature import TensorSpec
 from dtvit_deploy.target import Precision, Target
@@ -216,6 +217,7 @@ class Recipe(Table, frozen=True):
     export: Export = Export()
     int8: Int8 = Int8()
     tensorrt: TensorRt = TensorRt()
+    coreml: CoreMlOptions = CoreMlOptions()
     run: Run = Run()
     gates: Gates = Gates()
 

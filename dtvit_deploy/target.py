@@ -14,6 +14,7 @@ class Target(enum.Enum):
     ONNX = "onnx"
     OPENVINO = "openvino"
     TRT = "trt"
+    COREML = "coreml"
 
     def __str__(self) -> str:
         return self.value
@@ -35,6 +36,7 @@ BUILT = {
     Target.ONNX: (Precision.FP32, Precision.FP16, Precision.INT8),
     Target.OPENVINO: (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8),
     Target.TRT: (Precision.FP32, Precision.FP16, Precision.INT8),
+    Target.COREML: (Precision.FP32, Precision.FP16, Precision.INT8),
 }
 """The precisions of each target."""
 

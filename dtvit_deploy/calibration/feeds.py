@@ -90,8 +90,8 @@ def load_feeds(path: Path, signature: Signature) -> list[Feed]:
 def _read(archive: zipfile.ZipFile, spec: TensorSpec, refuse: Callable[[str], InputError]) -> NDArray[Any]:
     """(N, *shape) array of one input, once its header is found to describe that input and the bytes that follow it."""
     import numpy as np
-    from numpy.lib import format as npy
 
+    npy: Any = np.lib.format  # older releases of NumPy give it no types
     info = archive.getinfo(f"{spec.name}.npy")
     with archive.open(info) as stream:
         version = npy.read_magic(stream)
@@ -115,7 +115,8 @@ def _read(archive: zipfile.ZipFile, spec: TensorSpec, refuse: Callable[[str], In
         # Infinity is left alone: a mask may well use it.
         if np.isnan(values).any():
             raise refuse(f"{spec.name} holds NaN in sample {sample}")
-    return np.ascontiguousarray(array, np.dtype(spec.dtype)).reshape(shape[0], *spec.shape)
+    every: NDArray[Any] = np.ascontiguousarray(array, np.dtype(spec.dtype)).reshape(shape[0], *spec.shape)
+    return every
 
 
 def adversarial_feeds(signature: Signature, seed: int = 0) -> dict[str, Feed]:

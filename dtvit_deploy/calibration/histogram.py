@@ -56,7 +56,8 @@ class Histograms:
     @property
     def bounded(self) -> NDArray[np.bool_]:
         """(T,) whether both extremes are finite."""
-        return np.isfinite(self.low) & np.isfinite(self.high)
+        finite: NDArray[np.bool_] = np.isfinite(self.low) & np.isfinite(self.high)
+        return finite
 
     def add(self, values: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]) -> None:
         """Count values of every tensor, those of one image usually.
@@ -118,4 +119,5 @@ def _exponents(low: NDArray[np.float32], high: NDArray[np.float32]) -> NDArray[n
     exponents = np.frexp(np.where(counted & np.isfinite(magnitude), magnitude, 0.0))[1].astype(np.int64)
     exponents[counted & np.isinf(magnitude)] = _GREATEST
     exponents[~counted | (magnitude == 0)] = _LEAST
-    return np.clip(exponents, _LEAST, _GREATEST)
+    within: NDArray[np.int64] = np.clip(exponents, _LEAST, _GREATEST)
+    return within

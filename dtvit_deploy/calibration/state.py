@@ -38,8 +38,8 @@ def read_state(path: Path, like: Arrays) -> dict[str, NDArray[Any]]:
         ValueError: it cannot be read, or holds anything else than arrays of these names, shapes and types.
     """
     import numpy as np
-    from numpy.lib import format as npy
 
+    npy: Any = np.lib.format  # older releases of NumPy give it no types
     arrays = {}
     try:
         if path.stat().st_size > sum(array.nbytes + _HEADERS for array in like.values()):

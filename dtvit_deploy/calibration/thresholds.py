@@ -180,4 +180,5 @@ def _bin_of(values: Floats) -> NDArray[np.int64]:
 
 def _log_of(counts: Floats) -> Floats:
     """Count times its logarithm, 0 for none."""
-    return counts * np.log(np.maximum(counts, 1))
+    product: Floats = counts * np.log(np.maximum(counts, 1))
+    return product

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dtvit_deploy.calibration.method import Method
+from dtvit_deploy.cli import coreml as apple
 from dtvit_deploy.cli import options as given
 from dtvit_deploy.cli import tensorrt as trt
 from dtvit_deploy.cli.failure import explained
@@ -69,6 +70,15 @@ def export(
     version_compatible: trt.VersionCompatible = False,
     hardware_compatible: trt.HardwareCompatible = False,
     dla_core: trt.DlaCore = None,
+    ios: apple.Release = apple.Ios.IOS17,
+    weights: apple.Stored = None,
+    layout: apple.Laid = None,
+    image_input: apple.Image = False,
+    classifier: apple.Classifier = False,
+    author: apple.Author = "",
+    licence: apple.Licence = "",
+    model_version: apple.Version = "",
+    description: apple.Description = "",
     inputs: given.Inputs = None,
     outputs: given.Outputs = None,
     input_size: given.InputSize = None,
@@ -120,6 +130,17 @@ def export(
             version_compatible=version_compatible,
             hardware_compatible=hardware_compatible,
             dla_core=dla_core,
+        ),
+        coreml=apple.coreml_options(
+            ios,
+            weights,
+            layout,
+            image=image_input,
+            classifier=classifier,
+            author=author,
+            licence=licence,
+            version=model_version,
+            description=description,
         ),
     )
     with show.working() as progress, exporting.opened_cache(not no_cache) as cache:

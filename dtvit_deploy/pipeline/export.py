@@ -15,9 +15,11 @@ import msgspec
 
 from dtvit_deploy.artifact import Artifact, load_artifact
 from dtvit_deploy.cache import Cache
+from dtvit_deploy.coreml.options import CoreMlOptions
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.export.nncf import NncfOptions
 from dtvit_deploy.pipeline.calibration_set import require_held_out
+from dtvit_deploy.pipeline.coreml import CoreMl, require_coreml
 from dtvit_deploy.pipeline.float16 import float16_rest_stage, float16_stage
 from dtvit_deploy.pipeline.golden import golden_stage
 from dtvit_deploy.pipeline.int8 import Int8, Quantiser, int8_stage, search_stage
@@ -56,6 +58,7 @@ class ExportOptions:
         preprocessing: changes to what the checkpoint says.
         int8: ranges for INT8, and how they are used, or what NNCF is to do; needed where that is asked for.
         tensorrt: how TensorRT artefacts are built.
+        coreml: how Core ML packages are built.
     """
 
     model: str | None
@@ -68,6 +71,7 @@ class ExportOptions:
     preprocessing: PreprocessingChanges | None = None
     int8: Int8 | NncfOptions | None = None
     tensorrt: TensorRt = field(default_factory=TensorRt)
+    coreml: CoreMlOptions = field(default_factory=CoreMlOptions)
 
     def __post_init__(self) -> None:
         pairs(self.targets, self.precisions)
@@ -75,6 +79,11 @@ class ExportOptions:
             raise InputError(
                 "options of TensorRT were given, and the target trt was not asked for",
                 remedy="add --target trt (in a recipe: to export.targets), or leave them out",
+            )
+        if Target.COREML not in self.targets and self.coreml != CoreMlOptions():
+            raise InputError(
+                "options of Core ML were given, and the target coreml was not asked for",
+                remedy="add --target coreml (in a recipe: to export.targets), or leave them out",
             )
         if isinstance(self.int8, NncfOptions):
             self._require_for_nncf()
@@ -153,8 +162,12 @@ def exported(
         artifacts = []
         for target, precision in pairs(options.targets, options.precisions):
             progress.step(f"building {target} {precision}")
-            graph = _graph(target, precision, program, guard, options, cache, progress)
-            every = _of_target(target, precision, graph, program, material, options, choices, cache)
+            if target is Target.COREML:  # of the program itself; all others are of its ONNX graph
+                int8 = options.int8 if isinstance(options.int8, Int8) else None
+                every = [CoreMl(program, guard, options.keep_fp32, options.coreml, cache).build(precision, int8)]
+            else:
+                graph = _graph(target, precision, program, guard, options, cache, progress)
+                every = _of_target(target, precision, graph, program, material, options, choices, cache)
             artifacts += [copy_artifact(built, folder, built.manifest.file_name) for built in every]
         yield program, tuple(artifacts), folder
 
@@ -267,6 +280,8 @@ def require_reachable(options: ExportOptions) -> None:
         raise MissingError(f"the target openvino needs OpenVINO, which is not usable here: {found.missing}", remedy=found.remedy)
     if Target.TRT in options.targets:
         chosen(options.tensorrt)
+    if Target.COREML in options.targets:
+        require_coreml(options.coreml, options.precisions)
     if isinstance(options.int8, NncfOptions):
         require_nncf()
 

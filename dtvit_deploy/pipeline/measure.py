@@ -158,7 +158,7 @@ def parity(bench: Bench, samples: int) -> list[tuple[Difference, ...]]:
             pairs_of = ((group, feed) for group, feeds in groups.items() for feed in feeds)
             for group, feed in bench.progress.track(pairs_of, artifact.name, total):
                 answers[group].append(check_feeds(session, feed))
-        precision = artifact.manifest.precision
+        precision = artifact.manifest.judged_as
         found.append(compare_outputs(expected, answers, floors[reference.floor_of(precision)], precision))
     return found
 
@@ -168,7 +168,7 @@ def layers(bench: Bench) -> list[LayerReport]:
     some = bench.material.subset(LAYER_SAMPLES)
     reports = []
     for artifact in bench.artifacts:
-        precision = artifact.manifest.precision
+        precision = artifact.manifest.judged_as
         offered = set(runtime_for(artifact).tensors(artifact))
         taps = tuple(node.name for node in bench.program.nodes.nodes if node.name in offered)
         reference = Reference.of(bench, taps)
@@ -182,7 +182,7 @@ def layers(bench: Bench) -> list[LayerReport]:
                             for one in (
                                 reference.fp32,
                                 reference.fp64,
-                                reference.ideal[reference.floor_of(artifact.manifest.precision)],
+                                reference.ideal[reference.floor_of(artifact.manifest.judged_as)],
                                 session,
                             )
                         )

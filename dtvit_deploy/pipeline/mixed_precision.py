@@ -225,7 +225,7 @@ class Judge:
             if not np.isfinite(expected).all():
                 continue  # the network itself has no answer to this feed
             noise = _size(answer[name].astype(np.float64) - expected)
-            worst = max(worst, math.inf if math.isnan(noise) else noise / max(self._scales[index][name], np.finfo(np.float32).tiny))
+            worst = max(worst, math.inf if math.isnan(noise) else noise / max(self._scales[index][name], float(np.finfo(np.float32).tiny)))
         return worst if index < self._real or math.isinf(worst) else 0.0
 
 

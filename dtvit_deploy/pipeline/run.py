@@ -77,6 +77,7 @@ def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: 
         data=recipe.data.evaluation,
         preprocessing=recipe.preprocessing,
         tensorrt=recipe.tensorrt,
+        coreml=recipe.coreml,
     )
     require_reachable(options)
     with staged(out):  # opened before the calibration, so that an unusable one is refused before minutes of work

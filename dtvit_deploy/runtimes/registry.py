@@ -24,6 +24,14 @@ def _openvino() -> Runtime:
     return OpenVinoRuntime()
 
 
+def _mil() -> Runtime:
+    try:
+        from dtvit_deploy.runtimes.mil.runtime import MilRuntime
+    except ImportError as error:
+        raise MissingError(f"torch cannot be imported: {error}", remedy="pip install 'dtvit-deploy[export]'") from error
+    return MilRuntime()
+
+
 def _torch() -> Runtime:
     try:
         from dtvit_deploy.runtimes.torch import TorchRuntime
@@ -51,6 +59,7 @@ def _emulated() -> Runtime:
 
 
 RUNTIMES: dict[str, Callable[[], Runtime]] = {
+    "mil": _mil,
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
     "torch": _torch,
@@ -60,6 +69,7 @@ RUNTIMES: dict[str, Callable[[], Runtime]] = {
 }
 """By name; calling imports what the runtime needs."""
 BY_FORMAT = {
+    "mlpackage": ("mil",),
     "onnx": ("onnxruntime",),
     "openvino": ("openvino",),
     "program": ("torch",),

@@ -123,6 +123,8 @@ def exported(folder: Path) -> dict[str, Artifact]:
     made = {"program": entry.artifact, "onnx": simplified}
     if find_spec("openvino"):
         made["openvino"] = openvino_stage(simplified, Precision.FP32, cache)
+    if find_spec("coremltools"):
+        made["mlpackage"] = mlpackage(entry.artifact, folder)
     return made | {name: _folder(folder / f"model.{name}", simplified, name) for name in FORMATS.values()}
 
 
@@ -133,6 +135,29 @@ def _folder(path: Path, graph: Artifact, format: str) -> Artifact:  # noqa: A002
     link = Link(kind=LINK, sha256=sha256_of(path))
     lineage = (*graph.manifest.lineage, link)
     return Artifact(path, msgspec.structs.replace(graph.manifest, format=format, sha256=link.sha256, lineage=lineage))
+
+
+def mlpackage(program: Artifact, folder: Path) -> Artifact:
+    """The program as coremltools alone translates it: the runtime must not rely on what this package's exporter does besides."""
+    from dtvit_deploy.artifact import load_artifact
+    from dtvit_deploy.export.quiet import quiet
+    from dtvit_deploy.pipeline.stages import describe
+    from dtvit_deploy.runtimes.torch import read_program
+
+    path = folder / "model.mlpackage"
+    with quiet():
+        import coremltools as ct
+
+        ct.convert(
+            read_program(program).run_decompositions({}),
+            outputs=[ct.TensorType(name=spec.name) for spec in SIGNATURE.outputs],
+            compute_precision=ct.precision.FLOAT32,
+            minimum_deployment_target=ct.target.iOS17,
+            skip_model_load=True,
+        ).save(str(path))
+    (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)  # for another tool; no runtime reads it
+    describe(path, program.manifest, Precision.FP32, "coreml", {}, {}, ())
+    return load_artifact(path)
 
 
 @dataclass(frozen=True)

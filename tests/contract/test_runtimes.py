@@ -183,11 +183,11 @@ class TestConditions:
 class TestFiles:
     @pytest.fixture
     def files(self, subject: Subject) -> list[Path]:
-        """The artefact's file, or the files of its folder."""
+        """The artefact's file, or the files of its folder and of those in it."""
         if not subject.reads_files:
             pytest.skip("it reads no file")
         path = subject.artifact.path
-        return sorted(path.iterdir()) if path.is_dir() else [path]
+        return sorted(filter(Path.is_file, path.rglob("*"))) if path.is_dir() else [path]
 
     @pytest.fixture
     def copy(self, subject: Subject, tmp_path: Path) -> Callable[[Path, bytes], Artifact]:
@@ -197,7 +197,7 @@ class TestFiles:
             path = tmp_path / subject.artifact.name
             if subject.artifact.path.is_dir():
                 shutil.copytree(subject.artifact.path, path, dirs_exist_ok=True)
-                (path / file.name).write_bytes(content)
+                (path / file.relative_to(subject.artifact.path)).write_bytes(content)
             else:
                 path.write_bytes(content)
             return Artifact(path, msgspec.structs.replace(subject.artifact.manifest, sha256=sha256_of(path)))
@@ -280,17 +280,19 @@ class TestRegistry:
         other = Artifact(artifact.path, msgspec.structs.replace(artifact.manifest, format="tflite"))
         with pytest.raises(InputError, match=r"no runtime here loads the format 'tflite' of model\.onnx") as caught:
             runtime_for(other)
-        assert caught.value.remedy == "formats that can be loaded: onnx, openvino, program, rtx, trt, trtjob"
+        assert caught.value.remedy == "formats that can be loaded: mlpackage, onnx, openvino, program, rtx, trt, trtjob"
 
     @pytest.mark.parametrize(
         ("format", "module", "extra"),
         [
+            ("mlpackage", "coremltools.proto", "coreml"),
+            ("mlpackage", "dtvit_deploy.runtimes.mil.runtime", "export"),
             ("onnx", "onnxruntime", "export"),
             ("openvino", "openvino", "openvino"),
             ("program", "dtvit_deploy.runtimes.torch", "export"),
             ("rtx", "onnxruntime", "export"),
         ],
-        ids=["onnxruntime", "openvino", "torch", "emulated"],
+        ids=["mil", "mil without torch", "onnxruntime", "openvino", "torch", "emulated"],
     )
     def test_a_runtime_that_is_not_installed_is_missing_with_the_way_to_get_it(
         self,

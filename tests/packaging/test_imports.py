@@ -36,6 +36,7 @@ LIGHT = ("dtvit_deploy", "dtvit_deploy.__main__", "dtvit_deploy.cli", "dtvit_dep
 """What every start of the command line imports, whatever it is asked."""
 NEEDS_TORCH_OR_ONNX = {
     "dtvit_deploy.calibration.observe",
+    "dtvit_deploy.export.coreml",
     "dtvit_deploy.export.float16",
     "dtvit_deploy.export.onnx",
     "dtvit_deploy.export.products",
@@ -67,6 +68,11 @@ def modules() -> list[str]:
     """Every module of the package, without importing any."""
     paths = (path.relative_to(PACKAGE.parent).with_suffix("") for path in PACKAGE.rglob("*.py"))
     return sorted(".".join(path.parts).removesuffix(".__init__") for path in paths)
+
+
+NEEDS_TORCH_OR_ONNX |= {
+    module for module in modules() if module.startswith("dtvit_deploy.runtimes.mil.") and module != "dtvit_deploy.runtimes.mil.proto"
+}
 
 
 def import_without_extras(module: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,233 @@
+"""An exported program to a Core ML package, in FP32 or FP16.
+
+coremltools translates the program in two halves here: the program to its own intermediate language (MIL), where tensors get back the
+names that the passes took from them, and MIL to a package. Inputs and outputs are FP32 in either precision: FP16 ones would save a copy
+and cost every application its plain arrays, and whoever wants the camera's pixels asks for an image input.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.export.coreml_interface import Interface
+from dtvit_deploy.export.float16 import HEADROOM, LARGEST_FP16
+from dtvit_deploy.export.garbage import uncollected
+from dtvit_deploy.export.mlpackage import coremltools, write_mlpackage
+from dtvit_deploy.export.quiet import quiet
+from dtvit_deploy.target import Precision
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+
+    from dtvit_deploy.nodes import NodeMap
+
+HALF = "_cast_fp16"
+"""What coremltools appends to the name of a tensor that became FP16."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Why modules stay FP32 in an FP16 package, by module."""
+
+    reasons: Mapping[str, str]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(f"{module} stays FP32: {reason}" for module, reason in self.reasons.items())
+
+
+def mlpackage_from_program(
+    exported: ExportedProgram,
+    nodes: NodeMap,
+    interface: Interface,
+    precision: Precision,
+    path: Path,
+    *,
+    magnitudes: Mapping[str, float] | None = None,
+    keep_fp32: Sequence[str] = (),
+) -> Kept:
+    """Convert, and write the package ``path``; the program is changed and must not be used afterwards.
+
+    Args:
+        exported: functional, as the ONNX exporter has left it.
+        nodes: of that program.
+        interface: names, types and metadata of what goes in and comes out.
+        precision: FP32 or FP16.
+        path: of the package.
+        magnitudes: greatest |x| of each tensor on real feeds, by node; tensors without one are taken to fit FP16.
+        keep_fp32: torch modules (their children included) that stay FP32 by the user's wish.
+
+    Raises:
+        InputError: an operator has no translation, an interface cannot be had, or ``keep_fp32`` names a module that made no node.
+        MissingError: coremltools cannot be used.
+    """
+    ct = coremltools()
+    made = _prepared(exported)
+    typing = _Typing(made, nodes, magnitudes or {}, keep_fp32) if precision is Precision.FP16 else None
+    with quiet(), uncollected():
+        try:
+            program = ct.convert(
+                exported,
+                convert_to="milinternal",
+                inputs=interface.tensors(ct),
+                outputs=interface.outputs(ct),
+                minimum_deployment_target=interface.target(ct),
+                compute_precision=ct.transform.FP16ComputePrecision(op_selector=typing.is_half) if typing else ct.precision.FLOAT32,
+            )
+        except Exception as error:  # whatever coremltools' translation functions raise
+            raise _explained(error, nodes) from error
+        _restore_names(program, made)
+        write_mlpackage(interface.model_of(ct, program), path)
+    return Kept(typing.kept if typing else {})
+
+
+def _prepared(exported: ExportedProgram) -> Sequence[torch.fx.Node]:
+    """Make a program what coremltools takes, number its nodes, and return them in that order.
+
+    ``run_decompositions({})``, which coremltools asks for, takes three seconds and changes nothing here but to drop unused outputs.
+    """
+    graph = exported.graph_module.graph
+    graph.eliminate_dead_code()
+    nodes = list(graph.nodes)
+    for number, node in enumerate(nodes):
+        node.meta["debug_handle"] = number  # every MIL operator carries that of the node it was made for, through all passes
+        if str(node.target).startswith("aten.max_pool") and len(node.args) == 2:
+            node.args = (*node.args, node.args[1])  # torch's default, without which coremltools refuses the node
+    return nodes
+
+
+class _Typing:
+    """Which operators become FP16, asked by coremltools operator by operator."""
+
+    def __init__(self, made: Sequence[torch.fx.Node], nodes: NodeMap, magnitudes: Mapping[str, float], keep: Sequence[str]) -> None:
+        self._made, self._nodes, self._magnitudes = made, nodes, magnitudes
+        self._wishes = tuple(wish.removesuffix(".") + "." for wish in keep)
+        self.kept: dict[str, str] = {}
+        modules = sorted({node.module for node in nodes.nodes if node.module})
+        for wish in self._wishes:
+            if not any((module + ".").startswith(wish) for module in modules):
+                raise InputError(
+                    f"no node comes from a module {wish[:-1]!r}, so nothing there can stay FP32",
+                    remedy="modules with nodes: " + ", ".join(modules[:12]) + (", …" if len(modules) > 12 else ""),
+                )
+
+    def is_half(self, op: Any) -> bool:
+        if op.op_type == "const":
+            return True
+        module = self._module(op)
+        reason = "asked for" if self._wishes and (module + ".").startswith(self._wishes) else self._overflow(op)
+        if reason:
+            self.kept.setdefault(module or "(the network itself)", reason)
+        return not reason
+
+    def _module(self, op: Any) -> str:
+        number = _number_of(op)
+        node = self._nodes.get(self._made[number].name) if number is not None else None
+        return node.module if node else ""
+
+    def _overflow(self, op: Any) -> str:
+        for var in (*_vars(op.inputs.values()), *op.outputs):
+            size = self._magnitudes.get(var.name, 0.0)
+            if not size * HEADROOM < LARGEST_FP16:
+                return f"|{var.name}| reaches {size:.3g}, FP16 ends at {LARGEST_FP16:.0f}"
+            value = var.val if isinstance(var.val, (np.ndarray, np.floating)) else None
+            if value is not None and value.dtype == np.float32 and np.abs(value).max(initial=0.0) > LARGEST_FP16:
+                return f"|{var.name}| is {np.abs(value).max():.3g}, FP16 ends at {LARGEST_FP16:.0f}"
+        return ""
+
+
+def _vars(values: Any) -> list[Any]:
+    return [var for value in values for var in (value if isinstance(value, (list, tuple)) else (value,))]
+
+
+def _number_of(op: Any) -> int | None:
+    """The number of the node that an operator was made for."""
+    for source, data in op.scopes.items():
+        if source.name == "EXIR_DEBUG_HANDLE" and data and data[0] is not None:
+            return int(data[0])
+    return None
+
+
+def _restore_names(program: Any, made: Sequence[torch.fx.Node]) -> None:
+    """Give tensors the names of the program's nodes back, by which they are found in every artefact.
+
+    Only where the operator was made for that node, its name says so, and the shape is the node's: passes move operators about, and a
+    tensor under a wrong name would be blamed for what it is not. A tensor that a pass made, and named like a node by counting, steps aside.
+    """
+    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
+
+    PASS_REGISTRY["common::dedup_op_and_var_names"].apply(program)
+    function = program.functions["main"]
+    holders = {var.name: (var, op) for op in function.operations for var in op.outputs} | dict.fromkeys(function.inputs, (None, None))
+    operators = {op.name for op in function.operations}
+    # A batch norm's answer is the first of three, and a convolution that it was merged into has the name of the three.
+    several = {node.name: parts[0] for node in made if isinstance(node.meta.get("val"), (tuple, list)) and (parts := _parts(node, 0))}
+
+    def rename(var: Any, op: Any, name: str) -> None:
+        del holders[var.name]
+        var.name = name
+        holders[name] = (var, op)
+        if len(op.outputs) == 1 and name not in operators:
+            operators.add(name)
+            op.name = name
+
+    for op in list(function.operations):
+        number = _number_of(op)
+        if op.op_type.startswith("const") or number is None:
+            continue
+        for place, var in enumerate(op.outputs):
+            lone = several.get(str(var.name).removesuffix(HALF)) if len(op.outputs) == 1 else None
+            name = lone or _name_of(op, var, place, made[number])
+            if var in function.outputs or name is None or name == var.name:
+                continue
+            other, by = holders.get(name, (None, None))
+            if other is not None and other not in function.outputs and name == made[number].name and _number_of(by) != number:
+                rename(other, by, next(free for index in count() if (free := f"{name}_inner{index or ''}") not in holders))
+            if name not in holders:
+                rename(var, op, name)
+
+
+def _name_of(op: Any, var: Any, place: int, node: torch.fx.Node) -> str | None:
+    own = str(var.name).removesuffix(HALF)
+    if len(op.outputs) > 1:
+        parts = _parts(node, place)
+        return parts[0] if parts and re.sub(r"\d+$", "", op.name.removesuffix(HALF)) == re.sub(r"\d+$", "", node.name) else None
+    value = node.meta.get("val")
+    if re.fullmatch(rf"{re.escape(node.name)}(_\d+)?", own) and tuple(getattr(value, "shape", ())) == tuple(var.shape):
+        return node.name
+    return own if own != var.name else None
+
+
+def _parts(node: torch.fx.Node, place: int) -> list[str]:
+    """Names of the nodes that take one of a node's several answers."""
+    return [user.name for user in node.users if user.op == "call_function" and "getitem" in str(user.target) and user.args[1] == place]
+
+
+def _explained(error: Exception, nodes: NodeMap) -> InputError:
+    """What failed, and in which torch module: the converter's own frames know which node it was at."""
+    frame, at = error.__traceback__, None
+    while frame is not None:
+        found = frame.tb_frame.f_locals.get("node")
+        if hasattr(found, "kind") and hasattr(found, "name"):
+            at = found
+        frame = frame.tb_next
+    said = " ".join(str(error).split())[:300] or type(error).__name__
+    unknown = re.search(r"Unsupported fx node (\w+), kind (\w+)", said)
+    name, kind = (at.name, at.kind) if at is not None else (unknown[1], unknown[2]) if unknown else ("", "")
+    if not name:
+        return InputError(
+            f"coremltools cannot translate the program: {said}", remedy="--debug shows where; other targets may take it: --target onnx"
+        )
+    return InputError(
+        f"coremltools cannot translate {kind} ({name}) in {nodes.module_of(name)}: {said}",
+        remedy="replace that operator in your network by others, or export another target; --debug shows coremltools' own lines",
+    )

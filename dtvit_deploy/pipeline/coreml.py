@@ -1,0 +1,285 @@
+"""Core ML packages of an exported program: FP32 and FP16 from the program itself, INT8 and compressed weights from the FP16 package."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from dtvit_deploy.artifact import Artifact, load_artifact
+from dtvit_deploy.cache import Cache
+from dtvit_deploy.coreml.options import IMAGE, LINK, RELAID, VIEWS, CoreMlOptions, ImageInput
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.pipeline.int8 import Int8
+from dtvit_deploy.pipeline.material import preprocessing_of
+from dtvit_deploy.pipeline.measure import scores_of
+from dtvit_deploy.pipeline.stages import GuardFeeds, ProgramEntry, describe, source_digest, versions
+from dtvit_deploy.target import Precision
+
+if TYPE_CHECKING:
+    from dtvit_deploy.artifact import Manifest
+    from dtvit_deploy.export.coreml_interface import Interface
+
+PACKAGE = "model.mlpackage"
+LEAST_SQNR = {Precision.FP32: 80.0, Precision.FP16: 40.0}
+"""dB of signal over what another order of the tensors moves: sums in another order, and in FP16 their rounding after every operator."""
+LEAST_IOS = 17
+"""Release of iOS whose Core ML has operators that quantise activations."""
+NOT_SEARCHED = "no module was searched for that should stay in float: what one gains on the Neural Engine shows on an Apple device alone"
+
+
+def require_coreml(options: CoreMlOptions, precisions: Sequence[Precision]) -> None:
+    """Refuse what cannot be built before a minute's work.
+
+    Raises:
+        InputError: the deployment target excludes a precision, or weights are to be compressed of a package that is not asked for.
+        MissingError: coremltools cannot be used.
+    """
+    from dtvit_deploy.export.mlpackage import coremltools
+
+    if Precision.INT8 in precisions and options.ios < LEAST_IOS:
+        raise InputError(
+            f"INT8 activations need iOS {LEAST_IOS}, whose Core ML is the first to quantise them, and iOS {options.ios} was asked for",
+            remedy=f"use --ios {LEAST_IOS}, or --precision fp16 --weights int8, which iOS 16 loads",
+        )
+    if options.weights is not None and Precision.FP16 not in precisions:
+        raise InputError(
+            f"weights as {options.weights} are those of an FP16 package, which was not asked for",
+            remedy="add --precision fp16, or leave --weights out",
+        )
+    coremltools()
+
+
+@dataclass(frozen=True)
+class CoreMl:
+    """Builds packages of one program.
+
+    Attributes:
+        program: the exported program.
+        guard: feeds that tell which tensors outgrow FP16.
+        keep_fp32: modules that stay FP32 in FP16 and in INT8 packages.
+        options: what was asked for.
+        cache: holds what was built before.
+    """
+
+    program: ProgramEntry
+    guard: GuardFeeds
+    keep_fp32: tuple[str, ...]
+    options: CoreMlOptions
+    cache: Cache
+
+    def build(self, precision: Precision, int8: Int8 | None) -> Artifact:
+        """The package of a precision.
+
+        Raises:
+            InputError: an operator has no translation, an option does not fit the network, or nothing would be INT8.
+        """
+        if precision is Precision.INT8:
+            assert int8 is not None
+            made = self._int8(int8)
+        else:
+            made = self._in_order(precision)
+            if precision is Precision.FP16 and self.options.weights is not None:
+                made = self._compressed(made)
+        return self._placed(made)
+
+    @cached_property
+    def _interface(self) -> Interface:
+        from dtvit_deploy.export.coreml_interface import Interface
+
+        manifest, options = self.program.artifact.manifest, self.options
+        scores = None
+        if options.classifier:
+            found = scores_of(manifest.signature)
+            if found is None or found.shape[-1] != len(manifest.classes):
+                raise InputError(
+                    f"{manifest.model} cannot be a classifier: it has {len(manifest.classes)} class names"
+                    + (f" for the {found.shape[-1]} scores of {found.name!r}" if found else " and no output that is one row of scores"),
+                    remedy="leave --classifier out, or give a checkpoint whose metadata names the classes",
+                )
+            scores = found.name
+        image = image_input(manifest) if options.image else None
+        return Interface(manifest.model, manifest.signature, manifest.classes, options, image, scores)
+
+    def _converted(self, precision: Precision) -> Artifact:
+        manifest = self.program.artifact.manifest
+        keep = self.keep_fp32 if precision is Precision.FP16 else ()
+        interface = self._interface
+        tools = versions("coremltools", "torch", "numpy")
+        options = {
+            **msgspec.to_builtins(msgspec.structs.replace(self.options, weights=None, layout=None)),
+            IMAGE: msgspec.to_builtins(interface.image),
+            **({"keep_fp32": keep, "range_feeds": self.guard.source} if precision is Precision.FP16 else {}),
+        }
+
+        def build(folder: Path) -> None:
+            from dtvit_deploy.export.coreml import mlpackage_from_program
+            from dtvit_deploy.runtimes.torch import read_program
+
+            path = folder / PACKAGE
+            reached = self._magnitudes() if precision is Precision.FP16 else {}
+            program = read_program(self.program.artifact)
+            kept = mlpackage_from_program(program, self.program.nodes, interface, precision, path, magnitudes=reached, keep_fp32=keep)
+            describe(path, manifest, precision, LINK, tools, options, kept.notes)
+
+        key = {"parent": manifest, "precision": precision, "options": options, "tools": tools, "source": source_digest()}
+        if precision is Precision.FP16:
+            key["guard"] = self.guard.digest
+        return load_artifact(self.cache.entry("coreml", key, build) / PACKAGE)
+
+    def _in_order(self, precision: Precision) -> Artifact:
+        """The package with its tensors in the order that was asked for, if that gives the same answers."""
+        parent = self._converted(precision)
+        if self.options.layout is None:
+            return parent
+        options = {"layout": str(self.options.layout), "guard_feeds": self.guard.source}
+        tools = versions("coremltools", "torch", "numpy")
+
+        def build(folder: Path) -> None:
+            from dtvit_deploy.export.coreml_layout import relay_mlpackage
+
+            path = folder / PACKAGE
+            try:
+                made = relay_mlpackage(parent.path, path, self.options.ios)
+                views = {name: msgspec.to_builtins(view) for name, view in made.views.items()}
+                told = {"moves_before": made.before, "moves_after": made.after, VIEWS: views}
+                describe(path, parent.manifest, precision, RELAID, tools, options | told, (made.note,))
+                why = f"{made.before} transposes and reshapes became {made.after}" if made.after > made.before else ""
+                why = why or _moved(parent, load_artifact(path), self.guard)
+            except Exception as error:  # a rewriting that fails, in whatever way, must not take the export with it
+                why = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else 'no message'}"
+            if why:
+                shutil.rmtree(path, ignore_errors=True)
+                shutil.copytree(parent.path, path)
+                note = f"layout for the Neural Engine rolled back: {why}"
+                describe(path, parent.manifest, precision, RELAID, tools, options, (note,))
+
+        key = {"parent": parent.manifest, "options": options, "guard": self.guard.digest, "tools": tools, "source": source_digest()}
+        return load_artifact(self.cache.entry("coreml-layout", key, build) / PACKAGE)
+
+    def _placed(self, artifact: Artifact) -> Artifact:
+        """The same with notes of what would not run on the Neural Engine; the cache's, from which others are made, has none."""
+        from dtvit_deploy.export.coreml_placement import lines, place
+
+        *before, last = artifact.manifest.lineage
+        told = msgspec.structs.replace(
+            last, notes=(*last.notes, *lines(place(artifact.path, self.program.nodes, relaid=self.options.layout is not None).findings))
+        )
+        return msgspec.structs.replace(artifact, manifest=msgspec.structs.replace(artifact.manifest, lineage=(*before, told)))
+
+    def _magnitudes(self) -> dict[str, float]:
+        """Greatest |x| of every tensor of the program on the guard's feeds."""
+        import numpy as np
+
+        from dtvit_deploy.runtimes.base import SessionOptions
+        from dtvit_deploy.runtimes.torch import TorchRuntime
+
+        runtime = TorchRuntime()
+        names = runtime.tensors(self.program.artifact)
+        reached: dict[str, float] = {}
+        with runtime.load(self.program.artifact, SessionOptions(taps=names)) as session:
+            for feed in self.guard.feeds:
+                for name, array in {**feed, **session.run(feed)}.items():
+                    if array.dtype.kind == "f":
+                        reached[name] = max(reached.get(name, 0.0), float(np.abs(array).max(initial=0.0)))
+        return reached
+
+    def _int8(self, asked: Int8) -> Artifact:
+        parent = self._in_order(Precision.FP16)
+        table, nodes = asked.table, self.program.nodes
+        tools = versions("coremltools", "numpy")
+        facts: dict[str, Any] = {
+            "ranges": table.sha256,
+            "method": asked.method.value,
+            "layout": "coreml",
+            "in_float": sorted(self.keep_fp32),
+            "calibration": f"{len(table.samples)} samples of {table.source}",
+            "synthetic": table.synthetic,
+            "leaked": table.leaked,
+        }
+
+        def build(folder: Path) -> None:
+            from dtvit_deploy.export.coreml_int8 import quantise_mlpackage
+
+            path = folder / PACKAGE
+            ranges = table.lookup(nodes, asked.method, parent.manifest.signature)
+            made = quantise_mlpackage(parent.path, path, ranges, nodes, self.options.ios, self.keep_fp32)
+            options = facts | {"products": sum(made.modules.values()), "pairs": made.pairs}
+            named = (f"in float: {', '.join(self.keep_fp32)}",) if self.keep_fp32 else ()
+            searched = (NOT_SEARCHED,) if asked.search_data is not None else ()
+            describe(path, parent.manifest, Precision.INT8, "int8", tools, options, (*table.notes, *searched, *named, *made.notes))
+
+        key = {
+            "parent": parent.manifest,
+            "options": facts,
+            "tools": tools,
+            "source": source_digest(),
+            "search": asked.search_data is not None,
+        }
+        return load_artifact(self.cache.entry("coreml-int8", key, build) / PACKAGE)
+
+    def _compressed(self, parent: Artifact) -> Artifact:
+        weights = self.options.weights
+        assert weights is not None
+        tools = versions("coremltools", "numpy")
+
+        def build(folder: Path) -> None:
+            from dtvit_deploy.export.coreml_int8 import compress_mlpackage
+
+            path = folder / PACKAGE
+            count = compress_mlpackage(parent.path, path, weights, self.options.ios)
+            describe(path, parent.manifest, Precision.FP16, "weights", tools, {"weights": str(weights), "tensors": count}, ())
+
+        key = {"parent": parent.manifest, "weights": str(weights), "tools": tools, "source": source_digest()}
+        return load_artifact(self.cache.entry("coreml-weights", key, build) / PACKAGE)
+
+
+def _moved(parent: Artifact, relaid: Artifact, guard: GuardFeeds) -> str:
+    """Why a package in another order does not do what the one does that it was made from; empty if it does."""
+    import numpy as np
+
+    from dtvit_deploy.runtimes.base import SessionOptions
+    from dtvit_deploy.runtimes.mil.runtime import MilRuntime
+
+    least = LEAST_SQNR[parent.manifest.precision]
+    runtime = MilRuntime()
+    with runtime.load(parent, SessionOptions()) as one, runtime.load(relaid, SessionOptions()) as other:
+        for feed in guard.feeds:
+            expected, answers = one.run(feed), other.run(feed)
+            for name, array in expected.items():
+                was, now = array.astype(np.float64), answers[name].astype(np.float64)
+                finite = np.isfinite(was)
+                if not np.array_equal(finite, np.isfinite(now)):
+                    return f"{name} is not finite where it was"
+                noise, signal = np.square(was - now)[finite].sum(), np.square(was)[finite].sum()
+                if noise * 10 ** (least / 10) > signal:
+                    found = 10 * np.log10(signal / noise) if signal else -np.inf
+                    return f"{name} moved: {found:.1f} dB of signal over the change, at least {least:.0f} is required"
+    return ""
+
+
+def image_input(manifest: Manifest) -> ImageInput:
+    """How the network's one image input takes pixels.
+
+    Raises:
+        InputError: it has no such input.
+    """
+    inputs = manifest.signature.inputs
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[:2] != (1, 3) or inputs[0].dtype != "float32":
+        raise InputError(
+            f"{manifest.model} takes {', '.join(map(str, inputs))}, which is not one image of three channels",
+            remedy="leave --image-input out",
+        )
+    how = preprocessing_of(manifest)
+    red, green, blue = ((1 / (255 * std), -mean / std) for mean, std in zip(how.mean, how.std, strict=True))
+    return ImageInput(
+        name=inputs[0].name,
+        color="RGB" if how.channels == "rgb" else "BGR",
+        scale=(red[0], green[0], blue[0]),
+        bias=(red[1], green[1], blue[1]),
+    )

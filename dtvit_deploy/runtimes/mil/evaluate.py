@@ -1,0 +1,255 @@
+"""A program bound to torch, and run.
+
+**Arithmetic.** Every operator computes on FP32 and rounds its answer to the type that the program declares for it, once. An FP16 tensor
+is so an FP16 tensor after every operator, and what overflows FP16 is infinite from there on; a sum inside an operator is not rounded on
+its way. Apple's Neural Engine and GPU may accumulate otherwise, in FP16 too, and in an order of their own: an answer from here is what
+the program means, to the rounding of its declared types, and not the bits that a device gives.
+
+**Speed.** All that does not depend on the input is done when the program is bound: parameters become Python's values, constants torch's
+tensors, operators on constants alone (weights that are stored compressed) are evaluated. A run is then a list of calls, and every
+tensor is let go after the last of them that reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.runtimes.mil.call import REMEDY, Bound, Call, Operand
+from dtvit_deploy.runtimes.mil.ops import OPS
+from dtvit_deploy.runtimes.mil.program import HELD, Operation, Program, Type, Variable
+
+FAILURES = (RuntimeError, IndexError, ValueError, TypeError, ZeroDivisionError, MemoryError, OverflowError)
+"""What torch and Python raise where an operator cannot be computed."""
+ON_VALUES = frozenset({"floor_div", "mod", "gather", "gather_along_axis", "gather_nd"})
+"""Operators that may fail on some values and not on others: a divisor of zero, an index beyond its range."""
+
+
+class MissingOperatorError(InputError):
+    """The program has operators that this evaluator does not know.
+
+    Attributes:
+        variables: by operator, what the first of each makes; an exported program's node often has that name.
+    """
+
+    def __init__(self, variables: Mapping[str, str], opset: str) -> None:
+        listed = "; ".join(f"{op} (first for {name})" for op, name in variables.items())
+        super().__init__(
+            f"the program needs operators of {opset} that are not evaluated here: {listed}",
+            remedy="write that part of the network with other operators, or run the package on macOS",
+        )
+        self.variables = dict(variables)
+
+
+class _Step(NamedTuple):
+    function: Callable[..., Any]
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
+    """One, or as many as the function gives in a tuple."""
+    last: tuple[int, ...]
+    """Tensors that no later step reads."""
+    operation: Operation
+
+
+class Evaluator:
+    """Runs a program on tensors by name.
+
+    Raises:
+        MissingOperatorError: it has operators that are not known here.
+        InputError: it says what cannot be, or fails on an input of zeros.
+    """
+
+    def __init__(self, program: Program, wanted: tuple[str, ...]) -> None:
+        missing: dict[str, str] = {}
+        for operation in program.operations:
+            if operation.type not in OPS:
+                missing.setdefault(operation.type, operation.name)
+        if missing:
+            raise MissingOperatorError(missing, program.opset)
+        self._program = program
+        self._wanted = wanted
+        self._values: list[Any] = [None]  # the first is what a parameter that is not given has
+        self._slots: dict[str, int] = {}
+        self._known: dict[str, Operand] = {
+            name: Operand(constant.type, name, constant.value) for name, constant in program.constants.items()
+        }
+        for variable in program.inputs:
+            self._known[variable.name] = Operand(variable.type, variable.name)
+            self._new_slot(variable.name)
+        with torch.inference_mode():
+            self._steps = self._freed([step for operation in program.operations if (step := self._step(operation))])
+            self._require_runnable()
+
+    def run(self, feeds: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What was wanted, by name, each held as its type is (see :data:`~dtvit_deploy.runtimes.mil.program.HELD`).
+
+        Raises:
+            InputError: an operator fails on these values; an index beyond its range, say.
+        """
+        values = self._values.copy()
+        for variable in self._program.inputs:
+            values[self._slots[variable.name]] = as_held(feeds[variable.name], variable.type)
+        with torch.inference_mode():
+            self._walk(values)
+        return {name: values[self._slots[name]] for name in self._wanted}
+
+    def _walk(self, values: list[Any]) -> None:
+        at: _Step | None = None
+        try:
+            for at in self._steps:
+                function, sources, targets, last, _ = at
+                made = function(*[values[source] for source in sources])
+                if len(targets) == 1:
+                    values[targets[0]] = made
+                else:
+                    for target, one in zip(targets, made, strict=True):
+                        values[target] = one
+                for slot in last:
+                    values[slot] = None
+        except FAILURES as error:
+            assert at is not None
+            raise _failure(at.operation, error) from error
+
+    def _walk_checked(self, values: list[Any]) -> None:
+        """The same, each answer compared with what is declared for it; what fails on zeros alone passes as zeros."""
+        for function, sources, targets, last, operation in self._steps:
+            try:
+                made = function(*[values[source] for source in sources])
+            except FAILURES as error:
+                if operation.type not in ON_VALUES or None in operation.outputs[0].type.shape:
+                    raise _failure(operation, error) from error
+                made = _zeros(operation.outputs[0].type)
+            several = list(made) if len(targets) > 1 else [made]
+            _require_as_declared(operation, several)
+            for target, one in zip(targets, several, strict=True):
+                values[target] = one
+            for slot in last:
+                values[slot] = None
+
+    def _step(self, operation: Operation) -> _Step | None:
+        """A step of every run; none for an operator on constants, which is evaluated at once."""
+        call = Call(operation, self._known)
+        registered = OPS[operation.type]
+        for output in operation.outputs:
+            if output.name in self._known:
+                raise call.error(f"{output.name} is made twice")
+        try:
+            bound = registered.build(call)
+        except (*FAILURES, AttributeError, KeyError) as error:  # parameters of another form than the operator's
+            raise _failure(operation, error) from error
+        function = bound.function if registered.exact else _rounding(bound.function, operation.outputs)
+        if all(operand is None or operand.constant is not None for operand in bound.operands):
+            self._fold(operation, bound, function)
+            return None
+        for output in operation.outputs:
+            self._known[output.name] = Operand(output.type, output.name)
+        targets = tuple(self._new_slot(output.name) for output in operation.outputs)
+        return _Step(function, tuple(map(self._slot, bound.operands)), targets, (), operation)
+
+    def _fold(self, operation: Operation, bound: Bound, function: Callable[..., Any]) -> None:
+        try:
+            made = function(*(operand and operand.constant for operand in bound.operands))
+        except FAILURES as error:
+            raise _failure(operation, error) from error
+        several = list(made) if len(operation.outputs) > 1 else [made]
+        _require_as_declared(operation, several)
+        for output, value in zip(operation.outputs, several, strict=True):
+            self._known[output.name] = Operand(output.type, output.name, value)
+
+    def _new_slot(self, name: str, value: Any = None) -> int:
+        self._slots[name] = len(self._values)
+        self._values.append(value)
+        return self._slots[name]
+
+    def _slot(self, operand: Operand | None) -> int:
+        if operand is None:
+            return 0
+        if operand.constant is None or (operand.name in self._slots and self._values[self._slots[operand.name]] is operand.constant):
+            return self._slots[operand.name]
+        # A constant written in place has its parameter's name, which others have too.
+        return self._new_slot(operand.name if operand.name in self._known else f"({len(self._values)})", operand.constant)
+
+    def _freed(self, steps: list[_Step]) -> list[_Step]:
+        """The same steps, each with what it is the last to need."""
+        for name in self._wanted:
+            if name not in self._known:
+                raise InputError(f"the program has no tensor {name}", remedy="ask `tensors` for what it has")
+            self._slot(self._known[name])
+        kept = {self._slots[name] for name in self._wanted}
+        kept |= {slot for slot, value in enumerate(self._values) if value is not None} | {0}
+        freed = []
+        for step in reversed(steps):
+            last = tuple(slot for slot in dict.fromkeys((*step.sources, *step.targets)) if slot not in kept)
+            kept.update(last)
+            freed.append(step._replace(last=last))
+        return freed[::-1]
+
+    def _require_runnable(self) -> None:
+        """Run once on zeros: what the program declares and what it does must agree before anybody relies on it."""
+        values = self._values.copy()
+        for variable in self._program.inputs:
+            if None in variable.type.shape or variable.type.dtype not in HELD:
+                raise InputError(f"the input {variable.name} is {variable.type}; it must be a tensor of static shape", remedy=REMEDY)
+            values[self._slots[variable.name]] = _zeros(variable.type)
+        self._walk_checked(values)
+
+
+def as_held(tensor: torch.Tensor, kind: Type) -> torch.Tensor:
+    """A tensor as values of a type are held, rounded to what the type has."""
+    held = tensor.to(HELD[kind.dtype].torch)
+    return rounded(held) if kind.dtype == "fp16" else held
+
+
+def rounded(tensor: torch.Tensor) -> torch.Tensor:
+    """To the nearest FP16 value, ties to even, infinite beyond the largest; held as FP32."""
+    return tensor.half().float()
+
+
+def _rounding(function: Callable[..., Any], outputs: tuple[Variable, ...]) -> Callable[..., Any]:
+    """The function with its FP16 answers rounded."""
+    half = [output.type.dtype == "fp16" for output in outputs]
+    if not any(half):
+        return function
+    if len(half) == 1:
+        return lambda *operands: function(*operands).half().float()
+    return lambda *operands: tuple(rounded(one) if is_half else one for one, is_half in zip(function(*operands), half, strict=True))
+
+
+def _zeros(kind: Type) -> torch.Tensor:
+    return torch.zeros([size for size in kind.shape if size is not None], dtype=HELD[kind.dtype].torch)
+
+
+def _require_as_declared(operation: Operation, made: list[Any]) -> None:
+    """Refuse an answer of another shape or type than is declared.
+
+    Raises:
+        InputError: it is.
+    """
+    if len(made) != len(operation.outputs):
+        raise _failure(operation, ValueError(f"it makes {len(made)} tensors, {len(operation.outputs)} are declared"))
+    for output, value in zip(operation.outputs, made, strict=True):
+        held = HELD.get(output.type.dtype)
+        if held is None:
+            continue
+        shape = tuple(value.shape)
+        fits = len(shape) == len(output.type.shape) and all(
+            declared in (None, size) for size, declared in zip(shape, output.type.shape, strict=True)
+        )
+        if not fits or value.dtype is not held.torch:
+            found = f"{'×'.join(map(str, shape)) or 'scalar'} of {str(value.dtype).removeprefix('torch.')}"
+            raise _failure(operation, ValueError(f"it makes {found}, declared is {output.type}"))
+
+
+def _failure(operation: Operation, error: Exception) -> InputError:
+    said = str(error).strip().splitlines()
+    return InputError(
+        f"the program's {operation.type} {operation.name} cannot be evaluated: {said[0] if said else type(error).__name__}", remedy=REMEDY
+    )
+
+
+def numbers(tensor: torch.Tensor, kind: Type) -> Any:
+    """A held tensor as numpy's array of its type."""
+    return tensor.numpy().astype(HELD[kind.dtype].numpy, copy=False)

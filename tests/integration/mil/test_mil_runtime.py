@@ -1,0 +1,356 @@
+"""Whole networks through saved packages, against torch; and what makes a package wrong is found and named."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("coremltools")
+
+from torch import Tensor, nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+from dtvit_deploy.artifact import Artifact, Link, sha256_of  # noqa: E402
+from dtvit_deploy.cache import Cache  # noqa: E402
+from dtvit_deploy.calibration.feeds import random_feeds  # noqa: E402
+from dtvit_deploy.layers import LayerReport, Taps, layer_report  # noqa: E402
+from dtvit_deploy.models.reference import ModelOptions, Reference  # noqa: E402
+from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage, read_program_entry, write_program  # noqa: E402
+from dtvit_deploy.runtimes.base import SessionOptions  # noqa: E402
+from dtvit_deploy.runtimes.mil.proto import model_proto  # noqa: E402
+from dtvit_deploy.runtimes.mil.runtime import MilRuntime  # noqa: E402
+from dtvit_deploy.runtimes.torch import Arithmetic, TorchRuntime, TorchSession, read_program  # noqa: E402
+from dtvit_deploy.target import Precision  # noqa: E402
+
+Convert = Callable[[Artifact, Precision, Path], Artifact]
+LARGEST = {Precision.FP32: 1e-4, Precision.FP16: 2e-2}
+"""|Δ| against torch; for FP16 against its ideal evaluation, whose roundings fall elsewhere where operators were merged."""
+VISIBLE = {Precision.FP32: 1e-4, Precision.FP16: 5e-3}
+"""|Δ| of the small network whose packages are made wrong, above which they are."""
+IDEAL = {Precision.FP32: Arithmetic.FP32, Precision.FP16: Arithmetic.FP16}
+
+
+def session(artifact: Artifact, taps: tuple[str, ...] = ()) -> Any:
+    return MilRuntime().load(artifact, SessionOptions(threads=1, taps=taps))
+
+
+def in_torch(program: Artifact, arithmetic: Arithmetic = Arithmetic.FP32, taps: tuple[str, ...] = (), threads: int = 1) -> TorchSession:
+    return TorchSession(read_program(program), program.manifest.signature, SessionOptions(threads=threads, taps=taps), arithmetic)
+
+
+def entry_of(make: Callable[[], nn.Module], shape: tuple[int, ...], folder: Path) -> ProgramEntry:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    module = make()
+    folder.mkdir(exist_ok=True)
+    made = Link(kind="seeded", sha256="0" * 64)
+    for each in module.modules():  # as after training: a batch norm that does nothing hides what is wrong with it
+        if isinstance(each, nn.BatchNorm2d):
+            for tensor in (each.weight, each.bias, each.running_mean, each.running_var):
+                tensor.data.uniform_(0.5, 1.5)
+    write_program(
+        Reference(model="mine:net", module=module.eval(), inputs={"image": torch.randn(shape)}, output_names=(), weights=made), folder
+    )
+    return read_program_entry(folder)
+
+
+NETWORKS = (("digits", None, None), ("t", "dualtoken-vit-t", (64, 64)), ("s-normal-star", "dualtoken-vit-s-normal-star", (64, 64)))
+
+
+@pytest.fixture(scope="module", params=NETWORKS, ids=lambda network: network[0])
+def program(request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    name, model, size = request.param
+    options = ModelOptions(checkpoint=checkpoint if model is None else None, input_size=size)
+    return program_stage(model, options, Cache(tmp_path_factory.mktemp(name))).artifact
+
+
+class TestOurNetworks:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16], ids=str)
+    def test_a_saved_package_answers_as_torch_does(
+        self, program: Artifact, precision: Precision, converted: Convert, tmp_path: Path
+    ) -> None:
+        artifact = converted(program, precision, tmp_path)
+        known = set(TorchRuntime().tensors(program))
+        offered = tuple(name for name in MilRuntime().tensors(artifact) if name in known)
+        assert len(offered) > 0.6 * len(known)
+        plain, tapped = in_torch(program), in_torch(program, IDEAL[precision], offered)
+        with session(artifact, offered) as mil:
+            for feeds in random_feeds(program.manifest.signature, 2):
+                answer, ideal = mil.run(feeds), tapped.run(feeds)
+                logits = plain.run(feeds)["logits"]
+                assert answer["logits"].dtype == np.float32
+                assert np.abs(answer["logits"] - ideal["logits"]).max() <= LARGEST[precision]
+                assert answer["logits"].argmax() == logits.argmax()
+                for name in offered:  # a wrong name is a wrong tensor, not a rounded one; seeded weights give subnormal numbers too
+                    error = np.linalg.norm(answer[name].astype(np.float64) - ideal[name])
+                    size, least = np.linalg.norm(ideal[name].astype(np.float64)), 2.0**-24 * np.sqrt(ideal[name].size)
+                    assert error <= (1e-4 * size if precision is Precision.FP32 else 3e-2 * size + least), name
+                    assert answer[name].dtype == (np.float32 if precision is Precision.FP32 else np.float16)
+
+
+class Squeeze(nn.Module):
+    """Channels weighed by what is in them, with the hard sigmoid of mobile networks."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(channels, 4, 1), nn.Conv2d(4, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * F.hardsigmoid(self.up(F.relu6(self.down(F.adaptive_avg_pool2d(x, 1)))))
+
+
+class Inverted(nn.Module):
+    """MobileNetV3's block: depth-wise between two 1×1 convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(8, 16, 1, bias=False), nn.BatchNorm2d(16), nn.Hardswish(),
+            nn.Conv2d(16, 16, 5, padding=2, groups=16, bias=False), nn.BatchNorm2d(16), nn.Hardswish(),
+            Squeeze(16), nn.Conv2d(16, 8, 1, bias=False), nn.BatchNorm2d(8),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class Residual(nn.Module):
+    """ResNet's, with a shortcut of its own and pooling that pads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.body = nn.Sequential(
+            nn.Conv2d(8, 12, 3, 2, 1),
+            nn.BatchNorm2d(12),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(12, 12, 3, padding=2, dilation=2),
+            nn.BatchNorm2d(12),
+        )
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False), nn.Conv2d(8, 12, 1), nn.BatchNorm2d(12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(x)
+        return F.elu(self.body(x) + self.shortcut(x))
+
+
+class Next(nn.Module):
+    """ConvNeXt's: channels last for the layer norm and the two linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depthwise, self.norm = nn.Conv2d(8, 8, 7, padding=3, groups=8), nn.LayerNorm(8, 1e-6)
+        self.wide, self.narrow, self.scale = nn.Linear(8, 32), nn.Linear(32, 8), nn.Parameter(torch.rand(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        return x + (self.scale * self.narrow(F.gelu(self.wide(y), approximate="tanh"))).permute(0, 3, 1, 2)
+
+
+class Decoder(nn.Module):
+    """What segmentation and super-resolution add: sizes up by four ways, and parts put together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transposed, self.shuffle, self.slope = nn.ConvTranspose2d(8, 8, 3, 2, 1, 1), nn.PixelShuffle(2), nn.PReLU(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [
+            F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False),
+            F.interpolate(x, scale_factor=2.0, mode="nearest"),
+            self.slope(self.transposed(x)),
+            self.shuffle(F.pad(x, (1, 0, 0, 1), mode="reflect")[:, :, :-1, 1:]),
+        ]
+        return torch.cat(parts, 1)
+
+
+class Head(nn.Module):
+    """Attention, group norm, comparisons, indices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.head = nn.GroupNorm(2, 8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        tokens = F.silu(self.norm(x)).flatten(2).transpose(1, 2)
+        tokens = F.scaled_dot_product_attention(tokens[:, None], tokens[:, None], F.softplus(tokens)[:, None])[:, 0]
+        score = torch.where(tokens > 0.5, tokens, tokens.abs().sqrt()).clamp(-2, 2).mean(1)
+        logits = self.head(F.normalize(score, dim=-1)).log_softmax(-1)
+        best, at = logits.topk(2)
+        return {"logits": logits, "best": best, "at": at, "sum": torch.cumsum(logits, -1).amax(-1)}
+
+
+BLOCKS: dict[str, Callable[[], nn.Module]] = {"mobile": Inverted, "residual": Residual, "next": Next, "decoder": Decoder, "head": Head}
+
+
+class TestOtherNetworks:
+    @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16], ids=str)
+    @pytest.mark.parametrize("block", BLOCKS)
+    def test_blocks_of_others_answer_as_in_torch(self, block: str, precision: Precision, converted: Convert, tmp_path: Path) -> None:
+        program = entry_of(BLOCKS[block], (1, 8, 9, 9), tmp_path / "program").artifact
+        artifact = converted(program, precision, tmp_path)
+        reference = in_torch(program, IDEAL[precision])
+        with session(artifact) as mil:
+            for feeds in random_feeds(program.manifest.signature, 2):
+                expected, answer = reference.run(feeds), mil.run(feeds)
+                assert answer.keys() == expected.keys()
+                for name, values in expected.items():
+                    assert (answer[name].shape, answer[name].dtype) == (values.shape, values.dtype)
+                    scale = max(1.0, float(np.abs(values).max()))
+                    np.testing.assert_allclose(answer[name], values, atol=LARGEST[precision] * scale, rtol=0, err_msg=name)
+
+
+class Mixer(nn.Module):
+    """Tokens mixed with each other: as many as there are channels, so that a transpose that is missing fits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(16, 16) / 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        turned = F.gelu(x).permute(0, 2, 1)
+        return F.softplus(turned) * self.weight
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.linear, self.mixer = nn.LayerNorm(16), nn.Linear(16, 16), Mixer()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mixer(F.gelu(self.linear(self.norm(x))))
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 4, 4)
+        self.blocks = nn.Sequential(Block(), Block(), Block())
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.blocks(self.stem(image).flatten(2)).mean(1))
+
+
+@pytest.fixture(scope="module")
+def entry(tmp_path_factory: pytest.TempPathFactory) -> ProgramEntry:
+    return entry_of(Net, (1, 3, 16, 16), tmp_path_factory.mktemp("net"))
+
+
+@pytest.fixture(scope="module", params=[Precision.FP32, Precision.FP16], ids=str)
+def right(request: pytest.FixtureRequest, entry: ProgramEntry, converted: Convert, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return converted(entry.artifact, request.param, tmp_path_factory.mktemp("package"))
+
+
+class TestWrongPackages:
+    """Each edit leaves a package that Core ML would load, with a manifest that vouches for it."""
+
+    @pytest.fixture
+    def copy(self, right: Artifact, tmp_path: Path) -> Path:
+        return Path(shutil.copytree(right.path, tmp_path / right.name))
+
+    def reported(self, entry: ProgramEntry, right: Artifact, path: Path) -> tuple[LayerReport, float]:
+        artifact = Artifact(path, msgspec.structs.replace(right.manifest, sha256=sha256_of(path)))
+        known = set(TorchRuntime().tensors(entry.artifact))
+        taps = tuple(name for name in MilRuntime().tensors(artifact) if name in known)
+        precision = artifact.manifest.precision
+        ideal = in_torch(entry.artifact, IDEAL[precision], taps, threads=2)
+        four = (in_torch(entry.artifact, taps=taps), in_torch(entry.artifact, Arithmetic.FP64, taps), ideal, session(artifact, taps))
+        greatest = 0.0
+
+        def walk() -> Iterator[Taps]:
+            nonlocal greatest
+            for feeds in random_feeds(entry.artifact.manifest.signature, 2):
+                outputs = [one.run(feeds) for one in four]
+                for one in outputs:
+                    one[entry.nodes.outputs[0]] = one.pop("output")
+                greatest = max(greatest, float(np.abs(outputs[3][entry.nodes.outputs[0]] - outputs[0][entry.nodes.outputs[0]]).max()))
+                yield Taps(*outputs)
+
+        return layer_report(entry.nodes, walk(), precision), greatest
+
+    def test_a_faithful_one_blames_nobody(self, entry: ProgramEntry, right: Artifact, copy: Path) -> None:
+        found, greatest = self.reported(entry, right, copy)
+        assert found.first is None, found.verdict
+        assert greatest < VISIBLE[right.manifest.precision]
+        assert len(found.layers) > 0.6 * found.program_tensors
+
+    def test_two_weights_that_changed_places(self, entry: ProgramEntry, right: Artifact, copy: Path) -> None:
+        model = specification(copy)
+        offsets = [constant(model, name).attributes["val"].blobFileValue.offset for name in weights(model, "linear")[1:3]]
+        swap_blobs(copy / "Data/com.apple.CoreML/weights/weight.bin", *offsets)
+        found, greatest = self.reported(entry, right, copy)
+        assert found.first == "blocks.1.linear", found.verdict
+        assert greatest > VISIBLE[right.manifest.precision]
+
+    def test_another_epsilon(self, entry: ProgramEntry, right: Artifact, copy: Path) -> None:
+        model = specification(copy)
+        norm = [operation for operation in operations(model) if operation.type == "layer_norm"][1]
+        epsilon = norm.inputs["epsilon"].arguments[0]
+        value = type(epsilon.value)()  # written in place, since norms share the constant
+        value.CopyFrom(constant(model, epsilon.name).attributes["val"])
+        if right.manifest.precision is Precision.FP32:
+            value.immediateValue.tensor.floats.values[0] = 1.0
+        else:
+            value.immediateValue.tensor.bytes.values = np.float16(1.0).tobytes()
+        epsilon.value.CopyFrom(value)
+        write(copy, model)
+        found, greatest = self.reported(entry, right, copy)
+        assert found.first == "blocks.1.norm", found.verdict
+        assert greatest > VISIBLE[right.manifest.precision]
+
+    def test_a_transpose_that_is_missing(self, entry: ProgramEntry, right: Artifact, copy: Path) -> None:
+        model = specification(copy)
+        block = operations(model)
+        turned = [operation for operation in block if operation.type == "transpose"][1]
+        before, after = turned.inputs["x"].arguments[0].name, turned.outputs[0].name
+        for operation in block:
+            for argument in operation.inputs.values():
+                for one in argument.arguments:
+                    if one.name == after:
+                        one.name = before
+        block.remove(turned)
+        write(copy, model)
+        found, greatest = self.reported(entry, right, copy)
+        assert found.first == "blocks.1.mixer", found.verdict
+        assert greatest > VISIBLE[right.manifest.precision]
+
+
+def specification(package: Path) -> Any:
+    model = model_proto().Model()
+    model.ParseFromString((package / "Data/com.apple.CoreML/model.mlmodel").read_bytes())
+    return model
+
+
+def write(package: Path, model: Any) -> None:
+    (package / "Data/com.apple.CoreML/model.mlmodel").write_bytes(model.SerializeToString())
+
+
+def operations(model: Any) -> Any:
+    (function,) = model.mlProgram.functions.values()
+    return function.block_specializations[function.opset].operations
+
+
+def constant(model: Any, name: str) -> Any:
+    return next(operation for operation in operations(model) if operation.outputs[0].name == name)
+
+
+def weights(model: Any, kind: str) -> list[str]:
+    return [operation.inputs["weight"].arguments[0].name for operation in operations(model) if operation.type == kind]
+
+
+def swap_blobs(path: Path, first: int, second: int) -> None:
+    data = bytearray(path.read_bytes())
+    (size, start), (other, end) = (struct.unpack_from("<QQ", data, offset + 8) for offset in (first, second))
+    assert size == other
+    data[start : start + size], data[end : end + size] = data[end : end + size], data[start : start + size]
+    path.write_bytes(data)

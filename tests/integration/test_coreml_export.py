@@ -1,0 +1,315 @@
+"""Core ML packages of networks: what Xcode finds in them, whose names the tensors have, and that they answer like torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from commandline import deploy
+from dtvit_deploy.artifact import Artifact, Link, load_artifact, sha256_of
+from dtvit_deploy.cache import Cache
+from dtvit_deploy.coreml.options import CoreMlOptions
+from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.models.reference import Reference
+from dtvit_deploy.pipeline.check import Wants, check
+from dtvit_deploy.pipeline.coreml import CoreMl, require_coreml
+from dtvit_deploy.pipeline.material import open_material
+from dtvit_deploy.pipeline.progress import Silent
+from dtvit_deploy.pipeline.stages import ProgramEntry, read_program_entry, write_program
+from dtvit_deploy.runtimes.base import SessionOptions
+from dtvit_deploy.runtimes.registry import runtime_for
+from dtvit_deploy.runtimes.torch import TorchRuntime
+from dtvit_deploy.target import Precision
+
+pytest.importorskip("coremltools", reason="coremltools writes the packages")
+pytestmark = pytest.mark.slow
+SEEDED = Link(kind="seeded", sha256="0" * 64)
+FP32, FP16 = Precision.FP32, Precision.FP16
+
+
+def entry(folder: Path, module: nn.Module, inputs: dict[str, Tensor], **facts: Any) -> ProgramEntry:
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_program(Reference(model="mine:net", module=module.eval(), inputs=inputs, weights=SEEDED, **{"output_names": (), **facts}), folder)
+    return read_program_entry(folder)
+
+
+def package(program: ProgramEntry, folder: Path, precision: Precision = FP32, keep: tuple[str, ...] = (), **options: Any) -> Artifact:
+    guard = open_material(None, program.artifact.manifest).guard()
+    return CoreMl(program, guard, keep, CoreMlOptions(**options), Cache(folder)).build(precision, None)
+
+
+def answers(artifact: Artifact, feeds: dict[str, Any], taps: tuple[str, ...] = ()) -> dict[str, Any]:
+    with runtime_for(artifact).load(artifact, SessionOptions(taps=taps)) as session:
+        return session.run(feeds)
+
+
+def description(artifact: Artifact) -> Any:
+    from dtvit_deploy.export.mlpackage import read_mlpackage
+
+    return read_mlpackage(artifact.path).get_spec().description
+
+
+def operators(artifact: Artifact) -> Any:
+    """The operators of a saved package, but for its constants."""
+    from dtvit_deploy.export.mlpackage import read_mlpackage
+
+    spec = read_mlpackage(artifact.path).get_spec()
+    (block,) = spec.mlProgram.functions["main"].block_specializations.values()
+    return [operation for operation in block.operations if operation.type != "const"]
+
+
+def dtype_of(operation: Any) -> str:
+    return {10: "fp16", 11: "fp32"}[operation.outputs[0].type.tensorType.dataType]
+
+
+class Two(nn.Module):
+    """Two inputs of two types, a batch norm, a split, a pool without a stride, and two answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.GELU())
+        self.pool = nn.MaxPool2d(2)
+        self.words = nn.Embedding(10, 8)
+        self.mixed = nn.Linear(8, 16)
+
+    def forward(self, picture: Tensor, word: Tensor) -> Any:
+        found = self.pool(self.stem(picture)).flatten(2).mean(2)
+        left, right = self.mixed(found + self.words(word)).chunk(2, 1)
+        return {"difference": left - right, "total": (left * right).sum(1)}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> ProgramEntry:
+    torch.manual_seed(0)
+    net = Two()
+    nn.init.normal_(net.stem[1].running_mean)  # type: ignore[arg-type]
+    return entry(tmp_path_factory.mktemp("two"), net, {"picture": torch.randn(1, 3, 8, 8), "word": torch.tensor([3])})
+
+
+@pytest.fixture
+def feeds() -> dict[str, Any]:
+    return {"picture": np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32), "word": np.array([7])}
+
+
+class TestNames:
+    def test_inputs_and_outputs_keep_names_order_and_types(self, two: ProgramEntry, tmp_path: Path, feeds: dict[str, Any]) -> None:
+        made = package(two, tmp_path, FP16)
+        assert [feature.name for feature in description(made).input] == ["picture", "word"]
+        assert [feature.name for feature in description(made).output] == ["difference", "total"]
+        arrays = [feature.type.multiArrayType.dataType for feature in (*description(made).input, *description(made).output)]
+        assert arrays == [0x10000 | 32, 0x20000 | 32, 0x10000 | 32, 0x10000 | 32]  # FLOAT32, INT32, FLOAT32, FLOAT32
+        found = answers(made, feeds)
+        assert [(array.shape, array.dtype.name) for array in found.values()] == [((1, 8), "float32"), ((1,), "float32")]
+
+    @pytest.mark.parametrize("precision", [FP32, FP16])
+    def test_every_tensor_under_a_node_s_name_is_that_node_s(
+        self, two: ProgramEntry, tmp_path: Path, feeds: dict[str, Any], precision: Precision
+    ) -> None:
+        made = package(two, tmp_path, precision)
+        shared = tuple(name for name in runtime_for(made).tensors(made) if name in TorchRuntime().tensors(two.artifact))
+        assert len(shared) >= 6
+        with TorchRuntime().load(two.artifact, SessionOptions(taps=shared)) as session:
+            expected = session.run(feeds)
+        for name, array in answers(made, feeds, shared).items():
+            np.testing.assert_allclose(array, expected[name], rtol=0, atol=1e-5 if precision is FP32 else 2e-2, err_msg=name)
+
+    def test_a_name_that_is_no_identifier_is_refused(self, tmp_path: Path) -> None:
+        program = entry(tmp_path / "p", nn.Linear(4, 4), {"in/put": torch.randn(1, 4)})
+        with pytest.raises(InputError, match="cannot name a tensor 'in/put'"):
+            package(program, tmp_path)
+
+
+class TestFolder:
+    def test_it_has_the_layout_that_xcode_expects(self, two: ProgramEntry, tmp_path: Path) -> None:
+        made = package(two, tmp_path)
+        files = {path.relative_to(made.path).as_posix() for path in made.path.rglob("*") if path.is_file()}
+        weights = "Data/com.apple.CoreML/weights/weight.bin"
+        assert files == {"Manifest.json", "Data/com.apple.CoreML/model.mlmodel", weights}
+        manifest = json.loads((made.path / "Manifest.json").read_text())
+        root = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]
+        assert root["path"] == "com.apple.CoreML/model.mlmodel"
+        assert all((made.path / "Data" / item["path"]).exists() for item in manifest["itemInfoEntries"].values())
+
+    def test_another_process_writes_the_same_bytes(self, checkpoint: Path, two: ProgramEntry, tmp_path: Path) -> None:
+        code = (
+            "import sys; from pathlib import Path; from test_coreml_export import *;"
+            "made = package(read_program_entry(Path(sys.argv[1])), Path(sys.argv[2]), FP16, classifier=False); print(made.manifest.sha256)"
+        )
+        digests = set()
+        for seed in ("1", "2"):
+            environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+            words = [sys.executable, "-c", code, str(two.artifact.path.parent), str(tmp_path / seed)]
+            digests.add(subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout.strip())
+        assert len(digests) == 1
+        assert len(digests.pop()) == 64
+
+    def test_the_manifest_leads_from_the_program_to_the_package(self, two: ProgramEntry, tmp_path: Path) -> None:
+        made = package(two, tmp_path, FP16, author="me", ios=16)
+        *_, program, link = made.manifest.lineage
+        assert (program.kind, link.kind, link.sha256) == ("program", "coreml", sha256_of(made.path))
+        assert {"coremltools", "torch"} <= link.tools.keys()
+        assert (link.options["ios"], link.options["author"], link.options["image"]) == (16, "me", None)
+
+
+class Steps(nn.Module):
+    """Its middle is far beyond what FP16 holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.middle, self.last = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.last(self.middle(self.first(x) * 1e6) * 1e-6)
+
+
+class TestFloat16:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def steps(cls, tmp_path_factory: pytest.TempPathFactory) -> ProgramEntry:
+        torch.manual_seed(0)
+        return entry(tmp_path_factory.mktemp("steps"), Steps(), {"x": torch.randn(1, 8)})
+
+    def test_what_overflows_stays_fp32_and_the_answer_is_right(self, steps: ProgramEntry, tmp_path: Path) -> None:
+        made = package(steps, tmp_path, FP16)
+        found = {operation.outputs[0].name: dtype_of(operation) for operation in operators(made)}
+        linears = [found[operation.outputs[0].name] for operation in operators(made) if operation.type == "linear"]
+        assert linears == ["fp16", "fp32", "fp16"]
+        link = made.manifest.parent("coreml")
+        assert link is not None
+        assert [note.split(" reaches")[0] for note in link.notes if note.startswith("middle")] == ["middle stays FP32: |mul|"]
+        feed = {"x": np.ones((1, 8), np.float32)}
+        with TorchRuntime().load(steps.artifact, SessionOptions()) as session:
+            expected = session.run(feed)["output"]
+        np.testing.assert_allclose(answers(made, feed)["output"], expected, rtol=0.02, atol=0.02)
+
+    def test_what_is_named_stays_fp32_with_its_children(self, two: ProgramEntry, tmp_path: Path) -> None:
+        made = package(two, tmp_path, FP16, keep=("stem",))
+        types = {operation.type: dtype_of(operation) for operation in operators(made) if operation.type in ("conv", "gelu", "linear")}
+        assert types == {"conv": "fp32", "gelu": "fp32", "linear": "fp16"}
+
+    def test_a_module_that_is_not_there_is_refused(self, two: ProgramEntry, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="no node comes from a module 'steam'"):
+            package(two, tmp_path, FP16, keep=("steam",))
+
+
+class Scores(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 4, stride=4), nn.Linear(8, 3)
+
+    def forward(self, image: Tensor) -> Any:
+        return self.head(self.stem(image).relu().mean((2, 3)))
+
+
+class TestInterface:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def scores(cls, tmp_path_factory: pytest.TempPathFactory) -> ProgramEntry:
+        torch.manual_seed(0)
+        how = {"resize": 16, "crop": [16, 16], "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3], "channels": "bgr"}
+        facts: dict[str, Any] = {"classes": ("cat", "dog", "owl"), "preprocessing": how, "output_names": ("logits",)}
+        return entry(tmp_path_factory.mktemp("scores"), Scores(), {"image": torch.randn(1, 3, 16, 16)}, **facts)
+
+    def test_a_classifier_names_the_likeliest_class_and_keeps_the_scores(self, scores: ProgramEntry, tmp_path: Path) -> None:
+        made = package(scores, tmp_path, classifier=True)
+        found = description(made)
+        assert {feature.name for feature in found.output} == {"classLabel", "classLabel_probs", "logits"}
+        assert (found.predictedFeatureName, found.predictedProbabilitiesName) == ("classLabel", "classLabel_probs")
+        *_, softmax, classify = operators(made)
+        assert (softmax.type, classify.type) == ("softmax", "classify")
+        assert "logits" in answers(made, {"image": np.zeros((1, 3, 16, 16), np.float32)})
+
+    def test_a_network_without_class_names_is_no_classifier(self, two: ProgramEntry, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="cannot be a classifier: it has 0 class names"):
+            package(two, tmp_path, classifier=True)
+
+    @pytest.mark.parametrize("precision", [FP32, FP16])
+    def test_pixels_are_normalised_inside_as_the_preprocessing_says(
+        self, scores: ProgramEntry, tmp_path: Path, precision: Precision
+    ) -> None:
+        made, plain = package(scores, tmp_path, precision, image=True), package(scores, tmp_path, precision)
+        (feature,) = description(made).input
+        assert (feature.type.imageType.width, feature.type.imageType.height, feature.type.imageType.colorSpace) == (16, 16, 30)  # BGR
+        pixels = np.random.default_rng(0).integers(0, 256, (1, 3, 16, 16)).astype(np.float32)
+        mean, std = (np.array(three, np.float32).reshape(1, 3, 1, 1) for three in ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3)))
+        feed = {"image": (pixels / 255 - mean) / std}
+        np.testing.assert_allclose(answers(made, feed)["logits"], answers(plain, feed)["logits"], atol=1e-5 if precision is FP32 else 5e-3)
+
+    def test_what_is_no_image_takes_no_pixels(self, two: ProgramEntry, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="not one image of three channels"):
+            package(two, tmp_path, image=True)
+
+    def test_xcode_shows_what_was_given(self, scores: ProgramEntry, tmp_path: Path) -> None:
+        words = {"author": "A. Author", "licence": "MIT", "version": "1.2", "description": "Tells cats from owls."}
+        shown = description(package(scores, tmp_path, **words)).metadata
+        assert [shown.author, shown.license, shown.versionString, shown.shortDescription] == list(words.values())
+        assert dict(shown.userDefined) == {"classes": "cat,dog,owl"}
+
+    @pytest.mark.parametrize(("ios", "specification"), [(16, 7), (17, 8), (18, 9)])
+    def test_the_deployment_target_is_the_one_asked_for(self, scores: ProgramEntry, tmp_path: Path, ios: int, specification: int) -> None:
+        from dtvit_deploy.export.mlpackage import read_mlpackage
+
+        assert read_mlpackage(package(scores, tmp_path, ios=ios).path).get_spec().specificationVersion == specification
+
+
+class TestRefusals:
+    def test_an_operator_without_translation_is_named_with_its_module(self, tmp_path: Path) -> None:
+        class Odd(nn.Module):
+            def forward(self, x: Tensor) -> Any:
+                return nn.functional.celu(x)
+
+        program = entry(tmp_path / "p", nn.Sequential(nn.Linear(4, 4), Odd()), {"x": torch.randn(1, 4)})
+        with pytest.raises(InputError, match=r"^coremltools cannot translate celu \(celu\) in 1: ") as caught:
+            package(program, tmp_path)
+        assert caught.value.remedy
+        assert "replace that operator" in caught.value.remedy
+
+    def test_int8_needs_ios_17_and_says_what_ios_16_can_have(self) -> None:
+        with pytest.raises(InputError, match="INT8 activations need iOS 17") as caught:
+            require_coreml(CoreMlOptions(ios=16), [FP16, Precision.INT8])
+        assert caught.value.remedy
+        assert "--weights int8" in caught.value.remedy
+
+    def test_numpy_that_coremltools_fails_with_is_refused_beforehand(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(np, "__version__", "2.4.1")
+        with pytest.raises(MissingError, match=r"does not work with NumPy 2\.4\.1") as caught:
+            require_coreml(CoreMlOptions(), [FP32])
+        assert caught.value.remedy
+        assert "numpy<2.4" in caught.value.remedy
+
+    def test_without_coremltools_the_extra_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "coremltools", None)
+        with pytest.raises(MissingError, match="coremltools cannot be imported") as caught:
+            require_coreml(CoreMlOptions(), [FP32])
+        assert caught.value.remedy == "pip install 'dtvit-deploy[coreml]'"
+
+
+def test_the_digits_answer_as_in_torch(checkpoint: Path, digits: Path, tmp_path: Path) -> None:
+    asked = ("-c", checkpoint, "-t", "coreml", "-p", "fp32", "-p", "fp16", "--data", digits / "held-out")
+    deploy("export", *asked, "-o", tmp_path)
+    paths = [tmp_path / f"dualtoken-vit-t-mix.{precision}.mlpackage" for precision in (FP32, FP16)]
+    report = json.loads(deploy("verify", *paths, "--data", digits / "held-out", "--samples", 32, "--layers", "--json").stdout)
+    full, half = report["subjects"][1:]
+    assert {full["rung"], half["rung"]} == {"emulated"}
+    assert max(one["max_abs"] for one in full["parity"]) <= 1e-4
+    for subject, least in ((full, 1.0), (half, 0.998)):
+        assert all(one["agreement"] >= least for one in subject["parity"] if one["feeds"] == "images")
+        assert len(subject["layers"]["layers"]) > 500
+    assert load_artifact(paths[1]).bytes < 0.52 * load_artifact(paths[0]).bytes
+
+
+def test_own_networks_are_checked_like_any(two: ProgramEntry, tmp_path: Path) -> None:
+    material = open_material(None, two.artifact.manifest)
+    report = check("verify", two, [package(two, tmp_path)], material, Wants(parity=4), threads=1, progress=Silent())
+    assert report.verdict is not None
+    assert report.verdict.passed, report.verdict.reason

@@ -1,0 +1,231 @@
+"""Packages in the Neural Engine's order: the same answers, tensors that are still found, and far fewer operators that only move data."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from commandline import deploy, refused
+from dtvit_deploy.artifact import Artifact, Link, load_artifact
+from dtvit_deploy.cache import Cache
+from dtvit_deploy.coreml.options import CoreMlOptions, Layout, views_of
+from dtvit_deploy.coreml.views import View, flat, moves, sizes
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.models.reference import Reference
+from dtvit_deploy.pipeline.coreml import CoreMl
+from dtvit_deploy.pipeline.material import open_material
+from dtvit_deploy.pipeline.stages import ProgramEntry, read_program_entry, write_program
+from dtvit_deploy.runtimes.base import SessionOptions
+from dtvit_deploy.runtimes.mil.evaluate import Evaluator
+from dtvit_deploy.runtimes.mil.load import load_program
+from dtvit_deploy.runtimes.mil.runtime import MilRuntime
+from dtvit_deploy.runtimes.torch import TorchRuntime
+from dtvit_deploy.target import Precision
+
+pytest.importorskip("coremltools", reason="coremltools writes the packages")
+pytestmark = pytest.mark.slow
+SEEDED = Link(kind="seeded", sha256="0" * 64)
+MOVES = ("transpose", "reshape", "expand_dims", "squeeze")
+SHARE = 0.4
+"""Of the transposes and reshapes of the default's, that may be left."""
+
+
+def package(folder: Path, module: nn.Module, inputs: dict[str, Tensor], precision: Precision = Precision.FP32, **options: Any) -> Artifact:
+    return built(program_of(folder / "program", module, inputs), folder, precision, **options)
+
+
+def program_of(folder: Path, module: nn.Module, inputs: dict[str, Tensor]) -> ProgramEntry:
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True)
+    write_program(Reference(model="mine:net", module=module.eval(), inputs=inputs, weights=SEEDED, output_names=()), folder)
+    return read_program_entry(folder)
+
+
+def built(program: ProgramEntry, folder: Path, precision: Precision = Precision.FP32, **options: Any) -> Artifact:
+    guard = open_material(None, program.artifact.manifest).guard()
+    return CoreMl(program, guard, (), CoreMlOptions(**options), Cache(folder / "cache")).build(precision, None)
+
+
+def counts(artifact: Artifact) -> Counter[str]:
+    return Counter(operation.type for operation in load_program(artifact.path).operations)
+
+
+def moved(artifact: Artifact) -> int:
+    return sum(counts(artifact)[kind] for kind in MOVES)
+
+
+def notes(artifact: Artifact) -> str:
+    return "\n".join(note for link in artifact.manifest.lineage for note in link.notes)
+
+
+class TestViews:
+    @given(st.data())
+    def test_moves_make_what_numpy_makes(self, data: st.DataObject) -> None:
+        shape = data.draw(st.lists(st.sampled_from([1, 2, 3, 4, 6]), min_size=1, max_size=4))
+        array = np.arange(np.prod(shape)).reshape(shape)
+        view, shown = View.plain(None, shape), array
+        for _ in range(data.draw(st.integers(1, 4))):
+            if data.draw(st.booleans()):
+                order = data.draw(st.permutations(range(shown.ndim)))
+                view, shown = view.transposed(order), shown.transpose(order)
+            else:
+                size = data.draw(st.sampled_from([each for each in (1, 2, 3, 4, 6, 12) if shown.size % each == 0]))
+                other = view.reshaped([size, shown.size // size])
+                if other is None:
+                    continue
+                view, shown = other, shown.reshape(size, -1)
+        held = array
+        steps = list(moves(view.held, view.shown))
+        for step in steps:
+            held = held.reshape(step.arguments) if step.kind == "reshape" else held.transpose(step.arguments)
+            assert held.shape == sizes(step.groups)
+        np.testing.assert_array_equal(held, shown)
+        assert len(steps) <= 3
+        assert sorted(map(id, flat(view.held))) == sorted(map(id, flat(view.shown)))
+
+
+class Drawn:
+    """A network of random operators on a few tensors, written in MIL itself."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        from coremltools.converters.mil.mil import Builder
+
+        self.mb, self.draw, self.tensors = Builder, data.draw, list[Any]()
+        self.rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+
+    def constant(self, *shape: int) -> Any:
+        return self.rng.normal(size=shape).astype(np.float32)
+
+    def step(self) -> None:
+        kind = self.draw(st.sampled_from(sorted(name for name in dir(self) if name.startswith("a_"))))
+        found = getattr(self, kind)(self.draw(st.sampled_from(self.tensors)))
+        self.tensors += [var for var in found if var is not None and 1 <= np.prod(var.shape) <= 4096 and 1 <= len(var.shape) <= 5]
+
+    def a_transpose(self, x: Any) -> list[Any]:
+        return [self.mb.transpose(x=x, perm=self.draw(st.permutations(range(len(x.shape)))))]
+
+    def a_reshape(self, x: Any) -> list[Any]:
+        total, shape = int(np.prod(x.shape)), list[int]()
+        for _ in range(self.draw(st.integers(1, 3))):
+            shape.append(self.draw(st.sampled_from([each for each in range(1, total + 1) if total % each == 0])))
+            total //= shape[-1]
+        return [self.mb.reshape(x=x, shape=[*shape, total])]
+
+    def a_squeeze(self, x: Any) -> list[Any]:
+        axis = self.draw(st.integers(0, len(x.shape)))
+        return [self.mb.expand_dims(x=x, axes=[axis])] if len(x.shape) < 5 else []
+
+    def a_gelu(self, x: Any) -> list[Any]:
+        return [self.mb.gelu(x=x, mode="EXACT")]
+
+    def a_scale(self, x: Any) -> list[Any]:
+        return [self.mb.mul(x=np.float32(0.7), y=x)]
+
+    def a_bias(self, x: Any) -> list[Any]:
+        shape = [size if self.draw(st.booleans()) else 1 for size in x.shape]
+        return [self.mb.add(x=x, y=self.constant(*shape[self.draw(st.integers(0, len(shape) - 1)) :]))]
+
+    def a_linear(self, x: Any) -> list[Any]:
+        made = self.draw(st.sampled_from([1, 4, 6]))
+        return [self.mb.linear(x=x, weight=self.constant(made, x.shape[-1]) * 0.3, bias=self.constant(made))] if len(x.shape) > 1 else []
+
+    def a_norm(self, x: Any) -> list[Any]:
+        axes = sorted(self.draw(st.sets(st.integers(0, len(x.shape) - 1), min_size=1, max_size=2)))
+        shape = [x.shape[axis] for axis in axes]
+        return [self.mb.layer_norm(x=x, axes=axes, gamma=self.constant(*shape), beta=self.constant(*shape), epsilon=np.float32(0.1))]
+
+    def a_softmax(self, x: Any) -> list[Any]:
+        return [self.mb.softmax(x=x, axis=self.draw(st.integers(-len(x.shape), len(x.shape) - 1)))]
+
+    def a_mean(self, x: Any) -> list[Any]:
+        axes = sorted(self.draw(st.sets(st.integers(0, len(x.shape) - 1), min_size=1, max_size=2)))
+        keep = len(axes) == len(x.shape) or self.draw(st.booleans())
+        return [self.mb.reduce_mean(x=x, axes=axes, keep_dims=keep)]
+
+    def a_split(self, x: Any) -> list[Any]:
+        axis = self.draw(st.integers(0, len(x.shape) - 1))
+        size = x.shape[axis]
+        return list(self.mb.split(x=x, split_sizes=[size // 2, size - size // 2], axis=axis)) if size > 1 else []
+
+    def a_heads(self, x: Any) -> list[Any]:
+        """Queries, keys and values of one linear, in heads of two channels."""
+        if len(x.shape) != 3:
+            return []
+        batch, tokens, channels = x.shape
+        parts = self.mb.split(
+            x=self.mb.linear(x=x, weight=self.constant(12, channels) * 0.3, bias=self.constant(12)), num_splits=3, axis=-1
+        )
+        q, k, v = (self.mb.transpose(x=self.mb.reshape(x=part, shape=[batch, tokens, 2, 2]), perm=[0, 2, 1, 3]) for part in parts)
+        scores = self.mb.softmax(x=self.mb.matmul(x=q, y=k, transpose_y=True), axis=-1)
+        mixed = self.mb.transpose(x=self.mb.matmul(x=scores, y=v), perm=[0, 2, 1, 3])
+        return [self.mb.reshape(x=mixed, shape=[batch, tokens, 4]), scores]
+
+    def a_concat(self, x: Any) -> list[Any]:
+        axis = self.draw(st.integers(0, len(x.shape) - 1))
+        return [self.mb.concat(values=[x, self.mb.relu(x=x)], axis=axis)]
+
+    def a_tile(self, x: Any) -> list[Any]:
+        return [self.mb.tile(x=x, reps=[self.draw(st.sampled_from([1, 3])) if size == 1 else 1 for size in x.shape])]
+
+    def a_sum(self, x: Any) -> list[Any]:
+        others = [
+            y for y in self.tensors if all(1 in pair or pair[0] == pair[1] for pair in zip(x.shape[::-1], y.shape[::-1], strict=False))
+        ]
+        return [self.mb.sub(x=x, y=self.draw(st.sampled_from(others)))]
+
+    def a_product(self, x: Any) -> list[Any]:
+        if len(x.shape) < 3:
+            return []
+        y = self.mb.tanh(x=x)
+        first = self.draw(st.booleans())
+        return [self.mb.matmul(x=x, y=y, transpose_x=first, transpose_y=not first)]
+
+    def a_convolution(self, x: Any) -> list[Any]:
+        return [self.mb.conv(x=x, weight=self.constant(4, x.shape[1], 1, 1) * 0.3)] if len(x.shape) == 4 else []
+
+
+def answers(path: Path, feeds: dict[str, Tensor]) -> dict[str, Tensor]:
+    program = load_program(path)
+    return Evaluator(program, program.outputs).run(feeds)
+
+
+class TestAnyProgram:
+    @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @given(data=st.data())
+    def test_of_random_operators_answers_the_same(self, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+        import coremltools as ct
+        from coremltools.converters.mil.mil import Builder, Function, Program
+
+        from dtvit_deploy.export.coreml_interface import model_of_mil
+        from dtvit_deploy.export.coreml_layout import relay_mlpackage
+        from dtvit_deploy.export.mlpackage import write_mlpackage
+        from dtvit_deploy.export.quiet import quiet
+
+        shape = data.draw(st.sampled_from([(1, 6, 4), (2, 6, 4), (1, 4, 2, 3), (2, 4, 3, 3), (1, 4, 1, 6)]))
+        folder = tmp_path_factory.mktemp("drawn")
+        with quiet():
+            with Function({"x": Builder.placeholder(shape, name="x")}, opset_version=ct.target.iOS17) as function:
+                drawn = Drawn(data)
+                drawn.tensors.append(Builder.relu(x=function.inputs["x"]))
+                for _ in range(data.draw(st.integers(2, 10))):
+                    drawn.step()
+                function.set_outputs([Builder.identity(x=var, name=f"y{index}") for index, var in enumerate(drawn.tensors[-3:])])
+            program = Program()
+            program.add_function("main", function)
+            write_mlpackage(model_of_mil(program, 17), folder / "as-it-is.mlpackage")
+        relay_mlpackage(folder / "as-it-is.mlpackage", folder / "relaid.mlpackage", 17)
+        feeds = {"x": torch.tensor(np.random.default_rng(0).normal(size=shape), dtype=torch.float32)}
+        expected, found = (answers(folder / name, feeds) for name in ("as-it-is.mlpackage", "relaid.mlpackage"))
+        assert list(found) == list(expected)
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=lambda told, name=name: f"{name}: {told}")
