@@ -75,7 +75,9 @@ class Runtime(Protocol):
         """The rung that a figure from this runtime reaches on this machine."""
         ...
 
-    def available(self) -> Availability: ...
+    def available(self, artifact: Artifact | None = None) -> Availability:
+        """Whether it can be used here; given an artefact, whether it can be used for that one."""
+        ...
 
     def tensors(self, artifact: Artifact) -> tuple[str, ...]:
         """Names of the inner floating-point tensors that a session can tap, in the order of execution."""

@@ -9,21 +9,25 @@ compiled part that only macOS has.
 
 from __future__ import annotations
 
-import contextlib
 import enum
-import io
-import logging
 import platform
 import subprocess
-import warnings
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
-from dtvit_deploy.runtimes.coreml_package import EMULATE, Ports, compiled, first_line, model_description, refuse_taps, specification_version
+from dtvit_deploy.runtimes.coreml_package import (
+    EMULATE,
+    Ports,
+    compiled,
+    first_line,
+    model_description,
+    refuse_taps,
+    specification_version,
+    unheard,
+)
 from dtvit_deploy.runtimes.coreml_plan import ComputePlan, plan_of
 from dtvit_deploy.runtimes.mil.proto import REMEDY, coremltools_version, model_proto
 
@@ -186,23 +190,6 @@ def chip() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return asked.stdout.strip() or "unknown"
-
-
-@contextlib.contextmanager
-def unheard() -> Iterator[list[warnings.WarningMessage]]:
-    """Hold back what coremltools prints, logs and draws; its warnings are collected."""
-    level = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with (
-            warnings.catch_warnings(record=True) as caught,
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("always")
-            yield caught
-    finally:
-        logging.disable(level)
 
 
 def _native() -> Any:

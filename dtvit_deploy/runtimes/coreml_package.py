@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +14,6 @@ import numpy as np
 from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.runtimes.mil.load import specification_path
-from dtvit_deploy.runtimes.mil.proto import model_proto
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,14 +93,14 @@ def specification_version(artifact: Artifact) -> int:
 
 
 def _specification(artifact: Artifact) -> Any:
-    from google.protobuf.message import DecodeError
+    """The package's model, without its weights; coremltools finds it, so that a Mac needs no torch."""
+    with unheard():
+        from coremltools.models.utils import load_spec
 
-    model = model_proto().Model()
-    try:
-        model.ParseFromString(specification_path(artifact.path).read_bytes())
-    except (DecodeError, OSError) as error:
-        raise InputError(f"{artifact.name} holds no Core ML model: {first_line(error)}", remedy="export it again") from error
-    return model
+        try:
+            return load_spec(str(artifact.path))
+        except Exception as error:  # a parser's, the file system's, and coremltools' own, which has no class
+            raise InputError(f"{artifact.name} holds no Core ML model: {first_line(error)}", remedy="export it again") from error
 
 
 def compiled(artifact: Artifact) -> str:
@@ -108,3 +110,20 @@ def compiled(artifact: Artifact) -> str:
 
 def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[list[warnings.WarningMessage]]:
+    """Hold back what coremltools prints, logs and draws; its warnings are collected."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(record=True) as caught,
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("always")
+            yield caught
+    finally:
+        logging.disable(level)

@@ -25,8 +25,8 @@ from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.errors import DeployError, InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
-from dtvit_deploy.runtimes.coreml import OLDEST_WITH_PLAN, Units, chip, macos, missing_macos, unheard
-from dtvit_deploy.runtimes.coreml_package import EMULATE, Ports, compiled, first_line, model_description, refuse_taps
+from dtvit_deploy.runtimes.coreml import OLDEST_WITH_PLAN, Units, chip, macos, missing_macos
+from dtvit_deploy.runtimes.coreml_package import EMULATE, Ports, compiled, first_line, model_description, refuse_taps, unheard
 from dtvit_deploy.runtimes.coreml_plan import ComputePlan, plan_of
 from dtvit_deploy.runtimes.mil.proto import coremltools_version
 

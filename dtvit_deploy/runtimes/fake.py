@@ -59,7 +59,7 @@ class FakeRuntime:
     name: str = "fake"
     formats: Sequence[str] = ("fake",)
 
-    def available(self) -> Availability:
+    def available(self, artifact: Artifact | None = None) -> Availability:
         return Availability(version=None if self.missing else "1", missing=self.missing)
 
     def tensors(self, artifact: Artifact) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ class OnnxRuntime:
     formats = ("onnx",)
     rung = Rung.EXECUTED
 
-    def available(self) -> Availability:
+    def available(self, artifact: Artifact | None = None) -> Availability:
         try:
             import onnxruntime
         except ImportError as error:

@@ -62,7 +62,7 @@ class OpenVinoRuntime:
     formats = ("openvino",)
     rung = Rung.EXECUTED
 
-    def available(self) -> Availability:
+    def available(self, artifact: Artifact | None = None) -> Availability:
         try:
             import openvino
         except ImportError as error:

@@ -24,6 +24,21 @@ def _openvino() -> Runtime:
     return OpenVinoRuntime()
 
 
+def _coreml(units: str) -> Callable[[], Runtime]:
+    def runtime() -> Runtime:
+        from dtvit_deploy.runtimes.coreml import CoreMlRuntime, Units
+
+        return CoreMlRuntime(Units(units))
+
+    return runtime
+
+
+def _coreml_iphone() -> Runtime:
+    from dtvit_deploy.runtimes.coreml_remote import IPhoneRuntime
+
+    return IPhoneRuntime()
+
+
 def _mil() -> Runtime:
     try:
         from dtvit_deploy.runtimes.mil.runtime import MilRuntime
@@ -40,32 +55,48 @@ def _torch() -> Runtime:
     return TorchRuntime()
 
 
-RUNTIMES: dict[str, Callable[[], Runtime]] = {"mil": _mil, "onnxruntime": _onnxruntime, "openvino": _openvino, "torch": _torch}
+RUNTIMES: dict[str, Callable[[], Runtime]] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "torch": _torch,
+    "coreml": _coreml("all"),
+    "coreml-cpu": _coreml("cpu"),
+    "coreml-gpu": _coreml("gpu"),
+    "coreml-ne": _coreml("ne"),
+    "coreml-iphone": _coreml_iphone,
+    "mil": _mil,
+}
 """By name; calling imports what the runtime needs."""
-BY_FORMAT = {"mlpackage": "mil", "onnx": "onnxruntime", "openvino": "openvino", "program": "torch"}
-"""The runtime that loads a format where the user names none."""
+BY_FORMAT = {
+    "onnx": ("onnxruntime",),
+    "openvino": ("openvino",),
+    "program": ("torch",),
+    "mlpackage": ("coreml", "mil"),
+}
+"""The runtimes that load a format where the user names none, the best first: the first that can be used for the artefact is taken."""
 
 
 def runtime_for(artifact: Artifact) -> Runtime:
-    """The runtime for an artefact's format.
+    """The best runtime for an artefact that can be used here.
 
     Raises:
         InputError: no known runtime loads that format.
-        MissingError: the runtime is not installed.
+        MissingError: none of those that do can be used here.
     """
-    name = BY_FORMAT.get(artifact.manifest.format)
-    if name is None:
+    names = BY_FORMAT.get(artifact.manifest.format)
+    if names is None:
         raise InputError(
             f"no runtime here loads the format {artifact.manifest.format!r} of {artifact.name}",
             remedy="formats that can be loaded: " + ", ".join(sorted(BY_FORMAT)),
         )
-    runtime = RUNTIMES[name]()
-    found = runtime.available()
-    if found.version is None:
-        raise MissingError(f"{artifact.name} needs {name}, which is not usable here: {found.missing}", remedy=found.remedy)
-    return runtime
+    for name in names:
+        runtime = RUNTIMES[name]()
+        found = runtime.available(artifact)
+        if found.version is not None:
+            return runtime
+    raise MissingError(f"{artifact.name} needs {name}, which is not usable here: {found.missing}", remedy=found.remedy)
 
 
 def open_session(artifact: Artifact, options: SessionOptions) -> Session:
-    """Load an artefact in the runtime of its format."""
+    """Load an artefact in the best runtime that can be used for it here."""
     return runtime_for(artifact).load(artifact, options)

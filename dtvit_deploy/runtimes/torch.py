@@ -49,7 +49,7 @@ class TorchRuntime:
     formats = ("program",)
     rung = Rung.EXECUTED
 
-    def available(self) -> Availability:
+    def available(self, artifact: Artifact | None = None) -> Availability:
         return Availability(version=torch.__version__)
 
     def tensors(self, artifact: Artifact) -> tuple[str, ...]:

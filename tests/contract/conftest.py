@@ -178,7 +178,11 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artif
     return artifact
 
 
-@pytest.fixture(scope="session", params=["fake", *RUNTIMES])
+WITHOUT_TAPS = ("coreml", "coreml-cpu", "coreml-gpu", "coreml-ne", "coreml-iphone")
+"""Core ML hands out no inner tensor, on a Mac and on an iPhone; tests/integration/test_coreml_runtime.py is about it."""
+
+
+@pytest.fixture(scope="session", params=["fake", *(name for name in RUNTIMES if name not in WITHOUT_TAPS)])
 def subject(request: pytest.FixtureRequest, artifacts: Callable[[str], Artifact]) -> Subject:
     """Every runtime that is installed, and the fake."""
     if request.param == "fake":

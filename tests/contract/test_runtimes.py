@@ -56,7 +56,7 @@ class TestRuntime:
         assert isinstance(subject.runtime.rung, Rung)
         if subject.reads_files:
             assert RUNTIMES[subject.runtime.name]().name == subject.runtime.name
-            assert all(BY_FORMAT[name] == subject.runtime.name for name in subject.runtime.formats)
+            assert all(subject.runtime.name in BY_FORMAT[name] for name in subject.runtime.formats)
 
 
 class TestAnswers:
@@ -262,17 +262,18 @@ class TestEnd:
 
 
 class TestRegistry:
-    @pytest.mark.parametrize(("format", "name"), BY_FORMAT.items())
+    @pytest.mark.parametrize(("format", "names"), BY_FORMAT.items())
     def test_an_artefact_is_opened_by_its_format(
         self,
         artifacts: Callable[[str], Artifact],
         feeds: Feed,
         format: str,  # noqa: A002 - the manifest's word
-        name: str,
+        names: tuple[str, ...],
     ) -> None:
-        if RUNTIMES[name]().available().version is None:
-            pytest.skip(f"{name} is not installed")
-        assert runtime_for(artifacts(format)).name == name
+        usable = [name for name in names if RUNTIMES[name]().available(artifacts(format)).version is not None]
+        if not usable:
+            pytest.skip(f"{' and '.join(names)} are not usable here")
+        assert runtime_for(artifacts(format)).name == usable[0]
         with open_session(artifacts(format), SessionOptions(threads=1)) as session:
             assert session.run(feeds)["best"].shape == (1,)
 
