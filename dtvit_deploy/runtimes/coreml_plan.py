@@ -61,7 +61,7 @@ class ComputePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 def plan_of(plan: Any, units: str) -> ComputePlan:
     """Read one of coremltools' ``MLComputePlan``, of a package or of one on a device."""
     found, unplanned = [], 0
-    for operation in _operations(plan.model_structure.program.functions.values()):
+    for operation in _operations(function.block for function in plan.model_structure.program.functions.values()):
         usage = plan.get_compute_device_usage_for_mlprogram_operation(operation)
         if usage is None:
             unplanned += operation.operator_name.rpartition(".")[2] != "const"
@@ -79,13 +79,12 @@ def plan_of(plan: Any, units: str) -> ComputePlan:
     return ComputePlan(units=units, operations=tuple(found), unplanned=unplanned)
 
 
-def _operations(functions: Iterable[Any]) -> Iterator[Any]:
-    """Operations of functions, and of the blocks that are nested in them, in order."""
-    waiting = [function.block for function in functions][::-1]
-    while waiting:
-        for operation in waiting.pop().operations:
+def _operations(blocks: Iterable[Any]) -> Iterator[Any]:
+    """Operations of blocks, each followed by those of the blocks that are nested in it."""
+    for block in blocks:
+        for operation in block.operations:
             yield operation
-            waiting.extend(reversed(operation.blocks))
+            yield from _operations(operation.blocks)
 
 
 def _unit(device: Any) -> str:

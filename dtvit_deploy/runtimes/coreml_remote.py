@@ -152,6 +152,7 @@ class IPhoneRuntime:
         if found.version is None:
             raise MissingError(f"{artifact.name} needs {self.name}, which is not usable here: {found.missing}", remedy=found.remedy)
         refuse_taps(artifact, options)
+        _refuse_running_loop()
         return IPhoneSession(self, artifact, options)
 
 
@@ -171,8 +172,8 @@ class IPhoneSession:
         self._loop: asyncio.AbstractEventLoop | None = asyncio.new_event_loop()
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._device = self._model = None
-        found = runtime.connected()
         try:
+            found = runtime.connected()
             folder = self._folder(runtime.folder)
             self._device = self._wait(_prepared(found, runtime.signing, folder), f"set up {found.name}")
             self._model = _wrapper(artifact, runtime.units, self._device)
@@ -238,12 +239,14 @@ class IPhoneSession:
         try:
             if model is not None and model.load_duration_in_nano_seconds is not None:
                 self._wait(model.unload(), "unload")
-        except DeployError:
-            pass  # the device was taken away: what is loaded there goes with the app
+        except DeployError:  # the device was taken away, and what is loaded there goes with the app
+            service = model._remote_service
+            service._state = type(service).State.Unloaded  # when it is collected it would ask the device once more, on a closed loop
         finally:
             if device is not None and device.session is not None:
                 device.session.stop()
             self._loop = None
+            loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
             if self._temporary is not None:
                 self._temporary.cleanup()
@@ -265,6 +268,14 @@ class IPhoneSession:
                 return self._loop.run_until_complete(asked)
         except Exception as error:
             raise _failure(what, error) from error
+
+
+def _refuse_running_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise InputError("a device cannot be used inside a running event loop, as a notebook has", remedy="use it in a thread of its own")
 
 
 async def _prepared(device: Any, signing: Signing, folder: Path) -> Any:
