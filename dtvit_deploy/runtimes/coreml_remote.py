@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import shutil
 import statistics
 import tempfile
@@ -55,6 +56,8 @@ class Signing(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if bool(self.profile) != bool(self.bundle):
             raise InputError("a provisioning profile is for a bundle identifier: give both or neither")
+        for given in (self.team, self.profile or "", self.bundle or ""):
+            _refuse_for_shell(given, "identifier")
 
 
 class DeviceLatency(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,7 +243,7 @@ class IPhoneSession:
             if model is not None and model.load_duration_in_nano_seconds is not None:
                 self._wait(model.unload(), "unload")
         except DeployError:  # the device was taken away, and what is loaded there goes with the app
-            service = model._remote_service
+            service: Any = getattr(model, "_remote_service", None)
             service._state = type(service).State.Unloaded  # when it is collected it would ask the device once more, on a closed loop
         finally:
             if device is not None and device.session is not None:
@@ -252,11 +255,12 @@ class IPhoneSession:
                 self._temporary.cleanup()
 
     def _folder(self, given: Path | None) -> Path:
-        if given is not None:
-            given.mkdir(parents=True, exist_ok=True)
-            return given
-        self._temporary = tempfile.TemporaryDirectory(prefix="dtvit-deploy-")
-        return Path(self._temporary.name)
+        if given is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="dtvit-deploy-")
+        folder = Path(self._temporary.name if self._temporary else given or "").resolve()
+        _refuse_for_shell(str(folder), "folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def _wait(self, asked: Coroutine[Any, Any, Answer], what: str) -> Answer:
         """Let the loop run until it is done; what goes wrong is a class of its own for each kind of failure, or even none."""
@@ -268,6 +272,14 @@ class IPhoneSession:
                 return self._loop.run_until_complete(asked)
         except Exception as error:
             raise _failure(what, error) from error
+
+
+def _refuse_for_shell(given: str, what: str) -> None:
+    """Refuse what a shell would not take as one word: coremltools writes its commands as text, and quotes nothing in them."""
+    if given and shlex.quote(given) != given:
+        raise InputError(
+            f"the {what} {given!r} cannot be used: coremltools hands it to a shell as it is", remedy="give one without such signs"
+        )
 
 
 def _refuse_running_loop() -> None:
@@ -303,11 +315,16 @@ def _wrapper(artifact: Artifact, units: Units, device: Any) -> Any:
 
 
 def _failure(what: str, error: Exception) -> DeployError:
-    """The app answers with negative codes, as JSON-RPC has them, and what it was asked was refused; all else is the way to it."""
+    """What this Mac cannot compile and what the app refuses is the package's fault; all else is the way to the device.
+
+    The app's refusals have negative codes, as JSON-RPC has them; those of ``devicectl`` are a process's, which are positive.
+    """
     code = getattr(error, "error_code", None)
     told = getattr(error, "message", None) or first_line(error)
     text = (told.decode(errors="replace") if isinstance(told, bytes) else str(told)).strip().splitlines()
     reason = text[0] if text else type(error).__name__
+    if isinstance(error, RuntimeError):  # of the compiled part of coremltools
+        return InputError(f"Core ML of macOS {macos()} cannot {what}: {reason}", remedy=f"export it again, or {EMULATE}")
     if isinstance(code, int) and code < 0:
         return InputError(f"the device cannot {what}: {reason}", remedy=f"export it for the device's iOS, or {EMULATE}")
     return MissingError(f"the device did not {what}: {reason}", remedy=f"keep it unlocked; {CONNECT}; look at what Xcode says of it")

@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 pytest.importorskip("coremltools")
 
 from dtvit_deploy.artifact import Artifact
-from dtvit_deploy.errors import DeployError, InputError, MissingError
+from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.export.quiet import quiet
 from dtvit_deploy.runtimes.base import SessionOptions
@@ -89,6 +89,15 @@ class TestIPhone:
             pass
         assert (tmp_path / "app").is_dir()
 
+    @pytest.mark.parametrize("folder", ["my app", "app;id", "$HOME"])
+    def test_nothing_is_given_that_a_shell_would_read(self, phone: Any, artifact: Artifact, tmp_path: Path, folder: str) -> None:
+        with pytest.raises(InputError, match="coremltools hands it to a shell as it is"):
+            IPhoneRuntime(folder=tmp_path / folder).load(artifact, OPTIONS)
+        with pytest.raises(InputError, match="the identifier"):
+            Signing(team=folder)
+        assert phone._calls == []
+        assert not (tmp_path / folder).exists()
+
     def test_it_is_found_by_its_name_where_there_are_several(self, phone: Any, artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
         phone._names = ["One", "Other"]
         assert IPhoneRuntime().available().missing == "2 iPhones are connected: One, Other"
@@ -145,7 +154,7 @@ class TestIPhone:
         self, mac: Any, phone: Any, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(mac.proxy, "refuses", "unknown opset")
-        with pytest.raises(DeployError, match="unknown opset"):
+        with pytest.raises(InputError, match=r"Core ML of macOS 15\.1 cannot load net\.fp32\.mlpackage on My iPhone: unknown opset"):
             IPhoneRuntime().load(artifact, OPTIONS)
         assert phone._process.stopped
 
