@@ -31,7 +31,7 @@ from dtvit_deploy.target import Precision  # noqa: E402
 
 Feed = dict[str, NDArray[Any]]
 LARGEST = 1e-5
-"""|Δ| of logits around 10, in FP32 by two sets of kernels; 3e-6 was measured."""
+"""|Δ| of logits up to 3, in FP32 by two sets of kernels; 3.6e-6 was measured, and 3.1e-6 between Core AI and torch."""
 
 
 @pytest.fixture(scope="module", autouse=True)
