@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from dtvit_deploy.cache import Cache
-from dtvit_deploy.export.quiet import quiet
 from dtvit_deploy.models.reference import ModelOptions, load_reference
 from dtvit_deploy.pipeline.stages import program_stage
+from dtvit_deploy.quiet import quiet
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator
 from dtvit_deploy.runtimes.mil.load import load_program
 from dtvit_deploy.runtimes.torch import read_program

@@ -21,7 +21,7 @@ from dtvit_deploy.export.coreml_interface import Interface
 from dtvit_deploy.export.float16 import HEADROOM, LARGEST_FP16
 from dtvit_deploy.export.garbage import uncollected
 from dtvit_deploy.export.mlpackage import coremltools, write_mlpackage
-from dtvit_deploy.export.quiet import quiet
+from dtvit_deploy.quiet import quiet
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.coreml_interface import model_of_mil
 from dtvit_deploy.export.mlpackage import coremltools, mil_of, read_mlpackage, write_mlpackage
 from dtvit_deploy.export.palette import palette
-from dtvit_deploy.export.quiet import quiet
 from dtvit_deploy.nodes import NodeMap
+from dtvit_deploy.quiet import quiet
 
 PRODUCTS = ("linear", "conv")
 VIEWS = frozenset({"cast", "expand_dims", "identity", "reshape", "slice_by_index", "split", "squeeze", "transpose"})

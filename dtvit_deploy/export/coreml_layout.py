@@ -26,7 +26,7 @@ from dtvit_deploy.coreml.views import MOVED, TURNED, Atom, Groups, View, flat, m
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.coreml_interface import model_of_mil
 from dtvit_deploy.export.mlpackage import coremltools, mil_of, read_mlpackage, write_mlpackage
-from dtvit_deploy.export.quiet import quiet
+from dtvit_deploy.quiet import quiet
 
 MOVES = ("transpose", "reshape", "expand_dims", "squeeze")
 """Operators that only reorder or regroup."""

@@ -16,8 +16,8 @@ import msgspec
 
 from dtvit_deploy.coreml.views import MOVED, node_of
 from dtvit_deploy.export.mlpackage import mil_of, read_mlpackage
-from dtvit_deploy.export.quiet import quiet
 from dtvit_deploy.nodes import NodeMap
+from dtvit_deploy.quiet import quiet
 
 ARTICLE = "https://machinelearning.apple.com/research/neural-engine-transformers"
 VISION = "https://machinelearning.apple.com/research/vision-transformers"

@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtvit_deploy.export.quiet import quiet
+from dtvit_deploy.quiet import quiet
 
 if TYPE_CHECKING:
     from types import ModuleType

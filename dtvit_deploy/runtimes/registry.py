@@ -24,6 +24,21 @@ def _openvino() -> Runtime:
     return OpenVinoRuntime()
 
 
+def _coreml(units: str) -> Callable[[], Runtime]:
+    def runtime() -> Runtime:
+        from dtvit_deploy.runtimes.coreml import CoreMlRuntime, Units
+
+        return CoreMlRuntime(Units(units))
+
+    return runtime
+
+
+def _coreml_iphone() -> Runtime:
+    from dtvit_deploy.runtimes.coreml_remote import IPhoneRuntime
+
+    return IPhoneRuntime()
+
+
 def _mil() -> Runtime:
     try:
         from dtvit_deploy.runtimes.mil.runtime import MilRuntime
@@ -59,6 +74,11 @@ def _emulated() -> Runtime:
 
 
 RUNTIMES: dict[str, Callable[[], Runtime]] = {
+    "coreml": _coreml("all"),
+    "coreml-cpu": _coreml("cpu"),
+    "coreml-gpu": _coreml("gpu"),
+    "coreml-ne": _coreml("ne"),
+    "coreml-iphone": _coreml_iphone,
     "mil": _mil,
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
@@ -69,7 +89,7 @@ RUNTIMES: dict[str, Callable[[], Runtime]] = {
 }
 """By name; calling imports what the runtime needs."""
 BY_FORMAT = {
-    "mlpackage": ("mil",),
+    "mlpackage": ("coreml", "mil"),
     "onnx": ("onnxruntime",),
     "openvino": ("openvino",),
     "program": ("torch",),

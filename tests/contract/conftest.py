@@ -140,8 +140,8 @@ def _folder(path: Path, graph: Artifact, format: str) -> Artifact:  # noqa: A002
 def mlpackage(program: Artifact, folder: Path) -> Artifact:
     """The program as coremltools alone translates it: the runtime must not rely on what this package's exporter does besides."""
     from dtvit_deploy.artifact import load_artifact
-    from dtvit_deploy.export.quiet import quiet
     from dtvit_deploy.pipeline.stages import describe
+    from dtvit_deploy.quiet import quiet
     from dtvit_deploy.runtimes.torch import read_program
 
     path = folder / "model.mlpackage"
@@ -191,7 +191,11 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artif
     return artifact
 
 
-@pytest.fixture(scope="session", params=["fake", *(name for name in RUNTIMES if name not in LIBRARIES.values())])
+WITHOUT_TAPS = {*LIBRARIES.values(), "coreml", "coreml-cpu", "coreml-gpu", "coreml-ne", "coreml-iphone"}
+"""Engines and Core ML hand out no inner tensor; they have tests of their own."""
+
+
+@pytest.fixture(scope="session", params=["fake", *(name for name in RUNTIMES if name not in WITHOUT_TAPS)])
 def subject(request: pytest.FixtureRequest, artifacts: Callable[[str], Artifact]) -> Subject:
     """Every runtime that is installed, and the fake. Those of engines have no inner tensors, and tests of their own."""
     if request.param == "fake":

@@ -16,8 +16,8 @@ from numpy.typing import NDArray  # noqa: E402
 
 from dtvit_deploy.artifact import Artifact, load_artifact  # noqa: E402
 from dtvit_deploy.errors import MissingError  # noqa: E402
-from dtvit_deploy.export.quiet import quiet  # noqa: E402
 from dtvit_deploy.pipeline.stages import describe  # noqa: E402
+from dtvit_deploy.quiet import quiet  # noqa: E402
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator, numbers  # noqa: E402
 from dtvit_deploy.runtimes.mil.program import Constant, Operation, Program, Type, Variable  # noqa: E402
 from dtvit_deploy.runtimes.mil.proto import model_proto  # noqa: E402

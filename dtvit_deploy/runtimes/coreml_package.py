@@ -1,0 +1,129 @@
+"""What a ``.mlpackage`` takes and gives, by its own description, and how arrays go into it and come out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.runtimes.base import SessionOptions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dtvit_deploy.signature import Feeds, Outputs, Signature, TensorSpec
+
+EMULATE = "use the runtime `mil`, which evaluates the package on any machine"
+FED = {"FLOAT16": "float16", "FLOAT32": "float32", "DOUBLE": "float64", "INT32": "int32"}
+"""Element types of multi-arrays → numpy's names. Core ML has no 64-bit integers: what the program calls int64 is int32 in the package."""
+
+
+class Ports:
+    """How arrays of a signature go into a package and come out: by name, in the element types that Core ML has.
+
+    Raises:
+        InputError: the package does not have the signature's inputs and outputs.
+    """
+
+    def __init__(self, description: Any, signature: Signature, name: str) -> None:
+        self._signature, self._name = signature, name
+        kinds = {feature.name: feature.type for feature in description.input}
+        if images := [name for name, kind in kinds.items() if kind.WhichOneof("Type") == "imageType"]:
+            raise InputError(
+                f"{name} takes pictures of 8-bit pixels ({', '.join(images)}), and feeds are tensors",
+                remedy="check the package without an image input here, or this one in `mil`",
+            )
+        shapes = {name: tuple(kind.multiArrayType.shape) for name, kind in kinds.items()}
+        outputs = {feature.name for feature in description.output}
+        if shapes != {spec.name: spec.shape for spec in signature.inputs} or not outputs >= {spec.name for spec in signature.outputs}:
+            inputs = ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in shapes.items())
+            raise InputError(
+                f"{name} is not the package that its manifest describes: its inputs are {inputs}, its outputs {', '.join(sorted(outputs))}",
+                remedy="export it again",
+            )
+        named = {name: kind.multiArrayType.ArrayDataType.Name(kind.multiArrayType.dataType) for name, kind in kinds.items()}
+        if unknown := sorted({kind for kind in named.values() if kind not in FED}):
+            raise InputError(f"{name} has inputs of {', '.join(unknown)}; known: {', '.join(FED)}", remedy="export it again")
+        self._dtypes = {name: np.dtype(FED[kind]) for name, kind in named.items()}
+
+    def into(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
+        """Feeds in the package's types, contiguous: a remote device would take a view's strides with a copy's bytes."""
+        return {name: self._fed(name, np.asarray(values)) for name, values in feeds.items()}
+
+    def _fed(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
+        fed = np.ascontiguousarray(values, dtype=self._dtypes[name]).reshape(values.shape)  # at least one axis is made otherwise
+        if values.dtype.kind in "iu" and not np.array_equal(fed, values):
+            raise InputError(f"{name} has values that {self._dtypes[name]}, which {self._name} takes, cannot hold", remedy="feed others")
+        return fed
+
+    def out_of(self, answer: Mapping[str, Any]) -> Outputs:
+        return {spec.name: self._answered(spec, answer) for spec in self._signature.outputs}
+
+    def _answered(self, spec: TensorSpec, answer: Mapping[str, Any]) -> NDArray[Any]:
+        if spec.name not in answer:
+            raise InputError(f"{self._name} gave no {spec.name}, but {', '.join(sorted(answer))}", remedy="export it again")
+        values = np.array(answer[spec.name], dtype=spec.dtype)  # a copy: the memory is Core ML's
+        if values.size != np.prod(spec.shape, dtype=int):
+            raise InputError(f"{self._name} gave {spec.name} of shape {values.shape} in place of {spec}", remedy="export it again")
+        return values.reshape(spec.shape)  # a scalar comes as an array of one
+
+
+def refuse_taps(artifact: Artifact, options: SessionOptions) -> None:
+    if options.taps:
+        raise InputError(
+            f"Core ML hands out no inner tensor of {artifact.name}, and {', '.join(options.taps[:5])} was asked for",
+            remedy=f"to compare inner tensors, {EMULATE}",
+        )
+
+
+def model_description(artifact: Artifact) -> Any:
+    """Inputs and outputs as the package itself describes them."""
+    return _specification(artifact).description
+
+
+def specification_version(artifact: Artifact) -> int:
+    return int(_specification(artifact).specificationVersion)
+
+
+def _specification(artifact: Artifact) -> Any:
+    """The package's model, without its weights; coremltools finds it, so that a Mac needs no torch."""
+    with unheard():
+        from coremltools.models.utils import load_spec
+
+        try:
+            return load_spec(str(artifact.path))
+        except Exception as error:  # a parser's, the file system's, and coremltools' own, which has no class
+            raise InputError(f"{artifact.name} holds no Core ML model: {first_line(error)}", remedy="export it again") from error
+
+
+def compiled(artifact: Artifact) -> str:
+    """What a compiler was given: the device's own, at loading."""
+    return f"{artifact.name}, SHA-256 {artifact.manifest.sha256[:12]}, specification version {specification_version(artifact)}"
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[list[warnings.WarningMessage]]:
+    """Hold back what coremltools prints, logs and draws; its warnings are collected."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(record=True) as caught,
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("always")
+            yield caught
+    finally:
+        logging.disable(level)
