@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import platform
 import re
 import subprocess
 from typing import NamedTuple
@@ -266,7 +267,8 @@ def _apple_target(target: Target, ladder: _Ladder, found: dict[str, _Found], _: 
         f"{each.wanted.distribution}: {each.wrong}{f', found {each.version}' if each.version else ''}" for each in needed if each.wrong
     ]
     missing = [f"{'; '.join(wrong)}: pip install 'dtvit-deploy[{ladder.extra}]'"] if wrong else []
-    missing.append("a Mac to execute: Core ML is a part of Apple's systems") if platform.system() != "Darwin" else None
+    if platform.system() != "Darwin":
+        missing.append("a Mac to execute: Core ML is a part of Apple's systems")
     emulates = not found[ladder.runtime].wrong and not found["torch"].wrong
     reach = f"{Rung.BUILT} and {Rung.EMULATED} (torch), not executed" if not wrong else f"{Rung.EMULATED}, of artefacts built elsewhere"
     tools = ", ".join(f"{each.wanted.distribution} {each.version}" for each in needed if not each.wrong)
