@@ -24,13 +24,12 @@ from dtvit_deploy.pipeline.stages import ProgramEntry, versions
 from dtvit_deploy.recipe import Gates, Limits
 from dtvit_deploy.recommend import Candidate, recommend
 from dtvit_deploy.report.schema import Report, Subject
-from dtvit_deploy.runtimes.emulated import why_not_executed
-from dtvit_deploy.runtimes.registry import open_session, runtime_for
+from dtvit_deploy.runtimes.registry import open_session, runtime_for, why_emulated
 from dtvit_deploy.search import Search
 from dtvit_deploy.target import Precision
 from dtvit_deploy.verdict import Gate, at_least, at_most, holds, verdict
 
-_EMULATED = "emulated in ONNX Runtime, whose speed is not TensorRT's; a figure needs the device"
+_EMULATED = "emulated, at a speed that is not the device's; a figure needs the device"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ def check(
     bench = measure.Bench(program, tuple(artifacts), material, threads, progress, wants.cuda_graph)
     untimed = [artifact.name for artifact in artifacts if measure.is_emulated(artifact)] if wants.latency is not None else []
     if len(untimed) == len(artifacts) and wants == Wants(latency=wants.latency, cuda_graph=wants.cuda_graph):
-        reasons = "; ".join(dict.fromkeys(map(why_not_executed, artifacts)))
+        reasons = "; ".join(dict.fromkeys(map(why_emulated, artifacts)))
         raise MissingError(
             f"the latency of {', '.join(untimed)} cannot be measured here: {_EMULATED} ({reasons})",
             remedy="profile on the device; verify and evaluate work here",
@@ -96,7 +95,7 @@ def check(
     notes = [note for link in manifest.lineage for note in link.notes]
     notes += [*_stains(artifacts), *(() if material.real else (NOT_REAL,))]
     emulated = [artifact.name for artifact in artifacts if measure.is_emulated(artifact)]
-    notes += [f"{', '.join(emulated)}: emulated; their graphs were evaluated, and no engine was run"] if emulated else []
+    notes += [f"{', '.join(emulated)}: emulated; their graphs were evaluated by another engine than the vendor's"] if emulated else []
     notes += [f"latency of {', '.join(untimed)} not measured: {_EMULATED}"] if untimed else []
     return Report(
         command=command,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.evidence import Rung
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifact import Artifact
@@ -119,6 +120,14 @@ def runtime_for(artifact: Artifact) -> Runtime:
         if found.version is not None:
             return runtime
     raise MissingError(f"{artifact.name} needs {name}, which is not usable here: {found.missing}", remedy=found.remedy)
+
+
+def why_emulated(artifact: Artifact) -> str:
+    """Why an artefact's own runtime is not the one that is taken here."""
+    best = RUNTIMES[BY_FORMAT[artifact.manifest.format][0]]()
+    if best.rung is Rung.EMULATED:
+        return "it is yet to be built, on its device"
+    return best.available(artifact).missing or "emulation was asked for"
 
 
 def open_session(artifact: Artifact, options: SessionOptions) -> Session:

@@ -291,7 +291,7 @@ class TestVerify:
         assert fp16.layers.first.startswith("residual")
 
 
-NOT_MEASURED = "not measured: emulated in ONNX Runtime, whose speed is not TensorRT's; a figure needs the device"
+NOT_MEASURED = "not measured: emulated, at a speed that is not the device's; a figure needs the device"
 
 
 class TestLatency:
