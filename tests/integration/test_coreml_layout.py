@@ -237,13 +237,14 @@ class Block(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.patches, self.norm = nn.Conv2d(3, 8, 4, stride=4), nn.LayerNorm(8)
+        nn.init.normal_(self.norm.weight)
         self.qkv, self.project, self.tokens = nn.Linear(8, 24), nn.Linear(8, 8), nn.Linear(16, 16)
         self.last, self.head = nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 3)
 
     def forward(self, image: Tensor) -> Any:
         x = self.norm(self.patches(image).flatten(2).transpose(1, 2))
         q, k, v = (part.unflatten(2, (2, 4)).transpose(1, 2) for part in self.qkv(x).chunk(3, 2))
-        mixed = ((q * 0.5) @ k.transpose(2, 3)).softmax(-1) @ v
+        mixed = (q @ k.transpose(2, 3) * 0.5).softmax(-1) @ v
         x = x + self.project(mixed.transpose(1, 2).flatten(2))
         x = x + self.tokens(x.transpose(1, 2)).transpose(1, 2)
         return self.head(self.last(x.transpose(1, 2).unflatten(2, (4, 4))).mean((2, 3)))
