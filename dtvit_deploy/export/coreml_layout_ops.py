@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dtvit_deploy.coreml.views import Atom, Group, Groups, View, flat, fresh, matched
+from dtvit_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,19 +59,36 @@ def as_it_was(on: Rewriting, op: Any) -> list[View]:
     several = list(made) if isinstance(made, (list, tuple)) else [made]
     for var, old in zip(several, op.outputs, strict=True):
         var.name = old.name
-    return [View.plain(var, tuple(var.shape)) for var in several]
+    return [View.plain(var, fixed(var)) for var in several]
 
 
 def _given(on: Rewriting, var: Any) -> Any:
     if not is_constant(var):
         return on.plain(on.of(var)).value
-    return on.constant(var) if isinstance(var.val, np.ndarray) and var.val.size > 1 and var.val.dtype.kind == "f" else var.val
+    large = isinstance(var.val, np.ndarray) and var.val.size > 1 and var.val.dtype.kind == "f"
+    return on.constant(var) if large or isinstance(var.val, list) else var.val
 
 
 def _constants(op: Any, *but: str) -> dict[str, Any] | None:
     """Values of all other inputs; None where one is no constant."""
     others = {name: value for name, value in op.inputs.items() if name not in but and value is not None}
     return {name: value.val for name, value in others.items()} if all(map(is_constant, others.values())) else None
+
+
+def fixed(var: Any) -> tuple[int, ...]:
+    """The sizes of a tensor; none of what is no tensor.
+
+    Raises:
+        InputError: one of them is known at run time alone.
+    """
+    from coremltools.converters.mil.mil import types
+
+    if not types.is_tensor(var.sym_type):  # a number, or a class label and the probabilities of all
+        return ()
+    shape = tuple(var.shape)
+    if not all(isinstance(size, (int, np.integer)) for size in shape):
+        raise InputError(f"the shape of {var.name} is not fixed")
+    return tuple(int(size) for size in shape)
 
 
 @_rule(*ELEMENTWISE)
