@@ -24,6 +24,7 @@ from dtvit_deploy.coreml.views import MOVED, TURNED, Atom, Groups, View, flat, m
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.coreml_interface import model_of_mil
 from dtvit_deploy.export.coreml_layout_ops import RULES, as_it_was, fixed
+from dtvit_deploy.export.coreml_layout_parts import PARTS
 from dtvit_deploy.export.coreml_layout_products import PRODUCTS
 from dtvit_deploy.export.mlpackage import coremltools, mil_of, read_mlpackage, write_mlpackage
 from dtvit_deploy.export.quiet import quiet
@@ -108,7 +109,7 @@ class Rewriting:
         """Operators that only move data, and the program."""
         from coremltools.converters.mil.mil import Function, Program
 
-        rules = RULES | PRODUCTS
+        rules = RULES | PARTS | PRODUCTS
 
         program, old = Program(), self._function
         inputs = {name: self.mb.placeholder(var.shape, dtype=var.dtype, name=name) for name, var in old.inputs.items()}

@@ -324,6 +324,18 @@ class TestBlock:
         assert moved(relaid) == moved(built(block, tmp_path))
 
 
+def test_pixels_and_class_labels_are_kept(tmp_path: Path) -> None:
+    how = {"resize": 16, "crop": [16, 16], "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3]}
+    facts: dict[str, Any] = {"classes": ("cat", "dog", "owl"), "preprocessing": how, "output_names": ("logits",)}
+    (tmp_path / "program").mkdir()
+    reference = Reference(model="mine:net", module=Block().eval(), inputs={"image": torch.randn(1, 3, 16, 16)}, weights=SEEDED, **facts)
+    write_program(reference, tmp_path / "program")
+    relaid = built(read_program_entry(tmp_path / "program"), tmp_path, layout=Layout.ANE, image=True, classifier=True)
+    assert "rolled back" not in notes(relaid)
+    assert counts(relaid)["transpose"] == 0
+    assert counts(relaid)["classify"] == 1
+
+
 @pytest.mark.parametrize("model", ["digits", "dualtoken-vit-s-mix"])
 def test_of_our_networks_less_than_half_of_the_moves_are_left(model: str, checkpoint: Path, digits: Path, tmp_path: Path) -> None:
     asked = ("-c", checkpoint, "--data", digits / "held-out") if model == "digits" else ("-m", model)
