@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dtvit_deploy.coreml.options import HeldAs
 from dtvit_deploy.coreml.views import MOVED, TURNED, Atom, Groups, View, flat, moves, sizes
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.coreml_interface import model_of_mil
+from dtvit_deploy.export.coreml_layout_ops import RULES, as_it_was, fixed
+from dtvit_deploy.export.coreml_layout_parts import PARTS
+from dtvit_deploy.export.coreml_layout_products import PRODUCTS
 from dtvit_deploy.export.mlpackage import coremltools, mil_of, read_mlpackage, write_mlpackage
 from dtvit_deploy.quiet import quiet
 
@@ -108,16 +109,13 @@ class Rewriting:
         """Operators that only move data, and the program."""
         from coremltools.converters.mil.mil import Function, Program
 
-        from dtvit_deploy.export.coreml_layout_ops import RULES, as_it_was
-        from dtvit_deploy.export.coreml_layout_products import PRODUCTS
-
-        rules = RULES | PRODUCTS
+        rules = RULES | PARTS | PRODUCTS
 
         program, old = Program(), self._function
         inputs = {name: self.mb.placeholder(var.shape, dtype=var.dtype, name=name) for name, var in old.inputs.items()}
         with Function(inputs, opset_version=old.opset_version) as function:
             for name, var in old.inputs.items():
-                self._learn(var, View.plain(function.inputs[name], _fixed(var)))
+                self._learn(var, View.plain(function.inputs[name], fixed(var)))
             for op in old.operations:
                 if op.op_type == "const":
                     continue
@@ -131,18 +129,21 @@ class Rewriting:
         return sum(op.op_type in MOVES for op in function.operations), program
 
     def _learn(self, var: Any, view: View) -> None:
-        assert view.shape == _fixed(var), f"{var.name}: {view.shape} in place of {var.shape}"
+        assert view.shape == fixed(var), f"{var.name}: {view.shape} in place of {var.shape}"
         self._known[var] = view
 
     def of(self, var: Any) -> View:
         """What a tensor of the old program is in the new one."""
         if var not in self._known:
-            self._known[var] = View.plain(self.constant(var), _fixed(var))
+            self._known[var] = View.plain(self.constant(var), fixed(var))
         return self._known[var]
 
     def constant(self, var: Any) -> Any:
         if var not in self._constants:
-            self._constants[var] = self.mb.const(val=var.val, name=var.name)
+            from coremltools.converters.mil.mil import mil_list
+
+            value = mil_list(var.val) if isinstance(var.val, list) else var.val
+            self._constants[var] = self.mb.const(val=value, name=var.name)
         return self._constants[var]
 
     def kernel(self, weight: Any) -> Any:
@@ -240,10 +241,3 @@ class Rewriting:
         if steps:
             return self._move(view.value, steps[-1], var.name)
         return view.value if view.value.name == var.name else self.mb.identity(x=view.value, name=var.name)
-
-
-def _fixed(var: Any) -> tuple[int, ...]:
-    shape = tuple(var.shape)
-    if not all(isinstance(size, (int, np.integer)) for size in shape):
-        raise InputError(f"the shape of {var.name} is not fixed")
-    return tuple(int(size) for size in shape)

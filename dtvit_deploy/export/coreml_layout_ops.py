@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dtvit_deploy.coreml.views import Atom, Group, Groups, View, flat, fresh, matched
+from dtvit_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +35,7 @@ REDUCTIONS = tuple(
 )
 
 
-def _rule(*kinds: str) -> Callable[[Rule], Rule]:
+def rule(*kinds: str) -> Callable[[Rule], Rule]:
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(kinds, function))
         return function
@@ -58,31 +59,48 @@ def as_it_was(on: Rewriting, op: Any) -> list[View]:
     several = list(made) if isinstance(made, (list, tuple)) else [made]
     for var, old in zip(several, op.outputs, strict=True):
         var.name = old.name
-    return [View.plain(var, tuple(var.shape)) for var in several]
+    return [View.plain(var, fixed(var)) for var in several]
 
 
 def _given(on: Rewriting, var: Any) -> Any:
     if not is_constant(var):
         return on.plain(on.of(var)).value
-    return on.constant(var) if isinstance(var.val, np.ndarray) and var.val.size > 1 and var.val.dtype.kind == "f" else var.val
+    large = isinstance(var.val, np.ndarray) and var.val.size > 1 and var.val.dtype.kind == "f"
+    return on.constant(var) if large or isinstance(var.val, list) else var.val
 
 
-def _constants(op: Any, *but: str) -> dict[str, Any] | None:
+def constants(op: Any, *but: str) -> dict[str, Any] | None:
     """Values of all other inputs; None where one is no constant."""
     others = {name: value for name, value in op.inputs.items() if name not in but and value is not None}
     return {name: value.val for name, value in others.items()} if all(map(is_constant, others.values())) else None
 
 
-@_rule(*ELEMENTWISE)
+def fixed(var: Any) -> tuple[int, ...]:
+    """The sizes of a tensor; none of what is no tensor.
+
+    Raises:
+        InputError: one of them is known at run time alone.
+    """
+    from coremltools.converters.mil.mil import types
+
+    if not types.is_tensor(var.sym_type):  # a number, or a class label and the probabilities of all
+        return ()
+    shape = tuple(var.shape)
+    if not all(isinstance(size, (int, np.integer)) for size in shape):
+        raise InputError(f"the shape of {var.name} is not fixed")
+    return tuple(int(size) for size in shape)
+
+
+@rule(*ELEMENTWISE)
 def _elementwise(on: Rewriting, op: Any) -> Sequence[View]:
-    given = _constants(op, "x")
+    given = constants(op, "x")
     if given is None or is_constant(op.inputs["x"]) or any(np.size(value) != 1 for value in given.values()):
         return as_it_was(on, op)
     x = on.of(op.inputs["x"])
     return [on.result(op, op.op_type, x.held, x.shown, x=x.value, **given)]
 
 
-@_rule("reshape", "expand_dims", "squeeze")
+@rule("reshape", "expand_dims", "squeeze")
 def _reshape(on: Rewriting, op: Any) -> Sequence[View]:
     if is_constant(op.inputs["x"]):
         return as_it_was(on, op)
@@ -94,13 +112,13 @@ def _reshape(on: Rewriting, op: Any) -> Sequence[View]:
     return [on.result(op, "reshape", held, held, x=x.value, shape=list(shape))]
 
 
-@_rule("transpose")
+@rule("transpose")
 def _transpose(on: Rewriting, op: Any) -> Sequence[View]:
     x = on.of(op.inputs["x"])
     return [x.transposed([int(axis) % len(x.shown) for axis in op.inputs["perm"].val])]
 
 
-@_rule("tile")
+@rule("tile")
 def _tile(on: Rewriting, op: Any) -> Sequence[View]:
     reps = op.inputs["reps"]
     if not is_constant(reps) or is_constant(op.inputs["x"]):
@@ -112,7 +130,7 @@ def _tile(on: Rewriting, op: Any) -> Sequence[View]:
     return [View(x.value, x.held, shown)]
 
 
-@_rule(*BINARY)
+@rule(*BINARY)
 def _binary(on: Rewriting, op: Any) -> Sequence[View]:
     x, y = op.inputs["x"], op.inputs["y"]
     if is_constant(x) and is_constant(y):
@@ -192,9 +210,9 @@ def arranged(value: NDArray[Any], like: View) -> NDArray[Any]:
     return np.ascontiguousarray(turned.reshape(shape))
 
 
-@_rule("layer_norm")
+@rule("layer_norm")
 def _layer_norm(on: Rewriting, op: Any) -> Sequence[View]:
-    given = _constants(op, "x")
+    given = constants(op, "x")
     if given is None or "axes" not in given:
         return as_it_was(on, op)
     x = on.of(op.inputs["x"])
@@ -212,9 +230,9 @@ def _layer_norm(on: Rewriting, op: Any) -> Sequence[View]:
     return [on.result(op, "layer_norm", x.held, x.shown, x=x.value, axes=axes, **scales, **rest)]
 
 
-@_rule("softmax")
+@rule("softmax")
 def _softmax(on: Rewriting, op: Any) -> Sequence[View]:
-    if (given := _constants(op, "x")) is None:
+    if (given := constants(op, "x")) is None:
         return as_it_was(on, op)
     x = on.of(op.inputs["x"])
     group = x.shown[int(given.get("axis", -1)) % len(x.shown)]
@@ -224,9 +242,9 @@ def _softmax(on: Rewriting, op: Any) -> Sequence[View]:
     return [on.result(op, "softmax", x.held, x.shown, x=x.value, axis=axis)]
 
 
-@_rule(*REDUCTIONS)
+@rule(*REDUCTIONS)
 def _reduce(on: Rewriting, op: Any) -> Sequence[View]:
-    given = _constants(op, "x")
+    given = constants(op, "x")
     if given is None or given.get("axes") is None:
         return as_it_was(on, op)
     x = on.of(op.inputs["x"])
@@ -243,107 +261,3 @@ def _reduce(on: Rewriting, op: Any) -> Sequence[View]:
         return [on.result(op, op.op_type, shown, shown, x=x.value, axes=every, keep_dims=False)]
     held = tuple(() if axis in axes else group for axis, group in enumerate(x.held))
     return [on.result(op, op.op_type, held, shown, x=x.value, axes=axes, keep_dims=True)]
-
-
-def _alone(on: Rewriting, view: View, group: Group) -> View | None:
-    """Held with a group as an axis of its own, where that takes at most a merge of the two axes behind the channels."""
-    if view.repeated or not group:
-        return None
-    if view.axis_of(group) is not None:
-        return view
-    if len(view.held) == 4 and view.held[2] + view.held[3] == group:
-        return on.hold(view, (view.held[0], view.held[1], (), group))
-    return None
-
-
-@_rule("split")
-def _split(on: Rewriting, op: Any) -> Sequence[View]:
-    given = _constants(op, "x")
-    if given is None or is_constant(op.inputs["x"]):
-        return as_it_was(on, op)
-    x = on.of(op.inputs["x"])
-    shown = int(given["axis"]) % len(x.shown)
-    parts = [int(old.shape[shown]) for old in op.outputs]
-    if (width := _width_of_heads(op, shown)) and (headed := _headed(on, x, x.shown[shown], width)) is not None:
-        made = on.emit("split", op, x=headed.value, split_sizes=[part // width for part in parts], axis=1)
-        pairs = [fresh([part // width, width]) for part in parts]
-        views = [
-            View(var, (headed.held[0], *pair, headed.held[3]), _put(headed.shown, shown, flat(pair)))
-            for var, pair in zip(made, pairs, strict=True)
-        ]
-    elif (alone := _alone(on, x, x.shown[shown])) is not None:
-        axis = alone.axis_of(alone.shown[shown])
-        assert axis is not None
-        made = on.emit("split", op, x=alone.value, split_sizes=parts, axis=axis)
-        groups = fresh(parts)
-        views = [View(var, _put(alone.held, axis, group), _put(alone.shown, shown, group)) for var, group in zip(made, groups, strict=True)]
-    else:
-        return as_it_was(on, op)
-    return [on.named(old, view) for view, old in zip(views, op.outputs, strict=True)]
-
-
-def _width_of_heads(op: Any, axis: int) -> int:
-    """Channels of each head, where all parts of a split are cut in heads of one width; 0 where they are not."""
-    found = {_width_after(part, axis) for part in op.outputs}
-    return found.pop() if len(found) == 1 else 0
-
-
-def _width_after(var: Any, axis: int) -> int:
-    size, before = int(var.shape[axis]), prod(var.shape[:axis])
-    while len(var.child_ops) == 1:
-        (reader,) = var.child_ops
-        made = reader.outputs[0]
-        if reader.op_type == "reshape":
-            shape = list(map(int, made.shape))
-            starts = [place for place in range(len(shape) - 1) if prod(shape[:place]) == before and prod(shape[place : place + 2]) == size]
-            return shape[starts[-1] + 1] if starts and shape[starts[-1] + 1] > 1 else 0
-        if tuple(made.shape) != tuple(var.shape) or reader.op_type not in (*ELEMENTWISE, *BINARY):
-            return 0
-        var = made
-    return 0
-
-
-def _headed(on: Rewriting, x: View, group: Group, width: int) -> View | None:
-    """Held as (batch, heads, channels of a head, tokens), which all the parts are to be: moved once, and not each part by itself."""
-    if len(group) != 1 or len(x.held) != 4 or x.held[1] != group or x.repeated or group[0].size % width or group[0].size == width:
-        return None
-    heads, channels = group[0].split(group[0].size // width)
-    x = x.split(group[0], group[0].size // width)
-    return on.hold(x, (x.held[0], (heads,), (channels,), x.held[2] + x.held[3]))
-
-
-def _put(groups: Groups, axis: int, group: Group) -> Groups:
-    return (*groups[:axis], group, *groups[axis + 1 :])
-
-
-@_rule("concat")
-def _concat(on: Rewriting, op: Any) -> Sequence[View]:
-    values = op.inputs["values"]
-    given = _constants(op, "values")
-    if given is None or bool(given.get("interleave", False)) or any(map(is_constant, values)):
-        return as_it_was(on, op)
-    views = [on.of(var) for var in values]
-    shown = int(given["axis"]) % len(views[0].shown)
-    base = next((alone for view in views if (alone := _alone(on, view, view.shown[shown])) is not None), None)
-    if base is None:
-        return as_it_was(on, op)
-    others = [axis for axis in range(len(base.shown)) if axis != shown]
-    for view in views:  # every cut that any of them needs
-        pair = matched(base, view, [(axis, axis) for axis in others])
-        if pair is None:
-            return as_it_was(on, op)
-        base = pair[0]
-    axis = base.axis_of(base.shown[shown])
-    assert axis is not None
-    held = []
-    for view in views:
-        pair = matched(base, view, [(other, other) for other in others])
-        if pair is None or pair[0] != base:
-            return as_it_was(on, op)
-        partner = {atom: mine for other in others for atom, mine in zip(base.shown[other], pair[1].shown[other], strict=True)}
-        wanted = [
-            tuple(partner[atom] for atom in group) if place != axis else pair[1].shown[shown] for place, group in enumerate(base.held)
-        ]
-        held.append(on.hold(pair[1], tuple(wanted)).value)
-    merged = (Atom(int(op.outputs[0].shape[shown])),)
-    return [on.result(op, "concat", _put(base.held, axis, merged), _put(base.shown, shown, merged), values=held, axis=axis)]

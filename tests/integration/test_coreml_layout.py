@@ -222,3 +222,139 @@ class TestAnyProgram:
         assert list(found) == list(expected)
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=lambda told, name=name: f"{name}: {told}")
+
+
+class Block(nn.Module):
+    """A picture in patches, an attention of two heads over them, a mixer of tokens, and a picture again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.norm = nn.Conv2d(3, 8, 4, stride=4), nn.LayerNorm(8)
+        nn.init.normal_(self.norm.weight)
+        self.qkv, self.project, self.tokens = nn.Linear(8, 24), nn.Linear(8, 8), nn.Linear(16, 16)
+        self.last, self.head = nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 3)
+
+    def forward(self, image: Tensor) -> Any:
+        x = self.norm(self.patches(image).flatten(2).transpose(1, 2))
+        q, k, v = (part.unflatten(2, (2, 4)).transpose(1, 2) for part in self.qkv(x).chunk(3, 2))
+        mixed = (q @ k.transpose(2, 3) * 0.5).softmax(-1) @ v
+        x = x + self.project(mixed.transpose(1, 2).flatten(2))
+        x = x + self.tokens(x.transpose(1, 2)).transpose(1, 2)
+        return self.head(self.last(x.transpose(1, 2).unflatten(2, (4, 4))).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def block(tmp_path_factory: pytest.TempPathFactory) -> ProgramEntry:
+    torch.manual_seed(0)
+    return program_of(tmp_path_factory.mktemp("block") / "program", Block(), {"image": torch.randn(1, 3, 16, 16)})
+
+
+IMAGE = {"image": np.random.default_rng(0).normal(size=(1, 3, 16, 16)).astype(np.float32)}
+
+
+class TestBlock:
+    @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
+    def test_linears_become_convolutions_and_hardly_anything_moves(self, block: ProgramEntry, tmp_path: Path, precision: Precision) -> None:
+        default, relaid = built(block, tmp_path, precision), built(block, tmp_path, precision, layout=Layout.ANE)
+        assert counts(relaid)["conv"] == counts(default)["conv"] + 2  # qkv, project
+        assert counts(relaid)["linear"] == 2  # over tokens, and of one row
+        assert counts(relaid)["transpose"] == 0
+        assert moved(relaid) <= SHARE * moved(default)
+        link = relaid.manifest.parent("layout")
+        assert link is not None
+        assert (link.options["moves_before"], link.options["moves_after"]) == (moved(default), moved(relaid))
+        assert f"transposes + reshapes: {moved(default)} → {moved(relaid)}" in notes(relaid)
+        with MilRuntime().load(default, SessionOptions()) as one, MilRuntime().load(relaid, SessionOptions()) as other:
+            tolerance = 1e-5 if precision is Precision.FP32 else 1e-2
+            np.testing.assert_allclose(other.run(IMAGE)["output"], one.run(IMAGE)["output"], atol=tolerance, rtol=0)
+
+    def test_inner_tensors_are_given_as_the_network_has_them(self, block: ProgramEntry, tmp_path: Path) -> None:
+        relaid = built(block, tmp_path, layout=Layout.ANE)
+        taps = tuple(name for name in MilRuntime().tensors(relaid) if name in TorchRuntime().tensors(block.artifact))
+        assert set(taps) >= {"linear", "softmax", "layer_norm", "matmul_1"}
+        assert set(taps) & views_of(relaid.manifest).keys()
+        with (
+            MilRuntime().load(relaid, SessionOptions(taps=taps)) as one,
+            TorchRuntime().load(block.artifact, SessionOptions(taps=taps)) as two,
+        ):
+            found, expected = one.run(IMAGE), two.run(IMAGE)
+        for name in taps:
+            np.testing.assert_allclose(found[name], expected[name], atol=1e-5, err_msg=name)
+
+    def test_a_tensor_whose_order_is_not_told_is_not_offered(self, block: ProgramEntry, tmp_path: Path) -> None:
+        relaid = built(block, tmp_path, layout=Layout.ANE)
+        manifest = relaid.manifest
+        without = msgspec.structs.replace(manifest, lineage=tuple(link for link in manifest.lineage if link.kind != "layout"))
+        left = MilRuntime().tensors(msgspec.structs.replace(relaid, manifest=without))
+        assert set(left) == set(MilRuntime().tensors(relaid)) - views_of(manifest).keys()
+
+    def test_a_layout_that_makes_no_sense_is_refused(self, block: ProgramEntry, tmp_path: Path) -> None:
+        relaid = built(block, tmp_path, layout=Layout.ANE)
+        (link,) = (link for link in relaid.manifest.lineage if link.kind == "layout")
+        for view in ([[2], [1], [2]], [[2], [0], [-2]], "x"):
+            wrong = msgspec.structs.replace(link, options=link.options | {"views": {"linear": view}})
+            with pytest.raises(InputError, match="makes no sense"):
+                views_of(msgspec.structs.replace(relaid.manifest, lineage=(wrong,)))
+
+    def test_one_that_answers_otherwise_is_rolled_back(self, block: ProgramEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from dtvit_deploy.export import coreml_layout_ops
+
+        right = coreml_layout_ops.arranged
+        monkeypatch.setattr(coreml_layout_ops, "arranged", lambda value, like: right(value, like)[::-1])
+        default, relaid = built(block, tmp_path), built(block, tmp_path, layout=Layout.ANE)
+        assert "layout for the Neural Engine rolled back: output moved:" in notes(relaid)
+        assert relaid.manifest.sha256 == default.manifest.sha256
+        assert not views_of(relaid.manifest)
+
+    def test_one_that_fails_is_rolled_back_with_its_reason(
+        self, block: ProgramEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from dtvit_deploy.export import coreml_layout
+
+        monkeypatch.setattr(coreml_layout, "MOST_AXES", 2)
+        relaid = built(block, tmp_path, layout=Layout.ANE)
+        assert "rolled back: InputError:" in notes(relaid)
+        assert moved(relaid) == moved(built(block, tmp_path))
+
+
+def test_pixels_and_class_labels_are_kept(tmp_path: Path) -> None:
+    how = {"resize": 16, "crop": [16, 16], "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3]}
+    facts: dict[str, Any] = {"classes": ("cat", "dog", "owl"), "preprocessing": how, "output_names": ("logits",)}
+    (tmp_path / "program").mkdir()
+    reference = Reference(model="mine:net", module=Block().eval(), inputs={"image": torch.randn(1, 3, 16, 16)}, weights=SEEDED, **facts)
+    write_program(reference, tmp_path / "program")
+    relaid = built(read_program_entry(tmp_path / "program"), tmp_path, layout=Layout.ANE, image=True, classifier=True)
+    assert "rolled back" not in notes(relaid)
+    assert counts(relaid)["transpose"] == 0
+    assert counts(relaid)["classify"] == 1
+
+
+@pytest.mark.parametrize("model", ["digits", "dualtoken-vit-s-mix"])
+def test_of_our_networks_less_than_half_of_the_moves_are_left(model: str, checkpoint: Path, digits: Path, tmp_path: Path) -> None:
+    asked = ("-c", checkpoint, "--data", digits / "held-out") if model == "digits" else ("-m", model)
+    deploy("export", *asked, "-t", "coreml", "-p", "fp32", "-o", tmp_path / "default")
+    deploy("export", *asked, "-t", "coreml", "-p", "fp32", "--layout", "ane", "-o", tmp_path / "ane")
+    default, relaid = (load_artifact(next((tmp_path / name).glob("*.mlpackage"))) for name in ("default", "ane"))
+    assert moved(default) > 300
+    assert moved(relaid) <= SHARE * moved(default)
+    report = json.loads(deploy("verify", relaid.path, "--samples", 4, *asked[2:], "--json").stdout)
+    (subject,) = report["subjects"][1:]
+    assert max(one["max_abs"] for one in subject["parity"]) <= 1e-4
+
+
+def test_int8_finds_the_ranges_of_tensors_in_another_order(checkpoint: Path, digits: Path, tmp_path: Path) -> None:
+    deploy("calibrate", "-c", checkpoint, "--data", digits / "train", "--samples", 16, "-o", tmp_path / "ranges.json")
+    asked = ("-c", checkpoint, "-t", "coreml", "-p", "int8", "--ranges", tmp_path / "ranges.json")
+    deploy("export", *asked, "-o", tmp_path / "default")
+    deploy("export", *asked, "--layout", "ane", "-o", tmp_path / "ane")
+    default, relaid = (load_artifact(next((tmp_path / name).glob("*.mlpackage"))) for name in ("default", "ane"))
+    one, other = default.manifest.parent("int8"), relaid.manifest.parent("int8")
+    assert one is not None
+    assert other is not None
+    assert other.options["products"] == one.options["products"] > 150
+    assert (counts(relaid)["linear"] + counts(relaid)["conv"]) == (counts(default)["linear"] + counts(default)["conv"])
+    assert moved(relaid) <= SHARE * moved(default)
+
+
+def test_an_order_that_is_not_known_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    assert "ane" in refused("export", "-c", checkpoint, "-t", "coreml", "--layout", "nhwc", cwd=tmp_path)
