@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -13,16 +15,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dtvit_deploy.artifact import Artifact, Link
+from commandline import deploy, refused
+from dtvit_deploy.artifact import Artifact, Link, load_artifact
 from dtvit_deploy.cache import Cache
-from dtvit_deploy.coreml.options import CoreMlOptions
+from dtvit_deploy.coreml.options import CoreMlOptions, Layout, views_of
 from dtvit_deploy.coreml.views import View, flat, moves, sizes
+from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.coreml import CoreMl
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.stages import ProgramEntry, read_program_entry, write_program
+from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator
 from dtvit_deploy.runtimes.mil.load import load_program
+from dtvit_deploy.runtimes.mil.runtime import MilRuntime
+from dtvit_deploy.runtimes.torch import TorchRuntime
 from dtvit_deploy.target import Precision
 
 pytest.importorskip("coremltools", reason="coremltools writes the packages")
@@ -198,11 +205,11 @@ class TestAnyProgram:
     def test_of_random_operators_answers_the_same(self, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
         import coremltools as ct
         from coremltools.converters.mil.mil import Builder, Function, Program
+        from dtvit_deploy.export.quiet import quiet
 
         from dtvit_deploy.export.coreml_interface import model_of_mil
         from dtvit_deploy.export.coreml_layout import relay_mlpackage
         from dtvit_deploy.export.mlpackage import write_mlpackage
-        from dtvit_deploy.quiet import quiet
 
         shape = data.draw(st.sampled_from([(1, 6, 4), (2, 6, 4), (1, 4, 2, 3), (2, 4, 3, 3), (1, 4, 1, 6)]))
         folder = tmp_path_factory.mktemp("drawn")
