@@ -205,11 +205,11 @@ class TestAnyProgram:
     def test_of_random_operators_answers_the_same(self, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
         import coremltools as ct
         from coremltools.converters.mil.mil import Builder, Function, Program
-        from dtvit_deploy.export.quiet import quiet
 
         from dtvit_deploy.export.coreml_interface import model_of_mil
         from dtvit_deploy.export.coreml_layout import relay_mlpackage
         from dtvit_deploy.export.mlpackage import write_mlpackage
+        from dtvit_deploy.quiet import quiet
 
         shape = data.draw(st.sampled_from([(1, 6, 4), (2, 6, 4), (1, 4, 2, 3), (2, 4, 3, 3), (1, 4, 1, 6)]))
         folder = tmp_path_factory.mktemp("drawn")

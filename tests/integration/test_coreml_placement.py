@@ -26,11 +26,11 @@ def placed(tmp_path: Path) -> Callable[..., Any]:
     def judge(write: Callable[[Any, Any], Any], shape: tuple[int, ...] = (1, 8, 16, 32), *, half: bool = True) -> Any:
         import coremltools as ct
         from coremltools.converters.mil.mil import Builder, Function, Program, types
-        from dtvit_deploy.export.quiet import quiet
 
         from dtvit_deploy.export.coreml_interface import model_of_mil
         from dtvit_deploy.export.coreml_placement import place
         from dtvit_deploy.export.mlpackage import write_mlpackage
+        from dtvit_deploy.quiet import quiet
 
         with quiet():
             kind = types.fp16 if half else types.fp32
