@@ -270,7 +270,7 @@ def _apple_target(target: Target, ladder: _Ladder, found: dict[str, _Found], _: 
     if platform.system() != "Darwin":
         missing.append("a Mac to execute: Core ML is a part of Apple's systems")
     emulates = not found[ladder.runtime].wrong and not found["torch"].wrong
-    reach = f"{Rung.BUILT} and {Rung.EMULATED} (torch), not executed" if not wrong else f"{Rung.EMULATED}, of artefacts built elsewhere"
+    reach = f"{Rung.PREPARED} and {Rung.EMULATED} (torch), not executed" if not wrong else f"{Rung.EMULATED}, of artefacts built elsewhere"
     tools = ", ".join(f"{each.wanted.distribution} {each.version}" for each in needed if not each.wrong)
     told = f"{tools} (installed; import not tried)" if tools else "–"
     return TargetState(str(target), reach if emulates else "nothing", told, "; ".join(missing))

@@ -9,7 +9,7 @@ class Rung(enum.Enum):
     """The evidence ladder. Every figure names its rung, and never a higher one than was reached."""
 
     PREPARED = "prepared"
-    """Written for a compiler that is not here: nothing has accepted it yet."""
+    """Written for a compiler that is not here: nothing has accepted it yet. A job for a Jetson; a Core ML package saved without a Mac."""
     BUILT = "built"
     """The vendor's compiler accepted it."""
     EMULATED = "emulated"

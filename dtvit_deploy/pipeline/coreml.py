@@ -15,6 +15,7 @@ from dtvit_deploy.artifact import Artifact, load_artifact
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.coreml.options import IMAGE, LINK, RELAID, VIEWS, CoreMlOptions, ImageInput
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.evidence import Rung
 from dtvit_deploy.pipeline.int8 import Int8
 from dtvit_deploy.pipeline.material import preprocessing_of
 from dtvit_deploy.pipeline.measure import scores_of
@@ -125,7 +126,7 @@ class CoreMl:
             reached = self._magnitudes() if precision is Precision.FP16 else {}
             program = read_program(self.program.artifact)
             kept = mlpackage_from_program(program, self.program.nodes, interface, precision, path, magnitudes=reached, keep_fp32=keep)
-            describe(path, manifest, precision, LINK, tools, options, kept.notes)
+            describe(path, manifest, precision, LINK, tools, options, kept.notes, rung=Rung.PREPARED)
 
         key = {"parent": manifest, "precision": precision, "options": options, "tools": tools, "source": source_digest()}
         if precision is Precision.FP16:
@@ -148,7 +149,7 @@ class CoreMl:
                 made = relay_mlpackage(parent.path, path, self.options.ios)
                 views = {name: msgspec.to_builtins(view) for name, view in made.views.items()}
                 told = {"moves_before": made.before, "moves_after": made.after, VIEWS: views}
-                describe(path, parent.manifest, precision, RELAID, tools, options | told, (made.note,))
+                describe(path, parent.manifest, precision, RELAID, tools, options | told, (made.note,), rung=Rung.PREPARED)
                 why = f"{made.before} transposes and reshapes became {made.after}" if made.after > made.before else ""
                 why = why or _moved(parent, load_artifact(path), self.guard)
             except Exception as error:  # a rewriting that fails, in whatever way, must not take the export with it
@@ -157,7 +158,7 @@ class CoreMl:
                 shutil.rmtree(path, ignore_errors=True)
                 shutil.copytree(parent.path, path)
                 note = f"layout for the Neural Engine rolled back: {why}"
-                describe(path, parent.manifest, precision, RELAID, tools, options, (note,))
+                describe(path, parent.manifest, precision, RELAID, tools, options, (note,), rung=Rung.PREPARED)
 
         key = {"parent": parent.manifest, "options": options, "guard": self.guard.digest, "tools": tools, "source": source_digest()}
         return load_artifact(self.cache.entry("coreml-layout", key, build) / PACKAGE)
@@ -212,7 +213,16 @@ class CoreMl:
             options = facts | {"products": sum(made.modules.values()), "pairs": made.pairs}
             named = (f"in float: {', '.join(self.keep_fp32)}",) if self.keep_fp32 else ()
             searched = (NOT_SEARCHED,) if asked.search_data is not None else ()
-            describe(path, parent.manifest, Precision.INT8, "int8", tools, options, (*table.notes, *searched, *named, *made.notes))
+            describe(
+                path,
+                parent.manifest,
+                Precision.INT8,
+                "int8",
+                tools,
+                options,
+                (*table.notes, *searched, *named, *made.notes),
+                rung=Rung.PREPARED,
+            )
 
         key = {
             "parent": parent.manifest,
@@ -233,7 +243,9 @@ class CoreMl:
 
             path = folder / PACKAGE
             count = compress_mlpackage(parent.path, path, weights, self.options.ios)
-            describe(path, parent.manifest, Precision.FP16, "weights", tools, {"weights": str(weights), "tensors": count}, ())
+            describe(
+                path, parent.manifest, Precision.FP16, "weights", tools, {"weights": str(weights), "tensors": count}, (), rung=Rung.PREPARED
+            )
 
         key = {"parent": parent.manifest, "weights": str(weights), "tools": tools, "source": source_digest()}
         return load_artifact(self.cache.entry("coreml-weights", key, build) / PACKAGE)
