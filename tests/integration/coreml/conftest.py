@@ -281,7 +281,7 @@ class Phone:
     def __init__(self, folder: Path) -> None:
         self._disk = folder
         self._packages: dict[str, tuple[Path, str]] = {}
-        self._runs = 0
+        self._runs = self._builds = 0
         self._names = ["My iPhone"]
         self._refusals: dict[str, tuple[int, str]] = {}
         self._unplugged = False
@@ -301,6 +301,7 @@ class Phone:
     def build(self, device: Any, build_directory: Path, credentials: Any, clean: bool = False) -> Path:
         assert build_directory.is_dir()
         self._credentials = credentials
+        self._builds += 1
         return build_directory / "modelrunner.app"
 
     def install_and_launch_app(self, device: Any, app_path: Path, working_directory: Path) -> Any:
@@ -391,7 +392,7 @@ def is_right() -> Callable[[ComputePlan, str], None]:
         assert plan.units == units
         by_name = {one.name: one for one in plan.operations}
         assert by_name["stem"] == PlannedOperation(
-            name="stem", operator="ios17.conv", preferred="Neural Engine", supported=("CPU", "Neural Engine"), cost=0.5
+            name="stem", operator="ios17.conv", preferred="Neural Engine", supported=("CPU", "Neural Engine"), cost=0.5, node="stem"
         )
         assert (by_name["placed"].preferred, by_name["placed"].supported, by_name["placed"].cost) == ("CPU", ("CPU",), None)
         assert "best" not in by_name
