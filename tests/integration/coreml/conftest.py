@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 pytest.importorskip("torch")
 pytest.importorskip("coremltools")
@@ -101,6 +102,14 @@ def evaluated(package: str | Path, feeds: Mapping[str, NDArray[Any]]) -> Feed:
     made = Evaluator(program, program.outputs).run({name: torch.tensor(values) for name, values in feeds.items()})
     kinds = {output.name: output.type for operation in program.operations for output in operation.outputs}
     return {name: numbers(values, kinds[name]) for name, values in made.items()}
+
+
+def pixels(package: str, name: str, picture: Image) -> NDArray[Any]:
+    """What Core ML makes of a picture for an input: its colours in the order that the package declares."""
+    (kind,) = [one.type.imageType for one in utils.load_spec(package).description.input if one.name == name]
+    assert (picture.mode, picture.size) == ("RGB", (kind.width, kind.height))
+    rows = np.asarray(picture, np.float32)
+    return np.ascontiguousarray((rows[..., ::-1] if kind.ColorSpace.Name(kind.colorSpace) == "BGR" else rows).transpose(2, 0, 1)[None])
 
 
 def structure(package: str | Path) -> Any:
@@ -205,10 +214,11 @@ class ModelProxy:
         return self._package
 
     def predict(self, data: dict[str, Any], state: Any) -> dict[str, Any]:
-        if not all(np.isfinite(values).all() for values in data.values()):
+        fed = {name: pixels(self._package, name, values) if isinstance(values, Image) else values for name, values in data.items()}
+        if not all(np.isfinite(values).all() for values in fed.values()):
             raise RuntimeError("Error: not a number")
-        assert {name: values.dtype.name for name, values in data.items()} == {"image": "float32", "position": "int32"}
-        return evaluated(self._package, data)
+        assert all(values.dtype.name == {"image": "float32", "position": "int32"}[name] for name, values in fed.items())
+        return evaluated(self._package, fed)
 
 
 NATIVE = {
