@@ -278,7 +278,7 @@ def _apple_target(target: Target, ladder: _Ladder, found: dict[str, _Found], _: 
             if usable.version is not None:
                 executed.append(f"{rung} (--runtime {runtime})")
             else:
-                missing.append(f"--runtime {runtime}: {usable.missing}: {usable.remedy}")
+                missing.append(f"--runtime {runtime}: {usable.missing}" + f": {usable.remedy}" * bool(usable.remedy))
     emulates = not found[ladder.runtime].wrong and not found["torch"].wrong
     if wrong:
         reach = f"{Rung.EMULATED}, of artefacts built elsewhere"
