@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -49,12 +50,12 @@ class Bench:
     threads: int
     progress: Progress
     cuda_graph: bool = True
-    reference: Pairing = field(init=False)
     said: dict[tuple[str, str], dict[str, str]] = field(init=False, default_factory=dict)
     """Conditions of the sessions that were opened, by the key of the pairing."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "reference", pairings((self.program.artifact,))[0])
+    @cached_property
+    def reference(self) -> Pairing:
+        return pairings((self.program.artifact,))[0]
 
     @property
     def everything(self) -> tuple[Pairing, ...]:

@@ -152,7 +152,7 @@ class IPhoneSession:
             "device state": "temperature, battery and low-power mode are not told by coremltools",
             "compiled": compiled(artifact),
             "host": f"{chip()}, macOS {macos()}",
-            "latency": "of Core ML's prediction alone, by the app on the device: no transfers; seconds apart, so that the device cools and"
+            "latency": "of Core ML's loading and prediction alone, by the app on the device; seconds apart, so that the device cools and"
             " slows its clock between them, as one that runs the network for every frame does not",
         }
 
