@@ -38,7 +38,7 @@ def measure(
     Each call of a run is one inference; whatever it raises comes through. ``progress`` is told the finished fraction, 0 to 1,
     once a round and outside what is timed. ``devices`` has, for candidates that run on a device with its own clock, what tells the
     milliseconds of the last run by it; it is asked after each sample, outside what is timed. For those of them that are ``remote``, its
-    times are the samples: what this machine's clock says is how long the way there takes, and only the limits on seconds are held to it.
+    times are the samples, in warm-up too: this machine's clock says how long the way there takes, only limits on seconds are held to it.
 
     Raises:
         InputError: there is nothing to measure.
