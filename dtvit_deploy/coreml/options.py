@@ -94,6 +94,13 @@ class ImageInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         found: NDArray[np.float32] = ((values.astype(np.float64) - bias) / scale).astype(np.float32)
         return found
 
+    def black(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """The normalised tensor of a picture without light; zeros are no picture of 8-bit pixels."""
+        import numpy as np
+
+        found: NDArray[np.float32] = np.broadcast_to(np.asarray(self.bias, np.float32).reshape(1, 3, 1, 1), shape).copy()
+        return found
+
 
 def image_input_of(manifest: Manifest) -> ImageInput | None:
     """How a package takes pixels; None where it takes a tensor.

@@ -18,6 +18,7 @@ from dtvit_deploy.runtimes.mil.load import load_program
 from dtvit_deploy.runtimes.mil.names import tensors_by_node
 from dtvit_deploy.runtimes.mil.program import HELD, Program, Variable
 from dtvit_deploy.runtimes.mil.proto import REMEDY, coremltools_version, model_proto
+from dtvit_deploy.runtimes.registry import why_emulated
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class MilSession:
             "threads": str(options.threads),
             "precision": _precision(artifact.manifest.precision),
             "opset": program.opset,
+            "package": f"not executed: {why_emulated(artifact)}",
         }
 
     def run(self, feeds: Feeds) -> Outputs:
