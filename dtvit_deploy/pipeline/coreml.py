@@ -13,7 +13,7 @@ import msgspec
 
 from dtvit_deploy.artifact import Artifact, load_artifact
 from dtvit_deploy.cache import Cache
-from dtvit_deploy.coreml.options import IMAGE, LINK, RELAID, VIEWS, CoreMlOptions, ImageInput
+from dtvit_deploy.coreml.options import IMAGE, LINK, RELAID, VIEWS, CoreMlOptions, ImageInput, views_of
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.pipeline.int8 import Int8
@@ -125,8 +125,9 @@ class CoreMl:
             path = folder / PACKAGE
             reached = self._magnitudes() if precision is Precision.FP16 else {}
             program = read_program(self.program.artifact)
-            kept = mlpackage_from_program(program, self.program.nodes, interface, precision, path, magnitudes=reached, keep_fp32=keep)
-            describe(path, manifest, precision, LINK, tools, options, kept.notes, rung=Rung.PREPARED)
+            made = mlpackage_from_program(program, self.program.nodes, interface, precision, path, magnitudes=reached, keep_fp32=keep)
+            views = {name: msgspec.to_builtins(view) for name, view in made.views.items()}
+            describe(path, manifest, precision, LINK, tools, options | {VIEWS: views}, made.notes, rung=Rung.PREPARED)
 
         key = {"parent": manifest, "precision": precision, "options": options, "tools": tools, "source": source_digest()}
         if precision is Precision.FP16:
@@ -146,7 +147,7 @@ class CoreMl:
 
             path = folder / PACKAGE
             try:
-                made = relay_mlpackage(parent.path, path, self.options.ios)
+                made = relay_mlpackage(parent.path, path, self.options.ios, views_of(parent.manifest))
                 views = {name: msgspec.to_builtins(view) for name, view in made.views.items()}
                 told = {"moves_before": made.before, "moves_after": made.after, VIEWS: views}
                 describe(path, parent.manifest, precision, RELAID, tools, options | told, (made.note,), rung=Rung.PREPARED)
