@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from dtvit_deploy.nodes import NodeMap
 
 
-
 @dataclass(frozen=True)
 class Converted:
     """What became of a program.
@@ -61,6 +60,7 @@ def mlpackage_from_program(
     *,
     magnitudes: Mapping[str, float] | None = None,
     keep_fp32: Sequence[str] = (),
+    imprecise: Mapping[str, str] | None = None,
 ) -> Converted:
     """Convert, and write the package ``path``; the program is changed and must not be used afterwards.
 
@@ -72,6 +72,7 @@ def mlpackage_from_program(
         path: of the package.
         magnitudes: greatest |x| of each tensor on real feeds, by node; tensors without one are taken to fit FP16.
         keep_fp32: torch modules (their children included) that stay FP32 by the user's wish.
+        imprecise: torch modules (not their children) that stay FP32, with the reason.
 
     Raises:
         InputError: an operator has no translation, an interface cannot be had, or ``keep_fp32`` names a module that made no node.
@@ -79,7 +80,7 @@ def mlpackage_from_program(
     """
     ct = coremltools()
     made = _prepared(exported)
-    typing = _Typing(made, nodes, magnitudes or {}, keep_fp32) if precision is Precision.FP16 else None
+    typing = _Typing(made, nodes, magnitudes or {}, keep_fp32, imprecise or {}) if precision is Precision.FP16 else None
     with quiet(), uncollected(), watched_orders() as orders:
         try:
             program = ct.convert(
@@ -115,8 +116,15 @@ def _prepared(exported: ExportedProgram) -> Sequence[torch.fx.Node]:
 class _Typing:
     """Which operators become FP16, asked by coremltools operator by operator."""
 
-    def __init__(self, made: Sequence[torch.fx.Node], nodes: NodeMap, magnitudes: Mapping[str, float], keep: Sequence[str]) -> None:
-        self._made, self._nodes, self._magnitudes = made, nodes, magnitudes
+    def __init__(
+        self,
+        made: Sequence[torch.fx.Node],
+        nodes: NodeMap,
+        magnitudes: Mapping[str, float],
+        keep: Sequence[str],
+        imprecise: Mapping[str, str],
+    ) -> None:
+        self._made, self._nodes, self._magnitudes, self._imprecise = made, nodes, magnitudes, imprecise
         self._wishes = tuple(wish.removesuffix(".") + "." for wish in keep)
         self.kept: dict[str, str] = {}
         modules = sorted({node.module for node in nodes.nodes if node.module})
@@ -131,15 +139,15 @@ class _Typing:
         if op.op_type == "const":
             return True
         module = self._module(op)
-        reason = "asked for" if self._wishes and (module + ".").startswith(self._wishes) else self._overflow(op)
+        asked = "asked for" if self._wishes and (module + ".").startswith(self._wishes) else ""
+        reason = asked or self._overflow(op) or self._imprecise.get(module, "")
         if reason:
-            self.kept.setdefault(module or "(the network itself)", reason)
+            self.kept.setdefault(module, reason)
         return not reason
 
     def _module(self, op: Any) -> str:
         number = _number_of(op)
-        node = self._nodes.get(self._made[number].name) if number is not None else None
-        return node.module if node else ""
+        return self._nodes.module_of(self._made[number].name) if number is not None else "(the network itself)"
 
     def _overflow(self, op: Any) -> str:
         for var in (*_vars(op.inputs.values()), *op.outputs):
@@ -199,7 +207,8 @@ def _restore_names(program: Any, made: Sequence[torch.fx.Node], orders: Orders) 
         if op.op_type.startswith("const") or number is None:
             continue
         for place, var in enumerate(op.outputs):
-            order = orders.get(var.name.replace(HALF, ""))
+            own = var.name.replace(HALF, "")
+            order = orders.get(own, orders.get(made[number].name) if _is_numbered(own, made[number].name) else None)
             lone = several.get(str(var.name).removesuffix(HALF)) if len(op.outputs) == 1 else None
             name = lone or _name_of(op, var, place, made[number], order)
             if var in function.outputs or name is None or (name == var.name and order is None):
@@ -212,10 +221,16 @@ def _restore_names(program: Any, made: Sequence[torch.fx.Node], orders: Orders) 
                 aside(other, by)
             if name not in holders:
                 rename(var, op, name)
-    for var, op in list(holders.values()):
-        if op is not None and var not in function.outputs and shapes.get(var.name, tuple(var.shape)) != tuple(var.shape):
+    for var, op in [(var, op) for var, op in holders.values() if op is not None and var not in function.outputs]:
+        node = var.name if var.name in shapes else re.sub(r"_\d+$", "", var.name)  # as a reader takes it
+        if shapes.get(node, tuple(var.shape)) != tuple(var.shape):
             aside(var, op)
     return views
+
+
+def _is_numbered(name: str, node: str) -> bool:
+    """Whether a name is a node's, or one that coremltools made of it to have it once only."""
+    return re.fullmatch(rf"{re.escape(node)}(_\d+)?", name) is not None
 
 
 def _shape_of(node: torch.fx.Node) -> tuple[int, ...] | None:
@@ -232,7 +247,7 @@ def _name_of(op: Any, var: Any, place: int, node: torch.fx.Node, order: Sequence
     if len(op.outputs) > 1:
         parts = _parts(node, place)
         return parts[0] if parts and re.sub(r"\d+$", "", op.name.removesuffix(HALF)) == re.sub(r"\d+$", "", node.name) else None
-    if re.fullmatch(rf"{re.escape(node.name)}(_\d+)?", own) and _shape_of(node) == _turned(var.shape, order):
+    if _is_numbered(own, node.name) and _shape_of(node) == _turned(var.shape, order):
         return node.name
     return own if own != var.name else None
 

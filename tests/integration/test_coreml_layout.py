@@ -295,7 +295,9 @@ class TestBlock:
     def test_a_tensor_whose_order_is_not_told_is_not_offered(self, block: ProgramEntry, tmp_path: Path) -> None:
         relaid = built(block, tmp_path, layout=Layout.ANE)
         manifest = relaid.manifest
-        without = msgspec.structs.replace(manifest, lineage=tuple(link for link in manifest.lineage if link.kind not in ("coreml", "layout")))
+        without = msgspec.structs.replace(
+            manifest, lineage=tuple(link for link in manifest.lineage if link.kind not in ("coreml", "layout"))
+        )
         left = MilRuntime().tensors(msgspec.structs.replace(relaid, manifest=without))
         assert set(left) == set(MilRuntime().tensors(relaid)) - views_of(manifest).keys()
 
