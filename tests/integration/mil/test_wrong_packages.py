@@ -125,12 +125,12 @@ def test_each_fails_and_its_module_is_named(tmp_path: Path, vouch: Callable[[Pat
         copy = Path(shutil.copytree(right, tmp_path / f"{name}.mlpackage"))
         damage(Package(copy))
         vouch(copy, manifest)
-    whole = json.loads(deploy("verify", right, "--layers", "--json", cwd=tmp_path).stdout)["subjects"][1]["layers"]
-    assert whole["first"] is None
-    assert len(whole["layers"]) > 0.6 * whole["program_tensors"]
-    wrong = json.loads(deploy("verify", *(f"{name}.mlpackage" for name in DAMAGES), "--layers", "--json", cwd=tmp_path, code=1).stdout)
-    subjects = wrong["subjects"][1:]
-    assert not any(difference["passed"] for subject in subjects for difference in subject["parity"] if difference["feeds"] == "noise")
-    assert [subject["layers"]["first"] for subject in subjects] == [module for _, module in DAMAGES.values()]
-    said = deploy("verify", "transpose.mlpackage", "--layers", cwd=tmp_path, code=1)
-    assert "the error arises in blocks.1.mixer" in " ".join((said.stdout + said.stderr).split())
+    names = (right, *(f"{name}.mlpackage" for name in DAMAGES))
+    said = deploy("verify", *names, "--layers", "--json", cwd=tmp_path, code=1)
+    _, whole, *wrong = json.loads(said.stdout)["subjects"]
+    assert all(difference["passed"] for difference in whole["parity"])
+    assert len(whole["layers"]["layers"]) > 0.6 * whole["layers"]["program_tensors"]
+    assert not any(difference["passed"] for subject in wrong for difference in subject["parity"] if difference["feeds"] == "noise")
+    named = [None, *(module for _, module in DAMAGES.values())]
+    assert [subject["layers"]["first"] for subject in (whole, *wrong)] == named
+    assert all(f"the error arises in {module}" in subject["layers"]["verdict"] for subject, module in zip(wrong, named[1:], strict=True))
