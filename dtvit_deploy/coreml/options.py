@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from dtvit_deploy.artifact import Manifest
 
 VIEWS = "views"
-"""Key of the options of a link of kind `RELAID`: the `HeldAs` of tensors by name."""
-RELAID = "layout"
-"""Kind of the link that is added where tensors got another order."""
+"""Key of the options of links of the next two kinds: the `HeldAs` of tensors by name."""
 LINK = "coreml"
 """Kind of the manifest's link that a conversion adds."""
+RELAID = "layout"
+"""Kind of the link that is added where tensors got another order by wish."""
 IMAGE = "image"
 """Key of that link's options: the `ImageInput` of a package that takes pixels, or null."""
 
@@ -139,9 +139,11 @@ def views_of(manifest: Manifest) -> dict[str, HeldAs]:
     Raises:
         InputError: the manifest tells of orders that make no sense.
     """
-    link = manifest.parent(RELAID)
+    links = (manifest.parent(LINK), manifest.parent(RELAID))  # the latter has to count for what both tell of
+    views: dict[str, HeldAs] = {}
     try:
-        views = msgspec.convert(link.options.get(VIEWS, {}) if link else {}, dict[str, HeldAs])
+        for link in links:
+            views |= msgspec.convert(link.options.get(VIEWS, {}) if link else {}, dict[str, HeldAs])
     except msgspec.ValidationError as error:
         raise InputError(f"the manifest tells of a layout that makes no sense: {error}", remedy="export the package again") from error
     for name, view in views.items():

@@ -139,8 +139,8 @@ def kept_for_precision(artifacts: Sequence[Artifact]) -> frozenset[str]:
     The floor is that of FP16 with those modules in FP32: with them rounded it would be as large as the error that they were kept for. A
     manifest that names modules wrongly makes its artefact's tolerance smaller, never larger.
     """
-    links = [artifact.manifest.parent("float16") for artifact in artifacts if artifact.manifest.precision is Precision.FP16]
-    named = [link.options.get("imprecise") for link in links if link is not None]
+    links = [link for artifact in artifacts if artifact.manifest.precision is Precision.FP16 for link in artifact.manifest.lineage]
+    named = [link.options.get("imprecise") for link in links]
     return frozenset(str(module) for modules in named if isinstance(modules, dict) for module in modules)
 
 
