@@ -8,7 +8,8 @@ and cost every application its plain arrays, and whoever wants the camera's pixe
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -23,7 +24,7 @@ from dtvit_deploy.export.coreml_interface import Interface
 from dtvit_deploy.export.coreml_order import HALF, Orders, watched_orders
 from dtvit_deploy.export.float16 import HEADROOM, LARGEST_FP16
 from dtvit_deploy.export.garbage import uncollected
-from dtvit_deploy.export.mlpackage import coremltools, write_mlpackage
+from dtvit_deploy.export.mlpackage import coremltools, write_mlpackage, write_program
 from dtvit_deploy.quiet import quiet
 from dtvit_deploy.target import Precision
 
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from dtvit_deploy.nodes import NodeMap
+
+
+Measure = Callable[[Path], Mapping[str, float]]
+"""Greatest finite |x| of each floating-point variable of an FP32 package, by its name there."""
+SQUARED = ("l2_norm", "reduce_l2_norm", "reduce_sum_square")
+"""Operators that add squares of their input on the way."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ def mlpackage_from_program(
     precision: Precision,
     path: Path,
     *,
-    magnitudes: Mapping[str, float] | None = None,
+    measure: Measure | None = None,
     keep_fp32: Sequence[str] = (),
     imprecise: Mapping[str, str] | None = None,
 ) -> Converted:
@@ -70,7 +77,7 @@ def mlpackage_from_program(
         interface: names, types and metadata of what goes in and comes out.
         precision: FP32 or FP16.
         path: of the package.
-        magnitudes: greatest |x| of each tensor on real feeds, by node; tensors without one are taken to fit FP16.
+        measure: tells what the tensors reach on real feeds; without it, and where it names none, tensors are taken to fit FP16.
         keep_fp32: torch modules (their children included) that stay FP32 by the user's wish.
         imprecise: torch modules (not their children) that stay FP32, with the reason.
 
@@ -80,7 +87,10 @@ def mlpackage_from_program(
     """
     ct = coremltools()
     made = _prepared(exported)
-    typing = _Typing(made, nodes, magnitudes or {}, keep_fp32, imprecise or {}) if precision is Precision.FP16 else None
+    typing = _Typing(made, nodes, keep_fp32, imprecise or {}) if precision is Precision.FP16 else None
+    pipeline = ct.PassPipeline()
+    if typing and measure:
+        _measured_before_typing(pipeline, typing, measure)
     with quiet(), uncollected(), watched_orders() as orders:
         try:
             program = ct.convert(
@@ -90,6 +100,7 @@ def mlpackage_from_program(
                 outputs=interface.outputs(ct),
                 minimum_deployment_target=interface.target(ct),
                 compute_precision=ct.transform.FP16ComputePrecision(op_selector=typing.is_half) if typing else ct.precision.FLOAT32,
+                pass_pipeline=pipeline,
             )
         except Exception as error:  # whatever coremltools' translation functions raise
             raise _explained(error, nodes) from error
@@ -113,18 +124,28 @@ def _prepared(exported: ExportedProgram) -> Sequence[torch.fx.Node]:
     return nodes
 
 
+def _measured_before_typing(pipeline: Any, typing: _Typing, measure: Measure) -> None:
+    """Have the program measured as it is when its operators are about to become FP16: what is asked about then is what was measured."""
+    from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
+    from coremltools.converters.mil.mil.passes.pass_registry import register_pass
+
+    @register_pass(namespace="dtvit", override=True)
+    class measured(AbstractGraphPass):  # type: ignore[misc]  # noqa: N801 the registry names it after its class
+        def apply(self, program: Any) -> None:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "whole.mlpackage"
+                write_program(program, path)
+                typing.judge(program, measure(path))
+
+    pipeline.insert_pass(pipeline.passes.index("common::add_fp16_cast"), "dtvit::measured")
+
+
 class _Typing:
     """Which operators become FP16, asked by coremltools operator by operator."""
 
-    def __init__(
-        self,
-        made: Sequence[torch.fx.Node],
-        nodes: NodeMap,
-        magnitudes: Mapping[str, float],
-        keep: Sequence[str],
-        imprecise: Mapping[str, str],
-    ) -> None:
-        self._made, self._nodes, self._magnitudes, self._imprecise = made, nodes, magnitudes, imprecise
+    def __init__(self, made: Sequence[torch.fx.Node], nodes: NodeMap, keep: Sequence[str], imprecise: Mapping[str, str]) -> None:
+        self._made, self._nodes, self._imprecise = made, nodes, imprecise
+        self._overflowing: dict[Any, str] = {}
         self._wishes = tuple(wish.removesuffix(".") + "." for wish in keep)
         self.kept: dict[str, str] = {}
         modules = sorted({node.module for node in nodes.nodes if node.module})
@@ -135,12 +156,18 @@ class _Typing:
                     remedy="modules with nodes: " + ", ".join(modules[:12]) + (", …" if len(modules) > 12 else ""),
                 )
 
+    def judge(self, program: Any, magnitudes: Mapping[str, float]) -> None:
+        """Find the operators that FP16 cannot hold, before any of them is changed and with it the names of what it reads."""
+        for op in program.functions["main"].operations:
+            if op.op_type != "const" and (reason := _overflow(op, magnitudes)):
+                self._overflowing[op] = reason
+
     def is_half(self, op: Any) -> bool:
         if op.op_type == "const":
             return True
         module = self._module(op)
         asked = "asked for" if self._wishes and (module + ".").startswith(self._wishes) else ""
-        reason = asked or self._overflow(op) or self._imprecise.get(module, "")
+        reason = asked or self._overflowing.get(op, "") or self._imprecise.get(module, "")
         if reason:
             self.kept.setdefault(module, reason)
         return not reason
@@ -149,15 +176,18 @@ class _Typing:
         number = _number_of(op)
         return self._nodes.module_of(self._made[number].name) if number is not None else "(the network itself)"
 
-    def _overflow(self, op: Any) -> str:
-        for var in (*_vars(op.inputs.values()), *op.outputs):
-            size = self._magnitudes.get(var.name, 0.0)
-            if not size * HEADROOM < LARGEST_FP16:
-                return f"|{var.name}| reaches {size:.3g}, FP16 ends at {LARGEST_FP16:.0f}"
-            value = var.val if isinstance(var.val, (np.ndarray, np.floating)) else None
-            if value is not None and value.dtype == np.float32 and np.abs(value).max(initial=0.0) > LARGEST_FP16:
-                return f"|{var.name}| is {np.abs(value).max():.3g}, FP16 ends at {LARGEST_FP16:.0f}"
-        return ""
+
+def _overflow(op: Any, magnitudes: Mapping[str, float]) -> str:
+    """What of an operator FP16 cannot hold; infinities it can."""
+    for var in (*_vars(op.inputs.values()), *op.outputs):
+        size, margin = magnitudes.get(var.name, 0.0), HEADROOM
+        if isinstance(var.val, (np.ndarray, np.floating)) and var.val.dtype == np.float32:
+            size, margin = float(np.abs(var.val, where=np.isfinite(var.val), out=np.zeros_like(var.val)).max(initial=0.0)), 1.0
+        if not size * margin < LARGEST_FP16:
+            return f"|{var.name}| reaches {size:.3g}, FP16 ends at {LARGEST_FP16:.0f}"
+    if op.op_type in SQUARED and not (square := magnitudes.get(op.inputs["x"].name, 0.0) ** 2) * HEADROOM < LARGEST_FP16:
+        return f"{op.op_type} adds squares of {op.inputs['x'].name} up to {square:.3g}, FP16 ends at {LARGEST_FP16:.0f}"
+    return ""
 
 
 def _vars(values: Any) -> list[Any]:

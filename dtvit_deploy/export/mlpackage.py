@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,11 +57,26 @@ def write_mlpackage(model: Any, path: Path) -> None:
     spec.mlProgram.attributes.pop("buildInfo", None)
     for key in [key for key in spec.description.metadata.userDefined if key.startswith("com.github.apple.coremltools.")]:
         del spec.description.metadata.userDefined[key]
+    _write(spec, model.weights_dir, path)
+
+
+def write_program(program: Any, path: Path) -> None:
+    """Write a MIL program, which stays as it is, as a package to evaluate; no application could use that."""
+    from coremltools.converters.mil.backend.mil.load import MILProtoExporter
+    from coremltools.proto import Model_pb2
+
+    version = program.functions["main"].opset_version.value
+    with tempfile.TemporaryDirectory() as folder:
+        spec = Model_pb2.Model(specificationVersion=version, mlProgram=MILProtoExporter(program, folder, version).export())
+        _write(spec, folder, path)
+
+
+def _write(spec: Any, weights: str | None, path: Path) -> None:
     data = path / "Data"
     (data / WEIGHTS).mkdir(parents=True)
     (data / MODEL).write_bytes(spec.SerializeToString(deterministic=True))
-    if model.weights_dir is not None:
-        for file in sorted(Path(model.weights_dir).iterdir()):
+    if weights is not None:
+        for file in sorted(Path(weights).iterdir()):
             shutil.copyfile(file, data / WEIGHTS / file.name)
     items = {
         MODEL: {"author": AUTHOR, "description": "CoreML Model Specification", "name": "model.mlmodel", "path": MODEL},

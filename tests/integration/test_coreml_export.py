@@ -188,36 +188,45 @@ class TestFolder:
         assert (link.options["ios"], link.options["author"], link.options["image"]) == (16, "me", None)
 
 
-class Steps(nn.Module):
-    """Its middle is far beyond what FP16 holds."""
+class Beyond(nn.Module):
+    """What FP16 does not hold: a node's tensor, one that a split takes apart, and two that are within what is one node to torch."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.middle, self.last = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+        self.split, self.norm, self.attention = nn.Linear(8, 8), nn.GroupNorm(2, 4), Attention()
 
     def forward(self, x: Tensor) -> Any:
-        return self.last(self.middle(self.first(x) * 1e6) * 1e-6)
+        left, right = (self.split(x) * 1e6).chunk(2, 1)
+        return {
+            "steps": self.last(self.middle(self.first(x) * 1e6) * 1e-6),
+            "parts": left * 0.5 * 1e-6 + right * 1e-6,
+            "grouped": self.norm(x.reshape(1, 4, 2) * 600),
+            "attended": self.attention(x.reshape(1, 1, 4, 2)),
+        }
+
+
+class Attention(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(x * 500, x * 500, x)
 
 
 class TestFloat16:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def steps(cls, tmp_path_factory: pytest.TempPathFactory) -> ProgramEntry:
+    def test_what_overflows_stays_fp32_and_the_answers_are_right(self, tmp_path: Path) -> None:
         torch.manual_seed(0)
-        return entry(tmp_path_factory.mktemp("steps"), Steps(), {"x": torch.randn(1, 8)})
-
-    def test_what_overflows_stays_fp32_and_the_answer_is_right(self, steps: ProgramEntry, tmp_path: Path) -> None:
-        made = package(steps, tmp_path, FP16)
+        program = entry(tmp_path / "p", Beyond(), {"x": torch.randn(1, 8)})
+        made = package(program, tmp_path, FP16)
         found = {operation.outputs[0].name: dtype_of(operation) for operation in operators(made)}
-        linears = [found[operation.outputs[0].name] for operation in operators(made) if operation.type == "linear"]
-        assert linears == ["fp16", "fp32", "fp16"]
+        assert [found[f"linear{number}"] for number in ("", "_1", "_2", "_3")].count("fp32") == 1
         link = made.manifest.parent("coreml")
         assert link is not None
-        assert [note.split(" reaches")[0] for note in link.notes if note.startswith("middle")] == ["middle stays FP32: |mul|"]
-        feed = {"x": np.ones((1, 8), np.float32)}
-        with TorchRuntime().load(steps.artifact, SessionOptions()) as session:
-            expected = session.run(feed)["output"]
-        np.testing.assert_allclose(answers(made, feed)["output"], expected, rtol=0.02, atol=0.02)
+        assert [note for note in link.notes if note.startswith("middle stays FP32: |mul_") and note.endswith("FP16 ends at 65504")]
+        assert link.options["fp32_modules"].keys() == {"(the network itself)", "middle", "norm", "attention"}
+        feed = {"x": np.random.default_rng(0).normal(size=(1, 8)).astype(np.float32)}
+        with TorchRuntime().load(program.artifact, SessionOptions()) as session:
+            expected = session.run(feed)
+        for name, array in answers(made, feed).items():
+            np.testing.assert_allclose(array, expected[name], rtol=0.02, atol=0.02, err_msg=name)
 
     def test_what_is_named_stays_fp32_with_its_children(self, two: ProgramEntry, tmp_path: Path) -> None:
         made = package(two, tmp_path, FP16, keep=("stem",))
