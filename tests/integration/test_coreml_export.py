@@ -310,6 +310,21 @@ class TestRefusals:
         assert caught.value.remedy
         assert "replace that operator" in caught.value.remedy
 
+    def test_so_is_one_whose_tensors_core_ml_cannot_hold(self, tmp_path: Path) -> None:
+        program = entry(tmp_path / "p", nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(3)), {"x": torch.randn(1, 2, 10, 10)})
+        with pytest.raises(InputError, match=r"^coremltools cannot translate gather_nd \(\w+\) in 1: .* rank 6 tensor"):
+            package(program, tmp_path)
+
+    def test_a_variance_is_not_called_untranslatable_for_what_the_onnx_exporter_made_of_it(self, tmp_path: Path) -> None:
+        class Variances(nn.Module):
+            def forward(self, x: Tensor) -> Any:
+                return {"all": x.var(), "lines": x.std(2, keepdim=True), "biased": x.var((1, 2), correction=0)}
+
+        made = package(entry(tmp_path / "p", Variances(), {"x": torch.randn(1, 3, 5)}), tmp_path)
+        x = np.random.default_rng(0).normal(3, 2, size=(1, 3, 5)).astype(np.float32)
+        for name, array in answers(made, {"x": x}).items():
+            np.testing.assert_allclose(array, Variances()(torch.from_numpy(x))[name], rtol=1e-5, err_msg=name)
+
     def test_int8_needs_ios_17_and_says_what_ios_16_can_have(self) -> None:
         with pytest.raises(InputError, match="INT8 activations need iOS 17") as caught:
             require_coreml(CoreMlOptions(ios=16), [FP16, Precision.INT8])

@@ -19,7 +19,7 @@ from commandline import deploy, refused
 from dtvit_deploy.artifact import Artifact, Link, load_artifact
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.coreml.options import CoreMlOptions, Layout, views_of
-from dtvit_deploy.coreml.views import View, flat, moves, sizes
+from dtvit_deploy.coreml.views import MOVES, View, flat, moves, sizes
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.coreml import CoreMl
@@ -35,7 +35,6 @@ from dtvit_deploy.target import Precision
 pytest.importorskip("coremltools", reason="coremltools writes the packages")
 pytestmark = pytest.mark.slow
 SEEDED = Link(kind="seeded", sha256="0" * 64)
-MOVES = ("transpose", "reshape", "expand_dims", "squeeze")
 SHARE = 0.4
 """Of the transposes and reshapes of the default's, that may be left."""
 
