@@ -35,7 +35,7 @@ def require_coreml(options: CoreMlOptions, precisions: Sequence[Precision]) -> N
         InputError: the deployment target excludes a precision, or weights are to be compressed of a package that is not asked for.
         MissingError: coremltools cannot be used.
     """
-    from dtvit_deploy.export.mlpackage import coremltools
+    from dtvit_deploy.export.mlpackage import require_coremltools
 
     if Precision.INT8 in precisions and options.ios < LEAST_IOS:
         raise InputError(
@@ -47,7 +47,7 @@ def require_coreml(options: CoreMlOptions, precisions: Sequence[Precision]) -> N
             f"weights as {options.weights} are those of an FP16 package, which was not asked for",
             remedy="add --precision fp16, or leave --weights out",
         )
-    coremltools()
+    require_coremltools()
 
 
 @dataclass(frozen=True)
@@ -175,12 +175,19 @@ class CoreMl:
 
     def _placed(self, artifact: Artifact) -> Artifact:
         """The same with notes of what would not run on the Neural Engine; the cache's, from which others are made, has none."""
-        from dtvit_deploy.export.coreml_placement import lines, place
+        relaid = self.options.layout is not None
 
+        def build(folder: Path) -> None:
+            from dtvit_deploy.export.coreml_placement import lines, place
+
+            found = lines(place(artifact.path, self.program.nodes, relaid=relaid).findings)
+            (folder / "notes.json").write_bytes(msgspec.json.encode(found))
+
+        tools = versions("coremltools", "numpy")
+        key = {"package": artifact.manifest, "relaid": relaid, "tools": tools, "source": source_digest()}
+        notes = msgspec.json.decode((self.cache.entry("coreml-placement", key, build) / "notes.json").read_bytes(), type=tuple[str, ...])
         *before, last = artifact.manifest.lineage
-        told = msgspec.structs.replace(
-            last, notes=(*last.notes, *lines(place(artifact.path, self.program.nodes, relaid=self.options.layout is not None).findings))
-        )
+        told = msgspec.structs.replace(last, notes=(*last.notes, *notes))
         return msgspec.structs.replace(artifact, manifest=msgspec.structs.replace(artifact.manifest, lineage=(*before, told)))
 
     def _int8(self, asked: Int8) -> Artifact:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from commandline import deploy
 from dtvit_deploy.artifact import Artifact, Link, load_artifact, sha256_of
 from dtvit_deploy.cache import Cache
-from dtvit_deploy.coreml.options import CoreMlOptions, views_of
+from dtvit_deploy.coreml.options import CoreMlOptions, Layout, views_of
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.check import Wants, check
@@ -166,6 +166,12 @@ class TestFolder:
         root = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]
         assert root["path"] == "com.apple.CoreML/model.mlmodel"
         assert all((made.path / "Data" / item["path"]).exists() for item in manifest["itemInfoEntries"].values())
+
+    def test_what_was_made_before_needs_no_coremltools(self, two: ProgramEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = package(two, tmp_path, layout=Layout.ANE)
+        monkeypatch.setitem(sys.modules, "coremltools", None)
+        assert package(two, tmp_path, layout=Layout.ANE).manifest == made.manifest
+        assert [note for note in made.manifest.lineage[-1].notes if note.startswith("Neural Engine: ")]
 
     def test_another_process_writes_the_same_bytes(self, checkpoint: Path, two: ProgramEntry, tmp_path: Path) -> None:
         code = (
@@ -340,7 +346,7 @@ class TestRefusals:
 
     def test_without_coremltools_the_extra_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "coremltools", None)
-        with pytest.raises(MissingError, match="coremltools cannot be imported") as caught:
+        with pytest.raises(MissingError, match="coremltools is not installed") as caught:
             require_coreml(CoreMlOptions(), [FP32])
         assert caught.value.remedy == "pip install 'dtvit-deploy[coreml]'"
 
