@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 from commandline import deploy
 from dtvit_deploy.artifact import Artifact, Link, load_artifact, sha256_of
-from dtvit_deploy.cache import Cache
 from dtvit_deploy.coreml.options import CoreMlOptions, Layout, views_of
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.check import Wants, check
-from dtvit_deploy.pipeline.coreml import CoreMl, require_coreml
+from dtvit_deploy.pipeline.coreml import require_coreml
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.stages import ProgramEntry, read_program_entry, write_program
@@ -29,6 +28,7 @@ from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.registry import runtime_for
 from dtvit_deploy.runtimes.torch import TorchRuntime
 from dtvit_deploy.target import Precision
+from packages import package
 
 pytest.importorskip("coremltools", reason="coremltools writes the packages")
 pytestmark = pytest.mark.slow
@@ -41,11 +41,6 @@ def entry(folder: Path, module: nn.Module, inputs: dict[str, Tensor], **facts: A
     folder.mkdir(parents=True, exist_ok=True)
     write_program(Reference(model="mine:net", module=module.eval(), inputs=inputs, weights=SEEDED, **{"output_names": (), **facts}), folder)
     return read_program_entry(folder)
-
-
-def package(program: ProgramEntry, folder: Path, precision: Precision = FP32, keep: tuple[str, ...] = (), **options: Any) -> Artifact:
-    guard = open_material(None, program.artifact.manifest).guard()
-    return CoreMl(program, guard, keep, CoreMlOptions(**options), Cache(folder)).build(precision, None)
 
 
 def answers(artifact: Artifact, feeds: dict[str, Any], taps: tuple[str, ...] = ()) -> dict[str, Any]:
