@@ -63,7 +63,7 @@ def measured(name: str, model: tuple[object, ...], scratch: Path) -> list[str]:
     taken["export coreml"], _ = command("export", *model, "-t", "coreml", *wanted, "--ranges", ranges, "--data", images, "-o", out)
     packages = [load_artifact(out / f"{name}.{precision}.mlpackage") for precision in PRECISIONS]
     taken["verify"], verified = command("verify", *(one.path for one in packages), "--data", images, "--json", code=None)
-    taken["evaluate"], evaluated = command("evaluate", *(one.path for one in packages), "--data", images, "--json")
+    taken["evaluate"], evaluated = command("evaluate", *(one.path for one in packages), "--data", images, "--json", code=None)
     tables = {digest(packages[-1])}
     if name == T:
         taken["export onnx, openvino"], _ = command("export", *model, *others, "--ranges", ranges, "-o", scratch / "others")
@@ -119,8 +119,8 @@ def some_of(images: Path, scratch: Path) -> Path:
 def command(*words: object, code: int | None = 0) -> tuple[float, str]:
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", "dtvit_deploy", *map(str, words)], check=False, capture_output=True, text=True)
-    if code is not None and done.returncode != code:
-        sys.exit(f"{' '.join(map(str, words[:1]))}: {done.stderr}")
+    if done.returncode != code and (code is not None or done.returncode > 1):  # 1 is a gate that failed, which the figures show
+        sys.exit(f"{words[0]}: {done.stderr}")
     return time.perf_counter() - started, done.stdout
 
 
