@@ -7,7 +7,6 @@ way there is bounded, with those that torch makes inside and lets go.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,15 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
 from dtvit_deploy.runtimes.mil.call import Bound, Operand
-from dtvit_deploy.runtimes.mil.program import HELD, Type
+from dtvit_deploy.runtimes.mil.program import HELD, Type, static
 from dtvit_deploy.signature import MOST_VALUES
 
 Tensor = torch.Tensor
-MOST_BYTES = 4 << 30
-"""Held at a time: constants, and the tensors that a later operator reads."""
 
 
-class _Shapes(TorchDispatchMode):
+class _Shapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Every call goes to ``meta``, what an operator keeps for itself (an index, a scale) included."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -52,7 +49,7 @@ def dry_answer(bound: Bound, made: Mapping[str, Type]) -> Any:
     """
     with torch.inference_mode(False), torch.no_grad():  # in inference, torch would hide what it makes inside
         operands = [_operand(operand, made) for operand in bound.operands]
-        with _Shapes():
+        with _Shapes():  # type: ignore[no-untyped-call]
             return bound.function(*operands)
 
 
@@ -67,12 +64,3 @@ def _operand(operand: Operand | None, made: Mapping[str, Type]) -> Any:
     if kind.dtype not in HELD:
         raise ValueError(f"it reads {operand.name}, which is a {kind.dtype}")
     return torch.empty(static(kind), dtype=HELD[kind.dtype].torch, device="meta")
-
-
-def static(kind: Type) -> list[int]:
-    return [size for size in kind.shape if size is not None]
-
-
-def bytes_of(kind: Type) -> int:
-    """Of a tensor as it is held; strings are few."""
-    return math.prod(static(kind)) * HELD[kind.dtype].torch.itemsize if kind.dtype in HELD else 0

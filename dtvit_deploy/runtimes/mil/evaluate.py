@@ -19,9 +19,9 @@ import torch
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.runtimes.mil.call import REMEDY, Bound, Call, Operand
-from dtvit_deploy.runtimes.mil.dry import MOST_BYTES, bytes_of, dry_answer, static
+from dtvit_deploy.runtimes.mil.dry import dry_answer
 from dtvit_deploy.runtimes.mil.ops import OPS
-from dtvit_deploy.runtimes.mil.program import HELD, Operation, Program, Type, Variable
+from dtvit_deploy.runtimes.mil.program import HELD, MOST_BYTES, Operation, Program, Type, Variable, bytes_of, static
 
 FAILURES = (RuntimeError, IndexError, ValueError, TypeError, AttributeError, ZeroDivisionError, MemoryError, OverflowError)
 """What torch and Python raise where an operator cannot be computed."""
