@@ -260,17 +260,30 @@ def _compiled_reach(part: _Part, builders: list[_Found], *, executes: bool) -> s
 def _apple_target(target: Target, ladder: _Ladder, found: dict[str, _Found], _: _Imports) -> TargetState:
     """Core ML: coremltools builds and our evaluator runs packages anywhere; what executes them is a part of macOS.
 
-    The import is not tried: it takes seconds, and fails for a NumPy that the version tells.
+    Only on a Mac is the import tried, and a device looked for: it takes seconds, and fails for a NumPy that the version tells.
     """
     needed = [found[module] for module in (*ladder.builds, ladder.runtime)]
     wrong = [
         f"{each.wanted.distribution}: {each.wrong}{f', found {each.version}' if each.version else ''}" for each in needed if each.wrong
     ]
     missing = [f"{'; '.join(wrong)}: pip install 'dtvit-deploy[{ladder.extra}]'"] if wrong else []
+    executed = []
     if platform.system() != "Darwin":
         missing.append("a Mac to execute: Core ML is a part of Apple's systems")
+    elif not wrong:
+        from dtvit_deploy.runtimes.registry import RUNTIMES
+
+        for runtime, rung in (("coreml", Rung.EXECUTED), ("coreml-iphone", Rung.ON_DEVICE)):
+            usable = RUNTIMES[runtime]().available()
+            if usable.version is not None:
+                executed.append(f"{rung} (--runtime {runtime})")
+            else:
+                missing.append(f"--runtime {runtime}: {usable.missing}" + f": {usable.remedy}" * bool(usable.remedy))
     emulates = not found[ladder.runtime].wrong and not found["torch"].wrong
-    reach = f"{Rung.PREPARED} and {Rung.EMULATED} (torch), not executed" if not wrong else f"{Rung.EMULATED}, of artefacts built elsewhere"
+    if wrong:
+        reach = f"{Rung.EMULATED}, of artefacts built elsewhere"
+    else:
+        reach = f"{Rung.PREPARED} and {Rung.EMULATED} (torch), {' and '.join(executed) or 'not executed'}"
     tools = ", ".join(f"{each.wanted.distribution} {each.version}" for each in needed if not each.wrong)
     told = f"{tools} (installed; import not tried)" if tools else "–"
     return TargetState(str(target), reach if emulates else "nothing", told, "; ".join(missing))

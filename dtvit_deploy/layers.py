@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from dtvit_deploy.bounds import Count, Magnitude
+from dtvit_deploy.evidence import Rung
 from dtvit_deploy.nodes import Node, NodeMap, is_view
 from dtvit_deploy.parity import FACTOR, LEAST_SQNR, ROUNDOFF
 from dtvit_deploy.target import Precision
@@ -91,6 +92,9 @@ class LayerReport(msgspec.Struct, frozen=True, kw_only=True):
         program_tensors: tensors of the exported program, of which ``layers`` could be found in the artefact.
         first: the module where the error that reaches an output arose; None when no output is suspect.
         verdict: what that means, in a sentence.
+        conditions: of the session that gave the artefact's tensors, which need not be in the runtime that its outputs are from: engines and
+            Core ML keep theirs to themselves.
+        rung: of that session; None where nobody says.
     """
 
     samples: Count
@@ -99,6 +103,8 @@ class LayerReport(msgspec.Struct, frozen=True, kw_only=True):
     modules: tuple[ModuleDifference, ...]
     first: str | None
     verdict: str
+    conditions: dict[str, str] = {}
+    rung: Rung | None = None
 
 
 def layer_report(nodes: NodeMap, taps: Iterable[Taps], precision: Precision) -> LayerReport:

@@ -34,6 +34,7 @@ from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.coreml.options import CoreMlOptions
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.runtimes.registry import RUNTIMES
 from dtvit_deploy.signature import TensorSpec
 from dtvit_deploy.target import Precision, Target
 from dtvit_deploy.trt.options import BuildOptions, Flavour
@@ -164,9 +165,19 @@ class TensorRt(Table, frozen=True):
 
 
 class Run(Table, frozen=True):
-    """How sessions run."""
+    """How sessions run.
+
+    Attributes:
+        runtimes: what artefacts are loaded in, each in every one that loads its format; the best that is usable here where none does.
+    """
 
     threads: Natural = 1
+    runtimes: tuple[Name, ...] = ()
+
+    def __post_init__(self) -> None:
+        _refuse_repeats("runtime", self.runtimes)
+        if unknown := [name for name in self.runtimes if name not in RUNTIMES]:
+            raise ValueError(f"Expected runtimes among {', '.join(RUNTIMES)}, got {', '.join(unknown)}")
 
 
 class Limits(Table, frozen=True):

@@ -27,6 +27,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         runtime: candidates of one runtime compete; its name is the target's.
+        where: `` in coreml-ne`` for one that was loaded in a runtime that was asked for: it competes with those that were loaded there too.
         precision: INT8 is the one that has to earn its place.
         name: as tables show it.
         products: products that are INT8; 0 for a float artefact.
@@ -43,6 +44,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: Accuracy | None
     latency: Measurement | None
     emulated: bool = False
+    where: str = ""
 
     @property
     def quantised(self) -> bool:
@@ -77,8 +79,8 @@ def recommend(candidates: Sequence[Candidate], reference: Accuracy | None) -> tu
         reference: accuracy of the float reference on the same samples.
     """
     found, gates = [], []
-    for runtime in dict.fromkeys(one.runtime for one in candidates if one.quantised):
-        here = [one for one in candidates if one.runtime == runtime]
+    for runtime, where in dict.fromkeys((one.runtime, one.where) for one in candidates if one.quantised):
+        here = [one for one in candidates if (one.runtime, one.where) == (runtime, where)]
         floats = [one for one in here if not one.quantised and one.sound]
         timed = [one for one in floats if _p50(one) is not None]
         fastest = min(timed, key=lambda one: _p50(one) or 0.0, default=None)
@@ -92,27 +94,27 @@ def recommend(candidates: Sequence[Candidate], reference: Accuracy | None) -> tu
             unknown = _unknown(runtime, here)
             if earned and unknown:
                 earned, reason = False, f"{reason}, but {unknown}, so that no float artefact is faster is not shown"
-            gates.append(holds(f"{candidate.file}: INT8 earns its place", earned, reason))
+            gates.append(holds(f"{candidate.file}{where}: INT8 earns its place", earned, reason))
             shipped = candidate if earned else fastest or (floats[0] if floats else None)
             words = (
                 f"{shipped.name}: {reason}" if shipped else f"no float artefact is sound, and {candidate.name} is not recommended: {reason}"
             )
-            found.append(Recommendation(runtime=runtime, file=shipped.file if shipped else "", reason=words))
+            found.append(Recommendation(runtime=f"{runtime}{where}", file=shipped.file if shipped else "", reason=words))
     return tuple(found), tuple(gates)
 
 
 def _undecided(int8: Candidate, floats: Sequence[Candidate], reference: Accuracy | None) -> tuple[Recommendation, list[Gate]]:
     """What can be said where a latency is wanting: INT8 can lose its place by its answers, and nothing can win one."""
     lost, kept = _lost(int8, reference)
-    gates = [holds(f"{int8.file}: INT8 earns its place", False, kept)] if lost else []
+    gates = [holds(f"{int8.file}{int8.where}: INT8 earns its place", False, kept)] if lost else []
     if lost and not floats:
         reason = f"no float artefact is sound, and {int8.name} is not recommended: {kept}"
-        return Recommendation(runtime=int8.runtime, file="", reason=reason), gates
+        return Recommendation(runtime=f"{int8.runtime}{int8.where}", file="", reason=reason), gates
     if lost and len(floats) == 1:
-        return Recommendation(runtime=int8.runtime, file=floats[0].file, reason=f"{floats[0].name}: {kept}"), gates
+        return Recommendation(runtime=f"{int8.runtime}{int8.where}", file=floats[0].file, reason=f"{floats[0].name}: {kept}"), gates
     left = " or ".join(one.name for one in (*floats, *(() if lost else (int8,))))
     reason = f"{kept}; {left}: which is faster must be measured on the device"
-    return Recommendation(runtime=int8.runtime, file="", reason=reason, decided=False), gates
+    return Recommendation(runtime=f"{int8.runtime}{int8.where}", file="", reason=reason, decided=False), gates
 
 
 def _unknown(runtime: str, here: Sequence[Candidate]) -> str:

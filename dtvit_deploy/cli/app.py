@@ -76,6 +76,7 @@ def _check(
     data: Path | None,
     wants: Wants,
     threads: int,
+    runtimes: list[str] | None,
     model: str | None,
     checkpoint: Path | None,
     out: Path | None,
@@ -99,7 +100,7 @@ def _check(
             artifacts = [with_trust(artifact, cache, trust=trust) for artifact in artifacts]
             material = open_material(data, artifacts[0].manifest)
             program = reference_of(artifacts, cache, model, ModelOptions(checkpoint=checkpoint))
-            report = check(command, program, artifacts, material, wants, threads=threads, progress=progress)
+            report = check(command, program, artifacts, material, wants, threads=threads, runtimes=runtimes or (), progress=progress)
         _finish(report, out, as_json)
 
 
@@ -123,8 +124,14 @@ def verify(
     artefacts: given.Artefacts,
     data: given.Data = None,
     samples: given.Samples = 64,
-    layers: Annotated[bool, typer.Option("--layers", help="Walk the inner tensors and name the module where an error arises.")] = False,
+    layers: Annotated[
+        bool | None,
+        typer.Option(
+            "--layers/--no-layers", help="Walk the inner tensors and name the module where an error arises; by itself on a failure."
+        ),
+    ] = None,
     threads: given.Threads = 1,
+    runtime: given.Runtimes = None,
     model: given.Model = None,
     checkpoint: given.Checkpoint = None,
     trust: given.Trust = False,
@@ -134,7 +141,7 @@ def verify(
     """Compare artefacts with torch: outputs, on real images and adversarial feeds, within a measured tolerance."""
     from dtvit_deploy.pipeline.check import Wants
 
-    _check("verify", artefacts, data, Wants(parity=samples, layers=layers), threads, model, checkpoint, out, as_json, trust)
+    _check("verify", artefacts, data, Wants(parity=samples, layers=layers), threads, runtime, model, checkpoint, out, as_json, trust)
 
 
 @app.command()
@@ -143,6 +150,7 @@ def evaluate(
     artefacts: given.Artefacts,
     data: given.Data = None,
     threads: given.Threads = 1,
+    runtime: given.Runtimes = None,
     model: given.Model = None,
     checkpoint: given.Checkpoint = None,
     trust: given.Trust = False,
@@ -155,7 +163,7 @@ def evaluate(
 
     if data is None:
         raise InputError("accuracy needs images", remedy="give --data a folder with one sub-folder for each class")
-    _check("evaluate", artefacts, data, Wants(accuracy=True), threads, model, checkpoint, out, as_json, trust)
+    _check("evaluate", artefacts, data, Wants(accuracy=True), threads, runtime, model, checkpoint, out, as_json, trust)
 
 
 @app.command()
@@ -169,6 +177,7 @@ def profile(
         bool, typer.Option("--cuda-graph/--no-cuda-graph", help="On a GPU: launch all kernels of an inference at once.")
     ] = True,
     threads: given.Threads = 1,
+    runtime: given.Runtimes = None,
     model: given.Model = None,
     checkpoint: given.Checkpoint = None,
     trust: given.Trust = False,
@@ -180,7 +189,7 @@ def profile(
     from dtvit_deploy.pipeline.check import Wants
 
     wants = Wants(latency=MeasureOptions(min_seconds=seconds, min_samples=samples, max_seconds=max(300.0, seconds)), cuda_graph=cuda_graph)
-    _check("profile", artefacts, data, wants, threads, model, checkpoint, out, as_json, trust)
+    _check("profile", artefacts, data, wants, threads, runtime, model, checkpoint, out, as_json, trust)
 
 
 @app.command()

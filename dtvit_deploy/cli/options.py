@@ -46,6 +46,14 @@ Data = Annotated[
     typer.Option("--data", help="Class-folder tree, folder or list of images, or an .npz of feeds.", show_default=False),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Compute threads of one inference; recorded with every figure.")]
+Runtimes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--runtime",
+        help="Load artefacts in this one, repeatable: coreml-ne, coreml-iphone, mil, …; the best here if none.",
+        show_default=False,
+    ),
+]
 Samples = Annotated[int, typer.Option("--samples", min=1, help="Real samples that parity is proved on.")]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Execute engines that were not built by you on this machine. Engines are native code.")

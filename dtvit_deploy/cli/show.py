@@ -18,7 +18,7 @@ from rich.text import Text
 from dtvit_deploy.parity import REAL
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.figures import plain
-from dtvit_deploy.report.measured import lost
+from dtvit_deploy.report.measured import counted, lost
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def report(found: Report, folder: Path | None = None) -> None:
     for subject in found.subjects:
         if subject.layers and (found.command == "verify" or subject.layers.first):
             layers(subject, subject.layers, out)
+        if subject.plan:
+            out.say(f"{subject.name}, {subject.file}: {subject.plan}")
         if subject.latency and subject.latency.status == "INVALID":
             note("; ".join(subject.latency.reasons), out, f"{subject.name}: latency INVALID:")
     if folder is not None:
@@ -216,7 +218,7 @@ def layers(subject: Subject, found: LayerReport, out: _Stream) -> None:
     if len(shown) < len(modules):
         order = "those that add most error" if quantised else "those furthest above their floor"
         out.say(f"{len(shown)} of {len(modules)} modules, {order}; the report has all", "dim")
-    out.say(f"{name}: {found.verdict} ({found.samples} samples, {len(found.layers)} of {found.program_tensors} program tensors)")
+    out.say(f"{name}: {found.verdict} ({counted(found)})")
 
 
 def verdict(found: Verdict, out: _Stream) -> None:

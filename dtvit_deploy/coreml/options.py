@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from dtvit_deploy.artifact import Manifest
 
 VIEWS = "views"
-"""Key of the options of a link of kind `RELAID`: the `HeldAs` of tensors by name."""
-RELAID = "layout"
-"""Kind of the link that is added where tensors got another order."""
+"""Key of the options of links of the next two kinds: the `HeldAs` of tensors by name."""
 LINK = "coreml"
 """Kind of the manifest's link that a conversion adds."""
+RELAID = "layout"
+"""Kind of the link that is added where tensors got another order by wish."""
 IMAGE = "image"
 """Key of that link's options: the `ImageInput` of a package that takes pixels, or null."""
 
@@ -94,6 +94,13 @@ class ImageInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         found: NDArray[np.float32] = ((values.astype(np.float64) - bias) / scale).astype(np.float32)
         return found
 
+    def black(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """The normalised tensor of a picture without light; zeros are no picture of 8-bit pixels."""
+        import numpy as np
+
+        found: NDArray[np.float32] = np.broadcast_to(np.asarray(self.bias, np.float32).reshape(1, 3, 1, 1), shape).copy()
+        return found
+
 
 def image_input_of(manifest: Manifest) -> ImageInput | None:
     """How a package takes pixels; None where it takes a tensor.
@@ -132,9 +139,11 @@ def views_of(manifest: Manifest) -> dict[str, HeldAs]:
     Raises:
         InputError: the manifest tells of orders that make no sense.
     """
-    link = manifest.parent(RELAID)
+    links = (manifest.parent(LINK), manifest.parent(RELAID))  # the latter has to count for what both tell of
+    views: dict[str, HeldAs] = {}
     try:
-        views = msgspec.convert(link.options.get(VIEWS, {}) if link else {}, dict[str, HeldAs])
+        for link in links:
+            views |= msgspec.convert(link.options.get(VIEWS, {}) if link else {}, dict[str, HeldAs])
     except msgspec.ValidationError as error:
         raise InputError(f"the manifest tells of a layout that makes no sense: {error}", remedy="export the package again") from error
     for name, view in views.items():

@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dtvit_deploy.coreml.options import HeldAs
+from dtvit_deploy.coreml.views import TURNED
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.coreml_interface import Interface
+from dtvit_deploy.export.coreml_order import HALF, Orders, watched_orders
 from dtvit_deploy.export.float16 import HEADROOM, LARGEST_FP16
 from dtvit_deploy.export.garbage import uncollected
 from dtvit_deploy.export.mlpackage import coremltools, write_mlpackage
@@ -30,15 +33,18 @@ if TYPE_CHECKING:
 
     from dtvit_deploy.nodes import NodeMap
 
-HALF = "_cast_fp16"
-"""What coremltools appends to the name of a tensor that became FP16."""
-
 
 @dataclass(frozen=True)
-class Kept:
-    """Why modules stay FP32 in an FP16 package, by module."""
+class Converted:
+    """What became of a program.
+
+    Attributes:
+        reasons: why modules stay FP32 in an FP16 package, by module.
+        views: tensors that are held in another order than the node's whose name they have.
+    """
 
     reasons: Mapping[str, str]
+    views: Mapping[str, HeldAs]
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -54,7 +60,8 @@ def mlpackage_from_program(
     *,
     magnitudes: Mapping[str, float] | None = None,
     keep_fp32: Sequence[str] = (),
-) -> Kept:
+    imprecise: Mapping[str, str] | None = None,
+) -> Converted:
     """Convert, and write the package ``path``; the program is changed and must not be used afterwards.
 
     Args:
@@ -65,6 +72,7 @@ def mlpackage_from_program(
         path: of the package.
         magnitudes: greatest |x| of each tensor on real feeds, by node; tensors without one are taken to fit FP16.
         keep_fp32: torch modules (their children included) that stay FP32 by the user's wish.
+        imprecise: torch modules (not their children) that stay FP32, with the reason.
 
     Raises:
         InputError: an operator has no translation, an interface cannot be had, or ``keep_fp32`` names a module that made no node.
@@ -72,8 +80,8 @@ def mlpackage_from_program(
     """
     ct = coremltools()
     made = _prepared(exported)
-    typing = _Typing(made, nodes, magnitudes or {}, keep_fp32) if precision is Precision.FP16 else None
-    with quiet(), uncollected():
+    typing = _Typing(made, nodes, magnitudes or {}, keep_fp32, imprecise or {}) if precision is Precision.FP16 else None
+    with quiet(), uncollected(), watched_orders() as orders:
         try:
             program = ct.convert(
                 exported,
@@ -85,9 +93,9 @@ def mlpackage_from_program(
             )
         except Exception as error:  # whatever coremltools' translation functions raise
             raise _explained(error, nodes) from error
-        _restore_names(program, made)
+        views = _restore_names(program, made, orders)
         write_mlpackage(interface.model_of(ct, program), path)
-    return Kept(typing.kept if typing else {})
+    return Converted(typing.kept if typing else {}, views)
 
 
 def _prepared(exported: ExportedProgram) -> Sequence[torch.fx.Node]:
@@ -108,8 +116,15 @@ def _prepared(exported: ExportedProgram) -> Sequence[torch.fx.Node]:
 class _Typing:
     """Which operators become FP16, asked by coremltools operator by operator."""
 
-    def __init__(self, made: Sequence[torch.fx.Node], nodes: NodeMap, magnitudes: Mapping[str, float], keep: Sequence[str]) -> None:
-        self._made, self._nodes, self._magnitudes = made, nodes, magnitudes
+    def __init__(
+        self,
+        made: Sequence[torch.fx.Node],
+        nodes: NodeMap,
+        magnitudes: Mapping[str, float],
+        keep: Sequence[str],
+        imprecise: Mapping[str, str],
+    ) -> None:
+        self._made, self._nodes, self._magnitudes, self._imprecise = made, nodes, magnitudes, imprecise
         self._wishes = tuple(wish.removesuffix(".") + "." for wish in keep)
         self.kept: dict[str, str] = {}
         modules = sorted({node.module for node in nodes.nodes if node.module})
@@ -124,15 +139,15 @@ class _Typing:
         if op.op_type == "const":
             return True
         module = self._module(op)
-        reason = "asked for" if self._wishes and (module + ".").startswith(self._wishes) else self._overflow(op)
+        asked = "asked for" if self._wishes and (module + ".").startswith(self._wishes) else ""
+        reason = asked or self._overflow(op) or self._imprecise.get(module, "")
         if reason:
-            self.kept.setdefault(module or "(the network itself)", reason)
+            self.kept.setdefault(module, reason)
         return not reason
 
     def _module(self, op: Any) -> str:
         number = _number_of(op)
-        node = self._nodes.get(self._made[number].name) if number is not None else None
-        return node.module if node else ""
+        return self._nodes.module_of(self._made[number].name) if number is not None else "(the network itself)"
 
     def _overflow(self, op: Any) -> str:
         for var in (*_vars(op.inputs.values()), *op.outputs):
@@ -157,11 +172,12 @@ def _number_of(op: Any) -> int | None:
     return None
 
 
-def _restore_names(program: Any, made: Sequence[torch.fx.Node]) -> None:
+def _restore_names(program: Any, made: Sequence[torch.fx.Node], orders: Orders) -> dict[str, HeldAs]:
     """Give tensors the names of the program's nodes back, by which they are found in every artefact.
 
     Only where the operator was made for that node, its name says so, and the shape is the node's: passes move operators about, and a
-    tensor under a wrong name would be blamed for what it is not. A tensor that a pass made, and named like a node by counting, steps aside.
+    tensor under a wrong name would be blamed for what it is not. A tensor that a pass made, and named like a node by counting, steps
+    aside, and so does one that kept a node's name and not its shape. Returned are those that are a node's in another order of axes.
     """
     from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
@@ -171,6 +187,8 @@ def _restore_names(program: Any, made: Sequence[torch.fx.Node]) -> None:
     operators = {op.name for op in function.operations}
     # A batch norm's answer is the first of three, and a convolution that it was merged into has the name of the three.
     several = {node.name: parts[0] for node in made if isinstance(node.meta.get("val"), (tuple, list)) and (parts := _parts(node, 0))}
+    shapes = {node.name: shape for node in made if (shape := _shape_of(node)) is not None}
+    views: dict[str, HeldAs] = {}
 
     def rename(var: Any, op: Any, name: str) -> None:
         del holders[var.name]
@@ -180,29 +198,56 @@ def _restore_names(program: Any, made: Sequence[torch.fx.Node]) -> None:
             operators.add(name)
             op.name = name
 
+    def aside(var: Any, op: Any) -> None:
+        name = var.name
+        rename(var, op, next(free for index in count() if (free := f"{name}_inner{index or ''}") not in holders))
+
     for op in list(function.operations):
         number = _number_of(op)
         if op.op_type.startswith("const") or number is None:
             continue
         for place, var in enumerate(op.outputs):
+            own = var.name.replace(HALF, "")
+            order = orders.get(own, orders.get(made[number].name) if _is_numbered(own, made[number].name) else None)
             lone = several.get(str(var.name).removesuffix(HALF)) if len(op.outputs) == 1 else None
-            name = lone or _name_of(op, var, place, made[number])
-            if var in function.outputs or name is None or name == var.name:
+            name = lone or _name_of(op, var, place, made[number], order)
+            if var in function.outputs or name is None or (name == var.name and order is None):
                 continue
+            if order is not None and shapes.get(name) == _turned(var.shape, order):
+                views[name] = HeldAs(tuple(map(int, var.shape)), order, shapes[name])
+                name += TURNED
             other, by = holders.get(name, (None, None))
             if other is not None and other not in function.outputs and name == made[number].name and _number_of(by) != number:
-                rename(other, by, next(free for index in count() if (free := f"{name}_inner{index or ''}") not in holders))
+                aside(other, by)
             if name not in holders:
                 rename(var, op, name)
+    for var, op in [(var, op) for var, op in holders.values() if op is not None and var not in function.outputs]:
+        node = var.name if var.name in shapes else re.sub(r"_\d+$", "", var.name)  # as a reader takes it
+        if shapes.get(node, tuple(var.shape)) != tuple(var.shape):
+            aside(var, op)
+    return views
 
 
-def _name_of(op: Any, var: Any, place: int, node: torch.fx.Node) -> str | None:
+def _is_numbered(name: str, node: str) -> bool:
+    """Whether a name is a node's, or one that coremltools made of it to have it once only."""
+    return re.fullmatch(rf"{re.escape(node)}(_\d+)?", name) is not None
+
+
+def _shape_of(node: torch.fx.Node) -> tuple[int, ...] | None:
+    shape = getattr(node.meta.get("val"), "shape", None)
+    return None if shape is None else tuple(map(int, shape))
+
+
+def _turned(shape: Sequence[int], order: Sequence[int] | None) -> tuple[int, ...]:
+    return tuple(shape[axis] for axis in order) if order else tuple(shape)
+
+
+def _name_of(op: Any, var: Any, place: int, node: torch.fx.Node, order: Sequence[int] | None) -> str | None:
     own = str(var.name).removesuffix(HALF)
     if len(op.outputs) > 1:
         parts = _parts(node, place)
         return parts[0] if parts and re.sub(r"\d+$", "", op.name.removesuffix(HALF)) == re.sub(r"\d+$", "", node.name) else None
-    value = node.meta.get("val")
-    if re.fullmatch(rf"{re.escape(node.name)}(_\d+)?", own) and tuple(getattr(value, "shape", ())) == tuple(var.shape):
+    if _is_numbered(own, node.name) and _shape_of(node) == _turned(var.shape, order):
         return node.name
     return own if own != var.name else None
 

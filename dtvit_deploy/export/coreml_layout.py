@@ -5,7 +5,8 @@ The Neural Engine's tensors are (batch, channels, height, width), or (batch, cha
 held in whatever order its operator gave it (see :mod:`dtvit_deploy.coreml.views`), reshapes and transposes only change what is believed of
 it, and each operator computes on what is held, with axes and constants to match, or asks for the order that it needs. The principles are
 Apple's (https://machinelearning.apple.com/research/neural-engine-transformers); the heads of an attention are an axis of one product here
-and not a product each, since one reshape that leaves the last axis alone costs less than as many operators again for every head.
+and not a product each: one reshape that leaves the last axis alone, in place of as many operators again for every head. That this costs
+less is inferred, not measured; Apple splits the heads.
 
 What no rule is known for is computed as it was, in its own order. Nothing is assumed of a network; whether the answers are the same is for
 the caller to find out.
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dtvit_deploy.coreml.options import HeldAs
-from dtvit_deploy.coreml.views import MOVED, TURNED, Atom, Groups, View, flat, moves, sizes
+from dtvit_deploy.coreml.views import MOVED, TURNED, Atom, Groups, View, flat, moves, node_of, sizes
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.coreml_interface import model_of_mil
 from dtvit_deploy.export.coreml_layout_ops import RULES, as_it_was, fixed
@@ -54,8 +55,13 @@ class Relaid:
         return f"layout for the Neural Engine: transposes + reshapes: {self.before} → {self.after}{share}"
 
 
-def relay_mlpackage(source: Path, path: Path, ios: int) -> Relaid:
+def relay_mlpackage(source: Path, path: Path, ios: int, views: Mapping[str, HeldAs] | None = None) -> Relaid:
     """Package → the same network in the Neural Engine's order, with images of tokens in whichever form takes fewer moves.
+
+    Args:
+        source, path: read, and written.
+        ios: least release that loads it.
+        views: tensors of ``source`` that are held in another order than their node's.
 
     Raises:
         InputError: its shapes are not fixed, or it decides at run time what is computed.
@@ -65,10 +71,10 @@ def relay_mlpackage(source: Path, path: Path, ios: int) -> Relaid:
     with quiet():
         program = mil_of(model)
         function = program.functions["main"]
-        rewriting = Rewriting(ct, function, frozenset())
+        rewriting = Rewriting(ct, function, frozenset(), views or {})
         best, written = rewriting.run()
         for tokens in sorted(rewriting.images):
-            other = Rewriting(ct, function, rewriting.grids | {tokens})
+            other = Rewriting(ct, function, rewriting.grids | {tokens}, views or {})
             fewer, program = other.run()
             if fewer < best:
                 best, written, rewriting = fewer, program, other
@@ -93,12 +99,13 @@ class Rewriting:
         views: of what was written, as in :class:`Relaid`.
     """
 
-    def __init__(self, ct: Any, function: Any, grids: frozenset[int]) -> None:
+    def __init__(self, ct: Any, function: Any, grids: frozenset[int], before: Mapping[str, HeldAs]) -> None:
         from coremltools.converters.mil.mil import Builder
 
         self.mb, self._ct, self._function, self.grids = Builder, ct, function, grids
         self.images: set[int] = set()
-        self.views: dict[str, HeldAs] = {}
+        self.views = dict(before)
+        self._before = before
         self._known: dict[Any, View] = {}
         self._constants: dict[Any, Any] = {}
         self._moved: dict[tuple[Any, Groups], Any] = {}
@@ -159,23 +166,23 @@ class Rewriting:
 
     def result(self, op: Any, kind: str, held: Groups, shown: Groups, **arguments: Any) -> View:
         """The view that a new operator makes of the one output of an old one; named after it, and marked if its order is another."""
-        plain = held == shown
         (old,) = op.outputs
-        var = self.emit(kind, old, suffix="" if plain else TURNED, **arguments)
+        var = self.emit(kind, old, **arguments)
         assert tuple(var.shape) == sizes(held), f"{op.name}: {var.shape} in place of {sizes(held)}"
-        return self.note(old, View(var, held, shown))
+        view = self.named(old, View(var, held, shown))
+        var.op.name = var.name
+        return view
 
     def named(self, old: Any, view: View) -> View:
-        """Call what one of several outputs became after it."""
-        view.value.name = old.name if view.is_plain else old.name + TURNED
-        return self.note(old, view)
-
-    def note(self, old: Any, view: View) -> View:
-        """Remember by what view a tensor is an old one."""
-        if not view.is_plain and not view.repeated:
-            order = flat(view.held)
-            turn = tuple(order.index(atom) for atom in flat(view.shown))
-            self.views[old.name] = HeldAs(tuple(atom.size for atom in order), turn, view.shape)
+        """Call what a tensor became after it, and remember by what view it is the node's."""
+        node = view
+        if old.name.endswith(TURNED):  # it was in another order before
+            node = view.transposed(self._before[node_of(old.name)].order)
+        view.value.name = node_of(old.name) + ("" if node.is_plain else TURNED)
+        if not node.is_plain and not node.repeated:
+            order = flat(node.held)
+            turn = tuple(order.index(atom) for atom in flat(node.shown))
+            self.views[node_of(old.name)] = HeldAs(tuple(atom.size for atom in order), turn, node.shape)
         return view
 
     def hold(self, view: View, wanted: Groups) -> View:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 
 import msgspec
@@ -29,6 +29,7 @@ def measure(
     clock: Clock = time.perf_counter,
     progress: Callable[[float], None] | None = None,
     devices: Mapping[str, Callable[[], float]] = MappingProxyType({}),
+    remote: Collection[str] = (),
 ) -> dict[str, Measurement]:
     """Warm up each candidate, then sample all of them in rounds until the last has enough.
 
@@ -36,7 +37,8 @@ def measure(
     (``max_samples``, ``max_seconds``), and then its samples are fewer than the others'.
     Each call of a run is one inference; whatever it raises comes through. ``progress`` is told the finished fraction, 0 to 1,
     once a round and outside what is timed. ``devices`` has, for candidates that run on a device with its own clock, what tells the
-    milliseconds of the last run by it; it is asked after each sample, outside what is timed.
+    milliseconds of the last run by it; it is asked after each sample, outside what is timed. For those of them that are ``remote``, its
+    times are the samples, in warm-up too: this machine's clock says how long the way there takes, only limits on seconds are held to it.
 
     Raises:
         InputError: there is nothing to measure.
@@ -47,8 +49,9 @@ def measure(
     tell = progress or (lambda fraction: None)
     tell(0.0)
     tick_ms = _tick(clock) * 1e3
-    warmups = {name: _warm_up(run, options, clock) for name, run in runs.items()}
-    series = {name: _Series() for name in runs}
+    own = {name: devices[name] for name in remote}
+    warmups = {name: _warm_up(run, options, clock, own.get(name)) for name, run in runs.items()}
+    series = {name: _Series(remote=name in own) for name in runs}
     names, done, turn, origin = list(runs), 0.0, 0, clock()
     while done < 1:
         for index in _order(len(names), turn):
@@ -58,13 +61,14 @@ def measure(
         lasted = clock() - origin
         done = min(one.done(options, lasted) for one in series.values())
         tell(done)
-    return {name: one.summary(options, warmups[name], tick_ms) for name, one in series.items()}
+    return {name: one.summary(options, warmups[name], 0.0 if one.remote else tick_ms) for name, one in series.items()}
 
 
 class _Series:
-    """The samples of one candidate while they are taken."""
+    """The samples of one candidate while they are taken: by this machine's clock, or by that of a remote device alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, remote: bool) -> None:
+        self.remote = remote
         self.samples_ms: list[float] = []
         self.stamps_s: list[float] = []
         self.device_ms: list[float] = []
@@ -74,11 +78,11 @@ class _Series:
         start = clock()
         run()
         seconds = clock() - start
-        self.samples_ms.append(seconds * 1e3)
         self.stamps_s.append(start - origin)
         self.seconds += seconds
         if device is not None:
             self.device_ms.append(device())
+        self.samples_ms.append(self.device_ms[-1] if self.remote else seconds * 1e3)
 
     def summary(self, options: MeasureOptions, warmup: Warmup, tick_ms: float) -> Measurement:
         found = summarise(self.samples_ms, self.stamps_s, options, warmup=warmup, tick_ms=tick_ms)
@@ -109,7 +113,7 @@ def _order(count: int, turn: int) -> Iterable[int]:
     return row if turn // count % 2 == 0 else reversed(row)  # the mirrored half makes odd counts balanced too
 
 
-def _warm_up(run: Callable[[], object], options: MeasureOptions, clock: Clock) -> Warmup:
+def _warm_up(run: Callable[[], object], options: MeasureOptions, clock: Clock, own: Callable[[], float] | None) -> Warmup:
     """Run until the median of the last quarter of the runs is close to that of the quarter before."""
     durations: list[float] = []
     began, due = clock(), 2 * WARMUP_WINDOW
@@ -117,7 +121,7 @@ def _warm_up(run: Callable[[], object], options: MeasureOptions, clock: Clock) -
         start = clock()
         run()
         now = clock()
-        durations.append(now - start)
+        durations.append(now - start if own is None else own() / 1e3)
         count, spent = len(durations), now - began
         late = spent >= options.max_warmup_seconds or count >= options.max_samples
         if count < 2 * WARMUP_WINDOW or (not late and (count < due or spent < options.warmup_seconds)):

@@ -12,32 +12,39 @@ from dtvit_deploy.accuracy import Accuracy
 from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.devices import local
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.latency import Measurement, MeasureOptions
+from dtvit_deploy.latency import MeasureOptions
 from dtvit_deploy.layers import LayerReport
-from dtvit_deploy.parity import REAL, Difference
-from dtvit_deploy.pipeline import measure
+from dtvit_deploy.parity import Difference
+from dtvit_deploy.pipeline import measure, timing
 from dtvit_deploy.pipeline.calibration_set import SYNTHETIC
+from dtvit_deploy.pipeline.gates import disagrees, gates_of, not_measured
 from dtvit_deploy.pipeline.material import NOT_REAL, Material
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import ProgramEntry, versions
-from dtvit_deploy.recipe import Gates, Limits
+from dtvit_deploy.recipe import Gates
 from dtvit_deploy.recommend import Candidate, recommend
 from dtvit_deploy.report.schema import Report, Subject
-from dtvit_deploy.runtimes.registry import open_session, runtime_for, why_emulated
+from dtvit_deploy.runtimes.pairing import Pairing, pairings
+from dtvit_deploy.runtimes.registry import why_emulated
 from dtvit_deploy.search import Search
 from dtvit_deploy.target import Precision
-from dtvit_deploy.verdict import Gate, at_least, at_most, holds, verdict
+from dtvit_deploy.verdict import verdict
 
 _EMULATED = "emulated, at a speed that is not the device's; a figure needs the device"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wants:
-    """What to measure. ``parity`` is the number of real samples; 0 measures none. ``cuda_graph`` is that of every session."""
+    """What to measure.
+
+    Attributes:
+        parity: number of real samples; 0 measures none.
+        layers: whether inner tensors are walked; None does it for those that parity fails.
+        cuda_graph: of every session.
+    """
 
     parity: int = 0
-    layers: bool = False
+    layers: bool | None = None
     accuracy: bool = False
     latency: MeasureOptions | None = None
     cuda_graph: bool = True
@@ -51,58 +58,73 @@ def check(
     wants: Wants,
     *,
     threads: int,
+    runtimes: Sequence[str] = (),
     gates: Gates | None = None,
     progress: Progress,
 ) -> Report:
     """Measure what is wanted, hold it to the gates, and report.
 
+    Args:
+        command: that asks, for the report.
+        program: the reference.
+        artifacts: made from it.
+        material: what is fed.
+        wants: what is measured.
+        threads: of one inference.
+        runtimes: names of those that artefacts are loaded in, each in every one that loads its format; the best here by default.
+        gates: of a recipe.
+        progress: told what is going on.
+
     Raises:
-        InputError: an artefact is not derived from ``program``, or the material does not fit.
-        MissingError: nothing but a latency is wanted, and nothing that could be timed is here.
+        InputError: an artefact is not derived from ``program``, the material does not fit, or a runtime loads none of the artefacts.
+        MissingError: a runtime cannot be used here; or nothing but a latency is wanted, and nothing that could be timed is here.
     """
     for artifact in artifacts:
         require_same_root(artifact, program)
-    bench = measure.Bench(program, tuple(artifacts), material, threads, progress, wants.cuda_graph)
-    untimed = [artifact.name for artifact in artifacts if measure.is_emulated(artifact)] if wants.latency is not None else []
-    if len(untimed) == len(artifacts) and wants == Wants(latency=wants.latency, cuda_graph=wants.cuda_graph):
-        reasons = "; ".join(dict.fromkeys(map(why_emulated, artifacts)))
+    found = pairings(artifacts, runtimes)
+    bench = measure.Bench(program, found, material, threads, progress, wants.cuda_graph)
+    emulated = [one for one in found if one.emulated]
+    untimed = ", ".join(one.name for one in emulated) if wants.latency is not None else ""
+    if untimed and len(emulated) == len(found) and not (wants.parity or wants.layers or wants.accuracy):
+        reasons = "; ".join(dict.fromkeys(why_emulated(one.artifact) for one in emulated))
         raise MissingError(
-            f"the latency of {', '.join(untimed)} cannot be measured here: {_EMULATED} ({reasons})",
+            f"the latency of {untimed} cannot be measured here: {_EMULATED} ({reasons})",
             remedy="profile on the device; verify and evaluate work here",
         )
+    gates = gates or Gates()
     scored = measure.accuracy(bench) if wants.accuracy else []  # first: this alone reads every image, and finds the broken one
     compared = measure.parity(bench, wants.parity) if wants.parity else []
-    inside = measure.layers(bench) if wants.layers else []
-    timed = measure.latency(bench, wants.latency) if wants.latency is not None else []
+    inside = _inside(bench, wants, compared, gates)
+    timed = timing.latency(bench, wants.latency) if wants.latency is not None else []
     subjects = [_reference(bench, scored, timed)]
-    for index, artifact in enumerate(artifacts):
+    for index, pairing in enumerate(found):
         subjects.append(
             _subject(
                 bench,
-                artifact,
+                pairing,
                 parity=compared[index] if compared else (),
                 layers=inside[index] if inside else None,
                 accuracy=scored[index + 1] if scored else None,
                 reference=scored[0] if scored else None,
-                latency=timed[index + 1] if timed else None,
-                gates=gates or Gates(),
+                timed=timed[index + 1] if timed else timing.Timed(),
+                gates=gates,
             )
         )
     manifest = program.artifact.manifest
     every = [gate for subject in subjects if subject.verdict for gate in subject.verdict.gates]
-    advice, places = recommend(list(map(_candidate, artifacts, subjects[1:])), subjects[0].accuracy) if scored and timed else ((), ())
+    advice, places = recommend(list(map(_candidate, found, subjects[1:])), subjects[0].accuracy) if scored and timed else ((), ())
     every += places
     notes = [note for link in manifest.lineage for note in link.notes]
     notes += [*_stains(artifacts), *(() if material.real else (NOT_REAL,))]
-    emulated = [artifact.name for artifact in artifacts if measure.is_emulated(artifact)]
-    notes += [f"{', '.join(emulated)}: emulated; their graphs were evaluated by another engine than the vendor's"] if emulated else []
-    notes += [f"latency of {', '.join(untimed)} not measured: {_EMULATED}"] if untimed else []
+    names = ", ".join(one.name for one in emulated)
+    notes += [f"{names}: emulated; their graphs were evaluated by another engine than the vendor's"] if emulated else []
+    notes += [f"latency of {untimed} not measured: {_EMULATED}"] if untimed else []
     return Report(
         command=command,
         model=manifest.model,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         lineage=tuple(f"{link.kind} {link.sha256}" for link in manifest.lineage),
-        data=material.facts() | _counts(wants, material, timed=any(timed)),
+        data=material.facts() | _counts(wants, material, layers=any(inside), timed=any(one.latency for one in timed)),
         device=local.state(),
         versions=versions("torch", "onnx", "onnxruntime", "onnxsim", "openvino", "numpy"),
         subjects=tuple(subjects),
@@ -110,6 +132,16 @@ def check(
         recommendations=advice,
         verdict=verdict(every) if every else None,
     )
+
+
+def _inside(bench: measure.Bench, wants: Wants, compared: list[tuple[Difference, ...]], gates: Gates) -> list[LayerReport | None]:
+    """The layers of all, of none, or of those whose outputs are wrong: who reads that wants to know of which module it is the fault."""
+    if wants.layers is not None:
+        return measure.layers(bench) if wants.layers else []
+    wrong = [
+        one for one, found in zip(bench.pairings, compared, strict=False) if disagrees(gates.of(one.artifact.manifest.precision), found)
+    ]
+    return measure.layers(bench, wrong) if wrong else []
 
 
 def _stains(artifacts: Sequence[Artifact]) -> tuple[str, ...]:
@@ -127,12 +159,12 @@ def _stains(artifacts: Sequence[Artifact]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _counts(wants: Wants, material: Material, *, timed: bool) -> dict[str, str]:
+def _counts(wants: Wants, material: Material, *, layers: bool, timed: bool) -> dict[str, str]:
     """How much of the material each kind of figure was taken on."""
     counts: dict[str, str] = {}
     if wants.parity:
         counts["parity"] = f"{min(wants.parity, len(material))} samples and {len(material.adversarial())} adversarial feeds"
-    if wants.layers:
+    if layers:
         counts["layers"] = f"{min(measure.LAYER_SAMPLES, len(material))} samples"
     if wants.accuracy:
         counts["accuracy"] = f"{len(material)} samples"
@@ -154,9 +186,8 @@ def require_same_root(artifact: Artifact, program: ProgramEntry) -> None:
         )
 
 
-def _reference(bench: measure.Bench, scored: list[Accuracy], timed: list[Measurement | None]) -> Subject:
-    artifact = bench.program.artifact
-    runtime = runtime_for(artifact)
+def _reference(bench: measure.Bench, scored: list[Accuracy], timed: list[timing.Timed]) -> Subject:
+    artifact, runtime = bench.reference.artifact, bench.reference.runtime
     return Subject(
         name="torch FP32",
         file="",
@@ -165,55 +196,56 @@ def _reference(bench: measure.Bench, scored: list[Accuracy], timed: list[Measure
         rung=runtime.rung,
         conditions={"runtime": f"torch {runtime.available().version}", "threads": str(bench.threads), "precision": "fp32"},
         accuracy=scored[0] if scored else None,
-        latency=timed[0] if timed else None,
+        latency=timed[0].latency if timed else None,
     )
 
 
 def _subject(
     bench: measure.Bench,
-    artifact: Artifact,
+    pairing: Pairing,
     *,
     parity: tuple[Difference, ...],
     layers: LayerReport | None,
     accuracy: Accuracy | None,
     reference: Accuracy | None,
-    latency: Measurement | None,
+    timed: timing.Timed,
     gates: Gates,
 ) -> Subject:
-    manifest = artifact.manifest
-    with open_session(artifact, bench.options()) as session:
-        conditions = session.conditions
-    held = _gates(gates.of(manifest.precision), parity, accuracy, reference, latency, artifact.name)
-    held += _not_measured(getattr(gates, manifest.precision.value), held, artifact.name)
+    artifact, manifest = pairing.artifact, pairing.artifact.manifest
+    held = gates_of(gates.of(manifest.precision), parity, accuracy, reference, timed.latency, pairing.name)
+    held += not_measured(getattr(gates, manifest.precision.value), held, pairing.name)
+    notes = [note for link in manifest.lineage for note in link.notes if link.kind not in ("checkpoint", "seeded")]
     return Subject(
-        name=f"{manifest.format.upper()} {manifest.precision.value.upper()}",
+        name=f"{manifest.format.upper()} {manifest.precision.value.upper()}{pairing.where}",
         file=artifact.name,
         sha256=manifest.sha256,
         precision=str(manifest.precision),
-        rung=runtime_for(artifact).rung,
-        conditions=conditions,
+        rung=pairing.runtime.rung,
+        conditions=bench.conditions(pairing),
         bytes=artifact.bytes,
-        notes=tuple(note for link in manifest.lineage for note in link.notes if link.kind not in ("checkpoint", "seeded")),
+        notes=(*notes, *timed.notes),
         parity=parity,
         accuracy=accuracy,
-        latency=latency,
+        latency=timed.latency,
         layers=layers,
+        plan=timed.plan,
         search=_search_of(artifact),
         verdict=verdict(held) if held else None,
     )
 
 
-def _candidate(artifact: Artifact, subject: Subject) -> Candidate:
+def _candidate(pairing: Pairing, subject: Subject) -> Candidate:
     return Candidate(
-        runtime=artifact.manifest.format,
+        runtime=pairing.artifact.manifest.format,
+        where=pairing.where,
         name=subject.name,
         file=subject.file,
-        precision=artifact.manifest.precision,
-        products=_products(artifact),
+        precision=pairing.artifact.manifest.precision,
+        products=_products(pairing.artifact),
         sound=subject.verdict is not None and subject.verdict.passed,
         accuracy=subject.accuracy,
         latency=subject.latency,
-        emulated=subject.rung is Rung.EMULATED,
+        emulated=pairing.emulated,
     )
 
 
@@ -233,50 +265,3 @@ def _search_of(artifact: Artifact) -> Search | None:
         return msgspec.convert(link.options["search"], Search)
     except msgspec.ValidationError as error:
         raise InputError(f"the manifest of {artifact.name} tells of a search that makes no sense: {error}") from error
-
-
-def _not_measured(asked: Limits, held: list[Gate], name: str) -> list[Gate]:
-    """A gate that fails for every limit that a recipe sets and that nothing measured could be held to."""
-    said = {"agreement": "top-1 agreement", "max_abs": "max |Δ| of", "cosine": "cosine of", "top1_drop": "loss of top-1", "p50_ms": "p50"}
-    return [
-        at_most(f"{name}: {words} (gate {limit!r} of the recipe)", None, getattr(asked, limit))
-        for limit, words in said.items()
-        if getattr(asked, limit) is not None and not any(gate.name.startswith(f"{name}: {words}") for gate in held)
-    ]
-
-
-def _gates(
-    limits: Limits,
-    parity: tuple[Difference, ...],
-    accuracy: Accuracy | None,
-    reference: Accuracy | None,
-    latency: Measurement | None,
-    name: str,
-) -> list[Gate]:
-    """The gates that what was measured can be held to."""
-    label = f"{name}: "
-    found = [holds(f"{label}parity of {one.output!r} on {one.feeds}", one.passed, one.reason or one.reached) for one in parity]
-    real = [one for one in parity if one.feeds in REAL]
-    if limits.agreement is not None:
-        found += [
-            at_least(f"{label}top-1 agreement of {one.output!r}, near-ties apart", one.decided_agreement, limits.agreement)
-            for one in real
-            if one.agreement is not None
-        ]
-        if not real and any(one.agreement is not None and one.tolerance is None for one in parity):
-            # Without a tolerance, nothing but agreement says that the decisions are still the same.
-            found.append(at_least(f"{label}top-1 agreement on real input (give --data)", None, limits.agreement))
-        if accuracy is not None:
-            found.append(at_least(f"{label}top-1 agreement over all images", accuracy.agreement, limits.agreement))
-    if limits.max_abs is not None:
-        found += [at_most(f"{label}max |Δ| of {one.output!r} on {one.feeds}", one.max_abs, limits.max_abs) for one in real]
-    if limits.cosine is not None:
-        found += [at_least(f"{label}cosine of {one.output!r}", one.cosine, limits.cosine) for one in real]
-    if limits.top1_drop is not None and accuracy is not None and reference is not None:
-        both = accuracy.top1 is not None and reference.top1 is not None
-        # Two of 500 images are 0.004, and not 0.0040000000000000036.
-        drop = round(reference.top1 - accuracy.top1, 9) if both else None  # type: ignore[operator]
-        found.append(at_most(f"{label}loss of top-1", drop, limits.top1_drop))
-    if limits.p50_ms is not None and latency is not None:
-        found.append(at_most(f"{label}p50", latency.p50 if latency.status == "VALID" else None, limits.p50_ms, "ms"))
-    return found

@@ -13,13 +13,15 @@ import msgspec
 
 from dtvit_deploy.artifact import Artifact, load_artifact
 from dtvit_deploy.cache import Cache
-from dtvit_deploy.coreml.options import IMAGE, LINK, RELAID, VIEWS, CoreMlOptions, ImageInput
+from dtvit_deploy.coreml.options import IMAGE, LINK, RELAID, VIEWS, CoreMlOptions, ImageInput, views_of
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.evidence import Rung
+from dtvit_deploy.pipeline.float16 import FLOAT16, float16_stage
 from dtvit_deploy.pipeline.int8 import Int8
 from dtvit_deploy.pipeline.material import preprocessing_of
 from dtvit_deploy.pipeline.measure import scores_of
-from dtvit_deploy.pipeline.stages import GuardFeeds, ProgramEntry, describe, source_digest, versions
+from dtvit_deploy.pipeline.mixed_precision import FOUND, IMPRECISE
+from dtvit_deploy.pipeline.stages import GuardFeeds, ProgramEntry, describe, onnx_stage, source_digest, versions
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
@@ -110,12 +112,14 @@ class CoreMl:
     def _converted(self, precision: Precision) -> Artifact:
         manifest = self.program.artifact.manifest
         keep = self.keep_fp32 if precision is Precision.FP16 else ()
+        searched = self._searched() if precision is Precision.FP16 else {}
         interface = self._interface
         tools = versions("coremltools", "torch", "numpy")
         options = {
             **msgspec.to_builtins(msgspec.structs.replace(self.options, weights=None, layout=None)),
             IMAGE: msgspec.to_builtins(interface.image),
             **({"keep_fp32": keep, "range_feeds": self.guard.source} if precision is Precision.FP16 else {}),
+            **searched,
         }
 
         def build(folder: Path) -> None:
@@ -125,13 +129,35 @@ class CoreMl:
             path = folder / PACKAGE
             reached = self._magnitudes() if precision is Precision.FP16 else {}
             program = read_program(self.program.artifact)
-            kept = mlpackage_from_program(program, self.program.nodes, interface, precision, path, magnitudes=reached, keep_fp32=keep)
-            describe(path, manifest, precision, LINK, tools, options, kept.notes, rung=Rung.PREPARED)
+            made = mlpackage_from_program(
+                program,
+                self.program.nodes,
+                interface,
+                precision,
+                path,
+                magnitudes=reached,
+                keep_fp32=keep,
+                imprecise=searched.get(IMPRECISE),
+            )
+            views = {name: msgspec.to_builtins(view) for name, view in made.views.items()}
+            told = options | {VIEWS: views} | ({"fp32_modules": dict(made.reasons)} if precision is Precision.FP16 else {})
+            notes = (*made.notes, *searched.get(FOUND, ()))
+            describe(path, manifest, precision, LINK, tools, told, notes, rung=Rung.PREPARED)
 
         key = {"parent": manifest, "precision": precision, "options": options, "tools": tools, "source": source_digest()}
         if precision is Precision.FP16:
             key["guard"] = self.guard.digest
         return load_artifact(self.cache.entry("coreml", key, build) / PACKAGE)
+
+    def _searched(self) -> dict[str, Any]:
+        """What the search for modules that FP16 is too coarse for came to: made on the ONNX graph, once for all targets of an export."""
+        try:
+            halved = float16_stage(onnx_stage(self.program, self.guard, self.cache), self.guard, self.keep_fp32, self.cache)
+        except InputError as error:  # ONNX may not have what Core ML has
+            return {IMPRECISE: {}, FOUND: [f"no module was searched for that FP16 is too coarse for: {error}"]}
+        link = halved.manifest.parent(FLOAT16)
+        assert link is not None
+        return {key: link.options[key] for key in (IMPRECISE, FOUND)}
 
     def _in_order(self, precision: Precision) -> Artifact:
         """The package with its tensors in the order that was asked for, if that gives the same answers."""
@@ -146,7 +172,7 @@ class CoreMl:
 
             path = folder / PACKAGE
             try:
-                made = relay_mlpackage(parent.path, path, self.options.ios)
+                made = relay_mlpackage(parent.path, path, self.options.ios, views_of(parent.manifest))
                 views = {name: msgspec.to_builtins(view) for name, view in made.views.items()}
                 told = {"moves_before": made.before, "moves_after": made.after, VIEWS: views}
                 describe(path, parent.manifest, precision, RELAID, tools, options | told, (made.note,), rung=Rung.PREPARED)

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from dtvit_deploy.artifact import Artifact, load_artifact
 from dtvit_deploy.cache import Cache
-from dtvit_deploy.pipeline.mixed_precision import Judge, Mixed, mixed_precision, rounded_answers
+from dtvit_deploy.pipeline.mixed_precision import IMPRECISE, Judge, Mixed, mixed_precision, rounded_answers
 from dtvit_deploy.pipeline.stages import GuardFeeds, load_onnx, source_digest, versions, write_onnx
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
     from dtvit_deploy.export.float16 import Float16
+
+FLOAT16 = "float16"
+"""Kind of the link that typing a graph as FP16 adds."""
 
 
 def float16_stage(simplified: Artifact, guard: GuardFeeds, keep_fp32: tuple[str, ...], cache: Cache) -> Artifact:
@@ -23,7 +26,7 @@ def float16_stage(simplified: Artifact, guard: GuardFeeds, keep_fp32: tuple[str,
     def build(folder: Path) -> None:
         mixed = mixed_precision(load_onnx(simplified), simplified.manifest.signature, guard.feeds, keep_fp32, guard.real)
         options = {"keep_fp32": keep_fp32, "range_feeds": guard.source} | mixed.options
-        write_onnx(folder, mixed.typed.model, simplified.manifest, Precision.FP16, "float16", tools, options, mixed.notes)
+        write_onnx(folder, mixed.typed.model, simplified.manifest, Precision.FP16, FLOAT16, tools, options, mixed.notes)
 
     key = {"parent": simplified.manifest, "guard": guard.digest, "keep": keep_fp32, "tools": tools, "source": source_digest()}
     return load_artifact(cache.entry("float16", key, build) / "model.onnx")
@@ -40,9 +43,9 @@ def float16_rest_stage(quantised: Artifact, simplified: Artifact, guard: GuardFe
         simplified: the FP32 graph that it was made of.
     """
     halved = float16_stage(simplified, guard, keep_fp32, cache)
-    link = halved.manifest.parent("float16")
+    link = halved.manifest.parent(FLOAT16)
     assert link is not None
-    imprecise: dict[str, str] = link.options["imprecise"]
+    imprecise: dict[str, str] = link.options[IMPRECISE]
     tools = versions("onnx", "onnxruntime")
 
     def build(folder: Path) -> None:
@@ -62,7 +65,7 @@ def float16_rest_stage(quantised: Artifact, simplified: Artifact, guard: GuardFe
         mixed = Mixed(typed, imprecise, error, before, trials)
         options = {"keep_fp32": keep_fp32, "range_feeds": guard.source} | mixed.options
         cost = (f"what stays FP32 costs {typed.cost}",) if typed.kept else ()
-        write_onnx(folder, typed.model, quantised.manifest, Precision.INT8, "float16", tools, options, (*typed.notes, *cost))
+        write_onnx(folder, typed.model, quantised.manifest, Precision.INT8, FLOAT16, tools, options, (*typed.notes, *cost))
 
     key = {"parent": quantised.manifest, "guard": guard.digest, "keep": keep_fp32, "halved": halved.manifest, "source": source_digest()}
     return load_artifact(cache.entry("int8-float16", key, build) / "model.onnx")

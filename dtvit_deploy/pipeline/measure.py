@@ -1,12 +1,12 @@
-"""Measurements of several sessions side by side: parity, layers, accuracy, latency. Each takes open material and gives figures."""
+"""What several artefacts answer, side by side: parity, layers, accuracy. Each takes open material and gives figures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
-from itertools import compress, islice
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,16 +17,13 @@ from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.calibration.decode import thumbnail
 from dtvit_deploy.devices.local import cores
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.latency import Measurement, MeasureOptions, measure
 from dtvit_deploy.layers import LayerReport, Taps, layer_report
 from dtvit_deploy.parity import Difference, compare_outputs
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import ProgramEntry
-from dtvit_deploy.runtimes.base import DeviceTimed, Session, SessionOptions
-from dtvit_deploy.runtimes.probe import probe
-from dtvit_deploy.runtimes.registry import open_session, runtime_for
+from dtvit_deploy.runtimes.base import Session, SessionOptions
+from dtvit_deploy.runtimes.pairing import Pairing, looked_into, pairings
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
@@ -45,19 +42,29 @@ LAYER_SAMPLES = 2
 
 @dataclass(frozen=True)
 class Bench:
-    """What every measurement needs: the reference, the artefacts, the material and the threads."""
+    """What every measurement needs: the reference, the artefacts in their runtimes, the material and the threads."""
 
     program: ProgramEntry
-    artifacts: tuple[Artifact, ...]
+    pairings: tuple[Pairing, ...]
     material: Material
     threads: int
     progress: Progress
     cuda_graph: bool = True
+    said: dict[tuple[str, str], dict[str, str]] = field(init=False, default_factory=dict)
+    """Conditions of the sessions that were opened, by the key of the pairing."""
+
+    @cached_property
+    def reference(self) -> Pairing:
+        return pairings((self.program.artifact,))[0]
 
     @property
-    def everything(self) -> tuple[Artifact, ...]:
+    def everything(self) -> tuple[Pairing, ...]:
         """The reference first, then the artefacts."""
-        return (self.program.artifact, *self.artifacts)
+        return (self.reference, *self.pairings)
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        return tuple(one.artifact for one in self.pairings)
 
     @property
     def precisions(self) -> frozenset[Precision]:
@@ -65,6 +72,19 @@ class Bench:
 
     def options(self, taps: tuple[str, ...] = ()) -> SessionOptions:
         return SessionOptions(threads=self.threads, taps=taps, cuda_graph=self.cuda_graph)
+
+    def open(self, pairing: Pairing) -> Session:
+        """A session without taps, whose conditions are kept: to load it once more for them may take a device minutes."""
+        session = pairing.open(self.options())
+        self.said[pairing.key] = session.conditions
+        return session
+
+    def conditions(self, pairing: Pairing) -> dict[str, str]:
+        """What a session of it says of itself."""
+        if pairing.key not in self.said:
+            with self.open(pairing):
+                pass
+        return self.said[pairing.key]
 
 
 class Reference:
@@ -119,8 +139,8 @@ def kept_for_precision(artifacts: Sequence[Artifact]) -> frozenset[str]:
     The floor is that of FP16 with those modules in FP32: with them rounded it would be as large as the error that they were kept for. A
     manifest that names modules wrongly makes its artefact's tolerance smaller, never larger.
     """
-    links = [artifact.manifest.parent("float16") for artifact in artifacts if artifact.manifest.precision is Precision.FP16]
-    named = [link.options.get("imprecise") for link in links if link is not None]
+    links = [link for artifact in artifacts if artifact.manifest.precision is Precision.FP16 for link in artifact.manifest.lineage]
+    named = [link.options.get("imprecise") for link in links]
     return frozenset(str(module) for modules in named if isinstance(modules, dict) for module in modules)
 
 
@@ -152,44 +172,54 @@ def parity(bench: Bench, samples: int) -> list[tuple[Difference, ...]]:
                 pairs += list(zip(expected[group], ideal, strict=False))
             floors[precision][group] = pairs
     found = []
-    for artifact in bench.artifacts:
-        with open_session(artifact, bench.options()) as session:
+    for pairing in bench.pairings:
+        with bench.open(pairing) as session:
             answers: dict[str, list[Outputs]] = {group: [] for group in groups}
             pairs_of = ((group, feed) for group, feeds in groups.items() for feed in feeds)
-            for group, feed in bench.progress.track(pairs_of, artifact.name, total):
+            for group, feed in bench.progress.track(pairs_of, pairing.name, total):
                 answers[group].append(check_feeds(session, feed))
-        precision = artifact.manifest.judged_as
+        precision = pairing.artifact.manifest.judged_as
         found.append(compare_outputs(expected, answers, floors[reference.floor_of(precision)], precision))
     return found
 
 
-def layers(bench: Bench) -> list[LayerReport]:
-    """Every artefact's inner tensors against torch's, by shared name."""
-    some = bench.material.subset(LAYER_SAMPLES)
-    reports = []
-    for artifact in bench.artifacts:
-        precision = artifact.manifest.judged_as
-        offered = set(runtime_for(artifact).tensors(artifact))
-        taps = tuple(node.name for node in bench.program.nodes.nodes if node.name in offered)
-        reference = Reference.of(bench, taps)
+def layers(bench: Bench, wanted: Sequence[Pairing] | None = None) -> list[LayerReport | None]:
+    """Inner tensors against torch's, by shared name: each artefact's in the first of its runtimes that offers them.
 
-        def walk(artifact: Artifact = artifact, taps: tuple[str, ...] = taps, reference: Reference = reference) -> Iterator[Taps]:
-            with open_session(artifact, bench.options(taps)) as session:
-                for feed in bench.progress.track(some.feeds(), f"layers of {artifact.name}", len(some)):
-                    yield Taps(
-                        *(
-                            _inner(one.run(feed), taps, bench)
-                            for one in (
-                                reference.fp32,
-                                reference.fp64,
-                                reference.ideal[reference.floor_of(artifact.manifest.judged_as)],
-                                session,
-                            )
-                        )
-                    )
-
-        reports.append(layer_report(bench.program.nodes, walk(), precision))
+    Args:
+        bench: artefacts, reference and material.
+        wanted: those to look into, where there is something to see; all by default. None stands for the others.
+    """
+    done: dict[tuple[str, str], LayerReport] = {}  # of several pairings of one artefact most are walked in the same runtime
+    reports: list[LayerReport | None] = []
+    for pairing in bench.pairings:
+        inside = looked_into(pairing) if wanted is None or pairing in wanted else None
+        if inside is None or (wanted is not None and not inside.runtime.tensors(inside.artifact)):
+            reports.append(None)
+            continue
+        if wanted is not None:
+            bench.progress.step(f"{pairing.name} is wrong: looking in {inside.runtime.name} for the module that is to blame")
+        if inside.key not in done:
+            done[inside.key] = _layers(bench, inside)
+        reports.append(done[inside.key])
     return reports
+
+
+def _layers(bench: Bench, pairing: Pairing) -> LayerReport:
+    some = bench.material.subset(LAYER_SAMPLES)
+    precision = pairing.artifact.manifest.judged_as
+    offered = set(pairing.runtime.tensors(pairing.artifact))
+    taps = tuple(node.name for node in bench.program.nodes.nodes if node.name in offered)
+    reference = Reference.of(bench, taps)
+    others = (reference.fp32, reference.fp64, reference.ideal[reference.floor_of(precision)])
+    with pairing.open(bench.options(taps)) as session:
+
+        def walk() -> Iterator[Taps]:
+            for feed in bench.progress.track(some.feeds(), f"layers of {pairing.artifact.name} in {pairing.runtime.name}", len(some)):
+                yield Taps(*(_inner(one.run(feed), taps, bench) for one in (*others, session)))
+
+        found = layer_report(bench.program.nodes, walk(), precision)
+        return msgspec.structs.replace(found, conditions=session.conditions, rung=pairing.runtime.rung)
 
 
 def _inner(outputs: Outputs, taps: tuple[str, ...], bench: Bench) -> Outputs:
@@ -214,7 +244,7 @@ def accuracy(bench: Bench) -> list[Accuracy]:
     _require_known_classes(bench, scores.shape[1])
     rows: list[list[np.ndarray]] = [[] for _ in bench.everything]
     with ExitStack() as stack:
-        sessions = [stack.enter_context(open_session(artifact, bench.options())) for artifact in bench.everything]
+        sessions = [stack.enter_context(bench.open(pairing)) for pairing in bench.everything]
         feeds = iter(bench.progress.track(bench.material.feeds(), "evaluating", len(bench.material)))
         while some := list(islice(feeds, TURN)):
             for row, session in zip(rows, sessions, strict=True):
@@ -257,55 +287,3 @@ def _names(material: Material) -> tuple[Sequence[str], np.ndarray | None]:
     images = material.images.images
     known = [image.label for image in images if image.label is not None]
     return [str(image.path) for image in images], np.array(known) if len(known) == len(images) else None
-
-
-def is_emulated(artifact: Artifact) -> bool:
-    """Whether what answers for an artefact here is not its own runtime, so that its time would be another's."""
-    return runtime_for(artifact).rung is Rung.EMULATED
-
-
-def latency(bench: Bench, options: MeasureOptions | None = None) -> list[Measurement | None]:
-    """Latency of all but those that are emulated, interleaved in one run; load time, first inference and peak memory each from a process
-    of its own. None for what is emulated; and for the reference too where nothing is left to show beside it.
-    """
-    timed = [not is_emulated(artifact) for artifact in bench.artifacts]
-    if not any(timed):
-        return [None] * len(bench.everything)
-    subjects = [bench.program.artifact, *compress(bench.artifacts, timed)]
-    found = iter(_latency(bench, subjects, options))
-    return [next(found) if one else None for one in (True, *timed)]
-
-
-def _latency(bench: Bench, subjects: Sequence[Artifact], options: MeasureOptions | None) -> list[Measurement]:
-    feed = next(iter(bench.material.feeds()))
-    cold = [probe(artifact, bench.options()) for artifact in bench.progress.track(subjects, "cold start", len(subjects))]
-    with ExitStack() as stack:
-        sessions = [stack.enter_context(open_session(artifact, bench.options())) for artifact in subjects]
-        check_feeds(sessions[0], feed)
-        runs: Mapping[str, Callable[[], object]] = {str(index): partial(session.run, feed) for index, session in enumerate(sessions)}
-        bench.progress.step(f"measuring latency of {len(sessions)}, interleaved")
-        devices = {str(index): partial(_device_ms, session) for index, session in enumerate(sessions) if isinstance(session, DeviceTimed)}
-        measured = measure(runs, options, devices=devices)
-        conditions = [session.conditions for session in sessions]
-    return [
-        msgspec.structs.replace(
-            measured[str(index)],
-            conditions={**conditions[index], "measured": _interleaved(index, measured), "batch": "1"},
-            load_ms=cold[index].load_ms,
-            first_ms=cold[index].first_ms,
-            peak_memory_mib=cold[index].peak_mib,
-        )
-        for index in range(len(subjects))
-    ]
-
-
-def _device_ms(session: DeviceTimed) -> float:
-    return session.device_ms
-
-
-def _interleaved(index: int, measured: Mapping[str, Measurement]) -> str:
-    """With how many others, and for how many samples: one that took all the time that it may have leaves the others earlier."""
-    mine, others = len(measured[str(index)].samples_ms), len(measured) - 1
-    common = min(len(one.samples_ms) for one in measured.values())
-    told = f"interleaved with {others} other{'s' * (others != 1)}"
-    return told if common == mine else f"{told}, the first {common} of {mine} samples with all of them"

@@ -38,6 +38,9 @@ LARGEST_SHARE = 0.7
 FEW_FEEDS = 2
 """Guard feeds that parts of the network are judged on, those on which FP16 errs most; sets are judged on all real ones."""
 
+IMPRECISE, FOUND = "imprecise", "found"
+"""Keys of a link's options: modules that stay FP32 for precision with the reason, and what the search for them came to."""
+
 
 @dataclass(frozen=True)
 class Mixed:
@@ -60,20 +63,28 @@ class Mixed:
     @property
     def notes(self) -> tuple[str, ...]:
         notes = self.typed.notes
+        notes += self.found
+        return (*notes, f"what stays FP32 costs {self.typed.cost}") if self.typed.kept else notes
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """What the search came to, in sentences."""
+        told: tuple[str, ...] = ()
         if self.imprecise:
             many = "1 module stays" if len(self.imprecise) == 1 else f"{len(self.imprecise)} modules stay"
             gain = f"the outputs would be off by {_percent(self.before)}, and are by {_percent(self.error)}"
-            notes += (f"{many} FP32 for precision, the smallest set found in {self.trials} evaluations: {gain}",)
+            told += (f"{many} FP32 for precision, the smallest set found in {self.trials} evaluations: {gain}",)
         if not self.error <= LARGEST_ERROR:
-            notes += (f"the outputs are off by {_percent(self.error)} on the guard feeds, more than the {LARGEST_ERROR:.0%} looked for",)
-        return (*notes, f"what stays FP32 costs {self.typed.cost}") if self.typed.kept else notes
+            told += (f"the outputs are off by {_percent(self.error)} on the guard feeds, more than the {LARGEST_ERROR:.0%} looked for",)
+        return told
 
     @property
     def options(self) -> dict[str, Any]:
         """The same for a program to read."""
         return {
             "fp32_modules": dict(self.typed.kept),
-            "imprecise": dict(self.imprecise),
+            IMPRECISE: dict(self.imprecise),
+            FOUND: self.found,
             "error": self.error if math.isfinite(self.error) else None,
             "error_before": self.before if math.isfinite(self.before) else None,
             "trials": self.trials,

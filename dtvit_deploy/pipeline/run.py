@@ -25,6 +25,7 @@ from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage, source_dig
 from dtvit_deploy.recipe import Limits, Recipe
 from dtvit_deploy.report import add_report, remove_older
 from dtvit_deploy.report.schema import Calibration, Report
+from dtvit_deploy.runtimes.pairing import require_usable
 from dtvit_deploy.staging import staged
 from dtvit_deploy.target import Precision
 
@@ -59,17 +60,17 @@ def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: 
             raise InputError(
                 f"the recipe sets gates for {precision}, which it does not build", remedy=f"add {precision} to export.precisions"
             )
-    asked = recipe.model
+    model = recipe.model
     reference = ModelOptions(
-        checkpoint=asked.checkpoint,
-        input_size=asked.input_size,
-        num_classes=asked.num_classes,
-        inputs=asked.inputs,
-        outputs=asked.outputs,
-        seed=asked.seed,
+        checkpoint=model.checkpoint,
+        input_size=model.input_size,
+        num_classes=model.num_classes,
+        inputs=model.inputs,
+        outputs=model.outputs,
+        seed=model.seed,
     )
     options = ExportOptions(
-        model=asked.name,
+        model=model.name,
         reference=reference,
         targets=recipe.export.targets,
         precisions=recipe.export.precisions,
@@ -80,9 +81,11 @@ def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: 
         coreml=recipe.coreml,
     )
     require_reachable(options)
+    for name in recipe.run.runtimes:
+        require_usable(name)
     with staged(out):  # opened before the calibration, so that an unusable one is refused before minutes of work
         progress.step("tracing the network")
-        program = program_stage(asked.name, reference, cache)
+        program = program_stage(model.name, reference, cache)
         table = _ranges(recipe, reference, program, cache, progress) if Precision.INT8 in recipe.export.precisions else None
         if table is not None:
             options = dataclasses.replace(options, int8=_int8(recipe, table))
@@ -90,7 +93,18 @@ def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: 
             material = open_material(recipe.data.evaluation, artifacts[0].manifest)
             scored = material.images is not None and scores_of(material.signature) is not None
             wants = Wants(parity=recipe.data.samples, layers=layers, accuracy=scored, latency=MeasureOptions())
-            report = check("run", program, artifacts, material, wants, threads=recipe.run.threads, gates=recipe.gates, progress=progress)
+            asked = recipe.run
+            report = check(
+                "run",
+                program,
+                artifacts,
+                material,
+                wants,
+                threads=asked.threads,
+                runtimes=asked.runtimes,
+                gates=recipe.gates,
+                progress=progress,
+            )
             if table:
                 report = msgspec.structs.replace(report, calibration=_facts(table))
                 write_json(folder / RANGES, table)

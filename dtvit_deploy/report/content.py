@@ -47,6 +47,7 @@ def content(report: Report) -> Content:
         measured.parity(pairs),
         measured.accuracy(report, pairs),
         measured.latency(report, pairs),
+        measured.plans(pairs),
         int8.int8(report, pairs),
         measured.layers(pairs),
         _gates(report),

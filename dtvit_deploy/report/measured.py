@@ -13,7 +13,7 @@ from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
     from dtvit_deploy.latency import Measurement
-    from dtvit_deploy.layers import ModuleDifference
+    from dtvit_deploy.layers import LayerReport, ModuleDifference
     from dtvit_deploy.report.schema import Report, Subject
 
 WORST = 10
@@ -170,10 +170,9 @@ def layers(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
         found = subject.layers
         if found is None:
             continue
-        counted = f"{found.samples} samples, {len(found.layers)} of {found.program_tensors} program tensors"
-        sentences.append(f"{name}: {found.verdict} ({counted}, {subject.rung})")
+        sentences.append(f"{name}: {found.verdict} ({counted(found)}, {found.rung or subject.rung})")
         ranked = sorted(found.modules, key=lambda one: -lost(one, subject.precision))[:WORST]
-        conditions = f"error is the root mean square of Δ over that of the tensor; {listed(subject.conditions)}"
+        conditions = f"error is the root mean square of Δ over that of the tensor; {listed(found.conditions or subject.conditions)}"
         if ranked:
             order = "those that add most error" if subject.precision == str(Precision.INT8) else "the furthest above their floor"
             caption = f"{name}: {len(ranked)} of {len(found.modules)} modules, {order} first; {conditions}"
@@ -183,6 +182,35 @@ def layers(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
                 _modules(f"{name}: all {len(found.modules)} modules in the order of execution", found.modules, subject, long=True)
             )
     return section("layers", "Layers", sentences, tables)
+
+
+def counted(found: LayerReport) -> str:
+    """What a layer report is of, and which runtime gave the tensors."""
+    where = f", in {found.conditions['runtime']}" if "runtime" in found.conditions else ""
+    return f"{found.samples} samples, {len(found.layers)} of {found.program_tensors} program tensors{where}"
+
+
+def plans(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
+    """Which units operations are meant for; those that are not meant for the main one, with their modules, in a folded table."""
+    tables, sentences = [], []
+    for name, subject in pairs:
+        plan = subject.plan
+        if plan is None:
+            continue
+        sentences.append(f"{name}: {plan}.")
+        columns = (
+            words("operation", (one.name for one in plan.elsewhere)),
+            words("type", (one.operator for one in plan.elsewhere)),
+            words("unit", (one.preferred for one in plan.elsewhere)),
+            words("could run on", (", ".join(one.supported) for one in plan.elsewhere)),
+            amounts("share of the cost", (ABSENT if one.cost is None else f"{one.cost:.2%}" for one in plan.elsewhere)),
+            words("torch module", (one.module for one in plan.elsewhere)),
+        )
+        caption = f"{name}: {len(plan.elsewhere)} of {len(plan.operations)} operations are not meant for the {plan.main}"
+        tables.append(table(caption, columns, long=True))
+    if sentences:
+        sentences.insert(0, "A compute plan is what Core ML anticipates, and no measurement; its costs are estimates.")
+    return section("plan", "Compute plan", sentences, tables)
 
 
 def _modules(caption: str, modules: Sequence[ModuleDifference], subject: Subject, *, long: bool = False) -> Table:

@@ -12,6 +12,7 @@ from dtvit_deploy.latency import Measurement
 from dtvit_deploy.layers import LayerReport
 from dtvit_deploy.parity import Difference
 from dtvit_deploy.recommend import Recommendation
+from dtvit_deploy.runtimes.coreml_plan import ComputePlan
 from dtvit_deploy.search import Search
 from dtvit_deploy.verdict import Verdict
 
@@ -27,6 +28,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         rung: how far these figures were proved.
         conditions: what every session reports of itself: runtime, version, threads, precision really used.
         bytes: size of the file; 0 for the reference.
+        plan: which unit each operation is meant for; None where the runtime has one unit, or does not tell.
         search: which modules stay in float in an INT8 artefact, and why; None where nobody searched.
     """
 
@@ -42,6 +44,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: Accuracy | None = None
     latency: Measurement | None = None
     layers: LayerReport | None = None
+    plan: ComputePlan | None = None
     search: Search | None = None
     verdict: Verdict | None = None
 

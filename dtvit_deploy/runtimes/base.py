@@ -17,6 +17,7 @@ from dtvit_deploy.signature import Signature
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from dtvit_deploy.runtimes.coreml_plan import ComputePlan
     from dtvit_deploy.signature import Feeds, Outputs
 
 
@@ -69,6 +70,35 @@ class DeviceTimed(Protocol):
     @property
     def device_ms(self) -> float:
         """Milliseconds that the last run took there."""
+        ...
+
+
+@runtime_checkable
+class OnDevice(DeviceTimed, Protocol):
+    """A session on another machine, the way to which takes longer than the network does: no figure of this machine's clock is of use."""
+
+    @property
+    def load_ms(self) -> float:
+        """Milliseconds that loading took there."""
+        ...
+
+    @property
+    def first_ms(self) -> float:
+        """Milliseconds that the first run took there."""
+        ...
+
+
+@runtime_checkable
+class Planned(Protocol):
+    """A session whose runtime tells which of several units it means to run each operation on."""
+
+    def compute_plan(self) -> ComputePlan:
+        """Which unit each operation is meant for.
+
+        Raises:
+            MissingError: the system does not tell.
+            InputError: it refuses to.
+        """
         ...
 
 

@@ -15,6 +15,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.coreml.options import image_input_of
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
@@ -103,8 +104,8 @@ class CoreMlSession:
 
     def __init__(self, runtime: CoreMlRuntime, artifact: Artifact, options: SessionOptions) -> None:
         self.signature = artifact.manifest.signature
-        self._name, self._units = artifact.name, runtime.units
-        self._ports = Ports(model_description(artifact), self.signature, artifact.name)
+        self._artifact, self._units = artifact, runtime.units
+        self._ports = Ports(model_description(artifact), self.signature, artifact.name, image_input_of(artifact.manifest))
         self._model: Any = _loaded(artifact, runtime.units)
         self.conditions = {
             "runtime": f"{runtime.name} {coremltools_version()}",
@@ -126,7 +127,7 @@ class CoreMlSession:
             answer = self._model.predict(given)
         except Exception as error:  # RuntimeErrors of Core ML, and what Python says of types
             raise InputError(
-                f"Core ML cannot run {self._name} on such feeds: {first_line(error)}",
+                f"Core ML cannot run {self._artifact.name} on such feeds: {first_line(error)}",
                 remedy="give --data feeds of which every value means something to the network",
             ) from error
         return self._ports.out_of(answer)
@@ -145,8 +146,11 @@ class CoreMlSession:
             import coremltools as ct
             from coremltools.models.compute_plan import MLComputePlan
 
-            plan = MLComputePlan.load_from_path(self._model.get_compiled_model_path(), getattr(ct.ComputeUnit, self._units.name))
-        return plan_of(plan, str(self._units))
+            try:
+                plan = MLComputePlan.load_from_path(self._model.get_compiled_model_path(), getattr(ct.ComputeUnit, self._units.name))
+            except Exception as error:  # of the compiled part of coremltools
+                raise MissingError(f"Core ML does not tell it: {first_line(error)}", remedy="look at the package in Xcode") from error
+        return plan_of(plan, str(self._units), self._artifact)
 
     def __enter__(self) -> Self:
         return self

@@ -17,11 +17,10 @@ from dtvit_deploy.evidence import Rung
 from dtvit_deploy.graph import read_graph
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
 from dtvit_deploy.runtimes.onnxruntime import OnnxRuntime, OnnxSession, floating_tensors, with_outputs
-from dtvit_deploy.runtimes.tensorrt import TensorRtRuntime
+from dtvit_deploy.runtimes.registry import why_emulated
 from dtvit_deploy.runtimes.trial import require_loadable
 from dtvit_deploy.target import Precision
-from dtvit_deploy.trt.library import LIBRARIES
-from dtvit_deploy.trt.passport import FORMATS, GRAPH, LINK, PASSPORT, passport_of
+from dtvit_deploy.trt.passport import GRAPH, LINK, PASSPORT, passport_of
 
 if TYPE_CHECKING:
     import onnx
@@ -80,7 +79,7 @@ class EmulatedSession:
             "runtime": f"{EmulatedTensorRt.name} {version}",
             "precision": PRECISIONS.get(manifest.precision, f"{manifest.precision} graph; operators compute in fp32"),
             "emulated": f"the graph in its own types in ONNX Runtime {version}",
-            "engine": f"not executed: {why_not_executed(artifact)}",
+            "engine": f"not executed: {why_emulated(artifact)}",
         }
 
     def run(self, feeds: Feeds) -> Outputs:
@@ -91,14 +90,6 @@ class EmulatedSession:
 
     def __exit__(self, *exc: object) -> None:
         self._session.__exit__(*exc)
-
-
-def why_not_executed(artifact: Artifact) -> str:
-    """Why the engine itself is not executed."""
-    libraries = {FORMATS[flavour]: library for flavour, library in LIBRARIES.items()}
-    if artifact.manifest.format not in libraries:
-        return "it is yet to be built, on its device"
-    return TensorRtRuntime(libraries[artifact.manifest.format]).available(artifact).missing or "emulation was asked for"
 
 
 def _read(artifact: Artifact) -> onnx.ModelProto:

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import msgspec
 
-from dtvit_deploy.artifact import Artifact, load_artifact
+from dtvit_deploy.artifact import load_artifact
 from dtvit_deploy.child import child_command
+from dtvit_deploy.coreml.options import image_input_of
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.runtimes.base import SessionOptions
+from dtvit_deploy.runtimes.pairing import Pairing
 
 TIMEOUT = 600
 """Seconds."""
@@ -26,7 +28,7 @@ class Cold(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         load_ms: from the file to a session, the import of the runtime not counted.
-        first_ms: the first inference, on zeros.
+        first_ms: the first inference, on zeros, or on black where pictures are taken.
         peak_mib: greatest resident memory of the process, the interpreter and the runtime's code included.
     """
 
@@ -35,21 +37,22 @@ class Cold(msgspec.Struct, frozen=True, kw_only=True):
     peak_mib: float | None
 
 
-def probe(artifact: Artifact, options: SessionOptions) -> Cold:
-    """Measure in a fresh process.
+def probe(pairing: Pairing, options: SessionOptions) -> Cold:
+    """Measure in a fresh process, in the same runtime.
 
     Raises:
         InputError: the artefact does not load or run there; the message is that process's last line.
     """
-    told = (str(options.threads), str(options.cuda_graph), artifact.manifest.sha256 if artifact.trusted else "")
+    artifact = pairing.artifact
+    told = (pairing.runtime.name, str(options.threads), str(options.cuda_graph), artifact.manifest.sha256 if artifact.trusted else "")
     command = child_command("from dtvit_deploy.runtimes.probe import main; main(*sys.argv[1:])", str(artifact.path), *told)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as error:
-        raise InputError(f"{artifact.name} did not load and run once within {TIMEOUT} s") from error
+        raise InputError(f"{pairing.name} did not load and run once within {TIMEOUT} s") from error
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise InputError(f"{artifact.name} could not be loaded and run in a process of its own: {last}")
+        raise InputError(f"{pairing.name} could not be loaded and run in a process of its own: {last}")
     return msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=Cold)
 
 
@@ -69,19 +72,21 @@ def peak_memory_mib() -> float | None:
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
-def main(path: str, threads: str, cuda_graph: str, trusted: str) -> None:
+def main(path: str, runtime: str, threads: str, cuda_graph: str, trusted: str) -> None:
     """What the fresh process does: prints one `Cold` as JSON. ``trusted`` is the digest of an artefact whose native code may run."""
     import numpy as np
 
-    from dtvit_deploy.runtimes.registry import runtime_for
+    from dtvit_deploy.runtimes.registry import RUNTIMES
 
     artifact = load_artifact(Path(path))
     artifact = msgspec.structs.replace(artifact, trusted=artifact.manifest.sha256 == trusted)
     options = SessionOptions(threads=int(threads), cuda_graph=cuda_graph == "True")
-    runtime = runtime_for(artifact)
     feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in artifact.manifest.signature.inputs}
+    image = image_input_of(artifact.manifest)
+    feeds |= {spec.name: image.black(spec.shape) for spec in artifact.manifest.signature.inputs if image and spec.name == image.name}
+    loader = RUNTIMES[runtime]()
     started = time.perf_counter()
-    with runtime.load(artifact, options) as session:
+    with loader.load(artifact, options) as session:
         loaded = time.perf_counter()
         session.run(feeds)
         ended = time.perf_counter()

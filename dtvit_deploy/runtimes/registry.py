@@ -99,6 +99,8 @@ BY_FORMAT = {
     "trtjob": ("emulated-in-onnxruntime",),
 }
 """The runtimes that load a format where the user names none, the best first: the first that can be used for the artefact is taken."""
+ALSO = {"mlpackage": ("coreml-cpu", "coreml-gpu", "coreml-ne", "coreml-iphone")}
+"""Those that load it where the user asks for them."""
 
 
 def runtime_for(artifact: Artifact) -> Runtime:

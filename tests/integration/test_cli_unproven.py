@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from PIL import Image
 from safetensors.torch import save_file
 
 from commandline import deploy
+from dtvit_deploy.artifact import Artifact, Manifest, load_artifact
 from networks import IMAGES, WEIGHTS
 
 NETWORK = (
@@ -74,6 +79,26 @@ def test_a_network_without_scores_is_run_on_images_and_has_no_accuracy_to_pass_w
     failed = [gate["name"] for gate in json.loads(done.stdout)["verdict"]["gates"] if not gate["passed"]]
     assert failed == ["network.features.fp32.onnx: loss of top-1 (gate 'top1_drop' of the recipe)"]
     assert (work / "features" / "network.features.fp32.onnx").is_file()
+
+
+def test_a_runtime_that_is_not_here_stops_a_run_before_it_begins(work: Path) -> None:
+    code, report, said = recipe(work, "elsewhere", '[run]\nruntimes = ["coreml-ne", "onnxruntime"]')
+    assert (code, report) == (3, None)
+    assert "the runtime coreml-ne was asked for, which is not usable here: Core ML runs on macOS alone" in said
+    assert not (work / "elsewhere").exists()
+
+
+def test_a_verify_that_fails_names_the_module_unasked(work: Path, vouch: Callable[[Path, Manifest], Artifact]) -> None:
+    model = onnx.load(work / ARTEFACT)
+    weight = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.5), weight.name))
+    onnx.save(model, work / "wrong.onnx")
+    vouch(work / "wrong.onnx", load_artifact(work / ARTEFACT).manifest)
+    done = deploy("verify", ARTEFACT, "wrong.onnx", "--runtime", "onnxruntime", "--json", cwd=work, code=1)
+    right, wrong = json.loads(done.stdout)["subjects"][1:]
+    assert {right["name"], wrong["name"]} == {"ONNX FP32 in onnxruntime"}
+    assert (right["layers"], wrong["layers"]["first"]) == (None, "conv")
+    assert "wrong.onnx in onnxruntime is wrong: looking in onnxruntime for the module that is to blame" in done.stderr
 
 
 def test_gates_for_what_is_not_built_are_refused(work: Path) -> None:

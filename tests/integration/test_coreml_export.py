@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from commandline import deploy
 from dtvit_deploy.artifact import Artifact, Link, load_artifact, sha256_of
 from dtvit_deploy.cache import Cache
-from dtvit_deploy.coreml.options import CoreMlOptions
+from dtvit_deploy.coreml.options import CoreMlOptions, views_of
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.check import Wants, check
@@ -101,6 +101,20 @@ def feeds() -> dict[str, Any]:
     return {"picture": np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32), "word": np.array([7])}
 
 
+class Turned(nn.Module):
+    """Between two transposes that undo each other, which coremltools takes out; as many tokens as channels, so that no shape tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last = nn.Conv1d(3, 8, 1), nn.Conv1d(8, 4, 1)
+        self.scale, self.places = nn.Parameter(torch.rand(8)), nn.Parameter(torch.randn(8, 8))
+
+    def forward(self, signal: Tensor) -> Tensor:
+        tokens = torch.nn.functional.softplus(self.stem(signal).transpose(1, 2) * self.scale) + self.places
+        left, right = tokens.chunk(2, 2)
+        return self.last(torch.cat([left.sigmoid(), right.tanh()], 2).transpose(1, 2)).mean(2)
+
+
 class TestNames:
     def test_inputs_and_outputs_keep_names_order_and_types(self, two: ProgramEntry, tmp_path: Path, feeds: dict[str, Any]) -> None:
         made = package(two, tmp_path, FP16)
@@ -121,6 +135,19 @@ class TestNames:
         with TorchRuntime().load(two.artifact, SessionOptions(taps=shared)) as session:
             expected = session.run(feeds)
         for name, array in answers(made, feeds, shared).items():
+            np.testing.assert_allclose(array, expected[name], rtol=0, atol=1e-5 if precision is FP32 else 2e-2, err_msg=name)
+
+    @pytest.mark.parametrize("precision", [FP32, FP16])
+    def test_tensors_that_coremltools_turned_are_shown_as_the_network_has_them(self, tmp_path: Path, precision: Precision) -> None:
+        torch.manual_seed(0)
+        turned = entry(tmp_path / "p", Turned(), {"signal": torch.randn(1, 3, 8)})
+        made = package(turned, tmp_path, precision)
+        views, feed = views_of(made.manifest), {"signal": np.random.default_rng(0).normal(size=(1, 3, 8)).astype(np.float32)}
+        assert views.keys() == {"mul", "softplus", "add", "getitem", "getitem_1", "sigmoid", "tanh", "cat"}
+        shared = tuple(views)
+        with TorchRuntime().load(turned.artifact, SessionOptions(taps=shared)) as session:
+            expected = session.run(feed)
+        for name, array in answers(made, feed, shared).items():
             np.testing.assert_allclose(array, expected[name], rtol=0, atol=1e-5 if precision is FP32 else 2e-2, err_msg=name)
 
     def test_a_name_that_is_no_identifier_is_refused(self, tmp_path: Path) -> None:

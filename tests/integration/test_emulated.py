@@ -38,6 +38,7 @@ from dtvit_deploy.runtimes import tensorrt as tensorrt_module
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.emulated import EmulatedTensorRt
 from dtvit_deploy.runtimes.onnxruntime import run_graph
+from dtvit_deploy.runtimes.pairing import Pairing
 from dtvit_deploy.runtimes.registry import open_session, runtime_for
 from dtvit_deploy.signature import Signature, TensorSpec
 from dtvit_deploy.target import Precision
@@ -299,7 +300,7 @@ class TestLatency:
         self, made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         probed: list[str] = []
-        monkeypatch.setattr("dtvit_deploy.pipeline.measure.probe", _recording(probed))
+        monkeypatch.setattr("dtvit_deploy.pipeline.timing.probe", _recording(probed))
         report = made.check("profile", Wants(latency=QUICK), made.fp32, made.onnx, made.mixed)
         reference, fp32, plain, mixed = report.subjects
         assert probed == [made.program.artifact.name, made.onnx.name]
@@ -315,13 +316,13 @@ class TestLatency:
         assert NOT_MEASURED in render_markdown(report).replace("\\", "")
 
     def test_of_emulated_artefacts_alone_it_is_refused_at_once(self, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dtvit_deploy.pipeline.measure.probe", _never)
+        monkeypatch.setattr("dtvit_deploy.pipeline.timing.probe", _never)
         with pytest.raises(MissingError, match=r"the latency of net\.fp32\.rtx, net\.fp16\.rtx cannot be measured here") as caught:
             made.check("profile", Wants(latency=QUICK), made.fp32, made.mixed)
         assert caught.value.remedy == "profile on the device; verify and evaluate work here"
 
     def test_a_run_goes_on_without_it_and_a_limit_on_it_fails_as_not_measured(self, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dtvit_deploy.pipeline.measure.probe", _never)
+        monkeypatch.setattr("dtvit_deploy.pipeline.timing.probe", _never)
         wants = Wants(parity=8, latency=QUICK)
         report = made.check("run", wants, made.fp32)
         assert report.verdict is not None
@@ -335,11 +336,11 @@ class TestLatency:
         assert failed.reason == "not measured; at most 5 asked"
 
 
-def _recording(names: list[str]) -> Callable[[Artifact, SessionOptions], Any]:
+def _recording(names: list[str]) -> Callable[[Pairing, SessionOptions], Any]:
     from dtvit_deploy.runtimes.probe import Cold
 
-    def probe(artifact: Artifact, options: SessionOptions) -> Cold:
-        names.append(artifact.name)
+    def probe(pairing: Pairing, options: SessionOptions) -> Cold:
+        names.append(pairing.name)
         return Cold(load_ms=1.0, first_ms=1.0, peak_mib=None)
 
     return probe

@@ -14,19 +14,23 @@ import pytest
 
 from dtvit_deploy.artifact import Artifact, Manifest
 from dtvit_deploy.cache import Cache
+from dtvit_deploy.coreml.options import CoreMlOptions
 from dtvit_deploy.export.float16 import float16_onnx
 from dtvit_deploy.export.onnx import module_of
 from dtvit_deploy.models.reference import ModelOptions
 from dtvit_deploy.parity import sqnr
 from dtvit_deploy.pipeline.check import Wants, check
+from dtvit_deploy.pipeline.coreml import CoreMl
 from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.material import Material, open_material
+from dtvit_deploy.pipeline.measure import kept_for_precision
 from dtvit_deploy.pipeline.mixed_precision import LARGEST_ERROR, MOST_TRIALS, SmallestSet, mixed_precision
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.stages import ProgramEntry, load_onnx, onnx_stage, program_stage
 from dtvit_deploy.report.schema import Report
 from dtvit_deploy.runtimes.onnxruntime import run_graph
 from dtvit_deploy.runtimes.rounded import rounded_onnx
+from dtvit_deploy.runtimes.torch import read_program
 from dtvit_deploy.target import Precision
 
 Vouch = Callable[[Path, Manifest], Artifact]
@@ -264,6 +268,39 @@ class TestLostDigits:
         planted = network("offset")
         again = float16_stage(planted.simplified, planted.material.guard(), (), Cache(tmp_path))
         assert again.manifest == planted.halved().manifest
+
+
+class TestCoreMl:
+    """The same in a package, whose modules to keep are those that were found in the ONNX graph."""
+
+    @pytest.fixture(autouse=True)
+    def _needs_coremltools(self) -> None:
+        pytest.importorskip("coremltools", reason="coremltools writes the packages")
+
+    @pytest.mark.parametrize(("name", "kept"), [("offset", {"planted.0", "planted.1"}), ("residual", set())])
+    def test_a_package_passes_and_untouched_fp16_does_not(
+        self, network: Callable[[str], Planted], vouch: Vouch, tmp_path: Path, name: str, kept: set[str]
+    ) -> None:
+        from dtvit_deploy.export.coreml import mlpackage_from_program
+        from dtvit_deploy.export.coreml_interface import Interface
+
+        planted = network(name)
+        made = CoreMl(planted.program, planted.material.guard(), (), CoreMlOptions(), planted.cache).build(Precision.FP16, None)
+        link, same = made.manifest.parent("coreml"), planted.halved().manifest.parent("float16")
+        assert link is not None
+        assert same is not None
+        assert link.options["imprecise"] == same.options["imprecise"]
+        assert kept_for_precision([made]) == link.options["imprecise"].keys() == kept
+        assert link.options["fp32_modules"].keys() >= {"planted.0", *kept}
+        assert {f"{module} stays FP32: {reason}" for module, reason in same.options["imprecise"].items()} <= set(link.notes)
+        assert set(same.options["found"]) <= set(link.notes)
+        report = planted.verified(made)
+        assert passed(report), failures(report)
+
+        signature, plain = made.manifest.signature, tmp_path / "plain.mlpackage"
+        interface = Interface("mine:net", signature, (), CoreMlOptions())
+        mlpackage_from_program(read_program(planted.program.artifact), planted.program.nodes, interface, Precision.FP16, plain)
+        assert not passed(planted.verified(vouch(plain, made.manifest)))
 
 
 def test_a_sound_network_is_evaluated_once_and_all_fp16(network: Callable[[str], Planted]) -> None:

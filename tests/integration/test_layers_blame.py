@@ -22,6 +22,7 @@ from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.stages import ProgramEntry, onnx_stage, read_program_entry, write_program
+from dtvit_deploy.runtimes.pairing import pairings
 from dtvit_deploy.target import Precision
 
 MODULES = ("stem.1", "blocks.0.norm", "blocks.0.qkv", "blocks.0.out", "blocks.1.norm", "blocks.1.qkv", "blocks.1.out", "gain", "head")
@@ -90,7 +91,8 @@ def artifacts(entry: ProgramEntry, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def reported(entry: ProgramEntry, artifact: Artifact) -> LayerReport:
     material = open_material(None, entry.artifact.manifest)
-    (found,) = measure.layers(measure.Bench(entry, (artifact,), material, 1, Silent()))
+    (found,) = measure.layers(measure.Bench(entry, pairings((artifact,)), material, 1, Silent()))
+    assert found is not None
     return found
 
 

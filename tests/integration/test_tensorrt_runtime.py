@@ -36,8 +36,7 @@ from dtvit_deploy.evidence import Rung
 from dtvit_deploy.runtimes import cuda as cuda_module
 from dtvit_deploy.runtimes import tensorrt as tensorrt_module
 from dtvit_deploy.runtimes.base import DeviceTimed, Runtime, Session, SessionOptions
-from dtvit_deploy.runtimes.emulated import why_not_executed
-from dtvit_deploy.runtimes.registry import runtime_for
+from dtvit_deploy.runtimes.registry import runtime_for, why_emulated
 from dtvit_deploy.runtimes.tensorrt import TensorRtRuntime, TensorRtSession
 from dtvit_deploy.signature import Signature, TensorSpec
 from dtvit_deploy.target import Precision
@@ -736,7 +735,7 @@ class TestTrust:
         pytest.importorskip("onnxruntime", reason="emulation needs the extra `export`")
         stranger = build(trusted=False)
         assert runtime_for(stranger).rung is Rung.EMULATED
-        assert why_not_executed(stranger) == "this engine was not built by you here; --trust executes it"
+        assert why_emulated(stranger) == "this engine was not built by you here; --trust executes it"
         assert runtime_for(msgspec.structs.replace(stranger, trusted=True)).rung is Rung.EXECUTED
         assert not gpu.called
 

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import pytest
 from dtvit_deploy import doctor
 from dtvit_deploy.devices import machine
 from dtvit_deploy.doctor import Examination, TargetState, examine
+from dtvit_deploy.runtimes.fake import FakeRuntime
+from dtvit_deploy.runtimes.registry import RUNTIMES
 from dtvit_deploy.target import Target
 from dtvit_deploy.trt.gpu import Gpu, Gpus
 
@@ -150,6 +153,38 @@ class TestOpenVino:
         assert (state.reach, state.missing) == ("executed", "")
         assert state.tools.startswith("openvino 2026.4.1 (imports); torch 2.13.0+cpu, ")
         assert environment.tried == ["onnxruntime", "openvino"]
+
+
+class TestCoreMl:
+    """What a Mac has is asked of the runtimes themselves, so that doctor says what a command would."""
+
+    @pytest.fixture
+    def mac(self, environment: Environment, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TargetState]:
+        environment.installed |= {"coremltools": "9.0", "numpy": "2.3.1"}
+        monkeypatch.setattr(platform, "system", lambda: "Darwin")
+
+        def state(**missing: str) -> TargetState:
+            for name in ("coreml", "coreml-iphone"):
+                fake = FakeRuntime(name=name, missing=missing.get(name.replace("-", "_"), ""))
+                monkeypatch.setitem(RUNTIMES, name, lambda fake=fake: fake)
+            return next(target for target in examine().targets if target.target == "coreml")
+
+        return state
+
+    def test_a_mac_with_an_iphone_reaches_both(self, mac: Callable[..., TargetState]) -> None:
+        found = mac()
+        assert found.reach.endswith("executed (--runtime coreml) and on device (--runtime coreml-iphone)")
+        assert found.missing == ""
+
+    def test_what_an_iphone_lacks_is_said_and_the_mac_stays_usable(self, mac: Callable[..., TargetState]) -> None:
+        found = mac(coreml_iphone="nobody is named to sign the app")
+        assert found.reach.endswith("executed (--runtime coreml)")
+        assert found.missing == "--runtime coreml-iphone: nobody is named to sign the app"
+
+    def test_a_mac_that_cannot_execute_does_not_say_that_it_does(self, mac: Callable[..., TargetState]) -> None:
+        found = mac(coreml="it needs macOS 12; this is 11.7", coreml_iphone="the same")
+        assert found.reach.endswith("not executed")
+        assert "--runtime coreml: it needs macOS 12; this is 11.7" in found.missing
 
 
 class TestTensorRt:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dtvit_deploy.parity import Difference, difference
-from dtvit_deploy.pipeline.check import _gates
+from dtvit_deploy.pipeline.gates import gates_of
 from dtvit_deploy.recipe import Gates
 from dtvit_deploy.target import Precision
 from dtvit_deploy.verdict import Gate
@@ -22,7 +22,7 @@ def compared(precision: Precision, feeds: str, flips: int = 0) -> Difference:
 
 
 def gates(precision: Precision, *found: Difference) -> dict[str, Gate]:
-    held = _gates(Gates().of(precision), found, None, None, None, "net")
+    held = gates_of(Gates().of(precision), found, None, None, None, "net")
     return {gate.name.removeprefix("net: "): gate for gate in held}
 
 

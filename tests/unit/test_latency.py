@@ -67,6 +67,18 @@ def test_a_device_says_what_each_of_its_own_runs_took_and_nothing_of_the_others(
     assert found["there"].p50 == pytest.approx(12)
 
 
+def test_of_a_remote_device_its_own_clock_is_the_measure_and_this_machines_only_the_limit() -> None:
+    """A run takes 3 s to get there and back; nobody waits for hours, and how the way there wanders is no fault of the network."""
+    clock, way, told = FakeClock(), itertools.cycle((1.0, 5.0)), itertools.chain([9.0], itertools.repeat(1.5))
+    runs = {"here": lambda: clock.advance(0.01), "there": lambda: clock.advance(next(way))}
+    found = measure(runs, MeasureOptions(), clock.now, devices={"there": lambda: next(told)}, remote=("there",))
+    assert clock.now() < 300 + 15 * 3
+    there = found["there"]
+    assert (there.p50, there.iqr, there.first_ms, there.status) == (1.5, 0.0, 9.0, "VALID"), there.reasons
+    assert there.stamps_s[-1] > 100
+    assert found["here"].p50 == pytest.approx(10)
+
+
 class TestValidity:
     def test_steady_runs_are_valid(self) -> None:
         steady = measured(lambda n: 0.010)

@@ -15,7 +15,9 @@ from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, manif
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.fake import FakeRuntime
+from dtvit_deploy.runtimes.pairing import Pairing
 from dtvit_deploy.runtimes.probe import main, peak_memory_mib, probe
+from dtvit_deploy.runtimes.registry import RUNTIMES
 from dtvit_deploy.signature import Signature, TensorSpec
 from dtvit_deploy.target import Precision
 
@@ -67,7 +69,7 @@ def test_trust_and_options_arrive_in_the_process(
     write_json(manifest_path(path), manifest)
     runtime = _Recorder(function=lambda feeds: feeds)
     runtime.opened = []
-    monkeypatch.setattr("dtvit_deploy.runtimes.registry.runtime_for", lambda artifact: runtime)
+    monkeypatch.setitem(RUNTIMES, "fake", lambda: runtime)
 
     def here(command: list[str], **_: Any) -> Any:
         main(*command[command.index("-c") + 3 :])
@@ -76,9 +78,9 @@ def test_trust_and_options_arrive_in_the_process(
     monkeypatch.setattr(subprocess, "run", here)
     artifact = msgspec.structs.replace(load_artifact(path), trusted=trusted)
     options = SessionOptions(threads=3, cuda_graph=cuda_graph)
-    assert probe(artifact, options).load_ms >= 0
+    assert probe(Pairing(artifact, runtime), options).load_ms >= 0
     assert runtime.opened == [(trusted, options)]
 
     path.write_bytes(b"else")  # what is trusted are bytes, not a name
     with pytest.raises(InputError, match="changed after export"):
-        probe(artifact, options)
+        probe(Pairing(artifact, runtime), options)

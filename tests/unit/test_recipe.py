@@ -162,6 +162,8 @@ def test_all_unknown_keys_are_named_at_once(write: Write) -> None:
         ("model.checkpoint = 3", "model.checkpoint: expected a path, got `int`"),
         ("model.name = 'x'\nexport.precisions = []", "export.precisions: expected `array` of length >= 1"),
         ("model.name = 'x'\nexport.precisions = ['fp16', 'fp16']", "export: expected each precision once, got fp16 again"),
+        ("model.name = 'x'\nrun.runtimes = ['mil', 'coreml-npu']", "run: expected runtimes among coreml, coreml-cpu, "),
+        ("model.name = 'x'\nrun.runtimes = ['mil', 'mil']", "run: expected each runtime once, got mil again"),
         ("model.name = 'x'\nrun.threads = 0", "run.threads: expected `int` >= 1"),
         ("model.name = 'x'\ndata.samples = 0", "data.samples: expected `int` >= 1"),
         ("model.name = 'x'\ngates.fp16.agreement = 99.8", "gates.fp16.agreement: expected `float` <= 1.0"),

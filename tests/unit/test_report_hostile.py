@@ -27,6 +27,7 @@ from dtvit_deploy.report import as_data
 from dtvit_deploy.report.compare import compare_reports
 from dtvit_deploy.report.markdown import render_markdown
 from dtvit_deploy.report.schema import Calibration, Report, Subject
+from dtvit_deploy.runtimes.coreml_plan import ComputePlan, PlannedOperation
 from dtvit_deploy.search import ModuleFigures, Search, Trial
 from dtvit_deploy.target import Precision
 from dtvit_deploy.verdict import at_least, verdict
@@ -47,6 +48,10 @@ LAYERS = LayerReport(
     layers=(LayerDifference(name="add", module="head", op="aten.add", error=1e-6, floor=1e-6, inherited=0.0, suspect=False),),
     modules=(ModuleDifference(module="head", tensors=2, error=1e-6, floor=1e-6, inherited=0.0, suspect=False),),
 )  # fmt: skip
+PLAN = ComputePlan.of(
+    "CPU and Neural Engine",
+    [PlannedOperation(name=unit, operator="ios17.conv", preferred=unit, cost=0.5) for unit in ("CPU", "Neural Engine")],
+)
 SETTLING = Settling(median=0.01, p95=0.04)
 CALIBRATION = Calibration(
     ranges="c" * 64, source="images", samples=300, synthetic=False, conclusion="300 images are enough.",
@@ -62,7 +67,7 @@ def subject(file: str, accuracy: Accuracy | None = ACCURACY) -> Subject:
     gates = verdict([at_least("agreement", 0.875, 0.5)])
     return Subject(
         name=f"ONNX FP32 {file}", file=file, sha256="b" * 64, precision="fp32", rung=Rung.EXECUTED, conditions={"threads": "1"}, bytes=1000,
-        parity=(DIFFERENCE,), accuracy=accuracy, latency=LATENCY, layers=LAYERS, search=SEARCH, verdict=gates,
+        parity=(DIFFERENCE,), accuracy=accuracy, latency=LATENCY, layers=LAYERS, plan=PLAN, search=SEARCH, verdict=gates,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from dtvit_deploy.runtimes.mil.load import load_program
 from dtvit_deploy.runtimes.mil.names import tensors_by_node
 from dtvit_deploy.runtimes.mil.program import Program
 from dtvit_deploy.runtimes.mil.proto import REMEDY, coremltools_version, model_proto
+from dtvit_deploy.runtimes.registry import why_emulated
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class MilSession:
             "threads": str(options.threads),
             "precision": _precision(artifact.manifest.precision),
             "opset": program.opset,
+            "package": f"not executed: {why_emulated(artifact)}",
         }
 
     def run(self, feeds: Feeds) -> Outputs:

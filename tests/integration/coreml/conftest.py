@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 pytest.importorskip("torch")
 pytest.importorskip("coremltools")
@@ -101,6 +102,14 @@ def evaluated(package: str | Path, feeds: Mapping[str, NDArray[Any]]) -> Feed:
     made = Evaluator(program, program.outputs).run({name: torch.tensor(values) for name, values in feeds.items()})
     kinds = {output.name: output.type for operation in program.operations for output in operation.outputs}
     return {name: numbers(values, kinds[name]) for name, values in made.items()}
+
+
+def pixels(package: str, name: str, picture: Image) -> NDArray[Any]:
+    """What Core ML makes of a picture for an input: its colours in the order that the package declares."""
+    (kind,) = [one.type.imageType for one in utils.load_spec(package).description.input if one.name == name]
+    assert (picture.mode, picture.size) == ("RGB", (kind.width, kind.height))
+    rows = np.asarray(picture, np.float32)
+    return np.ascontiguousarray((rows[..., ::-1] if kind.ColorSpace.Name(kind.colorSpace) == "BGR" else rows).transpose(2, 0, 1)[None])
 
 
 def structure(package: str | Path) -> Any:
@@ -205,10 +214,11 @@ class ModelProxy:
         return self._package
 
     def predict(self, data: dict[str, Any], state: Any) -> dict[str, Any]:
-        if not all(np.isfinite(values).all() for values in data.values()):
+        fed = {name: pixels(self._package, name, values) if isinstance(values, Image) else values for name, values in data.items()}
+        if not all(np.isfinite(values).all() for values in fed.values()):
             raise RuntimeError("Error: not a number")
-        assert {name: values.dtype.name for name, values in data.items()} == {"image": "float32", "position": "int32"}
-        return evaluated(self._package, data)
+        assert all(values.dtype.name == {"image": "float32", "position": "int32"}[name] for name, values in fed.items())
+        return evaluated(self._package, fed)
 
 
 NATIVE = {
@@ -281,7 +291,7 @@ class Phone:
     def __init__(self, folder: Path) -> None:
         self._disk = folder
         self._packages: dict[str, tuple[Path, str]] = {}
-        self._runs = 0
+        self._runs = self._builds = 0
         self._names = ["My iPhone"]
         self._refusals: dict[str, tuple[int, str]] = {}
         self._unplugged = False
@@ -301,6 +311,7 @@ class Phone:
     def build(self, device: Any, build_directory: Path, credentials: Any, clean: bool = False) -> Path:
         assert build_directory.is_dir()
         self._credentials = credentials
+        self._builds += 1
         return build_directory / "modelrunner.app"
 
     def install_and_launch_app(self, device: Any, app_path: Path, working_directory: Path) -> Any:
@@ -391,7 +402,7 @@ def is_right() -> Callable[[ComputePlan, str], None]:
         assert plan.units == units
         by_name = {one.name: one for one in plan.operations}
         assert by_name["stem"] == PlannedOperation(
-            name="stem", operator="ios17.conv", preferred="Neural Engine", supported=("CPU", "Neural Engine"), cost=0.5
+            name="stem", operator="ios17.conv", preferred="Neural Engine", supported=("CPU", "Neural Engine"), cost=0.5, node="stem"
         )
         assert (by_name["placed"].preferred, by_name["placed"].supported, by_name["placed"].cost) == ("CPU", ("CPU",), None)
         assert "best" not in by_name

@@ -17,10 +17,11 @@ from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.quiet import quiet
-from dtvit_deploy.runtimes.base import SessionOptions
+from dtvit_deploy.runtimes.base import OnDevice, SessionOptions
 from dtvit_deploy.runtimes.coreml import Units
+from dtvit_deploy.runtimes.coreml_app import Signing
 from dtvit_deploy.runtimes.coreml_plan import ComputePlan
-from dtvit_deploy.runtimes.coreml_remote import DEVICE, TEAM, IPhoneRuntime, Signing
+from dtvit_deploy.runtimes.coreml_remote import DEVICE, TEAM, IPhoneRuntime
 
 with quiet():
     import coremltools as ct
@@ -51,16 +52,22 @@ class TestIPhone:
             copy = session.run(feeds[0] | {"image": image.transpose(0, 1, 3, 2)[..., ::-1].copy()})
         np.testing.assert_array_equal(view["logits"], copy["logits"])
 
-    def test_latency_is_the_devices_own(self, phone: Any, artifact: Artifact, feeds: list[Feed]) -> None:
+    def test_times_are_the_devices_own(self, phone: Any, artifact: Artifact, feeds: list[Feed]) -> None:
         with IPhoneRuntime().load(artifact, OPTIONS) as session:
-            found = session.latency(feeds[0], runs=3)
-            assert session.device_ms == 1.5
-        assert (found.load_ms, found.first_ms, found.samples_ms, found.median_ms) == (250.0, 9.0, (1.5, 1.5, 1.5), 1.5)
-        assert found.conditions["device"] == "My iPhone (iphone)"
+            assert isinstance(session, OnDevice)
+            session.run(feeds[0])
+            session.run(feeds[0])
+            assert (session.load_ms, session.first_ms, session.device_ms) == (250.0, 9.0, 1.5)
 
-    def test_none_is_measured_without_runs(self, phone: Any, artifact: Artifact, feeds: list[Feed]) -> None:
-        with IPhoneRuntime().load(artifact, OPTIONS) as session, pytest.raises(InputError, match="0 runs cannot be measured"):
-            session.latency(feeds[0], runs=0)
+    def test_sessions_share_the_app_and_the_last_one_ends_it(self, phone: Any, artifact: Artifact, feeds: list[Feed]) -> None:
+        with IPhoneRuntime().load(artifact, OPTIONS) as one:
+            with IPhoneRuntime(Units.CPU_ONLY).load(artifact, OPTIONS) as other:
+                np.testing.assert_array_equal(one.run(feeds[0])["logits"], other.run(feeds[0])["logits"])
+                assert len(phone._packages) == 2
+            assert not phone._process.stopped
+            one.run(feeds[0])
+        assert phone._process.stopped
+        assert phone._builds == 1
 
     def test_the_plan_is_the_devices(self, is_right: Check, phone: Any, artifact: Artifact) -> None:
         with IPhoneRuntime().load(artifact, OPTIONS) as session:

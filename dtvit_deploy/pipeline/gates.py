@@ -1,0 +1,62 @@
+"""The gates that an artefact is held to: those that follow from what was measured of it, and those that a recipe sets."""
+
+from __future__ import annotations
+
+from dtvit_deploy.accuracy import Accuracy
+from dtvit_deploy.latency import Measurement
+from dtvit_deploy.parity import REAL, Difference
+from dtvit_deploy.recipe import Limits
+from dtvit_deploy.verdict import Gate, at_least, at_most, holds
+
+
+def not_measured(asked: Limits, held: list[Gate], name: str) -> list[Gate]:
+    """A gate that fails for every limit that a recipe sets and that nothing measured could be held to."""
+    said = {"agreement": "top-1 agreement", "max_abs": "max |Δ| of", "cosine": "cosine of", "top1_drop": "loss of top-1", "p50_ms": "p50"}
+    return [
+        at_most(f"{name}: {words} (gate {limit!r} of the recipe)", None, getattr(asked, limit))
+        for limit, words in said.items()
+        if getattr(asked, limit) is not None and not any(gate.name.startswith(f"{name}: {words}") for gate in held)
+    ]
+
+
+def disagrees(limits: Limits, parity: tuple[Difference, ...]) -> bool:
+    """Whether outputs are wrong, so that one asks where inside they become so: beyond their tolerance, or with other decisions."""
+    least = limits.agreement or 0.0
+    return any(not one.passed or (one.decided_agreement is not None and one.decided_agreement < least) for one in parity)
+
+
+def gates_of(
+    limits: Limits,
+    parity: tuple[Difference, ...],
+    accuracy: Accuracy | None,
+    reference: Accuracy | None,
+    latency: Measurement | None,
+    name: str,
+) -> list[Gate]:
+    """The gates that what was measured can be held to."""
+    label = f"{name}: "
+    found = [holds(f"{label}parity of {one.output!r} on {one.feeds}", one.passed, one.reason or one.reached) for one in parity]
+    real = [one for one in parity if one.feeds in REAL]
+    if limits.agreement is not None:
+        found += [
+            at_least(f"{label}top-1 agreement of {one.output!r}, near-ties apart", one.decided_agreement, limits.agreement)
+            for one in real
+            if one.agreement is not None
+        ]
+        if not real and any(one.agreement is not None and one.tolerance is None for one in parity):
+            # Without a tolerance, nothing but agreement says that the decisions are still the same.
+            found.append(at_least(f"{label}top-1 agreement on real input (give --data)", None, limits.agreement))
+        if accuracy is not None:
+            found.append(at_least(f"{label}top-1 agreement over all images", accuracy.agreement, limits.agreement))
+    if limits.max_abs is not None:
+        found += [at_most(f"{label}max |Δ| of {one.output!r} on {one.feeds}", one.max_abs, limits.max_abs) for one in real]
+    if limits.cosine is not None:
+        found += [at_least(f"{label}cosine of {one.output!r}", one.cosine, limits.cosine) for one in real]
+    if limits.top1_drop is not None and accuracy is not None and reference is not None:
+        both = accuracy.top1 is not None and reference.top1 is not None
+        # Two of 500 images are 0.004, and not 0.0040000000000000036.
+        drop = round(reference.top1 - accuracy.top1, 9) if both else None  # type: ignore[operator]
+        found.append(at_most(f"{label}loss of top-1", drop, limits.top1_drop))
+    if limits.p50_ms is not None and latency is not None:
+        found.append(at_most(f"{label}p50", latency.p50 if latency.status == "VALID" else None, limits.p50_ms, "ms"))
+    return found

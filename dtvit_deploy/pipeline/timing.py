@@ -1,0 +1,98 @@
+"""How long artefacts take, interleaved in one run, and which units their runtimes mean to run them on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import NamedTuple
+
+import msgspec
+
+from dtvit_deploy.errors import DeployError
+from dtvit_deploy.evidence import Rung
+from dtvit_deploy.latency import Measurement, MeasureOptions, measure
+from dtvit_deploy.nodes import NodeMap
+from dtvit_deploy.pipeline.measure import Bench, check_feeds
+from dtvit_deploy.runtimes.base import DeviceTimed, OnDevice, Planned, Session
+from dtvit_deploy.runtimes.coreml_plan import ComputePlan
+from dtvit_deploy.runtimes.pairing import Pairing
+from dtvit_deploy.runtimes.probe import Cold, probe
+
+
+class Timed(NamedTuple):
+    """What profiling found of one subject.
+
+    Attributes:
+        plan: where its runtime tells one.
+        notes: why it does not, where it should.
+    """
+
+    latency: Measurement | None = None
+    plan: ComputePlan | None = None
+    notes: tuple[str, ...] = ()
+
+
+def latency(bench: Bench, options: MeasureOptions | None = None) -> list[Timed]:
+    """Latency of all but those that are emulated, interleaved in one run; load time, first inference and peak memory each from a process
+    of its own. Nothing for what is emulated; and for the reference too where nothing is left to show beside it.
+    """
+    timed = [one for one in bench.pairings if not one.emulated]
+    if not timed:
+        return [Timed()] * len(bench.everything)
+    found = iter(_latency(bench, [bench.reference, *timed], options))
+    return [Timed() if one.emulated else next(found) for one in bench.everything]
+
+
+def _latency(bench: Bench, subjects: Sequence[Pairing], options: MeasureOptions | None) -> list[Timed]:
+    feed = next(iter(bench.material.feeds()))
+    cold = [_cold(bench, pairing) for pairing in bench.progress.track(subjects, "cold start", len(subjects))]
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(bench.open(pairing)) for pairing in subjects]
+        check_feeds(sessions[0], feed)
+        runs: Mapping[str, Callable[[], object]] = {str(index): partial(session.run, feed) for index, session in enumerate(sessions)}
+        bench.progress.step(f"measuring latency of {len(sessions)}, interleaved")
+        devices = {str(index): partial(_device_ms, session) for index, session in enumerate(sessions) if isinstance(session, DeviceTimed)}
+        remote = frozenset(str(index) for index, session in enumerate(sessions) if isinstance(session, OnDevice))
+        measured = measure(runs, options, devices=devices, remote=remote)
+        found = []
+        for index, (session, start) in enumerate(zip(sessions, cold, strict=True)):
+            start = Cold(load_ms=session.load_ms, first_ms=session.first_ms, peak_mib=None) if isinstance(session, OnDevice) else start
+            one = msgspec.structs.replace(
+                measured[str(index)],
+                conditions={**session.conditions, "measured": _interleaved(index, measured), "batch": "1"},
+                load_ms=start and start.load_ms,
+                first_ms=start and start.first_ms,
+                peak_memory_mib=start and start.peak_mib,
+            )
+            found.append(Timed(one, *_planned(session, bench.program.nodes)))
+    return found
+
+
+def _cold(bench: Bench, pairing: Pairing) -> Cold | None:
+    """Nothing for a device, which tells its own: a process here would time how its app is built."""
+    return None if pairing.runtime.rung is Rung.ON_DEVICE else probe(pairing, bench.options())
+
+
+def _device_ms(session: DeviceTimed) -> float:
+    return session.device_ms
+
+
+def _planned(session: Session, nodes: NodeMap) -> tuple[ComputePlan | None, tuple[str, ...]]:
+    """The plan with the torch modules of its operations; a note where there should be one and it is not told."""
+    if not isinstance(session, Planned):
+        return None, ()
+    try:
+        plan = session.compute_plan()
+    except DeployError as error:
+        return None, (f"no compute plan: {error}",)
+    named = (msgspec.structs.replace(one, module=nodes.module_of(one.node) if nodes.get(one.node) else "") for one in plan.operations)
+    return msgspec.structs.replace(plan, operations=tuple(named)), ()
+
+
+def _interleaved(index: int, measured: Mapping[str, Measurement]) -> str:
+    """With how many others, and for how many samples: one that took all the time that it may have leaves the others earlier."""
+    mine, others = len(measured[str(index)].samples_ms), len(measured) - 1
+    common = min(len(one.samples_ms) for one in measured.values())
+    told = f"interleaved with {others} other{'s' * (others != 1)}"
+    return told if common == mine else f"{told}, the first {common} of {mine} samples with all of them"

@@ -1,0 +1,110 @@
+"""What is measured: an artefact in a runtime. Which runtime that is, is decided here, once for each command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.evidence import Rung
+from dtvit_deploy.runtimes.base import Runtime, Session, SessionOptions
+from dtvit_deploy.runtimes.registry import ALSO, BY_FORMAT, RUNTIMES, runtime_for
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """An artefact and the runtime that it is loaded in.
+
+    Attributes:
+        asked: whether the user named the runtime. Names then say it, so that they are the same beside whatever else is asked for.
+    """
+
+    artifact: Artifact
+    runtime: Runtime
+    asked: bool = False
+
+    @property
+    def where(self) -> str:
+        """What follows a name: `` in coreml-ne`` where the runtime was asked for; empty where it is the best one here."""
+        return f" in {self.runtime.name}" if self.asked else ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.artifact.name}{self.where}"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What no other pairing has, whatever its files are called."""
+        return str(self.artifact.path), self.runtime.name
+
+    @property
+    def emulated(self) -> bool:
+        """Whether what answers is not the artefact's own runtime, so that its time would be another's."""
+        return self.runtime.rung is Rung.EMULATED
+
+    def open(self, options: SessionOptions) -> Session:
+        return self.runtime.load(self.artifact, options)
+
+
+def pairings(artifacts: Sequence[Artifact], asked: Sequence[str] = ()) -> tuple[Pairing, ...]:
+    """Every artefact in each of the runtimes that were asked for and load its format, or else in the best one that is usable here.
+
+    Raises:
+        InputError: no runtime is called so, or it loads none of the artefacts.
+        MissingError: it cannot be used here.
+    """
+    asked = tuple(dict.fromkeys(asked))
+    formats = tuple(dict.fromkeys(artifact.manifest.format for artifact in artifacts))
+    known = tuple(dict.fromkeys(name for one in formats for name in loading(one)))
+    for name in asked:
+        if name not in RUNTIMES:
+            raise InputError(f"no runtime is called {name!r}", remedy=f"runtimes: {', '.join(RUNTIMES)}")
+        if name not in known:
+            raise InputError(
+                f"the runtime {name} loads none of {', '.join(artifact.name for artifact in artifacts)}",
+                remedy=f"runtimes that load {' and '.join(formats)}: {', '.join(known) or 'none'}",
+            )
+    found = []
+    for artifact in artifacts:
+        named = [name for name in asked if name in loading(artifact.manifest.format)]
+        found += [Pairing(artifact, require_usable(name, artifact), asked=True) for name in named] or [
+            Pairing(artifact, runtime_for(artifact))
+        ]
+    return tuple(found)
+
+
+def loading(format: str) -> tuple[str, ...]:  # noqa: A002 - the manifest's word
+    """Names of all runtimes that load a format, the best first, and those after them that are taken where they are asked for."""
+    return (*BY_FORMAT.get(format, ()), *ALSO.get(format, ()))
+
+
+def require_usable(name: str, artifact: Artifact | None = None) -> Runtime:
+    """A runtime that was asked for, for any artefact or for one.
+
+    Raises:
+        MissingError: it cannot be used here.
+    """
+    runtime = RUNTIMES[name]()
+    found = runtime.available(artifact)
+    if found.version is None:
+        what = f"{artifact.name} was asked for in {name}" if artifact else f"the runtime {name} was asked for"
+        raise MissingError(f"{what}, which is not usable here: {found.missing}", remedy=found.remedy)
+    return runtime
+
+
+def looked_into(pairing: Pairing) -> Pairing:
+    """The same artefact in the first runtime that offers its inner tensors: its own, or else one of those that its format is loaded in.
+
+    It is the pairing itself where none does.
+    """
+    if pairing.runtime.tensors(pairing.artifact):
+        return pairing
+    for name in BY_FORMAT[pairing.artifact.manifest.format]:
+        try:
+            runtime = RUNTIMES[name]()
+        except MissingError:
+            continue
+        if runtime.available(pairing.artifact).version is not None and runtime.tensors(pairing.artifact):
+            return Pairing(pairing.artifact, runtime)
+    return pairing
