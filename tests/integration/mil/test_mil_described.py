@@ -63,7 +63,13 @@ def package(whole: Path, tmp_path: Path) -> Path:
 def answer(package: Path, pixels: dict[str, Any] | None = PIXELS, classes: tuple[str, ...] = CLASSES, **told: Any) -> Any:
     digest = sha256_of(package)
     link = Link(kind="coreml", sha256=digest, options={"image": pixels, "classifier": True} | told)
-    facts = {"format": "mlpackage", "precision": Precision.FP32, "signature": SIGNATURE, "lineage": (link,), "classes": classes}
+    facts: dict[str, Any] = {
+        "format": "mlpackage",
+        "precision": Precision.FP32,
+        "signature": SIGNATURE,
+        "lineage": (link,),
+        "classes": classes,
+    }
     artifact = Artifact(package, Manifest(model="mine:net", sha256=digest, **facts))
     with MilRuntime().load(artifact, SessionOptions()) as session:
         return session.run({"image": np.arange(72, dtype=np.float32).reshape(1, 3, 4, 6)})["logits"]
