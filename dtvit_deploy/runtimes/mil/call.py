@@ -6,7 +6,7 @@ constant with :meth:`Call.value`, and answers with a :class:`Bound`: a function 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -46,6 +46,7 @@ class Call:
         self._inputs = {
             parameter: tuple(self._operand(parameter, given, known) for given in several) for parameter, several in operation.inputs.items()
         }
+        self._read: dict[str, Any] = {}
 
     def _operand(self, parameter: str, given: str | Constant, known: dict[str, Operand]) -> Operand:
         if isinstance(given, Constant):
@@ -103,7 +104,15 @@ class Call:
             raise self.error(f"its {parameter} is computed in a run; it must be constant")
         if isinstance(operand.constant, torch.Tensor) and operand.constant.numel() > MOST_NUMBERS:
             raise self.error(f"its {parameter} has {operand.constant.numel():,} numbers")
-        return operand.constant.tolist() if isinstance(operand.constant, torch.Tensor) else operand.constant
+        value = operand.constant.tolist() if isinstance(operand.constant, torch.Tensor) else operand.constant
+        self._read[parameter] = value
+        return value
+
+    @property
+    def form(self) -> Hashable:
+        """All that the shape of its answer can depend on, once it is bound: types, and the parameters whose values were read."""
+        inputs = tuple((parameter, tuple(one.type for one in several)) for parameter, several in self._inputs.items())
+        return self.type, tuple(output.type for output in self.outputs), inputs, repr(self._read)
 
     def axis(self, rank: int, default: Any = REQUIRED, parameter: str = "axis") -> int:
         """An axis, counted from the front."""

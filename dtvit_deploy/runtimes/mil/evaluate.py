@@ -12,7 +12,7 @@ tensor is let go after the last of them that reads it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -81,6 +81,7 @@ class Evaluator:
             self._known[variable.name] = Operand(variable.type, variable.name)
             self._new_slot(variable.name)
         self._made = {variable.name: _static(variable) for variable in program.inputs}
+        self._dried: dict[Hashable, tuple[Type, ...]] = {}
         self._folded = sum(bytes_of(constant.type) for constant in program.constants.values())
         with torch.inference_mode():
             self._steps = self._freed([step for operation in program.operations if (step := self._step(operation))])
@@ -142,7 +143,7 @@ class Evaluator:
             bound = registered.build(call)
         except (*FAILURES, KeyError) as error:  # parameters of another form than the operator's
             raise _failure(operation, error) from error
-        answers = self._dry_run(operation, bound, registered.by_values)
+        answers = self._dry_run(operation, call, bound, registered.by_values)
         if all(operand is None or operand.constant is not None for operand in bound.operands):
             self._folded += sum(map(bytes_of, answers))
             _require_room(operation, self._folded)
@@ -155,15 +156,21 @@ class Evaluator:
         targets = tuple(self._new_slot(output.name) for output in operation.outputs)
         return _Step(function, tuple(map(self._slot, bound.operands)), targets, (), operation)
 
-    def _dry_run(self, operation: Operation, bound: Bound, by_values: bool) -> tuple[Type, ...]:
-        """What an operator will make; as declared, where its function must see numbers."""
+    def _dry_run(self, operation: Operation, call: Call, bound: Bound, by_values: bool) -> tuple[Type, ...]:
+        """What an operator will make; as declared, where its function must see numbers. Blocks of a network repeat, and are run once."""
         if by_values:
             return tuple(map(_static, operation.outputs))
+        given = tuple(self._made[one.name] for one in bound.operands if one is not None and one.constant is None)
+        form = (call.form, given)
+        if form in self._dried:
+            return self._dried[form]
         try:
             made = _as_declared(operation, dry_answer(bound, self._made), typed=False)
         except FAILURES as error:
             raise _failure(operation, error) from error
-        return tuple(Type(output.type.dtype, tuple(one.shape)) for output, one in zip(operation.outputs, made, strict=True))
+        types = tuple(Type(output.type.dtype, tuple(one.shape)) for output, one in zip(operation.outputs, made, strict=True))
+        self._dried[form] = types
+        return types
 
     def _fold(self, operation: Operation, bound: Bound, exact: bool) -> None:
         try:
