@@ -1,8 +1,10 @@
 # Everything runs in .venv, which is made from nothing but Python 3.10 or later and make; nothing is installed elsewhere.
 #   make test PYTHON=python3.12        another Python for .venv (`make clean` first if there is one already)
 #   make test ARGS='-k staging'        arguments for pytest
+#   make test WORKERS=0                in one process, for a debugger; `auto` is one for each core
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -26,7 +28,7 @@ demo: $(STAMP) $(DIGITS) ## export, check and time a real checkpoint; ends with 
 	DTVIT_DEPLOY_CACHE="$(CURDIR)/build/cache" $(BIN)/dtvit-deploy run examples/digits/recipe.toml -o build/demo
 
 test: $(STAMP) ## every test that can run on this machine
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP) ## style, types and layers
 	$(BIN)/ruff check

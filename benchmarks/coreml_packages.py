@@ -3,7 +3,8 @@
 The digits are calibrated on 300 of their train images, by the table that ONNX and OpenVINO take too, and scored on 500 that were held out.
 S (mix) has seeded weights here: its answer means nothing, and its two best of a thousand scores lie close together. It is calibrated on
 the same images, which keep its ranges those of pictures, and what is shown is how far the packages agree with torch about 100 of them. The
-limits on INT8 are those of a network that was trained, and S (mix) is held to FP32's, FP16's, and to the size.
+limits on INT8 are those of a network that was trained, and S (mix) is held to FP32's, FP16's, and to the size. On a picture of zeros FP16
+fails it, of ONNX as of Core ML: even an ideal FP16 is off by a sixth of its answer there.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def measured(name: str, model: tuple[object, ...], scratch: Path) -> list[str]:
     taken["export coreml"], _ = command("export", *model, "-t", "coreml", *wanted, "--ranges", ranges, "--data", images, "-o", out)
     packages = [load_artifact(out / f"{name}.{precision}.mlpackage") for precision in PRECISIONS]
     taken["verify"], verified = command("verify", *(one.path for one in packages), "--data", images, "--json", code=None)
-    taken["evaluate"], evaluated = command("evaluate", *(one.path for one in packages), "--data", images, "--json")
+    taken["evaluate"], evaluated = command("evaluate", *(one.path for one in packages), "--data", images, "--json", code=None)
     tables = {digest(packages[-1])}
     if name == T:
         taken["export onnx, openvino"], _ = command("export", *model, *others, "--ranges", ranges, "-o", scratch / "others")
@@ -87,8 +88,8 @@ def row(package: Artifact, fp32: Artifact, parity: Any, accuracy: Any, reference
     counts = Counter(operation.type for operation in load_program(package.path).operations)
     pairs = f"{counts['linear'] + counts['conv']} products, {counts['quantize']} quantize, {counts['dequantize']} dequantize"
     figures = f"max |Δ| {largest:.1e}, SQNR {sqnr:.0f} dB, agreement {agreement:.1%}" + (f", top-1 {top1:.1%}" if trained else "")
-    failed = [one["feeds"] for one in parity["parity"] if not one["passed"]]
-    verdict = f"verify fails on {', '.join(failed)}" if failed else "verify passes"
+    failed = [f"{one['feeds']} ({one['reason']})" for one in parity["parity"] if not one["passed"]]
+    verdict = f"verify fails on {'; '.join(failed)}" if failed else "verify passes"
     print(f"  {precision}: {figures}, {package.bytes / 1e6:.1f} MB ({share:.2f} of FP32), {pairs}, {parity['rung']}, {verdict}")
     limits = {
         "fp32": {f"max |Δ| ≤ {LARGEST}": largest <= LARGEST, "agreement 100 %": agreement == 1},
@@ -119,8 +120,8 @@ def some_of(images: Path, scratch: Path) -> Path:
 def command(*words: object, code: int | None = 0) -> tuple[float, str]:
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", "dtvit_deploy", *map(str, words)], check=False, capture_output=True, text=True)
-    if code is not None and done.returncode != code:
-        sys.exit(f"{' '.join(map(str, words[:1]))}: {done.stderr}")
+    if done.returncode != code and (code is not None or done.returncode > 1):  # 1 is a gate that failed, which the figures show
+        sys.exit(f"{words[0]}: {done.stderr}")
     return time.perf_counter() - started, done.stdout
 
 

@@ -132,8 +132,23 @@ def _digest(file: Any) -> str:  # Python 3.10 has no file_digest
 
 
 def _files(path: Path) -> list[Path]:
-    """A file itself; or every file of a folder, sorted by its path."""
-    return sorted(filter(Path.is_file, path.rglob("*")), key=Path.as_posix) if path.is_dir() else [path]
+    """A file itself; or every file of a folder, sorted by its path.
+
+    Raises:
+        InputError: the folder holds what is neither file nor folder, which a digest would not cover: a pipe, a link to a folder.
+    """
+    if not path.is_dir():
+        return [path]
+    files = []
+    for inside in path.rglob("*"):
+        if inside.is_file():
+            files.append(inside)
+        elif inside.is_symlink() or not inside.is_dir():
+            raise InputError(
+                f"{path.name} holds {inside.relative_to(path).as_posix()}, which is neither a file nor a folder",
+                remedy="fetch a whole copy of the artefact, with files in the place of links",
+            )
+    return sorted(files, key=Path.as_posix)
 
 
 def manifest_path(path: Path) -> Path:

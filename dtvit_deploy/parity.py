@@ -26,6 +26,7 @@ import msgspec
 import numpy as np
 
 from dtvit_deploy.bounds import Cosine, Count, Magnitude, Natural, Share
+from dtvit_deploy.errors import InputError
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
@@ -126,7 +127,16 @@ def difference(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[A
         answer: the artefact's.
         floor: see :func:`noise_floor`.
         precision: the artefact's, which sets the factor, or the least SQNR in its place.
+
+    Raises:
+        InputError: the arrays have other shapes; numpy would repeat the smaller.
     """
+    if reference.shape != answer.shape:
+        raise InputError(
+            f"{name} is {'×'.join(map(str, answer.shape))} in the artefact and {'×'.join(map(str, reference.shape))} in the reference,"
+            " samples first",
+            remedy="export the artefact again",
+        )
     if not np.issubdtype(reference.dtype, np.floating):
         return _whole_numbers(name, feeds, reference, answer, floor, precision)
     one, two = reference.astype(np.float64), answer.astype(np.float64)

@@ -5,7 +5,8 @@ The Neural Engine's tensors are (batch, channels, height, width), or (batch, cha
 held in whatever order its operator gave it (see :mod:`dtvit_deploy.coreml.views`), reshapes and transposes only change what is believed of
 it, and each operator computes on what is held, with axes and constants to match, or asks for the order that it needs. The principles are
 Apple's (https://machinelearning.apple.com/research/neural-engine-transformers); the heads of an attention are an axis of one product here
-and not a product each, since one reshape that leaves the last axis alone costs less than as many operators again for every head.
+and not a product each: one reshape that leaves the last axis alone, in place of as many operators again for every head. That this costs
+less is inferred, not measured; Apple splits the heads.
 
 What no rule is known for is computed as it was, in its own order. Nothing is assumed of a network; whether the answers are the same is for
 the caller to find out.

@@ -1,50 +1,27 @@
 """What of a package would leave the Neural Engine, how often execution would go to and fro, and what costs time there.
 
-Core ML decides on the device, by rules that Apple does not publish; on a Mac, its compute plan tells. What can be said before is what
-Apple has written and others have measured, and each finding names its source. Where sources differ, the finding says so; what the sources
-call slow, and not unsupported, does not count as leaving. They are notes, never errors.
+A reckoning from documents, never a measurement: on a Mac, Core ML's compute plan tells. What the documents say is in
+:mod:`dtvit_deploy.export.coreml_placement_rules`, and each finding names its source. They are notes, never errors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import isqrt, prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from dtvit_deploy.coreml.views import MOVED, node_of
+from dtvit_deploy.export.coreml_placement_rules import FORM, INT8, LAYERS, RELAY, Found, found_in
 from dtvit_deploy.export.mlpackage import mil_of, read_mlpackage
 from dtvit_deploy.nodes import NodeMap
 from dtvit_deploy.quiet import quiet
 
-ARTICLE = "https://machinelearning.apple.com/research/neural-engine-transformers"
-VISION = "https://machinelearning.apple.com/research/vision-transformers"
-TYPED = "https://apple.github.io/coremltools/docs-guides/source/typed-execution-example.html"
-INT8 = "https://apple.github.io/coremltools/docs-guides/source/opt-quantization-perf.html"
-SHAPES = "https://apple.github.io/coremltools/docs-guides/source/flexible-inputs.html; https://developer.apple.com/forums/thread/724930"
-LAYERS = "https://github.com/hollance/neural-engine/blob/master/docs/unsupported-layers.md, which calls some of its list guesses"
-POOLS = "https://github.com/hollance/neural-engine/issues/1 and 2, log messages of iOS 13"
-KERNELS = "https://github.com/ultralytics/yolov5/issues/2526, by experiment; Core ML's log has named 13 (hollance/neural-engine, issue 1)"
-SIZES = "https://github.com/ncdrone/rustane/issues/13, measured on an M3 Ultra"
-BROADCAST = (
-    "sources differ: https://github.com/hollance/neural-engine/issues/2 has a log of iOS 13 that refuses it, and the layer norm of"
-    " https://github.com/apple/ml-ane-transformers, made for the Neural Engine, does it"
-)
-
 WHOLE = "(the network itself)"
-LANE = 64
-"""Bytes that the last axis is padded to (`ARTICLE`)."""
-WORTH = 1 << 18
-"""Bytes of padding in one tensor that are worth a line."""
-LARGEST_POOL, LARGEST_STRIDE, LARGEST_KERNEL, LARGEST_AXIS = 13, 2, 7, 16384
-GATHERS = ("gather", "gather_along_axis", "gather_nd")
-RECURRENT = ("gru", "lstm", "rnn")
 MOVES = ("transpose", "reshape", "expand_dims", "squeeze")
 FREE = ("const", "cast")
 """Constants, and what converts inputs and outputs, wherever it is done."""
-RELAY = "--layout ane"
 _SHOWN = 3
 """Modules that a line names before it counts the rest."""
 
@@ -72,12 +49,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a package would run.
+    """Where a package would run, reckoned from documents.
 
     Attributes:
         operators: of the package, constants and casts left out.
-        leaving: of those, how many would not run on the Neural Engine.
-        crossings: how often execution would go from the Neural Engine to another unit or back, were each to do all that it can.
+        leaving: of those, how many documents say would not run on the Neural Engine.
+        crossings: how often execution would then go from the Neural Engine to another unit or back, were each to do all that it can.
         findings: what was found, merged for each module.
     """
 
@@ -85,14 +62,6 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     leaving: int
     crossings: int
     findings: tuple[Finding, ...]
-
-
-class _Found(NamedTuple):
-    rule: str
-    message: str
-    remedy: str
-    source: str
-    leaves: bool = False
 
 
 def place(path: Path, nodes: NodeMap, *, relaid: bool = False) -> Placement:
@@ -109,7 +78,7 @@ def place(path: Path, nodes: NodeMap, *, relaid: bool = False) -> Placement:
     merged: dict[tuple[str, str, str, str], Finding] = {}
     stays = []
     for op in operators:
-        found = list(_of(op))
+        found = list(found_in(op))
         stays.append(not any(one.leaves for one in found))
         for one in found:
             module = _module(op, nodes)
@@ -147,104 +116,23 @@ def _module(op: Any, nodes: NodeMap) -> str:
     return WHOLE if module == "(no module)" else module
 
 
-def _of(op: Any) -> Iterator[_Found]:
-    """What is known of one operator."""
-    yield from _types(op)
-    if op.op_type in (*GATHERS, *RECURRENT):
-        yield _Found("operator", f"{op.op_type} is said not to run there", "replace it in this module", LAYERS, True)
-    if op.op_type in ("conv", "conv_transpose"):
-        yield from _convolution(op)
-    if op.op_type in ("avg_pool", "max_pool", "l2_pool"):
-        yield from _pool(op)
-    if op.op_type == "linear":
-        yield from _linear(op)
-    if op.op_type in ("add", "sub", "mul", "real_div", "maximum", "minimum"):
-        yield from _broadcast(op)
-    yield from _tensors(op)
-
-
-def _types(op: Any) -> Iterator[_Found]:
-    if any(_dtype(var) == "fp32" for var in op.outputs):
-        remedy = "export with --precision fp16, or int8; of such a package, take --keep-fp32 back"
-        yield _Found("fp32", "FP32 runs on the CPU and the GPU", remedy, TYPED, True)
-    if any(not _is_fixed(var) for var in op.outputs):
-        message = "shapes that only a run tells run there in the input's default shape, if at all"
-        yield _Found("dynamic", message, "export one package for each size", SHAPES, True)
-
-
-def _convolution(op: Any) -> Iterator[_Found]:
-    dilations = _numbers(op, "dilations")
-    if any(dilation > 1 for dilation in dilations):
-        yield _Found("dilation", "dilated convolutions are said not to run there", "replace it by several that are not", LAYERS, True)
-    kernel = op.inputs["weight"].shape[2:]
-    if max(kernel, default=1) > LARGEST_KERNEL:
-        message = f"a kernel of {'×'.join(map(str, kernel))}: more than {LARGEST_KERNEL} was seen to split execution"
-        yield _Found("kernel", message, "stack smaller ones", KERNELS, True)
-
-
-def _pool(op: Any) -> Iterator[_Found]:
-    kernel, strides = _numbers(op, "kernel_sizes"), _numbers(op, "strides")
-    if max(kernel, default=1) > LARGEST_POOL:
-        message = f"a pool over {'×'.join(map(str, kernel))}: more than {LARGEST_POOL} was refused"
-        yield _Found("pool", message, "pool twice, or take the mean over the axes", POOLS, True)
-    elif max(strides, default=1) > LARGEST_STRIDE:
-        yield _Found("pool", f"a pool of stride {max(strides)}: more than {LARGEST_STRIDE} was refused", "pool twice", POOLS, True)
-
-
-def _linear(op: Any) -> Iterator[_Found]:
-    shape = tuple(op.inputs["x"].shape)
-    if len(shape) < 3 or not _is_fixed(op.inputs["x"]):
-        return
-    if len(shape) == 4 and shape[2] == 1 and shape[1] > 1:  # a sum over tokens, which lie last: what --layout ane leaves of linears
-        return
-    tokens = prod(shape[1:-1])
-    side = isqrt(tokens)
-    grid = "×".join(map(str, shape[1:-1] if len(shape) > 3 else (side, side) if side * side == tokens else (1, tokens)))
-    yield _Found("linear", f"a linear over {tokens} tokens, which could be a 1×1 convolution on {grid}", RELAY, ARTICLE)
-
-
-def _broadcast(op: Any) -> Iterator[_Found]:
-    both = [op.inputs["x"], op.inputs["y"]]
-    if any(var.val is not None for var in both) or not all(len(var.shape) == 4 and _is_fixed(var) for var in both):
-        return
-    if both[0].shape != both[1].shape:
-        one, other = ("×".join(map(str, var.shape)) for var in both)
-        remedy = "if the compute plan shows a change of unit there, write out the smaller one"
-        yield _Found("broadcast", f"{op.op_type} of {one} and {other}, one repeated over the other", remedy, BROADCAST)
-
-
-def _tensors(op: Any) -> Iterator[_Found]:
-    for var in op.outputs:
-        shape = tuple(var.shape)
-        if not _is_fixed(var) or not shape:
-            continue
-        if len(shape) > 4:
-            yield _Found("rank", f"a tensor of {len(shape)} axes", "reshape in steps of at most 4 axes, or " + RELAY, VISION)
-        if max(shape) > LARGEST_AXIS:
-            message = f"an axis of {max(shape)}, and {LARGEST_AXIS} was the most that was accepted"
-            yield _Found("size", message, "cut the tensor", SIZES, True)
-        width = {"fp16": 2, "fp32": 4, "int8": 1, "uint8": 1}.get(_dtype(var), 0)
-        row = shape[-1] * width
-        padded = -(-row // LANE) * LANE if row else 0
-        if padded >= 2 * row > 0 and (padded - row) * prod(shape[:-1]) >= WORTH:
-            message = f"a last axis of {shape[-1]}, padded to {LANE} bytes: {padded / row:.0f} times the memory"
-            yield _Found("last-axis", message, "put the longest axis last", ARTICLE)
-
-
-def _of_all(operators: Sequence[Any], leaving: int, crossings: int, relaid: bool) -> Iterator[_Found]:
+def _of_all(operators: Sequence[Any], leaving: int, crossings: int, relaid: bool) -> Iterator[Found]:
     moves = sum(op.op_type in MOVES for op in operators)
     if leaving < len(operators) and crossings:
         message = (
-            f"{leaving} of {len(operators)} operators would leave it, and execution would cross between units up to {crossings} times;"
-            " Core ML may leave for good at the first"
+            f"reckoned from documents, not measured: {leaving} of {len(operators)} operators would leave it, and execution would cross"
+            f" between units up to {crossings} times; Core ML may leave for good at the first"
         )
-        yield _Found("crossings", message, "replace what leaves, as named below", LAYERS)
+        yield Found("crossings", message, "replace what leaves, as named below", LAYERS)
     if moves and not relaid:
         message = f"{moves} of {len(operators)} operators only move data (transposes and reshapes)"
-        yield _Found("moves", message, RELAY, ARTICLE)
+        yield Found("moves", message, RELAY, FORM)
     if any(op.op_type == "quantize" for op in operators):
-        message = "INT8 activations gain time on the Neural Engine of an A17 Pro, M4 or later, and may cost time on CPU and GPU"
-        yield _Found("int8", message, "for older devices, export fp16 too and compare", INT8)
+        message = (
+            "INT8 activations and weights are documented to gain most on the Neural Engine of an A17 Pro or M4 and newer (Apple's table has"
+            " gains on an A16 too), and to cost time on the CPU and sometimes the GPU"
+        )
+        yield Found("int8", message, "for other devices, export fp16 too and compare", INT8)
 
 
 def _crossings(operators: Sequence[Any], stays: Sequence[bool]) -> int:
@@ -274,16 +162,3 @@ def _sources(op: Any, maker: dict[Any, int]) -> Iterator[Any]:
                 var = var.op.inputs["x"]
             if var in maker:
                 yield var
-
-
-def _dtype(var: Any) -> str:
-    return str(getattr(var.dtype, "__name__", ""))
-
-
-def _is_fixed(var: Any) -> bool:
-    return all(not hasattr(size, "free_symbols") for size in getattr(var, "shape", ()))
-
-
-def _numbers(op: Any, name: str) -> list[int]:
-    value = op.inputs.get(name)
-    return [] if value is None or value.val is None else [int(number) for number in value.val]

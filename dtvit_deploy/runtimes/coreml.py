@@ -18,6 +18,7 @@ from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.coreml.options import image_input_of
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
+from dtvit_deploy.quiet import quiet
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
 from dtvit_deploy.runtimes.coreml_package import (
     EMULATE,
@@ -27,7 +28,6 @@ from dtvit_deploy.runtimes.coreml_package import (
     model_description,
     refuse_taps,
     specification_version,
-    unheard,
 )
 from dtvit_deploy.runtimes.coreml_plan import ComputePlan, plan_of
 from dtvit_deploy.runtimes.mil.proto import REMEDY, coremltools_version, model_proto
@@ -142,7 +142,7 @@ class CoreMlSession:
             raise RuntimeError("the session was left; its plan is gone")
         if release(macos()) < OLDEST_WITH_PLAN:
             raise MissingError(f"macOS {macos()} does not tell Core ML's compute plan", remedy="use macOS 14.4 or later")
-        with unheard():
+        with quiet():
             import coremltools as ct
             from coremltools.models.compute_plan import MLComputePlan
 
@@ -198,7 +198,7 @@ def chip() -> str:
 
 def _native() -> Any:
     """The compiled class of coremltools behind a loaded model; None where it is not installed."""
-    with unheard():
+    with quiet():
         from coremltools.models import model
 
     return model._MLModelProxy
@@ -209,7 +209,7 @@ def _loaded(artifact: Artifact, units: Units) -> Any:
 
     coremltools does not raise when Core ML refuses one: it warns, and gives a model that cannot predict.
     """
-    with unheard() as heard:
+    with quiet() as heard:
         import coremltools as ct
 
         try:

@@ -16,8 +16,9 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 
 from dtvit_deploy.errors import DeployError, InputError, MissingError
+from dtvit_deploy.quiet import quiet
 from dtvit_deploy.runtimes.coreml import macos
-from dtvit_deploy.runtimes.coreml_package import EMULATE, first_line, unheard
+from dtvit_deploy.runtimes.coreml_package import EMULATE, first_line
 
 Answer = TypeVar("Answer")
 CONNECT = "connect one by cable, unlock it, trust this Mac on it, and turn its developer mode on"
@@ -78,7 +79,7 @@ class App:
             asked.close()
             raise RuntimeError("the app has ended")
         try:
-            with unheard():
+            with quiet():
                 return self._loop.run_until_complete(asked)
         except Exception as error:
             raise _failure(what, error) from error

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +10,7 @@ import numpy as np
 from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.coreml.options import ImageInput
 from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.quiet import quiet
 from dtvit_deploy.runtimes.base import SessionOptions
 
 if TYPE_CHECKING:
@@ -136,7 +133,7 @@ def specification_version(artifact: Artifact) -> int:
 
 def _specification(artifact: Artifact) -> Any:
     """The package's model, without its weights; coremltools finds it, so that a Mac needs no torch."""
-    with unheard():
+    with quiet():
         from coremltools.models.utils import load_spec
 
         try:
@@ -152,20 +149,3 @@ def compiled(artifact: Artifact) -> str:
 
 def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-@contextlib.contextmanager
-def unheard() -> Iterator[list[warnings.WarningMessage]]:
-    """Hold back what coremltools prints, logs and draws; its warnings are collected."""
-    level = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with (
-            warnings.catch_warnings(record=True) as caught,
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("always")
-            yield caught
-    finally:
-        logging.disable(level)

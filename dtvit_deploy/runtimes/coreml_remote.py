@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.errors import DeployError, MissingError
 from dtvit_deploy.evidence import Rung
+from dtvit_deploy.quiet import quiet
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
 from dtvit_deploy.runtimes.coreml import OLDEST_WITH_PLAN, Units, chip, macos, missing_macos
 from dtvit_deploy.runtimes.coreml_app import CONNECT, App, Signing, refuse_running_loop
-from dtvit_deploy.runtimes.coreml_package import Ports, compiled, first_line, model_description, refuse_taps, unheard
+from dtvit_deploy.runtimes.coreml_package import Ports, compiled, first_line, model_description, refuse_taps
 from dtvit_deploy.runtimes.coreml_plan import ComputePlan, plan_of
 from dtvit_deploy.runtimes.mil.proto import coremltools_version
 
@@ -80,7 +81,7 @@ class IPhoneRuntime:
         Raises:
             MissingError: none is connected, none has that name, or one would have to be chosen.
         """
-        with unheard():
+        with quiet():
             from coremltools.models.ml_program.experimental.remote_device import Device, DeviceType
 
             try:
@@ -168,7 +169,7 @@ class IPhoneSession:
         """Which unit of the device each operation is meant for."""
         if self._model is None or self._app is None:
             raise RuntimeError("the session was left; its plan is gone")
-        with unheard():  # reading a plan loads the part of coremltools that only macOS has
+        with quiet():  # reading a plan loads the part of coremltools that only macOS has
             plan = self._app.wait(self._model.retrieve_compute_plan(), f"plan {self._artifact.name}")
             return plan_of(plan, str(self._units), self._artifact)
 
@@ -191,7 +192,7 @@ class IPhoneSession:
 
 
 def _wrapper(artifact: Artifact, units: Units, device: Any) -> Any:
-    with unheard():
+    with quiet():
         import coremltools as ct
         from coremltools.models.ml_program.experimental.async_wrapper import MLModelAsyncWrapper
 

@@ -1,7 +1,8 @@
-"""What the integration tests share: a cache of their own, the digits as images, and one export of the digits checkpoint."""
+"""What the integration tests share: a cache of their own, the digits as images, and one calibration of the digits checkpoint."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from commandline import deploy
 from dtvit_deploy.artifact import Artifact, Manifest, load_artifact, manifest_path, sha256_of, write_json
 
 ROOT = Path(__file__).parents[2]
@@ -30,12 +32,32 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["DTVIT_DEPLOY_CACHE"] = before
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """What ``make`` writes to a path, made by one of the processes that share a test run, for all of them."""
+    base = factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        path = folder / name
+        if not path.exists():
+            unfinished = folder / f"unfinished-{name}"
+            make(unfinished)
+            unfinished.rename(path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits as class-folder trees: ``train`` and ``held-out``."""
-    folder = tmp_path_factory.mktemp("digits")
-    subprocess.run([sys.executable, ROOT / "examples" / "digits" / "data.py", folder], check=True)
-    return folder
+    data = ROOT / "examples" / "digits" / "data.py"
+    return once(tmp_path_factory, "digits", lambda folder: subprocess.run([sys.executable, data, folder], check=True))
+
+
+@pytest.fixture(scope="session")
+def ranges(tmp_path_factory: pytest.TempPathFactory, digits: Path, checkpoint: Path) -> Path:
+    """The range table of the digits checkpoint, from 300 of its train images."""
+    asked = ("--data", digits / "train", "--evaluation", digits / "held-out", "--samples", 300, "--threads", os.cpu_count() or 1)
+    return once(tmp_path_factory, "ranges.json", lambda path: deploy("calibrate", "-c", checkpoint, *asked, "-o", path))
 
 
 @pytest.fixture(scope="session")

@@ -62,14 +62,6 @@ class Saved:
 
 
 @pytest.fixture(scope="module")
-def ranges(tmp_path_factory: pytest.TempPathFactory, digits: Path, checkpoint: Path) -> Path:
-    path = tmp_path_factory.mktemp("ranges") / "ranges.json"
-    asked = ("--data", digits / "train", "--evaluation", digits / "held-out", "--samples", 300)
-    deploy("calibrate", "-c", checkpoint, *asked, "-o", path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory, ranges: Path, checkpoint: Path) -> Path:
     folder = tmp_path_factory.mktemp("coreml")
     asked = ("-t", "onnx", "-t", "coreml", "-p", "fp32", "-p", "int8", "--ranges", ranges)

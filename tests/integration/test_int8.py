@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,14 +25,6 @@ def command(*words: object, code: int = 0) -> tuple[str, str]:
     done = subprocess.run([sys.executable, "-m", "dtvit_deploy", *map(str, words)], capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     return done.stdout, done.stderr
-
-
-@pytest.fixture(scope="session")
-def ranges(tmp_path_factory: pytest.TempPathFactory, digits: Path, checkpoint: Path) -> Path:
-    path = tmp_path_factory.mktemp("ranges") / "ranges.json"
-    asked = ("--data", digits / "train", "--evaluation", digits / "held-out", "--samples", 300)
-    command("calibrate", "-c", checkpoint, *asked, "--threads", os.cpu_count() or 1, "-o", path)
-    return path
 
 
 @pytest.fixture(scope="session")

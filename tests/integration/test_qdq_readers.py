@@ -13,16 +13,14 @@ import pytest
 
 from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.cache import Cache
-from dtvit_deploy.calibration.ranges import Method
+from dtvit_deploy.calibration.ranges import Method, load_ranges
 from dtvit_deploy.export.float16 import float16_onnx
 from dtvit_deploy.export.qdq import Layout, Quantized, quantized_onnx
 from dtvit_deploy.models.reference import ModelOptions
 from dtvit_deploy.parity import sqnr
-from dtvit_deploy.pipeline.calibrate import CalibrateOptions, calibrate
 from dtvit_deploy.pipeline.float16 import float16_rest_stage
 from dtvit_deploy.pipeline.int8 import Int8, Quantiser, int8_stage
 from dtvit_deploy.pipeline.material import Material, open_material
-from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.stages import load_onnx, onnx_stage, program_stage
 from dtvit_deploy.runtimes.onnxruntime import run_graph
 from dtvit_deploy.runtimes.rounded import rounded_onnx
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from dtvit_deploy.signature import Outputs
 
 pytestmark = pytest.mark.slow
-CALIBRATION_IMAGES = 300
 POINTS = 0.004
 """Two of 500 images."""
 
@@ -57,18 +54,16 @@ class Digits:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, digits: Path, checkpoint: Path) -> Digits:
+def trained(tmp_path_factory: pytest.TempPathFactory, digits: Path, checkpoint: Path, ranges: Path) -> Digits:
     folder = tmp_path_factory.mktemp("qdq")
     options, cache = ModelOptions(checkpoint=checkpoint), Cache(folder / "cache")
     program = program_stage(None, options, cache)
-    asked = CalibrateOptions(model=None, reference=options, data=digits / "train", samples=CALIBRATION_IMAGES)
-    table = calibrate(asked, folder / "ranges.json", cache, Silent())
-    assert len(table.samples) == CALIBRATION_IMAGES
+    table = load_ranges(ranges)
     held_out = open_material(digits / "held-out", program.artifact.manifest)
     simplified = onnx_stage(program, held_out.guard(), cache)
-    ranges = table.lookup(program.nodes, Method.MSE, simplified.manifest.signature)
+    drawn = table.lookup(program.nodes, Method.MSE, simplified.manifest.signature)
     quantiser = Quantiser(simplified, program, Int8(table=table), Layout.TENSORRT)
-    return Digits(load_onnx(simplified), ranges, held_out, quantiser, cache)
+    return Digits(load_onnx(simplified), drawn, held_out, quantiser, cache)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from dtvit_deploy.artifact import load_artifact, sha256_of
 from dtvit_deploy.trt import gpu
 from dtvit_deploy.trt.header import read_header
 from dtvit_deploy.trt.passport import ENGINE, GRAPH, LAYERS, passport_of
+from networks import IMAGES
 
 tensorrt_rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX compiles the engines")
 pytestmark = pytest.mark.slow
@@ -30,12 +31,9 @@ def command(*words: object, code: int = 0) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory, digits: Path, checkpoint: Path) -> Path:
+def out(tmp_path_factory: pytest.TempPathFactory, digits: Path, checkpoint: Path, ranges: Path) -> Path:
     """Every precision in the two flavours that need no GPU."""
     folder = tmp_path_factory.mktemp("trt")
-    ranges = folder / "ranges.json"
-    asked = ("--data", digits / "train", "--evaluation", digits / "held-out", "--samples", 100)
-    command("calibrate", "-c", checkpoint, *asked, "--threads", os.cpu_count() or 1, "-o", ranges)
     wanted = [word for precision in PRECISIONS for word in ("-p", precision)]
     data = ("--ranges", ranges, "--data", digits / "held-out")
     command("export", "-c", checkpoint, "-t", "trt", *wanted, *data, "--flavour", "rtx", "--flavour", "on-device", "-o", folder / "out")
@@ -136,18 +134,23 @@ runpy.run_module("dtvit_deploy", run_name="__main__", alter_sys=True)
 """
 
 
-def test_a_second_export_is_the_same_and_builds_nothing_and_so_is_one_from_nothing(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_second_export_is_the_same_and_builds_nothing_and_so_is_one_from_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(IMAGES + "\ndef net():\n    return Net(), image()\n")
+
     def export(folder: str, cache: str, *start: str) -> bool:
-        words = ("export", "-c", checkpoint, "-t", "trt", "-p", "fp32", "--flavour", "rtx", "-o", tmp_path / folder)
+        words = ("export", "-m", "mine:net", "-t", "trt", "-p", "fp32", "--flavour", "rtx", "-o", folder)
         environment = os.environ | {"DTVIT_DEPLOY_CACHE": str(tmp_path / cache)}
-        return subprocess.run([sys.executable, *start, *map(str, words)], capture_output=True, env=environment, check=False).returncode == 0
+        done = subprocess.run([sys.executable, *start, *words], capture_output=True, env=environment, cwd=tmp_path, check=False)
+        return done.returncode == 0
 
     whole = ("-m", "dtvit_deploy")
     assert not export("never", "cache", "-c", WITHOUT_A_BUILDER)  # from nothing it takes the builder
     assert export("first", "cache", *whole)
     assert export("again", "cache", "-c", WITHOUT_A_BUILDER)
     assert export("anew", "another cache", *whole)
-    assert len({sha256_of(tmp_path / folder / f"{NAME}.fp32.rtx") for folder in ("first", "again", "anew")}) == 1
+    made = [path for folder in ("first", "again", "anew") for path in (tmp_path / folder).glob("*.rtx")]
+    assert len(made) == 3
+    assert len(set(map(sha256_of, made))) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +215,20 @@ def test_the_digest_is_that_of_the_whole_file(tmp_path_factory: pytest.TempPathF
     path = tmp_path_factory.getbasetemp() / "digested"
     path.write_bytes(content * 600)  # longer than a piece
     assert sha256_of(path) == hashlib.sha256(content * 600).hexdigest()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder that is a link", "link that leads nowhere"])
+def test_what_a_digest_would_not_cover_has_no_place_in_a_folder(tmp_path: Path, kind: str) -> None:
+    folder, odd = tmp_path / "net.mlpackage", tmp_path / "net.mlpackage/inside/odd"
+    odd.parent.mkdir(parents=True)
+    (folder / "plain").write_bytes(b"1")
+    (folder / "link").symlink_to(folder / "plain")  # covered by what it leads to
+    before = sha256_of(folder)
+    if kind == "pipe":
+        os.mkfifo(odd)
+    else:
+        odd.symlink_to(tmp_path if kind.startswith("folder") else tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"net\.mlpackage holds inside/odd, which is neither a file nor a folder"):
+        sha256_of(folder)
+    odd.unlink()
+    assert sha256_of(folder) == before

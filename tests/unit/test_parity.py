@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from dtvit_deploy.errors import InputError
 from dtvit_deploy.parity import FACTOR, LEAST_SQNR, ROUNDOFF, Difference, compare_outputs, difference, noise_floor, sqnr, stack
 from dtvit_deploy.target import Precision
 
@@ -325,6 +326,13 @@ def test_every_output_of_every_group_is_compared_with_its_own_floor() -> None:
     assert [one.floor for one in found] == pytest.approx([0.1, 0.1, 0, 0])
     assert found[0].passed
     assert found[3].tolerance == FACTOR[FP32] * ROUNDOFF[FP32] * 3
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 1, 5), (1,), (5, 1)])
+def test_an_answer_of_another_shape_is_refused_and_never_repeated_to_fit(shape: tuple[int, ...]) -> None:
+    reference, answer = {"images": [{"logits": np.zeros((1, 5))}]}, {"images": [{"logits": np.zeros(shape)}]}
+    with pytest.raises(InputError, match=r"logits is 1×.* in the artefact and 1×1×5 in the reference"):
+        compare_outputs(reference, answer, {"images": []}, FP32)
 
 
 def test_runs_are_stacked_by_output() -> None:

@@ -5,6 +5,7 @@ and a file of weights. This package reads both and computes every operator with 
 of the same network, answers on Linux.
 
 ``load`` reads a package into a ``program``, with what it needs from ``blob`` and ``proto``; ``ops`` says what each operator computes;
-``evaluate`` binds a program to them and runs it; ``names`` finds the exported program's nodes among its variables; ``runtime`` is the
-session that the rest of the package sees.
+``dry`` tells what an operator would make before any memory is taken for it; ``evaluate`` binds a program to them and runs it; ``names``
+finds the exported program's nodes among its variables; ``described`` holds what a package tells an app against its manifest; ``runtime``
+is the session that the rest of the package sees.
 """

@@ -6,7 +6,7 @@ constant with :meth:`Call.value`, and answers with a :class:`Bound`: a function 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,8 @@ from dtvit_deploy.runtimes.mil.program import HELD, Constant, Operation, Type, V
 
 REMEDY = "check the package with the converter that wrote it, or export it again"
 REQUIRED = object()
+MOST_NUMBERS = 1 << 16
+"""Of a parameter that becomes Python's values; no operator has one of more than a few."""
 
 
 class Operand(NamedTuple):
@@ -44,6 +46,7 @@ class Call:
         self._inputs = {
             parameter: tuple(self._operand(parameter, given, known) for given in several) for parameter, several in operation.inputs.items()
         }
+        self._read: dict[str, Any] = {}
 
     def _operand(self, parameter: str, given: str | Constant, known: dict[str, Operand]) -> Operand:
         if isinstance(given, Constant):
@@ -99,7 +102,17 @@ class Call:
             return default
         if operand.constant is None:
             raise self.error(f"its {parameter} is computed in a run; it must be constant")
-        return operand.constant.tolist() if isinstance(operand.constant, torch.Tensor) else operand.constant
+        if isinstance(operand.constant, torch.Tensor) and operand.constant.numel() > MOST_NUMBERS:
+            raise self.error(f"its {parameter} has {operand.constant.numel():,} numbers")
+        value = operand.constant.tolist() if isinstance(operand.constant, torch.Tensor) else operand.constant
+        self._read[parameter] = value
+        return value
+
+    @property
+    def form(self) -> Hashable:
+        """All that the shape of its answer can depend on, once it is bound: types, and the parameters whose values were read."""
+        inputs = tuple((parameter, tuple(one.type for one in several)) for parameter, several in self._inputs.items())
+        return self.type, tuple(output.type for output in self.outputs), inputs, repr(self._read)
 
     def axis(self, rank: int, default: Any = REQUIRED, parameter: str = "axis") -> int:
         """An axis, counted from the front."""
@@ -110,10 +123,14 @@ class Call:
 
     def axes(self, rank: int, default: Any = REQUIRED) -> list[int]:
         """Axes, counted from the front, in their order."""
-        axes = self.value("axes", default)
+        return sorted(set(self.listed_axes("axes", rank, default)))
+
+    def listed_axes(self, parameter: str, rank: int, default: Any = REQUIRED) -> list[int]:
+        """Axes, counted from the front, as they are listed."""
+        axes = self.value(parameter, default)
         if not isinstance(axes, list) or not all(isinstance(axis, int) and -rank <= axis < rank for axis in axes):
-            raise self.error(f"its axes are {axes}, its input has {rank}")
-        return sorted({axis % rank for axis in axes})
+            raise self.error(f"its {parameter} are {axes}, its input has {rank}")
+        return [axis % rank for axis in axes]
 
     def one_of(self, parameter: str, known: Iterable[str], default: Any = REQUIRED) -> str:
         """A parameter that is one of some words."""
@@ -141,8 +158,7 @@ class Call:
     def declared(self) -> tuple[int, ...]:
         """The declared shape of what it makes.
 
-        An operator whose answer may be larger than its inputs is bound with it, and so never makes more than was declared, which
-        is bounded.
+        What an operator makes is compared with it before it is made (see ``dry``); so must be what a builder makes to bind one.
         """
         shape = self.output.shape
         if None in shape:
@@ -165,21 +181,23 @@ class Registered(NamedTuple):
 
     Attributes:
         exact: it moves values and computes none, so that there is nothing to round.
+        by_values: its function reads numbers out of its operands (packed bits, a mask), and makes what is declared, as it was bound.
     """
 
     build: Builder
     exact: bool
+    by_values: bool = False
 
 
 OPS: dict[str, Registered] = {}
 """All operators, by their MIL names."""
 
 
-def op(*names: str, exact: bool = False) -> Callable[[Builder], Builder]:
+def op(*names: str, exact: bool = False, by_values: bool = False) -> Callable[[Builder], Builder]:
     """Register what binds the operators of these names."""
 
     def register(build: Builder) -> Builder:
-        OPS.update(dict.fromkeys(names, Registered(build, exact)))
+        OPS.update(dict.fromkeys(names, Registered(build, exact, by_values)))
         return build
 
     return register

@@ -12,17 +12,18 @@ tensor is let go after the last of them that reads it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.runtimes.mil.call import REMEDY, Bound, Call, Operand
+from dtvit_deploy.runtimes.mil.dry import dry_answer
 from dtvit_deploy.runtimes.mil.ops import OPS
-from dtvit_deploy.runtimes.mil.program import HELD, Operation, Program, Type, Variable
+from dtvit_deploy.runtimes.mil.program import HELD, MOST_BYTES, Operation, Program, Type, Variable, bytes_of, static
 
-FAILURES = (RuntimeError, IndexError, ValueError, TypeError, ZeroDivisionError, MemoryError, OverflowError)
+FAILURES = (RuntimeError, IndexError, ValueError, TypeError, AttributeError, ZeroDivisionError, MemoryError, OverflowError)
 """What torch and Python raise where an operator cannot be computed."""
 ON_VALUES = frozenset({"floor_div", "mod", "gather", "gather_along_axis", "gather_nd"})
 """Operators that may fail on some values and not on others: a divisor of zero, an index beyond its range."""
@@ -79,8 +80,12 @@ class Evaluator:
         for variable in program.inputs:
             self._known[variable.name] = Operand(variable.type, variable.name)
             self._new_slot(variable.name)
+        self._made = {variable.name: _static(variable) for variable in program.inputs}
+        self._dried: dict[Hashable, tuple[Type, ...]] = {}
+        self._folded = sum(bytes_of(constant.type) for constant in program.constants.values())
         with torch.inference_mode():
             self._steps = self._freed([step for operation in program.operations if (step := self._step(operation))])
+            self._require_room()
             self._require_runnable()
 
     def run(self, feeds: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -121,10 +126,8 @@ class Evaluator:
             except FAILURES as error:
                 if operation.type not in ON_VALUES or None in operation.outputs[0].type.shape:
                     raise _failure(operation, error) from error
-                made = _zeros(operation.outputs[0].type)
-            several = list(made) if len(targets) > 1 else [made]
-            _require_as_declared(operation, several)
-            for target, one in zip(targets, several, strict=True):
+                made = _zeros(operation.outputs[0])
+            for target, one in zip(targets, _as_declared(operation, made), strict=True):
                 values[target] = one
             for slot in last:
                 values[slot] = None
@@ -138,26 +141,45 @@ class Evaluator:
                 raise call.error(f"{output.name} is made twice")
         try:
             bound = registered.build(call)
-        except (*FAILURES, AttributeError, KeyError) as error:  # parameters of another form than the operator's
+        except (*FAILURES, KeyError) as error:  # parameters of another form than the operator's
             raise _failure(operation, error) from error
-        function = bound.function if registered.exact else _rounding(bound.function, operation.outputs)
+        answers = self._dry_run(operation, call, bound, registered.by_values)
         if all(operand is None or operand.constant is not None for operand in bound.operands):
-            self._fold(operation, bound, function)
+            self._folded += sum(map(bytes_of, answers))
+            _require_room(operation, self._folded)
+            self._fold(operation, bound, registered.exact)
             return None
-        for output in operation.outputs:
+        function = bound.function if registered.exact else _rounding(bound.function, operation.outputs)
+        for output, answer in zip(operation.outputs, answers, strict=True):
             self._known[output.name] = Operand(output.type, output.name)
+            self._made[output.name] = answer
         targets = tuple(self._new_slot(output.name) for output in operation.outputs)
         return _Step(function, tuple(map(self._slot, bound.operands)), targets, (), operation)
 
-    def _fold(self, operation: Operation, bound: Bound, function: Callable[..., Any]) -> None:
+    def _dry_run(self, operation: Operation, call: Call, bound: Bound, by_values: bool) -> tuple[Type, ...]:
+        """What an operator will make; as declared, where its function must see numbers. Blocks of a network repeat, and are run once."""
+        if by_values:
+            return tuple(map(_static, operation.outputs))
+        given = tuple(self._made[one.name] for one in bound.operands if one is not None and one.constant is None)
+        form = (call.form, given)
+        if form in self._dried:
+            return self._dried[form]
         try:
-            made = function(*(operand and operand.constant for operand in bound.operands))
+            made = _as_declared(operation, dry_answer(bound, self._made), typed=False)
         except FAILURES as error:
             raise _failure(operation, error) from error
-        several = list(made) if len(operation.outputs) > 1 else [made]
-        _require_as_declared(operation, several)
-        for output, value in zip(operation.outputs, several, strict=True):
-            self._known[output.name] = Operand(output.type, output.name, value)
+        types = tuple(Type(output.type.dtype, tuple(one.shape)) for output, one in zip(operation.outputs, made, strict=True))
+        self._dried[form] = types
+        return types
+
+    def _fold(self, operation: Operation, bound: Bound, exact: bool) -> None:
+        try:
+            made = _as_declared(operation, bound.function(*(operand and operand.constant for operand in bound.operands)))
+        except FAILURES as error:
+            raise _failure(operation, error) from error
+        for output, value in zip(operation.outputs, made, strict=True):
+            held = value if exact or output.type.dtype != "fp16" else rounded(value)
+            self._known[output.name] = Operand(output.type, output.name, held)
 
     def _new_slot(self, name: str, value: Any = None) -> int:
         self._slots[name] = len(self._values)
@@ -187,13 +209,20 @@ class Evaluator:
             freed.append(step._replace(last=last))
         return freed[::-1]
 
+    def _require_room(self) -> None:
+        """Refuse what no memory holds: constants, and at every step the tensors that are not let go by then."""
+        size = {slot: bytes_of(self._made[name]) for name, slot in self._slots.items() if name in self._made}
+        held = self._folded + sum(size[self._slots[variable.name]] for variable in self._program.inputs)
+        for step in self._steps:
+            held += sum(size[slot] for slot in step.targets)
+            _require_room(step.operation, held)
+            held -= sum(size[slot] for slot in step.last)
+
     def _require_runnable(self) -> None:
         """Run once on zeros: what the program declares and what it does must agree before anybody relies on it."""
         values = self._values.copy()
         for variable in self._program.inputs:
-            if None in variable.type.shape or variable.type.dtype not in HELD:
-                raise InputError(f"the input {variable.name} is {variable.type}; it must be a tensor of static shape", remedy=REMEDY)
-            values[self._slots[variable.name]] = _zeros(variable.type)
+            values[self._slots[variable.name]] = _zeros(variable)
         self._walk_checked(values)
 
 
@@ -218,19 +247,35 @@ def _rounding(function: Callable[..., Any], outputs: tuple[Variable, ...]) -> Ca
     return lambda *operands: tuple(rounded(one) if is_half else one for one, is_half in zip(function(*operands), half, strict=True))
 
 
-def _zeros(kind: Type) -> torch.Tensor:
-    return torch.zeros([size for size in kind.shape if size is not None], dtype=HELD[kind.dtype].torch)
+def _static(variable: Variable) -> Type:
+    if None in variable.type.shape or variable.type.dtype not in HELD:
+        raise InputError(f"{variable.name} is {variable.type}; it must be a tensor of static shape", remedy=REMEDY)
+    return variable.type
 
 
-def _require_as_declared(operation: Operation, made: list[Any]) -> None:
-    """Refuse an answer of another shape or type than is declared.
+def _zeros(variable: Variable) -> torch.Tensor:
+    return torch.zeros(static(_static(variable)), dtype=HELD[variable.type.dtype].torch)
+
+
+def _require_room(operation: Operation, held: int) -> None:
+    if held > MOST_BYTES:
+        raise _failure(operation, ValueError(f"with what it makes, {held:,} bytes would be held; at most {MOST_BYTES:,} are"))
+
+
+def _as_declared(operation: Operation, made: Any, *, typed: bool = True) -> tuple[torch.Tensor, ...]:
+    """What a function gave, a tensor for each output; one tensor is never taken for several.
+
+    Args:
+        typed: compare types as well as shapes; without numbers, a scalar's type is not the one that it will have.
 
     Raises:
-        InputError: it is.
+        InputError: it is of another number, shape or type than is declared.
     """
-    if len(made) != len(operation.outputs):
-        raise _failure(operation, ValueError(f"it makes {len(made)} tensors, {len(operation.outputs)} are declared"))
-    for output, value in zip(operation.outputs, made, strict=True):
+    several: tuple[torch.Tensor, ...] = (made,) if isinstance(made, torch.Tensor) else tuple(made)
+    if len(several) != len(operation.outputs):
+        count = f"{len(several)} tensor{'s' if len(several) > 1 else ''}"
+        raise _failure(operation, ValueError(f"it makes {count}, {len(operation.outputs)} are declared"))
+    for output, value in zip(operation.outputs, several, strict=True):
         held = HELD.get(output.type.dtype)
         if held is None:
             continue
@@ -238,9 +283,10 @@ def _require_as_declared(operation: Operation, made: list[Any]) -> None:
         fits = len(shape) == len(output.type.shape) and all(
             declared in (None, size) for size, declared in zip(shape, output.type.shape, strict=True)
         )
-        if not fits or value.dtype is not held.torch:
+        if not fits or (typed and value.dtype is not held.torch):
             found = f"{'×'.join(map(str, shape)) or 'scalar'} of {str(value.dtype).removeprefix('torch.')}"
             raise _failure(operation, ValueError(f"it makes {found}, declared is {output.type}"))
+    return several
 
 
 def _failure(operation: Operation, error: Exception) -> InputError:

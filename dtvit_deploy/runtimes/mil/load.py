@@ -11,7 +11,7 @@ import numpy as np
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.runtimes.mil.blob import REMEDY, BlobFile, held_tensor, tensor_from_bytes
-from dtvit_deploy.runtimes.mil.program import HELD, Constant, Operation, Program, Type, Variable
+from dtvit_deploy.runtimes.mil.program import HELD, MOST_BYTES, Constant, Operation, Program, Type, Variable, bytes_of
 from dtvit_deploy.runtimes.mil.proto import model_proto
 from dtvit_deploy.signature import MOST_VALUES
 
@@ -19,6 +19,8 @@ VERSIONS = {6: "CoreML5", 7: "CoreML6", 8: "CoreML7", 9: "CoreML8", 10: "CoreML9
 """Specification version → newest opset in it; iOS 15 has version 6, iOS 17 has 8."""
 MODEL_PREFIX = "@model_path/"
 """Where a program says that its weights lie: beside the specification."""
+MOST_AXES = 16
+"""Core ML's tensors have five; tables of compressed weights two more."""
 LARGEST_SPECIFICATION = 1 << 30
 """Bytes; weights are in a file of their own, and what is left is a few megabytes."""
 DTYPES = {
@@ -83,7 +85,7 @@ def load_program(package: Path) -> Program:
     (function,) = functions.values()
     if function.opset not in function.block_specializations:
         raise InputError(f"{package.name} has no program for its opset {function.opset!r}", remedy=REMEDY)
-    return _Reader(path.parent).program(function)
+    return _Reader(path.parent).program(function, model.description)
 
 
 def specification_path(package: Path) -> Path:
@@ -93,7 +95,7 @@ def specification_path(package: Path) -> Path:
         InputError: the package has no manifest that says so.
     """
     try:
-        manifest = msgspec.json.decode((package / "Manifest.json").read_bytes(), type=_Manifest)
+        manifest = msgspec.json.decode(_inside(package, "Manifest.json").read_bytes(), type=_Manifest)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InputError(f"{package.name} is not an .mlpackage: its Manifest.json cannot be read: {error}", remedy=REMEDY) from error
     if manifest.root not in manifest.items:
@@ -104,8 +106,14 @@ def specification_path(package: Path) -> Path:
 def _inside(folder: Path, name: str) -> Path:
     """A file in a folder; a package may not reach out of itself."""
     path = folder / name
-    if "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        reaches_out = "\0" in name or not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError) as error:  # before Python 3.13, links that go round are a RuntimeError
+        raise InputError(f"the package refers to {name!r}, which leads nowhere", remedy=REMEDY) from error
+    if reaches_out:
         raise InputError(f"the package refers to {name!r}, which is outside of it", remedy=REMEDY)
+    if path.exists() and not path.is_file():
+        raise InputError(f"the package's {path.name} is no plain file", remedy=REMEDY)  # a pipe might never end
     return path
 
 
@@ -131,8 +139,9 @@ class _Reader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._blobs: dict[str, BlobFile] = {}
+        self._bytes = 0
 
-    def program(self, function: Any) -> Program:
+    def program(self, function: Any, description: Any) -> Program:
         block = function.block_specializations[function.opset]
         constants: dict[str, Constant] = {}
         operations = []
@@ -150,6 +159,7 @@ class _Reader:
             outputs=tuple(block.outputs),
             operations=tuple(operations),
             constants=constants,
+            description=description,
         )
 
     def _operation(self, operation: Any) -> Operation:
@@ -172,6 +182,9 @@ class _Reader:
         if kind.dtype == "dictionary" or None in kind.shape:
             raise InputError(f"the constant of {where} is a {kind}, which has no value", remedy=REMEDY)
         shape = tuple(size for size in kind.shape if size is not None)
+        self._bytes += bytes_of(kind)
+        if self._bytes > MOST_BYTES:  # one blob can be several constants, and bits become bytes
+            raise InputError(f"with that of {where}, the constants take more than {MOST_BYTES:,} bytes", remedy=REMEDY)
         if value.WhichOneof("value") == "blobFileValue":
             if kind.dtype == "string":
                 raise InputError(f"the constant of {where} is a string in a file of weights", remedy=REMEDY)
@@ -218,6 +231,7 @@ def _type(value: Any, where: str) -> Type:
     shape: tuple[int | None, ...] = tuple(
         one.constant.size if one.WhichOneof("dimension") == "constant" else None for one in tensor.dimensions
     )
-    if tensor.rank != len(shape) or math.prod(size for size in shape if size is not None) > MOST_VALUES:
+    # An axis of 0 makes the others no smaller: torch counts its strides over them.
+    if tensor.rank != len(shape) or len(shape) > MOST_AXES or math.prod(size or 1 for size in shape) > MOST_VALUES:
         raise InputError(f"{where} is declared {Type(dtype, shape)} of rank {tensor.rank}, which cannot be", remedy=REMEDY)
     return Type(dtype, shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -63,6 +64,19 @@ class Type(NamedTuple):
         return f"{'×'.join('?' if size is None else str(size) for size in self.shape) or 'scalar'} {self.dtype}"
 
 
+MOST_BYTES = 4 << 30
+"""Held at a time: constants, and the tensors that a later operator reads."""
+
+
+def static(kind: Type) -> list[int]:
+    return [size for size in kind.shape if size is not None]
+
+
+def bytes_of(kind: Type) -> int:
+    """Of a tensor as it is held; strings are few."""
+    return math.prod(static(kind)) * HELD[kind.dtype].torch.itemsize if kind.dtype in HELD else 0
+
+
 class Variable(NamedTuple):
     name: str
     type: Type
@@ -103,6 +117,7 @@ class Program:
         opset: version of the operators: ``CoreML7`` is iOS 17's.
         constants: by variable name.
         operations: all others, in the order of execution.
+        description: what the package tells an app of itself, as its protocol buffer has it.
     """
 
     opset: str
@@ -110,3 +125,4 @@ class Program:
     outputs: tuple[str, ...]
     operations: tuple[Operation, ...]
     constants: dict[str, Constant] = field(default_factory=dict)
+    description: Any = None

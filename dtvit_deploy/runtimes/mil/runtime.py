@@ -13,10 +13,11 @@ from dtvit_deploy.coreml.views import TURNED, node_of
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
+from dtvit_deploy.runtimes.mil.described import require_as_described
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator, numbers
 from dtvit_deploy.runtimes.mil.load import load_program
 from dtvit_deploy.runtimes.mil.names import tensors_by_node
-from dtvit_deploy.runtimes.mil.program import HELD, Program, Variable
+from dtvit_deploy.runtimes.mil.program import Program
 from dtvit_deploy.runtimes.mil.proto import REMEDY, coremltools_version, model_proto
 from dtvit_deploy.runtimes.registry import why_emulated
 from dtvit_deploy.target import Precision
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from dtvit_deploy.signature import Feeds, Outputs, Signature
+    from dtvit_deploy.signature import Feeds, Outputs
 
 
 class MilRuntime:
@@ -56,7 +57,7 @@ class MilSession:
 
     def __init__(self, program: Program, artifact: Artifact, options: SessionOptions) -> None:
         self.signature = artifact.manifest.signature
-        _require_as_described(program, self.signature, artifact.name)
+        require_as_described(program, artifact)
         self._views = views_of(artifact.manifest)
         nodes = _offered(program, self._views)
         unknown = [name for name in options.taps if name not in nodes]
@@ -117,19 +118,3 @@ def _set_threads(threads: int) -> None:
 
 def _precision(precision: Precision) -> str:
     return "fp32" if precision is Precision.FP32 else f"{precision} package; every operator in fp32, its answer rounded as declared"
-
-
-def _require_as_described(program: Program, signature: Signature, name: str) -> None:
-    """Refuse a program with other inputs than the manifest has, or without its outputs."""
-
-    def shape(variable: Variable) -> tuple[int | None, ...]:
-        return variable.type.shape if variable.type.dtype in HELD else ()
-
-    found = {variable.name: shape(variable) for variable in program.inputs}
-    expected = {spec.name: spec.shape for spec in signature.inputs}
-    if found != expected or not set(program.outputs) >= {spec.name for spec in signature.outputs}:
-        inputs = ", ".join(f"{variable.name} {variable.type}" for variable in program.inputs)
-        raise InputError(
-            f"{name} is not the program that its manifest describes: its inputs are {inputs}, its outputs {', '.join(program.outputs)}",
-            remedy="export it again",
-        )

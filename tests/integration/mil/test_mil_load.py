@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 import weakref
@@ -142,6 +143,17 @@ class TestFolder:
         (package / WEIGHTS).unlink()
         refused(package, r"the package's weights weight\.bin cannot be read: No such file")
 
+    @pytest.mark.parametrize("path", [Path("Manifest.json"), SPECIFICATION, WEIGHTS])
+    def test_a_pipe_is_not_waited_for(self, package: Path, path: Path) -> None:
+        (package / path).unlink()
+        os.mkfifo(package / path)
+        refused(package, rf"the package's {path.name} is no plain file")
+
+    def test_links_that_go_round(self, package: Path) -> None:
+        (package / SPECIFICATION).unlink()
+        (package / SPECIFICATION).symlink_to(package / SPECIFICATION)
+        refused(package, "which leads nowhere|cannot be read")
+
 
 class TestSpecification:
     @pytest.mark.parametrize("version", [0, 5, 99])
@@ -176,12 +188,24 @@ class TestSpecification:
         edit(package, change)
         refused(package, "x is declared 1099511627776×20 fp32 of rank 2, which cannot be")
 
+    @pytest.mark.parametrize("shape", [(0, 2**63), (0, 2**27, 2**27), (1,) * 99])
+    def test_a_constant_that_has_no_shape(self, package: Path, shape: tuple[int, ...]) -> None:
+        def change(model: Any) -> None:
+            kind = blob(model).type.tensorType
+            kind.rank = len(shape)
+            del kind.dimensions[:]
+            for size in shape:
+                kind.dimensions.add().constant.size = size
+
+        edit(package, change)
+        refused(package, "which cannot be")
+
     def test_an_open_shape(self, package: Path) -> None:
         def change(model: Any) -> None:
             model.mlProgram.functions["main"].inputs[0].type.tensorType.dimensions[0].unknown.variadic = False
 
         edit(package, change)
-        refused(package, r"the input x is \?×20 fp32; it must be a tensor of static shape|declared")
+        refused(package, r"x is \?×20 fp32; it must be a tensor of static shape")
 
     def test_an_operator_on_what_nothing_makes(self, package: Path) -> None:
         def change(model: Any) -> None:
@@ -255,6 +279,19 @@ class TestWeights:
     def test_a_file_outside_of_the_package(self, package: Path, name: str) -> None:
         edit(package, lambda model: setattr(blob(model).blobFileValue, "fileName", name))
         refused(package, "which is outside of it")
+
+    def test_constants_that_share_a_blob(self, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("dtvit_deploy.runtimes.mil.load.MOST_BYTES", 1000)
+
+        def change(model: Any) -> None:
+            for at in range(3):
+                copy = block(model).operations.add()
+                copy.CopyFrom(next(one for one in block(model).operations if one.type == "const"))
+                copy.attributes["val"].CopyFrom(blob(model))
+                copy.outputs[0].name = f"copy_{at}"
+
+        edit(package, change)
+        refused(package, "with that of copy_., the constants take more than 1,000 bytes")
 
 
 class TestNames:

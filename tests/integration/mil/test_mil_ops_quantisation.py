@@ -145,6 +145,20 @@ class TestConstants:
         words = Constant(Type("uint2", indices.shape), torch.from_numpy(indices))
         agrees("constexpr_lut_to_dense", {}, expected, indices=words, lut=lut, vector_axis=None if axis is None else np.int32(axis))
 
+    @pytest.mark.parametrize(
+        ("index", "axis", "said"),
+        [(4, 1, "its indices reach 4 in tables of 4"), (3, 2, "its vector_axis is 2"), (3, -3, "its vector_axis is -3")],
+    )
+    def test_a_table_is_not_left_for_the_next(self, index: int, axis: int, said: str, mil_op: Callable[..., Any]) -> None:
+        indices, lut = np.full((4, 6), index, np.uint8), np.zeros((2, 1, 4, 2), np.float32)
+        with pytest.raises(InputError, match=said):
+            mil_op("constexpr_lut_to_dense", {}, [Type("fp32", (4, 12))], indices=indices, lut=lut, vector_axis=np.int32(axis))
+
+    def test_what_is_made_is_not_taken_apart(self, mil_op: Callable[..., Any]) -> None:
+        given = {"indices": np.zeros(1, np.uint8), "lut": np.zeros(16, np.float32), "shape": np.int32([2])}
+        with pytest.raises(InputError, match="it makes 1 tensor, 2 are declared"):
+            mil_op("constexpr_lut_to_dense", {}, [Type("fp32", (2,)), Type("fp32", ())], **given)
+
     def test_a_mask_of_the_shape(self, agrees: Callable[..., None], mil_op: Callable[..., Any], reference: Any) -> None:
         mask = np.array([[1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 1, 1], [1, 1, 0, 0]], np.uint8)
         values = np.array([10, 11, 3, 4, 5, 6, 7, 8, 9], np.float32)

@@ -105,6 +105,8 @@ class TestReductions:
         label, every = mil_op("classify", {"probabilities": x}, [Type("int64", ()), Type("fp32", (3,))])
         assert label == 1
         np.testing.assert_array_equal(every, x[0])
+        with pytest.raises(InputError, match="it makes 2 tensors, 1 are declared"):
+            mil_op("classify", {"probabilities": x}, [Type("fp32", (3,))])
 
 
 class TestNormalisations:
@@ -183,6 +185,15 @@ def between(x: Array, axis: int, positions: Array) -> Array:
 
 
 class TestSizes:
+    @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+    def test_a_factor_that_is_nearly_1_4_makes_14_of_10(self, mode: str, agrees: Callable[..., None]) -> None:
+        x = np.random.default_rng(0).standard_normal((1, 2, 10, 10), np.float32)
+        expected = torch.nn.functional.interpolate(torch.from_numpy(x), scale_factor=1.4, mode=mode).numpy()
+        kind = {"nearest": "upsample_nearest_neighbor", "bilinear": "upsample_bilinear"}[mode]
+        more = {} if mode == "nearest" else {"align_corners": np.bool_(False)}
+        factor = np.float32(1.4)
+        agrees(kind, {"x": x}, expected, scale_factor_height=factor, scale_factor_width=factor, **more)
+
     @pytest.mark.parametrize("half", [None, False])
     @pytest.mark.parametrize(
         ("align", "factors"), [(True, (2, 3)), (False, (2, 3)), (False, (1.5, 0.5)), (True, (1, 1)), (True, (2.5, 0.25))]

@@ -207,10 +207,14 @@ class TestSlices:
         huge = ints([2**30, 0])
         with pytest.raises(InputError, match="it makes 1073741825 fp32, declared is 1 fp32"):
             mil_op("pad", {"x": x}, [Type("fp32", (1,))], pad=huge)
-        with pytest.raises(InputError, match="it makes 1073741824 fp32, declared is 1 fp32"):
+        with pytest.raises(InputError, match="it would make 1073741824 values; at most 268,435,456 are held"):
             mil_op("tile", {"x": x}, [Type("fp32", (1,))], reps=huge[:1])
-        with pytest.raises(InputError, match="it makes 1073741824 fp32, declared is 1 fp32"):
+        with pytest.raises(InputError, match="it would make 1073741824 values; at most 268,435,456 are held"):
             mil_op("fill", {}, [Type("fp32", (1,))], shape=huge[:1])
+
+    def test_axes_beyond_the_last_are_not_taken_for_others(self, mil_op: Callable[..., Any]) -> None:
+        with pytest.raises(InputError, match=r"its perm are \[5, 7, 9\], its input has 3"):
+            mil_op("transpose", {"x": np.zeros((2, 2, 2), np.float32)}, [Type("fp32", (2, 2, 2))], perm=ints([5, 7, 9]))
 
     @pytest.mark.parametrize("lower", [-1, 0, 1])
     @pytest.mark.parametrize("upper", [-1, 0, 2])
@@ -273,6 +277,13 @@ class TestGathering:
         x = np.zeros(3, np.float32)
         with pytest.raises(InputError, match=f"the program's {kind} out.0 cannot be evaluated: .*out of (range|bounds)"):
             mil_op(kind, {"x": x, "indices": ints([3])}, [Type("fp32", (1,))])
+
+    @pytest.mark.parametrize("kind", ["gather", "gather_along_axis", "gather_nd"])
+    @pytest.mark.parametrize("index", [-4, 3])
+    def test_an_index_does_not_go_round(self, kind: str, index: int, mil_op: Callable[..., Any]) -> None:
+        x, where = np.arange(3, dtype=np.float32), ints([[index]] if kind == "gather_nd" else [index])
+        with pytest.raises(InputError, match=f"the program's {kind} out.0 cannot be evaluated: .*out of (range|bounds)"):
+            mil_op(kind, {"x": x}, [Type("fp32", (1,))], indices=where)
 
 
 class TestCreation:

@@ -56,7 +56,7 @@ def entry_of(make: Callable[[], nn.Module], shape: tuple[int, ...], folder: Path
     return read_program_entry(folder)
 
 
-NETWORKS = (("digits", None, None), ("t", "dualtoken-vit-t", (64, 64)), ("s-normal-star", "dualtoken-vit-s-normal-star", (64, 64)))
+NETWORKS = (("digits", None, None), ("s-normal-star", "dualtoken-vit-s-normal-star", (64, 64)))
 
 
 @pytest.fixture(scope="module", params=NETWORKS, ids=lambda network: network[0])

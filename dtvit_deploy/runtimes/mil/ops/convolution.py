@@ -64,7 +64,6 @@ def conv_transpose(call: Call) -> Bound:
             raise call.error(f"its pad is {pad} for {axes} spatial axes")
         starts = pad[::2]
         wanted = wanted or [full - before - after for full, before, after in zip(whole, pad[::2], pad[1::2], strict=True)]
-    call.require_declared((call.shape("x")[0], call.shape("weight")[1] * groups, *wanted))
     cut = for_torch([(-start, size - full + start) for start, size, full in zip(starts, wanted, whole, strict=True)])
     transposed = TRANSPOSED[axes]
 

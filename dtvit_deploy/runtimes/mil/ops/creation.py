@@ -11,14 +11,14 @@ Tensor = torch.Tensor
 
 @op("fill", exact=True)
 def fill(call: Call) -> Bound:
-    shape = call.require_declared(call.value("shape"))
+    shape = call.value("shape")
     value, held = call.value("value", 0.0), call.held
     return Bound(lambda: torch.full(shape, value, dtype=held), ())
 
 
 @op("fill_like", exact=True)
 def fill_like(call: Call) -> Bound:
-    shape = call.require_declared(call.shape("ref_tensor"))
+    shape = call.shape("ref_tensor")
     value, held = call.value("value", 0.0), call.held
     return Bound(lambda: torch.full(shape, value, dtype=held), ())
 
@@ -36,7 +36,7 @@ def range_1d(call: Call) -> Bound:
     start, end, step = call.value("start"), call.value("end"), call.value("step")
     if step == 0:
         raise call.error("its step is 0")
-    (count,) = call.require_declared((max(0, -int((end - start) // -step)),))
+    count = max(0, -int((end - start) // -step))
     held = call.held
     return Bound(lambda: (start + step * torch.arange(count, dtype=torch.float64)).to(held), ())
 

@@ -12,8 +12,10 @@ Tensor = torch.Tensor
 
 
 def _from_front(indices: Tensor, size: int) -> Tensor:
-    indices = indices.long()
-    return torch.where(indices < 0, indices + size, indices)
+    """What is before the first becomes what is beyond the last, which torch refuses: it would count from the end once more."""
+    front = indices.long()
+    front = torch.where(front < 0, front + size, front)
+    return torch.where(front < 0, size, front)
 
 
 @op("gather", exact=True)
@@ -24,7 +26,7 @@ def gather(call: Call) -> Bound:
     if not 0 <= batch <= min(axis, len(pointed)) or shape[:batch] != pointed[:batch]:
         raise call.error(f"its batch_dims are {batch} with axis {axis} of {shape} and indices of {pointed}")
     size = shape[axis]
-    made = call.require_declared((*shape[:axis], *pointed[batch:], *shape[axis + 1 :]))
+    made = (*shape[:axis], *pointed[batch:], *shape[axis + 1 :])
     if not batch:
         return call.on(lambda x, indices: x.index_select(axis, _from_front(indices, size).flatten()).reshape(made), "x", "indices")
     rows = math.prod(shape[:batch])
@@ -43,7 +45,6 @@ def gather(call: Call) -> Bound:
 def gather_along_axis(call: Call) -> Bound:
     shape = call.shape("x")
     axis = call.axis(len(shape), 0)
-    call.require_declared(call.shape("indices"))
     return call.on(lambda x, indices: torch.gather(x, axis, _from_front(indices, shape[axis])), "x", "indices")
 
 
@@ -55,7 +56,6 @@ def gather_nd(call: Call) -> Bound:
     depth = pointed[-1] if pointed else 0
     if not 0 <= batch < len(pointed) or batch + depth > len(shape) or shape[:batch] != pointed[:batch]:
         raise call.error(f"its indices of {pointed} do not point into {shape} with batch_dims {batch}")
-    call.require_declared((*pointed[:-1], *shape[batch + depth :]))
     grid = [
         torch.arange(size).reshape([-1 if at == axis else 1 for at in range(len(pointed) - 1)]) for axis, size in enumerate(pointed[:batch])
     ]

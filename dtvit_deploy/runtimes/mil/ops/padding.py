@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from dtvit_deploy.runtimes.mil.call import Call
+from dtvit_deploy.signature import MOST_VALUES
 
 PAD_TYPES = ("valid", "same", "same_lower", "custom")
 
@@ -33,6 +34,9 @@ def window_pads(call: Call, sizes: Sequence[int], window: Sequence[int], strides
         pad = call.value("pad", [0] * (2 * len(sizes)))
         if not isinstance(pad, list) or len(pad) != 2 * len(sizes) or min(pad) < 0:
             raise call.error(f"its pad is {pad} for {len(sizes)} axes")
+        padded = [size + before + after for size, before, after in zip(sizes, pad[::2], pad[1::2], strict=True)]
+        if math.prod(padded) > MOST_VALUES:
+            raise call.error(f"its pad is {pad}, which makes {padded} of {list(sizes)}")
         return list(zip(pad[::2], pad[1::2], strict=True))
     pads = []
     for size, extent, stride in zip(sizes, window, strides, strict=True):

@@ -85,7 +85,7 @@ def constexpr_blockwise_shift_scale(call: Call) -> Bound:
     return call.on(dequantised, "data", "scale", optional=("offset",))
 
 
-@op("constexpr_lut_to_dense", exact=True)
+@op("constexpr_lut_to_dense", exact=True, by_values=True)
 def constexpr_lut_to_dense(call: Call) -> Bound:
     """In iOS 16 one table, and indices packed into bytes; in iOS 18 a table for each block, of vectors where ``vector_axis`` says so."""
     if call.operand("shape") is None:
@@ -103,25 +103,29 @@ def constexpr_lut_to_dense(call: Call) -> Bound:
 
 
 def _palettes(call: Call) -> Bound:
-    shape = call.shape("indices")
+    """Every value's place in the tables laid one after another: its block's first, and its index from there."""
+    shape, tables = call.shape("indices"), call.shape("lut")
     rank = len(shape)
-    vector = call.value("vector_axis", None)
+    if len(tables) != rank + 2 or (tables[-1] > 1 and call.operand("vector_axis") is None):
+        raise call.error(f"its lut of shape {tables} does not fit indices of {shape}")
+    if any(not count or size % count for size, count in zip(shape, tables[:rank], strict=True)):
+        raise call.error(f"its lut of shape {tables} does not divide indices of {shape}")
+    entries, width = tables[-2:]
+    axis = call.axis(rank, parameter="vector_axis") if width > 1 else 0
+    call.require_declared(size * width if width > 1 and at == axis else size for at, size in enumerate(shape))
 
     def looked_up(indices: Tensor, lut: Tensor) -> Tensor:
-        width = lut.shape[-1]
-        if lut.ndim != rank + 2 or (width > 1 and vector is None):
-            raise call.error(f"its lut of shape {tuple(lut.shape)} does not fit indices of {shape}")
-        tables = lut
-        for axis, size in enumerate(shape):
-            if not tables.shape[axis] or size % tables.shape[axis]:
-                raise call.error(f"its lut of shape {tuple(lut.shape)} does not divide indices of {shape}")
-            tables = tables.repeat_interleave(size // tables.shape[axis], axis)
-        where = indices.long()[..., None, None].expand(*shape, 1, width)
-        values = tables.gather(rank, where).squeeze(rank)
-        if width == 1:
-            return values.squeeze(-1)
-        axis = vector % rank
-        return values.movedim(-1, axis + 1).flatten(axis, axis + 1)
+        where = indices.long()
+        if where.numel() and not 0 <= int(where.min()) <= int(where.max()) < entries:
+            raise IndexError(f"its indices reach {int(where.max())} in tables of {entries}")
+        following = entries
+        for at in reversed(range(rank)):
+            if tables[at] > 1:
+                block = torch.arange(shape[at]).div(shape[at] // tables[at], rounding_mode="floor")
+                where = where + following * block.reshape(-1, *(1 for _ in shape[at + 1 :]))
+            following *= tables[at]
+        values = lut.reshape(-1, width)[where]
+        return values.squeeze(-1) if width == 1 else values.movedim(-1, axis + 1).flatten(axis, axis + 1)
 
     return call.on(looked_up, "indices", "lut")
 
@@ -135,7 +139,7 @@ def _scattered(call: Call, values: Tensor, mask: Tensor) -> Tensor:
     return dense
 
 
-@op("constexpr_sparse_to_dense", exact=True)
+@op("constexpr_sparse_to_dense", exact=True, by_values=True)
 def constexpr_sparse_to_dense(call: Call) -> Bound:
     """In iOS 16 a mask packed into bytes, and ``shape``; in iOS 18 a mask of the shape."""
     if call.operand("shape") is None:
@@ -149,7 +153,7 @@ def constexpr_sparse_to_dense(call: Call) -> Bound:
     return call.on(dense, "nonzero_data", "mask")
 
 
-@op("constexpr_sparse_blockwise_shift_scale")
+@op("constexpr_sparse_blockwise_shift_scale", by_values=True)
 def constexpr_sparse_blockwise_shift_scale(call: Call) -> Bound:
     """The mask as it is, and the values in its places, scaled as if they lay in a dense tensor."""
     shape = call.shape("data_mask")
