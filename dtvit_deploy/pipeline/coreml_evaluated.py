@@ -7,15 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.pipeline.stages import GuardFeeds
 from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.runtimes.mil.evaluate import Evaluator
-from dtvit_deploy.runtimes.mil.load import load_program
-from dtvit_deploy.runtimes.mil.program import FLOATS
-from dtvit_deploy.runtimes.mil.runtime import MilRuntime
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
@@ -31,6 +26,12 @@ def reached(package: Path, feeds: Iterable[Feeds]) -> dict[str, float]:
     Raises:
         InputError: it has operators that are not evaluated here.
     """
+    import torch
+
+    from dtvit_deploy.runtimes.mil.evaluate import Evaluator
+    from dtvit_deploy.runtimes.mil.load import load_program
+    from dtvit_deploy.runtimes.mil.program import FLOATS
+
     program = load_program(package)
     made = (*program.inputs, *(output for operation in program.operations for output in operation.outputs))
     names = tuple(variable.name for variable in made if variable.type.dtype in FLOATS)
@@ -44,6 +45,8 @@ def reached(package: Path, feeds: Iterable[Feeds]) -> dict[str, float]:
 
 def moved(parent: Artifact, relaid: Artifact, guard: GuardFeeds) -> str:
     """Why a package in another order does not do what the one does that it was made from; empty if it does."""
+    from dtvit_deploy.runtimes.mil.runtime import MilRuntime
+
     least = LEAST_SQNR[parent.manifest.precision]
     runtime = MilRuntime()
     with runtime.load(parent, SessionOptions()) as one, runtime.load(relaid, SessionOptions()) as other:
