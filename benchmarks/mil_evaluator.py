@@ -2,7 +2,7 @@
 
     python benchmarks/mil_evaluator.py [--model NAME] [--rounds 60]
 
-The package is FP32, as coremltools writes it. Exit code 1 when the evaluator takes more than four times as long as torch: it is to check
+The package is FP32, as `export` writes it. Exit code 1 when the evaluator takes more than four times as long as torch: it is to check
 hundreds of images in minutes, not to be fast.
 """
 
@@ -19,12 +19,14 @@ import numpy as np
 import torch
 
 from dtvit_deploy.cache import Cache
+from dtvit_deploy.coreml.options import CoreMlOptions
 from dtvit_deploy.models.reference import ModelOptions, load_reference
+from dtvit_deploy.pipeline.coreml import CoreMl
+from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.stages import program_stage
-from dtvit_deploy.quiet import quiet
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator
 from dtvit_deploy.runtimes.mil.load import load_program
-from dtvit_deploy.runtimes.torch import read_program
+from dtvit_deploy.target import Precision
 
 SLOWEST = 4.0
 """Limit of the ratio of medians."""
@@ -38,17 +40,10 @@ def main() -> int:
     reference = load_reference(arguments.model, ModelOptions())
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        package = Path(folder) / "net.mlpackage"
-        program = program_stage(arguments.model, ModelOptions(), Cache(Path(folder) / "cache")).artifact
-        with quiet():
-            import coremltools as ct
-
-            ct.convert(
-                read_program(program).run_decompositions({}),
-                compute_precision=ct.precision.FLOAT32,
-                minimum_deployment_target=ct.target.iOS17,
-                skip_model_load=True,
-            ).save(str(package))
+        cache = Cache(Path(folder))
+        program = program_stage(arguments.model, ModelOptions(), cache)
+        guard = open_material(None, program.artifact.manifest).guard()
+        package = CoreMl(program, guard, (), CoreMlOptions(), cache).build(Precision.FP32, None).path
         started = time.perf_counter()
         loaded = load_program(package)
         evaluator = Evaluator(loaded, loaded.outputs)

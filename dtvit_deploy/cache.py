@@ -29,8 +29,8 @@ from dtvit_deploy.staging import locked_folder, remove_abandoned
 
 LIMIT = 8 << 30
 """Bytes. One network's artefacts are a few hundred megabytes."""
-_ENTRY = re.compile(r"\w+-[0-9a-f]{32}")
-_HIDDEN = re.compile(r"\.\w+-[0-9a-f]{32}-[0-9a-f]{8}")
+_ENTRY = re.compile(r"[\w-]+-[0-9a-f]{32}")
+_HIDDEN = re.compile(r"\.[\w-]+-[0-9a-f]{32}-[0-9a-f]{8}")
 """Nothing else in the folder is touched: the user may have named one that holds more."""
 _LISTING = ".files"
 """In each entry: size and SHA-256 of its files, by name."""
@@ -97,7 +97,7 @@ class Cache:
         """
         _require_private(self.root)
         for folder in self._folders(_ENTRY):
-            if folder.name.startswith(f"{stage}-"):
+            if folder.name.rpartition("-")[0] == stage:
                 _require_private(folder)
                 if _is_whole(folder, by_size=True) and matches(folder) and _is_whole(folder):
                     return folder

@@ -29,6 +29,10 @@ TURNED = "__ane"
 """Ends the name of a tensor that is a node's, held in another order than the node's."""
 MOVED = "__moved"
 """Ends, with a number, the name of a tensor that was only moved, and is no node's."""
+HALF = "_cast_fp16"
+"""What coremltools appends to the name of what became FP16."""
+MOVES = ("transpose", "reshape", "expand_dims", "squeeze")
+"""Operators that only move data."""
 
 
 def node_of(name: str) -> str:

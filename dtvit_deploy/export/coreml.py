@@ -7,8 +7,10 @@ and cost every application its plain arrays, and whoever wants the camera's pixe
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -17,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dtvit_deploy.coreml.options import HeldAs
-from dtvit_deploy.coreml.views import TURNED
+from dtvit_deploy.coreml.views import HALF, TURNED
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.coreml_interface import Interface
-from dtvit_deploy.export.coreml_order import HALF, Orders, watched_orders
+from dtvit_deploy.export.coreml_order import Orders, watched_orders
+from dtvit_deploy.export.coreml_origin import explained, module_of, number_of
 from dtvit_deploy.export.float16 import HEADROOM, LARGEST_FP16
 from dtvit_deploy.export.garbage import uncollected
-from dtvit_deploy.export.mlpackage import coremltools, write_mlpackage
+from dtvit_deploy.export.mlpackage import coremltools, write_mlpackage, write_program
 from dtvit_deploy.quiet import quiet
 from dtvit_deploy.target import Precision
 
@@ -32,6 +35,13 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from dtvit_deploy.nodes import NodeMap
+
+
+Measure = Callable[[Path], Mapping[str, float]]
+"""Greatest finite |x| of each floating-point variable of an FP32 package, by its name there."""
+REPLACE = "replace that operator in your network by others, or export another target"
+SQUARED = ("l2_norm", "reduce_l2_norm", "reduce_sum_square")
+"""Operators that add squares of their input on the way."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ def mlpackage_from_program(
     precision: Precision,
     path: Path,
     *,
-    magnitudes: Mapping[str, float] | None = None,
+    measure: Measure | None = None,
     keep_fp32: Sequence[str] = (),
     imprecise: Mapping[str, str] | None = None,
 ) -> Converted:
@@ -70,7 +80,7 @@ def mlpackage_from_program(
         interface: names, types and metadata of what goes in and comes out.
         precision: FP32 or FP16.
         path: of the package.
-        magnitudes: greatest |x| of each tensor on real feeds, by node; tensors without one are taken to fit FP16.
+        measure: tells what the tensors reach on real feeds; without it, and where it names none, tensors are taken to fit FP16.
         keep_fp32: torch modules (their children included) that stay FP32 by the user's wish.
         imprecise: torch modules (not their children) that stay FP32, with the reason.
 
@@ -80,19 +90,20 @@ def mlpackage_from_program(
     """
     ct = coremltools()
     made = _prepared(exported)
-    typing = _Typing(made, nodes, magnitudes or {}, keep_fp32, imprecise or {}) if precision is Precision.FP16 else None
-    with quiet(), uncollected(), watched_orders() as orders:
-        try:
-            program = ct.convert(
-                exported,
-                convert_to="milinternal",
-                inputs=interface.tensors(ct),
-                outputs=interface.outputs(ct),
-                minimum_deployment_target=interface.target(ct),
-                compute_precision=ct.transform.FP16ComputePrecision(op_selector=typing.is_half) if typing else ct.precision.FLOAT32,
-            )
-        except Exception as error:  # whatever coremltools' translation functions raise
-            raise _explained(error, nodes) from error
+    typing = _Typing(made, nodes, keep_fp32, imprecise or {}) if precision is Precision.FP16 else None
+    pipeline = ct.PassPipeline()
+    if typing and measure:
+        _measured_before_typing(pipeline, typing, measure)
+    with quiet(), uncollected(), watched_orders() as orders, explained("translate", REPLACE, nodes, made):
+        program = ct.convert(
+            exported,
+            convert_to="milinternal",
+            inputs=interface.tensors(ct),
+            outputs=interface.outputs(ct),
+            minimum_deployment_target=interface.target(ct),
+            compute_precision=ct.transform.FP16ComputePrecision(op_selector=typing.is_half) if typing else ct.precision.FLOAT32,
+            pass_pipeline=pipeline,
+        )
         views = _restore_names(program, made, orders)
         write_mlpackage(interface.model_of(ct, program), path)
     return Converted(typing.kept if typing else {}, views)
@@ -105,26 +116,52 @@ def _prepared(exported: ExportedProgram) -> Sequence[torch.fx.Node]:
     """
     graph = exported.graph_module.graph
     graph.eliminate_dead_code()
+    for node in list(graph.nodes):
+        if str(node.target).startswith("aten.max_pool") and len(node.args) == 2:
+            node.args = (*node.args, node.args[1])  # torch's default, without which coremltools refuses the node
+        elif str(node.target).startswith("prims."):
+            _undo(node)
     nodes = list(graph.nodes)
     for number, node in enumerate(nodes):
         node.meta["debug_handle"] = number  # every MIL operator carries that of the node it was made for, through all passes
-        if str(node.target).startswith("aten.max_pool") and len(node.args) == 2:
-            node.args = (*node.args, node.args[1])  # torch's default, without which coremltools refuses the node
     return nodes
+
+
+def _undo(node: Any) -> None:
+    """Make a node again what the ONNX exporter, which has no variance, decomposed, and coremltools has."""
+    import torch
+
+    if node.target is torch.ops.prims.var.default:
+        source, axes, correction = (*node.args, 1.0)[:3]
+        node.target, node.args, node.kwargs = torch.ops.aten.var.correction, (source, axes), {"correction": correction}
+    elif node.target is torch.ops.prims.broadcast_in_dim.default:
+        source, shape, axes = node.args
+        if math.prod(source.meta["val"].shape) == math.prod(shape):  # else it repeats, and more than axes of one are to be made
+            node.target, node.args = torch.ops.aten.view.default, (source, shape)
+
+
+def _measured_before_typing(pipeline: Any, typing: _Typing, measure: Measure) -> None:
+    """Have the program measured as it is when its operators are about to become FP16: what is asked about then is what was measured."""
+    from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
+    from coremltools.converters.mil.mil.passes.pass_registry import register_pass
+
+    @register_pass(namespace="dtvit", override=True)
+    class measured(AbstractGraphPass):  # type: ignore[misc]  # noqa: N801 the registry names it after its class
+        def apply(self, program: Any) -> None:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "whole.mlpackage"
+                write_program(program, path)
+                typing.judge(program, measure(path))
+
+    pipeline.insert_pass(pipeline.passes.index("common::add_fp16_cast"), "dtvit::measured")
 
 
 class _Typing:
     """Which operators become FP16, asked by coremltools operator by operator."""
 
-    def __init__(
-        self,
-        made: Sequence[torch.fx.Node],
-        nodes: NodeMap,
-        magnitudes: Mapping[str, float],
-        keep: Sequence[str],
-        imprecise: Mapping[str, str],
-    ) -> None:
-        self._made, self._nodes, self._magnitudes, self._imprecise = made, nodes, magnitudes, imprecise
+    def __init__(self, made: Sequence[torch.fx.Node], nodes: NodeMap, keep: Sequence[str], imprecise: Mapping[str, str]) -> None:
+        self._made, self._nodes, self._imprecise = made, nodes, imprecise
+        self._overflowing: dict[Any, str] = {}
         self._wishes = tuple(wish.removesuffix(".") + "." for wish in keep)
         self.kept: dict[str, str] = {}
         modules = sorted({node.module for node in nodes.nodes if node.module})
@@ -135,41 +172,38 @@ class _Typing:
                     remedy="modules with nodes: " + ", ".join(modules[:12]) + (", …" if len(modules) > 12 else ""),
                 )
 
+    def judge(self, program: Any, magnitudes: Mapping[str, float]) -> None:
+        """Find the operators that FP16 cannot hold, before any of them is changed and with it the names of what it reads."""
+        for op in program.functions["main"].operations:
+            if op.op_type != "const" and (reason := _overflow(op, magnitudes)):
+                self._overflowing[op] = reason
+
     def is_half(self, op: Any) -> bool:
         if op.op_type == "const":
             return True
-        module = self._module(op)
+        module = module_of(op, self._nodes, self._made)
         asked = "asked for" if self._wishes and (module + ".").startswith(self._wishes) else ""
-        reason = asked or self._overflow(op) or self._imprecise.get(module, "")
+        reason = asked or self._overflowing.get(op, "") or self._imprecise.get(module, "")
         if reason:
             self.kept.setdefault(module, reason)
         return not reason
 
-    def _module(self, op: Any) -> str:
-        number = _number_of(op)
-        return self._nodes.module_of(self._made[number].name) if number is not None else "(the network itself)"
 
-    def _overflow(self, op: Any) -> str:
-        for var in (*_vars(op.inputs.values()), *op.outputs):
-            size = self._magnitudes.get(var.name, 0.0)
-            if not size * HEADROOM < LARGEST_FP16:
-                return f"|{var.name}| reaches {size:.3g}, FP16 ends at {LARGEST_FP16:.0f}"
-            value = var.val if isinstance(var.val, (np.ndarray, np.floating)) else None
-            if value is not None and value.dtype == np.float32 and np.abs(value).max(initial=0.0) > LARGEST_FP16:
-                return f"|{var.name}| is {np.abs(value).max():.3g}, FP16 ends at {LARGEST_FP16:.0f}"
-        return ""
+def _overflow(op: Any, magnitudes: Mapping[str, float]) -> str:
+    """What of an operator FP16 cannot hold; infinities it can."""
+    for var in (*_vars(op.inputs.values()), *op.outputs):
+        size, margin = magnitudes.get(var.name, 0.0), HEADROOM
+        if isinstance(var.val, (np.ndarray, np.floating)) and var.val.dtype == np.float32:
+            size, margin = float(np.abs(var.val, where=np.isfinite(var.val), out=np.zeros_like(var.val)).max(initial=0.0)), 1.0
+        if not size * margin < LARGEST_FP16:
+            return f"|{var.name}| reaches {size:.3g}, FP16 ends at {LARGEST_FP16:.0f}"
+    if op.op_type in SQUARED and not (square := magnitudes.get(op.inputs["x"].name, 0.0) ** 2) * HEADROOM < LARGEST_FP16:
+        return f"{op.op_type} adds squares of {op.inputs['x'].name} up to {square:.3g}, FP16 ends at {LARGEST_FP16:.0f}"
+    return ""
 
 
 def _vars(values: Any) -> list[Any]:
     return [var for value in values for var in (value if isinstance(value, (list, tuple)) else (value,))]
-
-
-def _number_of(op: Any) -> int | None:
-    """The number of the node that an operator was made for."""
-    for source, data in op.scopes.items():
-        if source.name == "EXIR_DEBUG_HANDLE" and data and data[0] is not None:
-            return int(data[0])
-    return None
 
 
 def _restore_names(program: Any, made: Sequence[torch.fx.Node], orders: Orders) -> dict[str, HeldAs]:
@@ -203,7 +237,7 @@ def _restore_names(program: Any, made: Sequence[torch.fx.Node], orders: Orders) 
         rename(var, op, next(free for index in count() if (free := f"{name}_inner{index or ''}") not in holders))
 
     for op in list(function.operations):
-        number = _number_of(op)
+        number = number_of(op)
         if op.op_type.startswith("const") or number is None:
             continue
         for place, var in enumerate(op.outputs):
@@ -217,7 +251,7 @@ def _restore_names(program: Any, made: Sequence[torch.fx.Node], orders: Orders) 
                 views[name] = HeldAs(tuple(map(int, var.shape)), order, shapes[name])
                 name += TURNED
             other, by = holders.get(name, (None, None))
-            if other is not None and other not in function.outputs and name == made[number].name and _number_of(by) != number:
+            if other is not None and other not in function.outputs and name == made[number].name and number_of(by) != number:
                 aside(other, by)
             if name not in holders:
                 rename(var, op, name)
@@ -255,24 +289,3 @@ def _name_of(op: Any, var: Any, place: int, node: torch.fx.Node, order: Sequence
 def _parts(node: torch.fx.Node, place: int) -> list[str]:
     """Names of the nodes that take one of a node's several answers."""
     return [user.name for user in node.users if user.op == "call_function" and "getitem" in str(user.target) and user.args[1] == place]
-
-
-def _explained(error: Exception, nodes: NodeMap) -> InputError:
-    """What failed, and in which torch module: the converter's own frames know which node it was at."""
-    frame, at = error.__traceback__, None
-    while frame is not None:
-        found = frame.tb_frame.f_locals.get("node")
-        if hasattr(found, "kind") and hasattr(found, "name"):
-            at = found
-        frame = frame.tb_next
-    said = " ".join(str(error).split())[:300] or type(error).__name__
-    unknown = re.search(r"Unsupported fx node (\w+), kind (\w+)", said)
-    name, kind = (at.name, at.kind) if at is not None else (unknown[1], unknown[2]) if unknown else ("", "")
-    if not name:
-        return InputError(
-            f"coremltools cannot translate the program: {said}", remedy="--debug shows where; other targets may take it: --target onnx"
-        )
-    return InputError(
-        f"coremltools cannot translate {kind} ({name}) in {nodes.module_of(name)}: {said}",
-        remedy="replace that operator in your network by others, or export another target; --debug shows coremltools' own lines",
-    )

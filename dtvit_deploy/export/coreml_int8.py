@@ -18,6 +18,7 @@ from dtvit_deploy.coreml.options import Weights
 from dtvit_deploy.coreml.views import node_of
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.coreml_interface import model_of_mil
+from dtvit_deploy.export.coreml_origin import explained, module_of
 from dtvit_deploy.export.mlpackage import coremltools, mil_of, read_mlpackage, write_mlpackage
 from dtvit_deploy.export.palette import palette
 from dtvit_deploy.nodes import NodeMap
@@ -78,11 +79,11 @@ def quantise_mlpackage(
         in_float: torch modules (their children included) whose products stay FP16.
 
     Raises:
-        InputError: nothing would become INT8.
+        InputError: nothing would become INT8, or coremltools cannot.
     """
     ct = coremltools()
     model = read_mlpackage(source)
-    with quiet():
+    with quiet(), explained("quantise", "export it as fp16", nodes):
         program = mil_of(model)
         function = program.functions["main"]
         bounds = dict(_bounds(function, ranges))
@@ -105,10 +106,14 @@ def quantise_mlpackage(
 
 
 def compress_mlpackage(source: Path, path: Path, weights: Weights, ios: int) -> int:
-    """FP16 package → one whose weights take less room; how many tensors do."""
+    """FP16 package → one whose weights take less room; how many tensors do.
+
+    Raises:
+        InputError: coremltools cannot.
+    """
     ct = coremltools()
     model = read_mlpackage(source)
-    with quiet():
+    with quiet(), explained("compress", "leave --weights out"):
         program = mil_of(model)
         products = [op for op in program.functions["main"].operations if op.op_type in PRODUCTS and _has_constant_weights(op)]
         names = [op.inputs["weight"].op.name for op in products]
@@ -146,12 +151,11 @@ def _products(function: Any, bounds: Mapping[str, float], nodes: NodeMap, in_flo
         weights = op.inputs["weight"]
         alone = all(refusals.get(reader.name) == "" for reader in weights.child_ops)
         refusal = refusals[op.name] or ("" if alone else "it shares its weights with an operator that does")
-        yield _Product(op, nodes.module_of(node_of(op.outputs[0].name)), weights.op.name if weights.op else "", refusal)
+        yield _Product(op, module_of(op, nodes), weights.op.name if weights.op else "", refusal)
 
 
 def _refusal(op: Any, bounds: Mapping[str, float], nodes: NodeMap, wishes: tuple[str, ...]) -> str:
-    node = nodes.get(node_of(op.outputs[0].name))
-    if wishes and ((node.module if node else "") + ".").startswith(wishes):
+    if wishes and (module_of(op, nodes) + ".").startswith(wishes):
         return ASKED
     if not _has_constant_weights(op):
         return "its factors are both activations"

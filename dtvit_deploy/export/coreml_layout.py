@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dtvit_deploy.coreml.options import HeldAs
-from dtvit_deploy.coreml.views import MOVED, TURNED, Atom, Groups, View, flat, moves, node_of, sizes
+from dtvit_deploy.coreml.views import MOVED, MOVES, TURNED, Atom, Groups, View, flat, moves, node_of, sizes
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.coreml_interface import model_of_mil
 from dtvit_deploy.export.coreml_layout_ops import RULES, as_it_was, fixed
@@ -30,7 +30,6 @@ from dtvit_deploy.export.coreml_layout_products import PRODUCTS
 from dtvit_deploy.export.mlpackage import coremltools, mil_of, read_mlpackage, write_mlpackage
 from dtvit_deploy.quiet import quiet
 
-MOVES = ("transpose", "reshape", "expand_dims", "squeeze")
 """Operators that only reorder or regroup."""
 MOST_AXES = 5
 """Of a Core ML tensor."""

@@ -11,8 +11,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-HALF = "_cast_fp16"
-"""What coremltools appends to the name of what became FP16."""
+from dtvit_deploy.coreml.views import HALF
+
 Orders = dict[str, tuple[int, ...]]
 """By the name of a tensor in either type: the axes of what is held that are the axes of what it was before, in their order."""
 

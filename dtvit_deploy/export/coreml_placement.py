@@ -12,14 +12,13 @@ from typing import Any
 
 import msgspec
 
-from dtvit_deploy.coreml.views import MOVED, node_of
+from dtvit_deploy.coreml.views import MOVES
+from dtvit_deploy.export.coreml_origin import WHOLE, module_of
 from dtvit_deploy.export.coreml_placement_rules import FORM, INT8, LAYERS, RELAY, Found, found_in
 from dtvit_deploy.export.mlpackage import mil_of, read_mlpackage
 from dtvit_deploy.nodes import NodeMap
 from dtvit_deploy.quiet import quiet
 
-WHOLE = "(the network itself)"
-MOVES = ("transpose", "reshape", "expand_dims", "squeeze")
 FREE = ("const", "cast")
 """Constants, and what converts inputs and outputs, wherever it is done."""
 _SHOWN = 3
@@ -81,7 +80,7 @@ def place(path: Path, nodes: NodeMap, *, relaid: bool = False) -> Placement:
         found = list(found_in(op))
         stays.append(not any(one.leaves for one in found))
         for one in found:
-            module = _module(op, nodes)
+            module = module_of(op, nodes)
             key = one.rule, module, one.message, one.remedy
             before = merged.get(key)
             merged[key] = msgspec.structs.replace(before, count=before.count + 1) if before else Finding(module=module, **one._asdict())
@@ -108,12 +107,6 @@ def _line(group: Sequence[Finding]) -> str:
     others = len({finding.message for finding in group}) > 1
     times = f" ({'and the like, ' if others else ''}{count} times)" if count > 1 else ""
     return f"Neural Engine: {where}{first.message}{times}; {first.remedy} ({first.source})"
-
-
-def _module(op: Any, nodes: NodeMap) -> str:
-    name = str(op.outputs[0].name).partition(MOVED)[0]
-    module = nodes.module_of(node_of(name.removesuffix("_cast_fp16")))
-    return WHOLE if module == "(no module)" else module
 
 
 def _of_all(operators: Sequence[Any], leaving: int, crossings: int, relaid: bool) -> Iterator[Found]:

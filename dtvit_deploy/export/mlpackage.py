@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import uuid
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from dtvit_deploy.errors import MissingError
 from dtvit_deploy.quiet import quiet
 
 if TYPE_CHECKING:
@@ -24,26 +29,36 @@ SPACE = uuid.UUID("5f1a3c52-6b0c-5d0e-9a53-5d3b6c1f7a10")
 """Of the identifiers that a package's items have here; any would do, so long as it stays."""
 
 
-def coremltools() -> ModuleType:
-    """The library, imported in silence: it logs that it cannot predict here, and warns of every torch and scikit-learn that is new.
+INSTALL = "pip install 'dtvit-deploy[coreml]'"
+
+
+def require_coremltools() -> None:
+    """Refuse to go on without the library; whether it can be imported, which takes seconds, shows when it is needed.
 
     Raises:
         MissingError: it is not installed, or cannot be used with the NumPy that is.
     """
-    import numpy as np
-
-    from dtvit_deploy.errors import MissingError
-
     if np.lib.NumpyVersion(np.__version__) >= "2.4.0":
         raise MissingError(
             f"coremltools does not work with NumPy {np.__version__}: it takes arrays of one number for numbers, which NumPy 2.4 ended",
             remedy="pip install 'numpy<2.4', or 'dtvit-deploy[coreml]', which says so too",
         )
+    if find_spec("coremltools") is None:
+        raise MissingError("coremltools is not installed, which writes Core ML packages", remedy=INSTALL)
+
+
+def coremltools() -> ModuleType:
+    """The library, imported in silence: it logs that it cannot predict here, and warns of every torch and scikit-learn that is new.
+
+    Raises:
+        MissingError: it cannot be used here.
+    """
+    require_coremltools()
     try:
         with quiet():
             import coremltools
     except ImportError as error:
-        raise MissingError(f"coremltools cannot be imported: {error}", remedy="pip install 'dtvit-deploy[coreml]'") from error
+        raise MissingError(f"coremltools cannot be imported: {error}", remedy=INSTALL) from error
     module: ModuleType = coremltools
     return module
 
@@ -56,11 +71,26 @@ def write_mlpackage(model: Any, path: Path) -> None:
     spec.mlProgram.attributes.pop("buildInfo", None)
     for key in [key for key in spec.description.metadata.userDefined if key.startswith("com.github.apple.coremltools.")]:
         del spec.description.metadata.userDefined[key]
+    _write(spec, model.weights_dir, path)
+
+
+def write_program(program: Any, path: Path) -> None:
+    """Write a MIL program, which stays as it is, as a package to evaluate; no application could use that."""
+    from coremltools.converters.mil.backend.mil.load import MILProtoExporter
+    from coremltools.proto import Model_pb2
+
+    version = program.functions["main"].opset_version.value
+    with tempfile.TemporaryDirectory() as folder:
+        spec = Model_pb2.Model(specificationVersion=version, mlProgram=MILProtoExporter(program, folder, version).export())
+        _write(spec, folder, path)
+
+
+def _write(spec: Any, weights: str | None, path: Path) -> None:
     data = path / "Data"
     (data / WEIGHTS).mkdir(parents=True)
     (data / MODEL).write_bytes(spec.SerializeToString(deterministic=True))
-    if model.weights_dir is not None:
-        for file in sorted(Path(model.weights_dir).iterdir()):
+    if weights is not None:
+        for file in sorted(Path(weights).iterdir()):
             shutil.copyfile(file, data / WEIGHTS / file.name)
     items = {
         MODEL: {"author": AUTHOR, "description": "CoreML Model Specification", "name": "model.mlmodel", "path": MODEL},

@@ -5,32 +5,24 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from dtvit_deploy.artifact import Artifact, load_artifact
 from dtvit_deploy.cache import Cache
-from dtvit_deploy.coreml.options import IMAGE, LINK, RELAID, VIEWS, CoreMlOptions, ImageInput, views_of
+from dtvit_deploy.coreml.options import IMAGE, LINK, RELAID, VIEWS, CoreMlOptions, views_of
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.evidence import Rung
+from dtvit_deploy.pipeline.coreml_interface import interface_of
 from dtvit_deploy.pipeline.float16 import FLOAT16, float16_stage
 from dtvit_deploy.pipeline.int8 import Int8
-from dtvit_deploy.pipeline.material import preprocessing_of
-from dtvit_deploy.pipeline.measure import scores_of
 from dtvit_deploy.pipeline.mixed_precision import FOUND, IMPRECISE
 from dtvit_deploy.pipeline.stages import GuardFeeds, ProgramEntry, describe, onnx_stage, source_digest, versions
 from dtvit_deploy.target import Precision
 
-if TYPE_CHECKING:
-    from dtvit_deploy.artifact import Manifest
-    from dtvit_deploy.export.coreml_interface import Interface
-
 PACKAGE = "model.mlpackage"
-LEAST_SQNR = {Precision.FP32: 80.0, Precision.FP16: 40.0}
-"""dB of signal over what another order of the tensors moves: sums in another order, and in FP16 their rounding after every operator."""
 LEAST_IOS = 17
 """Release of iOS whose Core ML has operators that quantise activations."""
 NOT_SEARCHED = "no module was searched for that should stay in float: what one gains on the Neural Engine shows on an Apple device alone"
@@ -43,7 +35,7 @@ def require_coreml(options: CoreMlOptions, precisions: Sequence[Precision]) -> N
         InputError: the deployment target excludes a precision, or weights are to be compressed of a package that is not asked for.
         MissingError: coremltools cannot be used.
     """
-    from dtvit_deploy.export.mlpackage import coremltools
+    from dtvit_deploy.export.mlpackage import require_coremltools
 
     if Precision.INT8 in precisions and options.ios < LEAST_IOS:
         raise InputError(
@@ -55,7 +47,7 @@ def require_coreml(options: CoreMlOptions, precisions: Sequence[Precision]) -> N
             f"weights as {options.weights} are those of an FP16 package, which was not asked for",
             remedy="add --precision fp16, or leave --weights out",
         )
-    coremltools()
+    require_coremltools()
 
 
 @dataclass(frozen=True)
@@ -91,29 +83,11 @@ class CoreMl:
                 made = self._compressed(made)
         return self._placed(made)
 
-    @cached_property
-    def _interface(self) -> Interface:
-        from dtvit_deploy.export.coreml_interface import Interface
-
-        manifest, options = self.program.artifact.manifest, self.options
-        scores = None
-        if options.classifier:
-            found = scores_of(manifest.signature)
-            if found is None or found.shape[-1] != len(manifest.classes):
-                raise InputError(
-                    f"{manifest.model} cannot be a classifier: it has {len(manifest.classes)} class names"
-                    + (f" for the {found.shape[-1]} scores of {found.name!r}" if found else " and no output that is one row of scores"),
-                    remedy="leave --classifier out, or give a checkpoint whose metadata names the classes",
-                )
-            scores = found.name
-        image = image_input(manifest) if options.image else None
-        return Interface(manifest.model, manifest.signature, manifest.classes, options, image, scores)
-
     def _converted(self, precision: Precision) -> Artifact:
         manifest = self.program.artifact.manifest
         keep = self.keep_fp32 if precision is Precision.FP16 else ()
         searched = self._searched() if precision is Precision.FP16 else {}
-        interface = self._interface
+        interface = interface_of(manifest, self.options)
         tools = versions("coremltools", "torch", "numpy")
         options = {
             **msgspec.to_builtins(msgspec.structs.replace(self.options, weights=None, layout=None)),
@@ -124,10 +98,19 @@ class CoreMl:
 
         def build(folder: Path) -> None:
             from dtvit_deploy.export.coreml import mlpackage_from_program
+            from dtvit_deploy.pipeline.coreml_evaluated import reached
             from dtvit_deploy.runtimes.torch import read_program
 
             path = folder / PACKAGE
-            reached = self._magnitudes() if precision is Precision.FP16 else {}
+            unmeasured: list[str] = []
+
+            def measure(package: Path) -> dict[str, float]:
+                try:
+                    return reached(package, self.guard.feeds)
+                except InputError as error:  # Core ML may have what the evaluator has not
+                    unmeasured.append(f"no tensor was measured, and what outgrows FP16 is FP16 all the same: {error}")
+                    return {}
+
             program = read_program(self.program.artifact)
             made = mlpackage_from_program(
                 program,
@@ -135,13 +118,13 @@ class CoreMl:
                 interface,
                 precision,
                 path,
-                magnitudes=reached,
+                measure=measure,
                 keep_fp32=keep,
                 imprecise=searched.get(IMPRECISE),
             )
             views = {name: msgspec.to_builtins(view) for name, view in made.views.items()}
             told = options | {VIEWS: views} | ({"fp32_modules": dict(made.reasons)} if precision is Precision.FP16 else {})
-            notes = (*made.notes, *searched.get(FOUND, ()))
+            notes = (*made.notes, *unmeasured, *searched.get(FOUND, ()))
             describe(path, manifest, precision, LINK, tools, told, notes, rung=Rung.PREPARED)
 
         key = {"parent": manifest, "precision": precision, "options": options, "tools": tools, "source": source_digest()}
@@ -169,6 +152,7 @@ class CoreMl:
 
         def build(folder: Path) -> None:
             from dtvit_deploy.export.coreml_layout import relay_mlpackage
+            from dtvit_deploy.pipeline.coreml_evaluated import moved
 
             path = folder / PACKAGE
             try:
@@ -177,7 +161,7 @@ class CoreMl:
                 told = {"moves_before": made.before, "moves_after": made.after, VIEWS: views}
                 describe(path, parent.manifest, precision, RELAID, tools, options | told, (made.note,), rung=Rung.PREPARED)
                 why = f"{made.before} transposes and reshapes became {made.after}" if made.after > made.before else ""
-                why = why or _moved(parent, load_artifact(path), self.guard)
+                why = why or moved(parent, load_artifact(path), self.guard)
             except Exception as error:  # a rewriting that fails, in whatever way, must not take the export with it
                 why = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else 'no message'}"
             if why:
@@ -191,30 +175,20 @@ class CoreMl:
 
     def _placed(self, artifact: Artifact) -> Artifact:
         """The same with notes of what would not run on the Neural Engine; the cache's, from which others are made, has none."""
-        from dtvit_deploy.export.coreml_placement import lines, place
+        relaid = self.options.layout is not None
 
+        def build(folder: Path) -> None:
+            from dtvit_deploy.export.coreml_placement import lines, place
+
+            found = lines(place(artifact.path, self.program.nodes, relaid=relaid).findings)
+            (folder / "notes.json").write_bytes(msgspec.json.encode(found))
+
+        tools = versions("coremltools", "numpy")
+        key = {"package": artifact.manifest, "relaid": relaid, "tools": tools, "source": source_digest()}
+        notes = msgspec.json.decode((self.cache.entry("coreml-placement", key, build) / "notes.json").read_bytes(), type=tuple[str, ...])
         *before, last = artifact.manifest.lineage
-        told = msgspec.structs.replace(
-            last, notes=(*last.notes, *lines(place(artifact.path, self.program.nodes, relaid=self.options.layout is not None).findings))
-        )
+        told = msgspec.structs.replace(last, notes=(*last.notes, *notes))
         return msgspec.structs.replace(artifact, manifest=msgspec.structs.replace(artifact.manifest, lineage=(*before, told)))
-
-    def _magnitudes(self) -> dict[str, float]:
-        """Greatest |x| of every tensor of the program on the guard's feeds."""
-        import numpy as np
-
-        from dtvit_deploy.runtimes.base import SessionOptions
-        from dtvit_deploy.runtimes.torch import TorchRuntime
-
-        runtime = TorchRuntime()
-        names = runtime.tensors(self.program.artifact)
-        reached: dict[str, float] = {}
-        with runtime.load(self.program.artifact, SessionOptions(taps=names)) as session:
-            for feed in self.guard.feeds:
-                for name, array in {**feed, **session.run(feed)}.items():
-                    if array.dtype.kind == "f":
-                        reached[name] = max(reached.get(name, 0.0), float(np.abs(array).max(initial=0.0)))
-        return reached
 
     def _int8(self, asked: Int8) -> Artifact:
         parent = self._in_order(Precision.FP16)
@@ -275,49 +249,3 @@ class CoreMl:
 
         key = {"parent": parent.manifest, "weights": str(weights), "tools": tools, "source": source_digest()}
         return load_artifact(self.cache.entry("coreml-weights", key, build) / PACKAGE)
-
-
-def _moved(parent: Artifact, relaid: Artifact, guard: GuardFeeds) -> str:
-    """Why a package in another order does not do what the one does that it was made from; empty if it does."""
-    import numpy as np
-
-    from dtvit_deploy.runtimes.base import SessionOptions
-    from dtvit_deploy.runtimes.mil.runtime import MilRuntime
-
-    least = LEAST_SQNR[parent.manifest.precision]
-    runtime = MilRuntime()
-    with runtime.load(parent, SessionOptions()) as one, runtime.load(relaid, SessionOptions()) as other:
-        for feed in guard.feeds:
-            expected, answers = one.run(feed), other.run(feed)
-            for name, array in expected.items():
-                was, now = array.astype(np.float64), answers[name].astype(np.float64)
-                finite = np.isfinite(was)
-                if not np.array_equal(finite, np.isfinite(now)):
-                    return f"{name} is not finite where it was"
-                noise, signal = np.square(was - now)[finite].sum(), np.square(was)[finite].sum()
-                if noise * 10 ** (least / 10) > signal:
-                    found = 10 * np.log10(signal / noise) if signal else -np.inf
-                    return f"{name} moved: {found:.1f} dB of signal over the change, at least {least:.0f} is required"
-    return ""
-
-
-def image_input(manifest: Manifest) -> ImageInput:
-    """How the network's one image input takes pixels.
-
-    Raises:
-        InputError: it has no such input.
-    """
-    inputs = manifest.signature.inputs
-    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[:2] != (1, 3) or inputs[0].dtype != "float32":
-        raise InputError(
-            f"{manifest.model} takes {', '.join(map(str, inputs))}, which is not one image of three channels",
-            remedy="leave --image-input out",
-        )
-    how = preprocessing_of(manifest)
-    red, green, blue = ((1 / (255 * std), -mean / std) for mean, std in zip(how.mean, how.std, strict=True))
-    return ImageInput(
-        name=inputs[0].name,
-        color="RGB" if how.channels == "rgb" else "BGR",
-        scale=(red[0], green[0], blue[0]),
-        bias=(red[1], green[1], blue[1]),
-    )

@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch")
 pytest.importorskip("coremltools")
 
-from dtvit_deploy.artifact import Artifact, load_artifact  # noqa: E402
 from dtvit_deploy.cache import Cache  # noqa: E402
 from dtvit_deploy.calibration.feeds import adversarial_feeds, random_feeds  # noqa: E402
 from dtvit_deploy.models.reference import ModelOptions  # noqa: E402
-from dtvit_deploy.pipeline.stages import describe, program_stage  # noqa: E402
+from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage  # noqa: E402
 from dtvit_deploy.quiet import quiet  # noqa: E402
 from dtvit_deploy.runtimes.base import SessionOptions  # noqa: E402
 from dtvit_deploy.runtimes.mil.runtime import MilRuntime  # noqa: E402
 from dtvit_deploy.runtimes.torch import read_program  # noqa: E402
 from dtvit_deploy.target import Precision  # noqa: E402
+from packages import converted  # noqa: E402
 
 Feed = dict[str, NDArray[Any]]
 LARGEST = 1e-5
@@ -42,25 +42,25 @@ def _coreai() -> None:
 
 
 @pytest.fixture(scope="module")
-def program(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return program_stage(None, ModelOptions(checkpoint=checkpoint), Cache(tmp_path_factory.mktemp("program"))).artifact
+def program(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> ProgramEntry:
+    return program_stage(None, ModelOptions(checkpoint=checkpoint), Cache(tmp_path_factory.mktemp("program")))
 
 
 @pytest.fixture(scope="module")
-def feeds(program: Artifact) -> list[Feed]:
-    signature = program.manifest.signature
+def feeds(program: ProgramEntry) -> list[Feed]:
+    signature = program.artifact.manifest.signature
     return [dict(one) for one in (*random_feeds(signature, 3), *adversarial_feeds(signature).values())]
 
 
 @pytest.fixture(scope="module")
-def in_coreai(program: Artifact, feeds: list[Feed], tmp_path_factory: pytest.TempPathFactory) -> list[Feed]:
+def in_coreai(program: ProgramEntry, feeds: list[Feed], tmp_path_factory: pytest.TempPathFactory) -> list[Feed]:
     """What Core AI answers to the feeds."""
-    signature = program.manifest.signature
+    signature = program.artifact.manifest.signature
     with quiet():
         from coreai.runtime import NDArray as CoreAiArray
         from coreai_torch import TorchConverter, get_decomp_table
 
-        decomposed = read_program(program).run_decompositions(get_decomp_table())
+        decomposed = read_program(program.artifact).run_decompositions(get_decomp_table())
         names: dict[str, Any] = {
             "input_names": [spec.name for spec in signature.inputs],
             "output_names": [spec.name for spec in signature.outputs],
@@ -78,23 +78,10 @@ def in_coreai(program: Artifact, feeds: list[Feed], tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(scope="module")
-def in_mil(program: Artifact, feeds: list[Feed], tmp_path_factory: pytest.TempPathFactory) -> list[Feed]:
+def in_mil(program: ProgramEntry, feeds: list[Feed], tmp_path_factory: pytest.TempPathFactory) -> list[Feed]:
     """What the evaluator answers to them, from a saved FP32 package."""
     path = tmp_path_factory.mktemp("package") / "net.fp32.mlpackage"
-    signature = program.manifest.signature
-    with quiet():
-        import coremltools as ct
-
-        ct.convert(
-            read_program(program).run_decompositions({}),
-            inputs=[ct.TensorType(name=spec.name, shape=spec.shape) for spec in signature.inputs],
-            outputs=[ct.TensorType(name=spec.name) for spec in signature.outputs],
-            compute_precision=ct.precision.FLOAT32,
-            minimum_deployment_target=ct.target.iOS17,
-            skip_model_load=True,
-        ).save(str(path))
-    describe(path, program.manifest, Precision.FP32, "coreml", {}, {}, ())
-    with MilRuntime().load(load_artifact(path), SessionOptions()) as session:
+    with MilRuntime().load(converted(program, Precision.FP32, path), SessionOptions()) as session:
         return [dict(session.run(feed)) for feed in feeds]
 
 

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 from commandline import deploy
 from dtvit_deploy.artifact import Artifact, Link, load_artifact, sha256_of
-from dtvit_deploy.cache import Cache
-from dtvit_deploy.coreml.options import CoreMlOptions, views_of
+from dtvit_deploy.coreml.options import CoreMlOptions, Layout, views_of
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.check import Wants, check
-from dtvit_deploy.pipeline.coreml import CoreMl, require_coreml
+from dtvit_deploy.pipeline.coreml import require_coreml
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.stages import ProgramEntry, read_program_entry, write_program
@@ -29,6 +28,7 @@ from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.registry import runtime_for
 from dtvit_deploy.runtimes.torch import TorchRuntime
 from dtvit_deploy.target import Precision
+from packages import package
 
 pytest.importorskip("coremltools", reason="coremltools writes the packages")
 pytestmark = pytest.mark.slow
@@ -41,11 +41,6 @@ def entry(folder: Path, module: nn.Module, inputs: dict[str, Tensor], **facts: A
     folder.mkdir(parents=True, exist_ok=True)
     write_program(Reference(model="mine:net", module=module.eval(), inputs=inputs, weights=SEEDED, **{"output_names": (), **facts}), folder)
     return read_program_entry(folder)
-
-
-def package(program: ProgramEntry, folder: Path, precision: Precision = FP32, keep: tuple[str, ...] = (), **options: Any) -> Artifact:
-    guard = open_material(None, program.artifact.manifest).guard()
-    return CoreMl(program, guard, keep, CoreMlOptions(**options), Cache(folder)).build(precision, None)
 
 
 def answers(artifact: Artifact, feeds: dict[str, Any], taps: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -167,6 +162,12 @@ class TestFolder:
         assert root["path"] == "com.apple.CoreML/model.mlmodel"
         assert all((made.path / "Data" / item["path"]).exists() for item in manifest["itemInfoEntries"].values())
 
+    def test_what_was_made_before_needs_no_coremltools(self, two: ProgramEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = package(two, tmp_path, layout=Layout.ANE)
+        monkeypatch.setitem(sys.modules, "coremltools", None)
+        assert package(two, tmp_path, layout=Layout.ANE).manifest == made.manifest
+        assert [note for note in made.manifest.lineage[-1].notes if note.startswith("Neural Engine: ")]
+
     def test_another_process_writes_the_same_bytes(self, checkpoint: Path, two: ProgramEntry, tmp_path: Path) -> None:
         code = (
             "import sys; from pathlib import Path; from test_coreml_export import *;"
@@ -188,36 +189,45 @@ class TestFolder:
         assert (link.options["ios"], link.options["author"], link.options["image"]) == (16, "me", None)
 
 
-class Steps(nn.Module):
-    """Its middle is far beyond what FP16 holds."""
+class Beyond(nn.Module):
+    """What FP16 does not hold: a node's tensor, one that a split takes apart, and two that are within what is one node to torch."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.middle, self.last = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+        self.split, self.norm, self.attention = nn.Linear(8, 8), nn.GroupNorm(2, 4), Attention()
 
     def forward(self, x: Tensor) -> Any:
-        return self.last(self.middle(self.first(x) * 1e6) * 1e-6)
+        left, right = (self.split(x) * 1e6).chunk(2, 1)
+        return {
+            "steps": self.last(self.middle(self.first(x) * 1e6) * 1e-6),
+            "parts": left * 0.5 * 1e-6 + right * 1e-6,
+            "grouped": self.norm(x.reshape(1, 4, 2) * 600),
+            "attended": self.attention(x.reshape(1, 1, 4, 2)),
+        }
+
+
+class Attention(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(x * 500, x * 500, x)
 
 
 class TestFloat16:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def steps(cls, tmp_path_factory: pytest.TempPathFactory) -> ProgramEntry:
+    def test_what_overflows_stays_fp32_and_the_answers_are_right(self, tmp_path: Path) -> None:
         torch.manual_seed(0)
-        return entry(tmp_path_factory.mktemp("steps"), Steps(), {"x": torch.randn(1, 8)})
-
-    def test_what_overflows_stays_fp32_and_the_answer_is_right(self, steps: ProgramEntry, tmp_path: Path) -> None:
-        made = package(steps, tmp_path, FP16)
+        program = entry(tmp_path / "p", Beyond(), {"x": torch.randn(1, 8)})
+        made = package(program, tmp_path, FP16)
         found = {operation.outputs[0].name: dtype_of(operation) for operation in operators(made)}
-        linears = [found[operation.outputs[0].name] for operation in operators(made) if operation.type == "linear"]
-        assert linears == ["fp16", "fp32", "fp16"]
+        assert [found[f"linear{number}"] for number in ("", "_1", "_2", "_3")].count("fp32") == 1
         link = made.manifest.parent("coreml")
         assert link is not None
-        assert [note.split(" reaches")[0] for note in link.notes if note.startswith("middle")] == ["middle stays FP32: |mul|"]
-        feed = {"x": np.ones((1, 8), np.float32)}
-        with TorchRuntime().load(steps.artifact, SessionOptions()) as session:
-            expected = session.run(feed)["output"]
-        np.testing.assert_allclose(answers(made, feed)["output"], expected, rtol=0.02, atol=0.02)
+        assert [note for note in link.notes if note.startswith("middle stays FP32: |mul_") and note.endswith("FP16 ends at 65504")]
+        assert link.options["fp32_modules"].keys() == {"(the network itself)", "middle", "norm", "attention"}
+        feed = {"x": np.random.default_rng(0).normal(size=(1, 8)).astype(np.float32)}
+        with TorchRuntime().load(program.artifact, SessionOptions()) as session:
+            expected = session.run(feed)
+        for name, array in answers(made, feed).items():
+            np.testing.assert_allclose(array, expected[name], rtol=0.02, atol=0.02, err_msg=name)
 
     def test_what_is_named_stays_fp32_with_its_children(self, two: ProgramEntry, tmp_path: Path) -> None:
         made = package(two, tmp_path, FP16, keep=("stem",))
@@ -301,6 +311,21 @@ class TestRefusals:
         assert caught.value.remedy
         assert "replace that operator" in caught.value.remedy
 
+    def test_so_is_one_whose_tensors_core_ml_cannot_hold(self, tmp_path: Path) -> None:
+        program = entry(tmp_path / "p", nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(3)), {"x": torch.randn(1, 2, 10, 10)})
+        with pytest.raises(InputError, match=r"^coremltools cannot translate gather_nd \(\w+\) in 1: .* rank 6 tensor"):
+            package(program, tmp_path)
+
+    def test_a_variance_is_not_called_untranslatable_for_what_the_onnx_exporter_made_of_it(self, tmp_path: Path) -> None:
+        class Variances(nn.Module):
+            def forward(self, x: Tensor) -> Any:
+                return {"all": x.var(), "lines": x.std(2, keepdim=True), "biased": x.var((1, 2), correction=0)}
+
+        made = package(entry(tmp_path / "p", Variances(), {"x": torch.randn(1, 3, 5)}), tmp_path)
+        x = np.random.default_rng(0).normal(3, 2, size=(1, 3, 5)).astype(np.float32)
+        for name, array in answers(made, {"x": x}).items():
+            np.testing.assert_allclose(array, Variances()(torch.from_numpy(x))[name], rtol=1e-5, err_msg=name)
+
     def test_int8_needs_ios_17_and_says_what_ios_16_can_have(self) -> None:
         with pytest.raises(InputError, match="INT8 activations need iOS 17") as caught:
             require_coreml(CoreMlOptions(ios=16), [FP16, Precision.INT8])
@@ -316,7 +341,7 @@ class TestRefusals:
 
     def test_without_coremltools_the_extra_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "coremltools", None)
-        with pytest.raises(MissingError, match="coremltools cannot be imported") as caught:
+        with pytest.raises(MissingError, match="coremltools is not installed") as caught:
             require_coreml(CoreMlOptions(), [FP32])
         assert caught.value.remedy == "pip install 'dtvit-deploy[coreml]'"
 

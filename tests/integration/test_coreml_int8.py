@@ -20,8 +20,8 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.nodes import NodeMap
 from dtvit_deploy.pipeline.stages import ProgramEntry, read_program_entry, write_program
-from dtvit_deploy.runtimes.torch import read_program
 from dtvit_deploy.target import Precision
+from packages import converted
 
 pytest.importorskip("coremltools", reason="coremltools writes the packages")
 pytestmark = pytest.mark.slow
@@ -174,10 +174,6 @@ class Shared(nn.Module):
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[ProgramEntry, Path]:
     """Its program, and its FP16 package."""
-    from dtvit_deploy.coreml.options import CoreMlOptions
-    from dtvit_deploy.export.coreml import mlpackage_from_program
-    from dtvit_deploy.export.coreml_interface import Interface
-
     torch.set_num_threads(1)
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("shared")
@@ -187,9 +183,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[ProgramEntry, Path
         folder,
     )
     entry = read_program_entry(folder)
-    interface = Interface("mine:net", entry.artifact.manifest.signature, (), CoreMlOptions())
-    mlpackage_from_program(read_program(entry.artifact), entry.nodes, interface, Precision.FP16, folder / "half.mlpackage")
-    return entry, folder / "half.mlpackage"
+    return entry, converted(entry, Precision.FP16, folder / "half.mlpackage").path
 
 
 def quantised(shared: tuple[ProgramEntry, Path], path: Path, ranges: dict[str, tuple[float, float]], *keep: str) -> Any:

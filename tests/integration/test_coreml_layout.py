@@ -17,13 +17,10 @@ from torch import Tensor, nn
 
 from commandline import deploy, refused
 from dtvit_deploy.artifact import Artifact, Link, load_artifact
-from dtvit_deploy.cache import Cache
-from dtvit_deploy.coreml.options import CoreMlOptions, Layout, views_of
-from dtvit_deploy.coreml.views import View, flat, moves, sizes
+from dtvit_deploy.coreml.options import Layout, views_of
+from dtvit_deploy.coreml.views import MOVES, View, flat, moves, sizes
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.reference import Reference
-from dtvit_deploy.pipeline.coreml import CoreMl
-from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.stages import ProgramEntry, read_program_entry, write_program
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator
@@ -31,11 +28,11 @@ from dtvit_deploy.runtimes.mil.load import load_program
 from dtvit_deploy.runtimes.mil.runtime import MilRuntime
 from dtvit_deploy.runtimes.torch import TorchRuntime
 from dtvit_deploy.target import Precision
+from packages import package as built
 
 pytest.importorskip("coremltools", reason="coremltools writes the packages")
 pytestmark = pytest.mark.slow
 SEEDED = Link(kind="seeded", sha256="0" * 64)
-MOVES = ("transpose", "reshape", "expand_dims", "squeeze")
 SHARE = 0.4
 """Of the transposes and reshapes of the default's, that may be left."""
 
@@ -49,11 +46,6 @@ def program_of(folder: Path, module: nn.Module, inputs: dict[str, Tensor]) -> Pr
     folder.mkdir(parents=True)
     write_program(Reference(model="mine:net", module=module.eval(), inputs=inputs, weights=SEEDED, output_names=()), folder)
     return read_program_entry(folder)
-
-
-def built(program: ProgramEntry, folder: Path, precision: Precision = Precision.FP32, **options: Any) -> Artifact:
-    guard = open_material(None, program.artifact.manifest).guard()
-    return CoreMl(program, guard, (), CoreMlOptions(**options), Cache(folder / "cache")).build(precision, None)
 
 
 def counts(artifact: Artifact) -> Counter[str]:

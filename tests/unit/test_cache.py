@@ -321,7 +321,7 @@ class TestLimit:
         first, second, third = self.fill(cache)
         assert cache.size() == 3 * 3004
         cache.entry("onnx", 0, unused)  # used just now
-        fourth = cache.entry("onnx", 3, write(size=3000))
+        fourth = cache.entry("onnx-simplified", 3, write(size=3000))
         assert [entry.exists() for entry in (first, second, third, fourth)] == [True, False, True, True]
         assert cache.size() == 3 * 3004
 

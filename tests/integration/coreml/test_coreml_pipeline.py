@@ -19,16 +19,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dtvit_deploy.artifact import Artifact, Link, Manifest
-from dtvit_deploy.cache import Cache
 from dtvit_deploy.cli import show
-from dtvit_deploy.coreml.options import CoreMlOptions
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.latency import MeasureOptions
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline import timing
 from dtvit_deploy.pipeline.check import Wants, check
-from dtvit_deploy.pipeline.coreml import CoreMl
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.stages import ProgramEntry, read_program_entry, write_program
@@ -41,7 +38,7 @@ from dtvit_deploy.runtimes.coreml import CoreMlRuntime
 from dtvit_deploy.runtimes.mil.runtime import MilRuntime
 from dtvit_deploy.runtimes.pairing import Pairing, pairings
 from dtvit_deploy.runtimes.probe import Cold
-from dtvit_deploy.target import Precision
+from packages import package as built
 
 QUICK = MeasureOptions(min_samples=2, max_samples=5, min_seconds=0, warmup_seconds=0, max_warmup_seconds=0)
 PROFILE = Wants(latency=QUICK)
@@ -72,8 +69,7 @@ def traced(folder: Path, stem: float = 1.0) -> ProgramEntry:
 
 
 def packaged(program: ProgramEntry, folder: Path) -> Callable[..., Artifact]:
-    cache, guard = Cache(folder), open_material(None, program.artifact.manifest).guard()
-    return lambda **options: CoreMl(program, guard, (), CoreMlOptions(**options), cache).build(Precision.FP32, None)
+    return lambda **options: built(program, folder, **options)
 
 
 @pytest.fixture(scope="module")

@@ -119,8 +119,8 @@ def inferred() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def converted() -> Callable[[Artifact, Precision, Path], Artifact]:
-    """A program as coremltools alone translates it, without what this package's exporter does besides: a second opinion on that too."""
+def translated() -> Callable[[Artifact, Precision, Path], Artifact]:
+    """A program as coremltools alone translates it, without what this package's exporter does: a second opinion on that."""
     try:
         model_proto()
     except MissingError as error:

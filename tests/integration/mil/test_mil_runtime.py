@@ -24,6 +24,7 @@ from dtvit_deploy.runtimes.base import SessionOptions  # noqa: E402
 from dtvit_deploy.runtimes.mil.runtime import MilRuntime  # noqa: E402
 from dtvit_deploy.runtimes.torch import Arithmetic, TorchRuntime, TorchSession, read_program  # noqa: E402
 from dtvit_deploy.target import Precision  # noqa: E402
+from packages import converted  # noqa: E402
 
 Convert = Callable[[Artifact, Precision, Path], Artifact]
 LARGEST = {Precision.FP32: 1e-4, Precision.FP16: 2e-2}
@@ -59,19 +60,17 @@ NETWORKS = (("digits", None, None), ("s-normal-star", "dualtoken-vit-s-normal-st
 
 
 @pytest.fixture(scope="module", params=NETWORKS, ids=lambda network: network[0])
-def program(request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def traced(request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> ProgramEntry:
     name, model, size = request.param
     options = ModelOptions(checkpoint=checkpoint if model is None else None, input_size=size)
-    return program_stage(model, options, Cache(tmp_path_factory.mktemp(name))).artifact
+    return program_stage(model, options, Cache(tmp_path_factory.mktemp(name)))
 
 
 class TestOurNetworks:
     @pytest.mark.slow
     @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16], ids=str)
-    def test_a_saved_package_answers_as_torch_does(
-        self, program: Artifact, precision: Precision, converted: Convert, tmp_path: Path
-    ) -> None:
-        artifact = converted(program, precision, tmp_path)
+    def test_a_saved_package_answers_as_torch_does(self, traced: ProgramEntry, precision: Precision, tmp_path: Path) -> None:
+        program, artifact = traced.artifact, converted(traced, precision, tmp_path / "net.mlpackage")
         known = set(TorchRuntime().tensors(program))
         offered = tuple(name for name in MilRuntime().tensors(artifact) if name in known)
         assert len(offered) > 0.6 * len(known)
@@ -188,9 +187,9 @@ BLOCKS: dict[str, Callable[[], nn.Module]] = {"mobile": Inverted, "residual": Re
 class TestOtherNetworks:
     @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16], ids=str)
     @pytest.mark.parametrize("block", BLOCKS)
-    def test_blocks_of_others_answer_as_in_torch(self, block: str, precision: Precision, converted: Convert, tmp_path: Path) -> None:
+    def test_blocks_of_others_answer_as_in_torch(self, block: str, precision: Precision, translated: Convert, tmp_path: Path) -> None:
         program = entry_of(BLOCKS[block], (1, 8, 9, 9), tmp_path / "program").artifact
-        artifact = converted(program, precision, tmp_path)
+        artifact = translated(program, precision, tmp_path)
         reference = in_torch(program, IDEAL[precision])
         with session(artifact) as mil:
             for feeds in random_feeds(program.manifest.signature, 2):
