@@ -14,13 +14,15 @@ import msgspec
 
 from dtvit_deploy.coreml.views import MOVES
 from dtvit_deploy.export.coreml_origin import WHOLE, module_of
-from dtvit_deploy.export.coreml_placement_rules import FORM, INT8, LAYERS, RELAY, Found, found_in
+from dtvit_deploy.export.coreml_placement_rules import FORM, INT8, LAYERS, RELAY, Found, dtype_of, found_in
 from dtvit_deploy.export.mlpackage import mil_of, read_mlpackage
 from dtvit_deploy.nodes import NodeMap
 from dtvit_deploy.quiet import quiet
 
 FREE = ("const", "cast")
 """Constants, and what converts inputs and outputs, wherever it is done."""
+SEVERAL = 10
+"""Operators that only move data from which another order of the tensors is worth a word; ours, not a source's."""
 _SHOWN = 3
 """Modules that a line names before it counts the rest."""
 
@@ -74,10 +76,11 @@ def place(path: Path, nodes: NodeMap, *, relaid: bool = False) -> Placement:
     with quiet():
         function = mil_of(read_mlpackage(path)).functions["main"]
     operators = [op for op in function.operations if op.op_type not in FREE and not op.op_type.startswith("constexpr_")]
+    mixed = any(dtype_of(var) == "fp16" for op in operators for var in op.outputs)
     merged: dict[tuple[str, str, str, str], Finding] = {}
     stays = []
     for op in operators:
-        found = list(found_in(op))
+        found = list(found_in(op, mixed=mixed))
         stays.append(not any(one.leaves for one in found))
         for one in found:
             module = module_of(op, nodes)
@@ -117,7 +120,7 @@ def _of_all(operators: Sequence[Any], leaving: int, crossings: int, relaid: bool
             f" between units up to {crossings} times; Core ML may leave for good at the first"
         )
         yield Found("crossings", message, "replace what leaves, as named below", LAYERS)
-    if moves and not relaid:
+    if moves >= SEVERAL and not relaid:
         message = f"{moves} of {len(operators)} operators only move data (transposes and reshapes)"
         yield Found("moves", message, RELAY, FORM)
     if any(op.op_type == "quantize" for op in operators):

@@ -60,10 +60,10 @@ class Found(NamedTuple):
     leaves: bool = False
 
 
-def found_in(op: Any) -> Iterator[Found]:
-    """All that is known of one operator."""
+def found_in(op: Any, *, mixed: bool = False) -> Iterator[Found]:
+    """All that is known of one operator; ``mixed`` says that others of its package are FP16."""
     kind = op.op_type
-    yield from _types(op)
+    yield from _types(op, mixed)
     if kind in RECURRENT:
         yield Found("operator", f"{kind} is not supported there", "replace it in this module", RECURRENCE, True)
     elif kind in SCATTERS:
@@ -86,10 +86,10 @@ def found_in(op: Any) -> Iterator[Found]:
     yield from _tensors(op)
 
 
-def _types(op: Any) -> Iterator[Found]:
-    if any(_dtype(var) == "fp32" for var in op.outputs):
-        remedy = "export with --precision fp16, or int8; of such a package, take --keep-fp32 back"
-        yield Found("fp32", "FP32 runs on the CPU and the GPU", remedy, TYPED, True)
+def _types(op: Any, mixed: bool) -> Iterator[Found]:
+    if any(dtype_of(var) == "fp32" for var in op.outputs):
+        kept = "what FP16 cannot hold, --keep-fp32, --image-input and --classifier leave so: make it as little as you can"
+        yield Found("fp32", "FP32 runs on the CPU and the GPU", kept if mixed else "export with --precision fp16, or int8", TYPED, True)
     if any(not _is_fixed(var) for var in op.outputs):
         message = "of shapes that only a run tells, the input's default one alone runs there (from iOS 17.4, more where the app loads the"
         message += " package with the reshape hint 'infrequent')"
@@ -182,7 +182,7 @@ def _tensors(op: Any) -> Iterator[Found]:
         if shape[-1] > LARGEST_WIDTH:
             message = f"a last axis of {shape[-1]}; {LARGEST_WIDTH} was the most that compiled"
             yield Found("size", message, "cut the tensor", SIZE, True)
-        width = {"fp16": 2, "fp32": 4, "int8": 1, "uint8": 1}.get(_dtype(var), 0)
+        width = {"fp16": 2, "fp32": 4, "int8": 1, "uint8": 1}.get(dtype_of(var), 0)
         row = shape[-1] * width
         padded = -(-row // LANE) * LANE if row else 0
         if padded >= 2 * row > 0 and (padded - row) * prod(shape[:-1]) >= WORTH:
@@ -201,7 +201,7 @@ def _times(sizes: Any) -> str:
     return "×".join(map(str, sizes))
 
 
-def _dtype(var: Any) -> str:
+def dtype_of(var: Any) -> str:
     return str(getattr(var.dtype, "__name__", ""))
 
 

@@ -174,13 +174,18 @@ class CoreMl:
         return load_artifact(self.cache.entry("coreml-layout", key, build) / PACKAGE)
 
     def _placed(self, artifact: Artifact) -> Artifact:
-        """The same with notes of what would not run on the Neural Engine; the cache's, from which others are made, has none."""
+        """The same with notes of what cannot be verified here, and of what would not run on the Neural Engine.
+
+        The cache's, from which others are made, has none.
+        """
         relaid = self.options.layout is not None
 
         def build(folder: Path) -> None:
             from dtvit_deploy.export.coreml_placement import lines, place
+            from dtvit_deploy.pipeline.coreml_evaluated import unproven
 
-            found = lines(place(artifact.path, self.program.nodes, relaid=relaid).findings)
+            nodes = self.program.nodes
+            found = (*unproven(artifact.path, nodes), *lines(place(artifact.path, nodes, relaid=relaid).findings))
             (folder / "notes.json").write_bytes(msgspec.json.encode(found))
 
         tools = versions("coremltools", "numpy")

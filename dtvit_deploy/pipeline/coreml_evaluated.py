@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.nodes import NodeMap
 from dtvit_deploy.pipeline.stages import GuardFeeds
-from dtvit_deploy.runtimes.base import SessionOptions
+from dtvit_deploy.runtimes.base import MissingOperatorError, SessionOptions
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
@@ -41,6 +43,20 @@ def reached(package: Path, feeds: Iterable[Feeds]) -> dict[str, float]:
         for name, value in evaluator.run({name: torch.tensor(array) for name, array in feed.items()}).items():
             found[name] = max(found[name], float(value.abs().where(value.isfinite(), 0.0).amax()) if value.numel() else 0.0)
     return found
+
+
+def unproven(package: Path, nodes: NodeMap) -> tuple[str, ...]:
+    """A note where a package cannot be verified on this machine; nothing where it can."""
+    from dtvit_deploy.runtimes.mil.evaluate import Evaluator
+    from dtvit_deploy.runtimes.mil.load import load_program
+
+    try:
+        program = load_program(package)
+        Evaluator(program, program.outputs)
+    except InputError as error:
+        told = error.within(nodes) if isinstance(error, MissingOperatorError) else error
+        return (f"cannot be verified here: {told}",)
+    return ()
 
 
 def moved(parent: Artifact, relaid: Artifact, guard: GuardFeeds) -> str:

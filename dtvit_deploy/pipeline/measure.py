@@ -22,7 +22,7 @@ from dtvit_deploy.parity import Difference, compare_outputs
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import ProgramEntry
-from dtvit_deploy.runtimes.base import Session, SessionOptions
+from dtvit_deploy.runtimes.base import MissingOperatorError, Session, SessionOptions
 from dtvit_deploy.runtimes.pairing import Pairing, looked_into, pairings
 from dtvit_deploy.target import Precision
 
@@ -75,7 +75,10 @@ class Bench:
 
     def open(self, pairing: Pairing) -> Session:
         """A session without taps, whose conditions are kept: to load it once more for them may take a device minutes."""
-        session = pairing.open(self.options())
+        try:
+            session = pairing.open(self.options())
+        except MissingOperatorError as error:
+            raise error.within(self.program.nodes) from error
         self.said[pairing.key] = session.conditions
         return session
 

@@ -6,12 +6,15 @@ is then as good as any other. What every session must do (check feeds, report no
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
 from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.errors import InputError
 from dtvit_deploy.evidence import Rung
+from dtvit_deploy.nodes import NodeMap
 from dtvit_deploy.signature import Signature
 
 if TYPE_CHECKING:
@@ -19,6 +22,31 @@ if TYPE_CHECKING:
 
     from dtvit_deploy.runtimes.coreml_plan import ComputePlan
     from dtvit_deploy.signature import Feeds, Outputs
+
+
+class MissingOperatorError(InputError):
+    """An artefact has operators that a runtime does not know.
+
+    Args:
+        opset: where those operators are defined.
+        variables: by operator, the name of what the first of each makes, which is its node's where it has one.
+        nodes: of the exported program, where it is at hand: the torch modules are then named too.
+    """
+
+    def __init__(self, opset: str, variables: Mapping[str, str], nodes: NodeMap | None = None) -> None:
+        def place(name: str) -> str:
+            return f"{name} in {nodes.module_of(name)}" if nodes and nodes.get(name) else name
+
+        listed = "; ".join(f"{operator} (first for {place(name)})" for operator, name in variables.items())
+        super().__init__(
+            f"the program needs operators of {opset} that are not evaluated here: {listed}",
+            remedy="write that part of the network with other operators, or run the package on macOS",
+        )
+        self.opset, self.variables = opset, dict(variables)
+
+    def within(self, nodes: NodeMap) -> MissingOperatorError:
+        """The same, with the torch modules."""
+        return MissingOperatorError(self.opset, self.variables, nodes)
 
 
 class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -67,6 +67,27 @@ def dtype_of(operation: Any) -> str:
     return {10: "fp16", 11: "fp32"}[operation.outputs[0].type.tensorType.dataType]
 
 
+class Warped(nn.Module):
+    """With an operator that Core ML has and the evaluator has not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 1)
+        self.warp = Warp()
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return self.warp(self.stem(picture)).mean((2, 3))
+
+
+class Warp(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Buffer(torch.rand(1, 4, 4, 2))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return torch.nn.functional.grid_sample(picture, self.places, align_corners=True)
+
+
 class Two(nn.Module):
     """Two inputs of two types, a batch norm, a split, a pool without a stride, and two answers."""
 
@@ -365,3 +386,13 @@ def test_own_networks_are_checked_like_any(two: ProgramEntry, tmp_path: Path) ->
     report = check("verify", two, [package(two, tmp_path)], material, Wants(parity=4), threads=1, progress=Silent())
     assert report.verdict is not None
     assert report.verdict.passed, report.verdict.reason
+
+
+def test_what_cannot_be_evaluated_is_said_at_export_and_refused_with_its_module(tmp_path: Path) -> None:
+    warped = entry(tmp_path / "warped", Warped(), {"picture": torch.randn(1, 3, 8, 8)})
+    made = package(warped, tmp_path / "cache")
+    said = "operators of CoreML7 that are not evaluated here: resample (first for grid_sampler in warp)"
+    assert any(note.startswith("cannot be verified here: ") and note.endswith(said) for note in made.manifest.lineage[-1].notes)
+    with pytest.raises(InputError) as refused:
+        check("verify", warped, [made], open_material(None, made.manifest), Wants(parity=1), threads=1, progress=Silent())
+    assert str(refused.value).endswith(said)

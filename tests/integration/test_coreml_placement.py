@@ -43,8 +43,9 @@ def placed(tmp_path: Path) -> Callable[..., Any]:
                 function.set_outputs([write(Builder, function.inputs["x"])])
             program = Program()
             program.add_function("main", function)
-            write_mlpackage(model_of_mil(program, 17), tmp_path / "net.mlpackage")
-        return place(tmp_path / "net.mlpackage", NodeMap([Node(name="y", module="blocks.0", op="aten.x")]))
+            path = tmp_path / f"{len(list(tmp_path.iterdir()))}.mlpackage"
+            write_mlpackage(model_of_mil(program, 17), path)
+        return place(path, NodeMap([Node(name="y", module="blocks.0", op="aten.x")]))
 
     return judge
 
@@ -158,14 +159,28 @@ def test_a_patch_embedding_has_an_equal_that_needs_no_training(placed: Callable[
 
 
 def test_the_network_is_told_of_its_moves_and_of_int8(placed: Callable[..., Any]) -> None:
-    def moved(mb: Any, x: Any) -> Any:
-        x = mb.quantize(input=mb.transpose(x=x, perm=[0, 2, 3, 1]), scale=np.float16(0.1), output_dtype="int8")
-        return mb.relu(x=mb.dequantize(input=x, scale=np.float16(0.1)), name="y")
+    def moved(times: int) -> Callable[[Any, Any], Any]:
+        def write(mb: Any, x: Any) -> Any:
+            for _ in range(times):
+                x = mb.transpose(x=x, perm=[0, 2, 3, 1])
+            x = mb.quantize(input=x, scale=np.float16(0.1), output_dtype="int8")
+            return mb.relu(x=mb.dequantize(input=x, scale=np.float16(0.1)), name="y")
 
-    moves, eight = placed(moved).findings
+        return write
+
+    moves, eight = (one for one in placed(moved(10)).findings if one.module == "(the network itself)")
     assert (moves.rule, eight.rule, moves.leaves, eight.leaves) == ("moves", "int8", False, False)
-    assert "1 of 4 operators only move data" in moves.message
-    assert "A17 Pro or M4" in eight.message
+    assert "10 of 13 operators only move data" in moves.message
+    assert "moves" not in {one.rule for one in placed(moved(1)).findings}  # one is not worth a word
+
+
+def test_what_stays_fp32_among_fp16_is_told_why_and_not_to_export_fp16(placed: Callable[..., Any]) -> None:
+    def kept(mb: Any, x: Any) -> Any:
+        return mb.cast(x=mb.tanh(x=mb.cast(x=mb.relu(x=x), dtype="fp32"), name="y"), dtype="fp16")
+
+    (finding,) = (one for one in placed(kept).findings if one.rule == "fp32")
+    assert (finding.module, finding.count) == ("blocks.0", 1)
+    assert "--precision fp16" not in finding.remedy
 
 
 def test_shapes_of_a_run_and_recurrences_leave() -> None:

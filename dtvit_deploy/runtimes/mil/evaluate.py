@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from dtvit_deploy.coreml.views import node_of
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.runtimes.base import MissingOperatorError
 from dtvit_deploy.runtimes.mil.call import REMEDY, Bound, Call, Operand
 from dtvit_deploy.runtimes.mil.dry import dry_answer
 from dtvit_deploy.runtimes.mil.ops import OPS
@@ -27,22 +29,6 @@ FAILURES = (RuntimeError, IndexError, ValueError, TypeError, AttributeError, Zer
 """What torch and Python raise where an operator cannot be computed."""
 ON_VALUES = frozenset({"floor_div", "mod", "gather", "gather_along_axis", "gather_nd"})
 """Operators that may fail on some values and not on others: a divisor of zero, an index beyond its range."""
-
-
-class MissingOperatorError(InputError):
-    """The program has operators that this evaluator does not know.
-
-    Attributes:
-        variables: by operator, what the first of each makes; an exported program's node often has that name.
-    """
-
-    def __init__(self, variables: Mapping[str, str], opset: str) -> None:
-        listed = "; ".join(f"{op} (first for {name})" for op, name in variables.items())
-        super().__init__(
-            f"the program needs operators of {opset} that are not evaluated here: {listed}",
-            remedy="write that part of the network with other operators, or run the package on macOS",
-        )
-        self.variables = dict(variables)
 
 
 class _Step(NamedTuple):
@@ -67,9 +53,9 @@ class Evaluator:
         missing: dict[str, str] = {}
         for operation in program.operations:
             if operation.type not in OPS:
-                missing.setdefault(operation.type, operation.name)
+                missing.setdefault(operation.type, node_of(operation.name))
         if missing:
-            raise MissingOperatorError(missing, program.opset)
+            raise MissingOperatorError(program.opset, missing)
         self._program = program
         self._wanted = wanted
         self._values: list[Any] = [None]  # the first is what a parameter that is not given has

@@ -19,8 +19,9 @@ pytest.importorskip("coremltools")
 
 from dtvit_deploy.errors import InputError  # noqa: E402
 from dtvit_deploy.quiet import quiet  # noqa: E402
+from dtvit_deploy.runtimes.base import MissingOperatorError  # noqa: E402
 from dtvit_deploy.runtimes.mil.call import OPS, Registered  # noqa: E402
-from dtvit_deploy.runtimes.mil.evaluate import Evaluator, MissingOperatorError  # noqa: E402
+from dtvit_deploy.runtimes.mil.evaluate import Evaluator  # noqa: E402
 from dtvit_deploy.runtimes.mil.load import load_program  # noqa: E402
 from dtvit_deploy.runtimes.mil.names import tensors_by_node  # noqa: E402
 from dtvit_deploy.runtimes.mil.program import Operation, Program, Type, Variable  # noqa: E402
