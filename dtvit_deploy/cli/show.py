@@ -92,11 +92,17 @@ def note(text: str, out: _Stream, label: str = "note:") -> None:
     out.say(Text.assemble((plain(label), "yellow"), " ", plain(text)))
 
 
+def notes(found: Iterable[str], out: _Stream) -> None:
+    """What artefacts of one program have to say for themselves; what several say is said once."""
+    for each in dict.fromkeys(found):
+        note(each, out)
+
+
 def report(found: Report, folder: Path | None = None) -> None:
     """The summary of a report: notes, one row for each subject, what to ship, the failed gates, the verdict."""
     out = console()
-    for each in found.notes:
-        note(each, out)
+    built = found.subjects if found.command == "run" else ()  # who gives artefacts that are there was told when they were made
+    notes((*found.notes, *(each for subject in built for each in subject.notes)), out)
     _summary(found, out)
     for one in found.recommendations:
         shipped = Text.assemble((plain(f"ship for {one.runtime}:"), "bold"), plain(f" {one.ship}: {one.reason}"))
@@ -131,7 +137,7 @@ def _summary(found: Report, out: _Stream) -> None:
             columns.append(("SQNR dB", [_real_sqnr(subject) for subject in subjects]))  # what INT8 is held to in place of max |Δ|
     if any(subject.latency for subject in subjects):
         columns += _latency_columns([subject.latency for subject in subjects], whole=found.command == "profile")
-    columns.append(("MB", [_megabytes(subject.bytes) if subject.bytes else "–" for subject in subjects]))
+    columns.append(("MB", [figures.megabytes(subject.bytes) for subject in subjects]))
     columns.append(("rung", [str(subject.rung) for subject in subjects]))
     columns.append(("file", [subject.file or "–" for subject in subjects]))
     table = Table(title=f"{found.model}: {found.command}", title_justify="left", pad_edge=False)
@@ -150,10 +156,6 @@ def _summary(found: Report, out: _Stream) -> None:
     if any(subject.parity for subject in subjects):
         said.append("max |Δ| is the largest over all feeds")
     out.say(" · ".join(said), "dim")
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f}" if size >= 1e6 else f"{size / 1e6:.3f}"
 
 
 def _real_agreement(subject: Subject) -> float | None:

@@ -216,7 +216,7 @@ def _subject(
     held += not_measured(getattr(gates, manifest.precision.value), held, pairing.name)
     notes = [note for link in manifest.lineage for note in link.notes if link.kind not in ("checkpoint", "seeded")]
     return Subject(
-        name=f"{manifest.format.upper()} {manifest.precision.value.upper()}{pairing.where}",
+        name=f"{manifest.title}{pairing.where}",
         file=artifact.name,
         sha256=manifest.sha256,
         precision=str(manifest.precision),

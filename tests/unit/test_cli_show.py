@@ -86,7 +86,7 @@ class TestReports:
         found = lines(capsys)
         (row,) = (line for line in found if "ONNX FP32" in line)
         cells = [cell.strip() for cell in row.split("│")]
-        assert cells[1:-1] == ["ONNX FP32", "99.999%", "7.0e-06", "8.0e-06", "23.5", "executed", "m.fp32.onnx"]  # not 100 %
+        assert cells[1:-1] == ["ONNX FP32", "99.999%", "7.0e-06", "8.0e-06", "23.46", "executed", "m.fp32.onnx"]  # not 100 %
         assert any("64 samples and 5 adversarial feeds of images of held-out" in line and "threads: 3" in line for line in found)
 
     def test_what_is_not_decided_is_not_called_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
