@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dtvit_deploy.report import figures, int8, measured
 from dtvit_deploy.report.figures import ABSENT, plain
-from dtvit_deploy.report.tables import Section, Table, amounts, labels, ordered, section, table, words
+from dtvit_deploy.report.tables import Section, Table, amounts, labels, ordered, prose, section, table, words
 
 if TYPE_CHECKING:
     from dtvit_deploy.latency import Measurement
@@ -51,6 +51,7 @@ def content(report: Report) -> Content:
         int8.int8(report, pairs),
         measured.layers(pairs),
         _gates(report),
+        _notes(pairs),
         _conditions(report, pairs),
         _origins(report, pairs),
     )
@@ -163,6 +164,13 @@ def _gates(report: Report) -> Section | None:
     return section("gates", "All gates", (), (table("", columns, failed),))
 
 
+def _notes(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
+    """What each artefact has to say for itself."""
+    every = [(name, note) for name, subject in pairs for note in subject.notes]
+    columns = (words("artefact", (name for name, _ in every)), prose("note", (note for _, note in every)))
+    return section("notes", "Notes", (), (table("", columns),))
+
+
 def _conditions(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | None:
     keys = [key for key, _ in ordered({key: "" for _, subject in pairs for key in subject.conditions})]
     subjects = table(
@@ -171,7 +179,6 @@ def _conditions(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section
             words("", (name for name, _ in pairs)),
             *(words(plain(key), [subject.conditions.get(key, "") for _, subject in pairs]) for key in keys),
             words("rung", (str(subject.rung) for _, subject in pairs)),
-            words("notes", ("; ".join(subject.notes) for _, subject in pairs)),
         ),
     )
     facts = (("Data", report.data), ("Device", report.device), ("Versions", report.versions))

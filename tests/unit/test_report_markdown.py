@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -232,6 +233,19 @@ class TestNothingActs:
             assert element not in rendered
         assert rendered.count("<h1>") == 1
         assert rendered.count(html.escape(plain(HOSTILE), quote=False)) > 10
+
+    @pytest.mark.parametrize(
+        ("text", "pages"),
+        [
+            ("a|b leaves it (https://apple.com/a_b_c.html#d, https://e.org/f).", ["https://apple.com/a_b_c.html#d", "https://e.org/f"]),
+            ("http://evil.example/x javascript:alert(1) https://apple.com@evil.example/x https://[::1]/x https://evil.example", []),
+            ('https://a.org/"><script>alert(1)</script>', ["https://a.org/"]),
+        ],
+    )
+    def test_a_note_s_sources_are_links_and_nothing_else_is(self, text: str, pages: list[str]) -> None:
+        said = render_markdown(report(subject(notes=(text, "another"))))
+        assert [[row[0] for row in rows] for rows in tables(said) if rows[0][-1] == "note"] == [["artefact", "ONNX FP32", "ONNX FP32"]]
+        assert re.findall('<a href="(.*?)"', MarkdownIt("commonmark").enable("table").render(said)) == pages
 
     @given(st.text(st.characters(codec="utf-8"), max_size=60))
     def test_any_text_comes_out_of_a_table_as_it_went_in(self, text: str) -> None:
