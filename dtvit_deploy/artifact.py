@@ -200,7 +200,7 @@ def load_artifact(path: Path) -> Artifact:
             f"{path.name} has no manifest: {beside} does not exist",
             remedy=f"give {inside}, the whole folder"
             if whole
-            else "export it with `dtvit-deploy export`, or copy the manifest along with the artefact",
+            else f"give what `dtvit-deploy export` wrote: a file or a folder, with its manifest beside it ({path.name}.json)",
         )
     schema = read_json(beside, _VERSIONED).schema  # by itself, since what else another schema has is not known
     if schema != SCHEMA:

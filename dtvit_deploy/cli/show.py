@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from dtvit_deploy.parity import REAL
 from dtvit_deploy.report import figures
+from dtvit_deploy.report.content import measured_on, real_sqnr
 from dtvit_deploy.report.figures import plain
 from dtvit_deploy.report.measured import counted, lost
 from dtvit_deploy.target import Precision
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 WIDEST_LAYERS = 12
 """Rows of the table of modules; the report has them all."""
+
+
+HANDFUL = 8
+"""Items that are done before one wonders; a stage of more is named where nobody sees a bar."""
 
 
 class _Stream(Console):
@@ -59,6 +63,8 @@ class Terminal:
         self.console.say(f"· {what}", "dim")
 
     def track(self, items: Iterable[T], what: str, total: int) -> Iterator[T]:
+        if not self.console.is_terminal and total > HANDFUL:
+            self.step(f"{what}: {total}")
         named = TextColumn("· {task.description}", style="dim", markup=False)
         columns = (named, BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
@@ -134,7 +140,9 @@ def _summary(found: Report, out: _Stream) -> None:
         columns.append(("max |Δ|", [_number(max((one.max_abs for one in subject.parity), default=None)) for subject in subjects]))
         columns.append(("allowed", [_allowed(subject) for subject in subjects]))
         if any(one.least_sqnr is not None for subject in subjects for one in subject.parity):
-            columns.append(("SQNR dB", [_real_sqnr(subject) for subject in subjects]))  # what INT8 is held to in place of max |Δ|
+            columns.append(
+                ("SQNR dB", [figures.decibel(real_sqnr(subject)) for subject in subjects])
+            )  # what INT8 is held to in place of max |Δ|
     if any(subject.latency for subject in subjects):
         columns += _latency_columns([subject.latency for subject in subjects], whole=found.command == "profile")
     columns.append(("MB", [figures.megabytes(subject.bytes) for subject in subjects]))
@@ -146,26 +154,19 @@ def _summary(found: Report, out: _Stream) -> None:
     for row in zip(*(cells for _, cells in columns), strict=True):
         table.add_row(*row)
     out.print(table)
-    facts = found.data
     threads = next((subject.conditions["threads"] for subject in subjects if "threads" in subject.conditions), "?")
-    measured = "; ".join(f"{kind} on {facts[kind]}" for kind in ("parity", "accuracy") if kind in facts)
-    source, processor = facts.get("source", "an unknown source"), found.device.get("processor", "an unknown processor")
-    said = [f"{measured} of {source}" if measured else f"fed with {source}", f"{processor}, threads: {threads}, batch 1"]
+    said = [measured_on(found), f"{found.device.get('processor', 'an unknown processor')}, threads: {threads}, batch 1"]
     if any(subject.accuracy or subject.parity for subject in subjects):
         said.append("agreement is with torch FP32")
     if any(subject.parity for subject in subjects):
         said.append("max |Δ| is the largest over all feeds")
+    if any(name == "SQNR dB" for name, _ in columns):
+        said.append("SQNR is the lowest on real input")
     out.say(" · ".join(said), "dim")
 
 
 def _real_agreement(subject: Subject) -> float | None:
     return next((one.agreement for one in subject.parity if one.agreement is not None), None)
-
-
-def _real_sqnr(subject: Subject) -> str:
-    """On real input where there was some, as the limit that is shown."""
-    real = [one.sqnr for one in subject.parity if one.feeds in REAL] or [one.sqnr for one in subject.parity]
-    return figures.decibel(min(real, default=None))
 
 
 def _allowed(subject: Subject) -> str:

@@ -53,7 +53,7 @@ def parity(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
     told = (
         "Δ is an artefact's output less torch FP32's. The floor is what the reference itself moves by when nothing is wrong with it; the"
         " tolerance is a stated multiple of it. Near-ties changed their top-1 where the reference's two best scores are closer than that."
-        " INT8 has neither: it is held to a least SQNR, and to top-1 agreement on real input."
+        " INT8, and weights that were compressed, have neither: they are held to a least SQNR, and to top-1 agreement on real input."
     )
     return section("parity", "Parity", (told, *sentences), tables)
 

@@ -180,6 +180,11 @@ class TestProgress:
             assert list(progress.track(iter("abc"), "samples", 3)) == ["a", "b", "c"]
         assert capsys.readouterr() == ("", "· tracing the network\n")
 
+    def test_a_long_stage_is_named_where_nobody_sees_its_bar(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with show.working() as progress:
+            assert list(progress.track(range(64), "net.fp16.onnx", 64)) == list(range(64))
+        assert capsys.readouterr() == ("", "· net.fp16.onnx: 64\n")
+
     def test_what_a_users_network_prints_goes_there_too(self, capsys: pytest.CaptureFixture[str]) -> None:
         with show.working():
             print("hello from a network")  # noqa: T201

@@ -103,7 +103,7 @@ def report(*subjects: Subject, **more: object) -> Report:
         "model": "net",
         "created": "2026-01-02T03:04:05+00:00",
         "lineage": ("checkpoint " + "1" * 64, "program " + "2" * 64),
-        "data": {"source": "images of held-out", "samples": "500", "digest": "d" * 64},
+        "data": {"source": "images of held-out", "samples": "500", "parity": "16 samples and 5 adversarial feeds", "digest": "d" * 64},
         "device": {"device": "local", "processor": "A CPU", "cores": "8"},
         "versions": {"torch": "2.13.0"},
         "subjects": subjects,
@@ -160,7 +160,7 @@ class TestWhatIsSaid:
 
     def test_figures_carry_their_samples_rung_and_conditions(self) -> None:
         text = render_markdown(everything())
-        assert "500 samples of images of held-out; on A CPU, device local, cores 8" in text
+        assert "parity on 16 samples and 5 adversarial feeds of images of held-out; on A CPU, device local, cores 8" in text
         assert "ONNX FP32, output 'logits', executed: runtime onnxruntime 1.0 · threads 3 · precision fp32" in text
         assert "(2 samples, 0 of 99 program tensors, executed)" in text
         for origin in ("1" * 64, "2" * 64, "b" * 64, "d" * 64, "2.13.0", "a note"):
