@@ -19,7 +19,6 @@ from dtvit_deploy.report import figures
 from dtvit_deploy.report.content import measured_on, real_sqnr
 from dtvit_deploy.report.figures import plain
 from dtvit_deploy.report.measured import counted, lost
-from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
     from dtvit_deploy.accuracy import Accuracy
@@ -205,21 +204,20 @@ def _figure(value: float | None) -> str:
 def layers(subject: Subject, found: LayerReport, out: _Stream) -> None:
     """The modules with the largest error relative to their floor, or in INT8 with the largest of their own, in the order of execution."""
     name, modules = subject.file, found.modules
-    quantised = subject.precision == str(Precision.INT8)
     shown = modules
     if len(modules) > WIDEST_LAYERS:
-        worst = sorted(modules, key=lambda one: lost(one, subject.precision), reverse=True)[:WIDEST_LAYERS]
+        worst = sorted(modules, key=lambda one: lost(one, subject), reverse=True)[:WIDEST_LAYERS]
         shown = tuple(one for one in modules if one in worst)
     table = Table(title=f"{name}: error by torch module, relative to the tensor's size", title_justify="left", pad_edge=False)
-    for heading in ("module", "tensors", "inherited", "error", "added" if quantised else "floor", ""):
+    for heading in ("module", "tensors", "inherited", "error", "added" if subject.quantised else "floor", ""):
         table.add_column(heading, justify="left" if heading in ("module", "") else "right", overflow="fold")
     for one in shown:
         mark = "← arises here" if one.module == found.first else "suspect" if one.suspect else ""
-        last = one.added if quantised else one.floor
+        last = one.added if subject.quantised else one.floor
         table.add_row(one.module, str(one.tensors), *(f"{value:.1e}" for value in (one.inherited, one.error, last)), mark)
     out.print(table)
     if len(shown) < len(modules):
-        order = "those that add most error" if quantised else "those furthest above their floor"
+        order = "those that add most error" if subject.quantised else "those furthest above their floor"
         out.say(f"{len(shown)} of {len(modules)} modules, {order}; the report has all", "dim")
     out.say(f"{name}: {found.verdict} ({counted(found)})")
 

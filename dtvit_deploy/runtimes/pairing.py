@@ -95,7 +95,7 @@ def require_usable(name: str, artifact: Artifact | None = None, *, timed: bool =
     if found.version is None:
         what = f"{artifact.name} was asked for in {name}" if artifact else f"the runtime {name} was asked for"
         others = [] if timed else [other for kind, names in BY_FORMAT.items() if name in loading(kind) for other in names]
-        instead = [f"compare answers in the runtime {other}, on any machine" for other in dict.fromkeys(others) if _emulates(other)]
+        instead = [f"compare answers with --runtime {other}, on any machine" for other in dict.fromkeys(others) if _emulates(other)]
         remedy = "; or ".join(filter(None, (found.remedy, *instead)))
         raise MissingError(f"{what}, which is not usable here: {found.missing}", remedy=remedy)
     return runtime

@@ -118,6 +118,13 @@ def test_a_folder_is_no_artefact_and_no_manifest(path: Path) -> None:
     assert "has no manifest" in refusal(path)
 
 
+def test_who_gives_any_folder_is_told_what_an_artefact_is(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(InputError) as caught:
+        load_artifact(tmp_path / "plain")
+    assert str(caught.value.remedy).endswith("a file or a folder, with its manifest beside it (plain.json)")
+
+
 def test_an_artefact_that_cannot_be_read_says_why(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))

@@ -91,7 +91,7 @@ def test_who_compares_answers_is_sent_to_the_emulation_and_who_takes_time_is_not
         with pytest.raises(MissingError) as caught:
             pairings((A,), ("phone",), timed=timed)
         remedies.append(str(caught.value.remedy))
-    assert ["runtime emulator" in remedy for remedy in remedies] == [True, False]
+    assert ["--runtime emulator" in remedy for remedy in remedies] == [True, False]
 
 
 def test_emulation_can_be_asked_for_where_the_engine_is() -> None:
