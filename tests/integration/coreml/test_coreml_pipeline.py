@@ -112,6 +112,7 @@ class TestUnits:
             "torch FP32",
             *(f"Core ML FP32 in coreml{which}" for which in ("-cpu", "-ne", "")),
         ]
+        assert {"coremltools", "torch", "numpy"} <= found.versions.keys()  # what made it, and what it is compared with
         for one, provider in zip(found.subjects[1:], ("CPU", "CPU and Neural Engine", "CPU, GPU and Neural Engine"), strict=True):
             assert one.latency is not None
             assert one.latency.conditions["measured"] == "interleaved with 3 others"
