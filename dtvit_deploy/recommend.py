@@ -67,6 +67,12 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     decided: bool = True
 
     @property
+    def place(self) -> str:
+        """The runtime as a person calls it."""
+        kind, within, where = self.runtime.partition(" in ")
+        return f"{called(kind)}{within}{where}"
+
+    @property
     def ship(self) -> str:
         """What to ship, in words."""
         return self.file or ("nothing" if self.decided else "not decided here")
@@ -100,7 +106,7 @@ def recommend(candidates: Sequence[Candidate], reference: Accuracy | None) -> tu
             words = (
                 f"{shipped.name}: {reason}" if shipped else f"no float artefact is sound, and {candidate.name} is not recommended: {reason}"
             )
-            found.append(Recommendation(runtime=f"{called(runtime)}{where}", file=shipped.file if shipped else "", reason=words))
+            found.append(Recommendation(runtime=f"{runtime}{where}", file=shipped.file if shipped else "", reason=words))
     return tuple(found), tuple(gates)
 
 
@@ -110,12 +116,12 @@ def _undecided(int8: Candidate, floats: Sequence[Candidate], reference: Accuracy
     gates = [holds(f"{int8.file}{int8.where}: INT8 earns its place", False, kept)] if lost else []
     if lost and not floats:
         reason = f"no float artefact is sound, and {int8.name} is not recommended: {kept}"
-        return Recommendation(runtime=f"{called(int8.runtime)}{int8.where}", file="", reason=reason), gates
+        return Recommendation(runtime=f"{int8.runtime}{int8.where}", file="", reason=reason), gates
     if lost and len(floats) == 1:
-        return Recommendation(runtime=f"{called(int8.runtime)}{int8.where}", file=floats[0].file, reason=f"{floats[0].name}: {kept}"), gates
+        return Recommendation(runtime=f"{int8.runtime}{int8.where}", file=floats[0].file, reason=f"{floats[0].name}: {kept}"), gates
     left = " or ".join(one.name for one in (*floats, *(() if lost else (int8,))))
     reason = f"{kept}; {left}: which is faster must be measured on the device"
-    return Recommendation(runtime=f"{called(int8.runtime)}{int8.where}", file="", reason=reason, decided=False), gates
+    return Recommendation(runtime=f"{int8.runtime}{int8.where}", file="", reason=reason, decided=False), gates
 
 
 def _unknown(runtime: str, here: Sequence[Candidate]) -> str:

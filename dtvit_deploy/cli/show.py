@@ -110,7 +110,7 @@ def report(found: Report, folder: Path | None = None) -> None:
     notes((*found.notes, *(each for subject in built for each in subject.notes)), out)
     _summary(found, out)
     for one in found.recommendations:
-        shipped = Text.assemble((plain(f"ship for {one.runtime}:"), "bold"), plain(f" {one.ship}: {one.reason}"))
+        shipped = Text.assemble((plain(f"ship for {one.place}:"), "bold"), plain(f" {one.ship}: {one.reason}"))
         out.print(shipped, soft_wrap=not out.is_terminal)  # a reason is long: at a terminal it breaks between words
     for subject in found.subjects:
         if subject.layers and (found.command == "verify" or subject.layers.first):

@@ -93,8 +93,8 @@ class TestReports:
         open_one = Recommendation(runtime="rtx", file="", reason="measure on the device", decided=False)
         show.report(report(subject(), recommendations=(open_one, Recommendation(runtime="onnx", file="", reason="none is sound"))))
         said = lines(capsys)
-        assert "ship for rtx: not decided here: measure on the device" in said
-        assert "ship for onnx: nothing: none is sound" in said
+        assert "ship for TensorRT-RTX: not decided here: measure on the device" in said
+        assert "ship for ONNX: nothing: none is sound" in said
 
     def test_a_device_s_own_time_stands_beside_the_host_s(self, capsys: pytest.CaptureFixture[str]) -> None:
         warmup = Warmup(runs=10, seconds=0.1, change=0.0, first_ms=9.0)

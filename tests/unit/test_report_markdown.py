@@ -23,6 +23,7 @@ from dtvit_deploy.latency.measurement import device_time
 from dtvit_deploy.layers import LayerReport, ModuleDifference
 from dtvit_deploy.parity import Difference
 from dtvit_deploy.report import as_data, write_report
+from dtvit_deploy.report.content import real_sqnr
 from dtvit_deploy.report.figures import plain
 from dtvit_deploy.report.html import render_html
 from dtvit_deploy.report.markdown import escaped, render_markdown
@@ -208,6 +209,12 @@ class TestWhatIsSaid:
         assert all(len({len(row) for row in rows}) == 1 for rows in tables(text))
         assert "None" not in text
         assert "nan" not in text
+
+
+def test_the_summary_has_the_sqnr_that_the_limit_is_on() -> None:
+    """The worst feed of noise says nothing of images, and the terminal shows those."""
+    mixed = subject(parity=(difference(sqnr=29.4, tolerance=None, least_sqnr=10.0), difference("noise", sqnr=12.6)))
+    assert (real_sqnr(mixed), real_sqnr(subject(parity=(difference("noise", sqnr=12.6),)))) == (29.4, 12.6)
 
 
 class TestNothingActs:
