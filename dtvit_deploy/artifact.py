@@ -22,8 +22,20 @@ from dtvit_deploy.staging import replacing
 from dtvit_deploy.target import Precision
 
 SCHEMA = 1
+NAMES = {
+    "mlpackage": "Core ML",
+    "onnx": "ONNX",
+    "openvino": "OpenVINO",
+    "program": "torch",
+    "rtx": "TensorRT-RTX",
+    "trt": "TensorRT",
+    "trtjob": "TensorRT on-device",
+}
+"""What people call the formats."""
 LARGEST_MANIFEST = 16 << 20
 """Bytes: a manifest is a few kilobytes; what is larger is not one."""
+VARIANTS = ("layout", "weights")
+"""Kinds of links, each with an option of its own name, that make another artefact of the same format and precision."""
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,9 +85,20 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return next((link for link in self.lineage if link.kind == kind), None)
 
     @property
+    def variant(self) -> tuple[str, ...]:
+        """What tells it from the plain artefact of its format and precision: the layout and the storage of weights that were asked for."""
+        asked = (link.options.get(link.kind) for link in self.lineage if link.kind in VARIANTS)
+        return tuple(one for one in asked if isinstance(one, str))
+
+    @property
     def stem(self) -> str:
-        """``MODEL.PRECISION``: the name of an artefact's file without its format, safe on every file system."""
-        return f"{re.sub(r'[^A-Za-z0-9_-]+', '.', self.model)}.{self.precision}"
+        """``MODEL.PRECISION[.VARIANT]``: the name of an artefact's file without its format, safe on every file system."""
+        return re.sub(r"[^A-Za-z0-9_-]+", ".", ".".join((self.model, str(self.precision), *self.variant)))
+
+    @property
+    def title(self) -> str:
+        """The artefact in a person's words: ``Core ML FP16 palette6``."""
+        return " ".join((called(self.format), self.precision.value.upper(), *self.variant))
 
     @property
     def judged_as(self) -> Precision:
@@ -84,7 +107,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def file_name(self) -> str:
-        """``MODEL.PRECISION.FORMAT``."""
+        """``MODEL.PRECISION[.VARIANT].FORMAT``."""
         return f"{self.stem}.{self.format}"
 
 
@@ -110,6 +133,11 @@ class Artifact(msgspec.Struct, frozen=True):
     @property
     def bytes(self) -> int:
         return sum(file.stat().st_size for file in _files(self.path))
+
+
+def called(format: str) -> str:  # noqa: A002 - the manifest's word
+    """A format's name as a person writes it."""
+    return NAMES.get(format, format)
 
 
 def sha256_of(path: Path) -> str:
@@ -172,7 +200,7 @@ def load_artifact(path: Path) -> Artifact:
             f"{path.name} has no manifest: {beside} does not exist",
             remedy=f"give {inside}, the whole folder"
             if whole
-            else "export it with `dtvit-deploy export`, or copy the manifest along with the artefact",
+            else f"give what `dtvit-deploy export` wrote: a file or a folder, with its manifest beside it ({path.name}.json)",
         )
     schema = read_json(beside, _VERSIONED).schema  # by itself, since what else another schema has is not known
     if schema != SCHEMA:

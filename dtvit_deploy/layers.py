@@ -234,7 +234,11 @@ def _sentence(origin: LayerDifference | None, layers: tuple[LayerDifference, ...
     if origin is None:
         worst = max(layers, key=lambda layer: layer.error)
         local = sum(layer.suspect for layer in layers)
-        allowed = "the noise floor" if precision in FACTOR else f"what {precision} is allowed"
+        allowed = (
+            "the noise floor"
+            if precision in FACTOR
+            else f"what an SQNR of {LEAST_SQNR:g} dB leaves to noise (what is quantised is held to that)"
+        )
         return (
             f"no error above {allowed} reaches an output; {local} of {len(layers)} shared tensors deviate on the way,"
             f" the most by {worst.error:.2g} of its size in {worst.module} ({worst.name})"

@@ -158,7 +158,7 @@ def difference(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[A
     elif not np.isfinite(two).all():
         reason = f"{int((~np.isfinite(two)).sum())} of {two.size} values are NaN or infinite"
     elif least_sqnr is not None and not ratio >= least_sqnr:
-        reason = f"SQNR {ratio:.3g} dB is less than the {least_sqnr:g} dB that {precision} is held to"
+        reason = f"SQNR {ratio:.3g} dB is less than the {least_sqnr:g} dB that what is quantised is held to"
     elif tolerance is not None and floor > LARGEST_FLOOR * max(scale, float(np.finfo(np.float32).tiny)):
         reason = (
             f"{precision} cannot carry this network: its own noise floor {floor:.2g} is more than {LARGEST_FLOOR:.0%}"

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from dtvit_deploy.accuracy import Accuracy
+from dtvit_deploy.artifact import called
 from dtvit_deploy.latency import Measurement, ratio
 from dtvit_deploy.target import BUILT, Precision, Target
 from dtvit_deploy.verdict import Gate, holds
@@ -64,6 +65,12 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     file: str
     reason: str
     decided: bool = True
+
+    @property
+    def place(self) -> str:
+        """The runtime as a person calls it."""
+        kind, within, where = self.runtime.partition(" in ")
+        return f"{called(kind)}{within}{where}"
 
     @property
     def ship(self) -> str:

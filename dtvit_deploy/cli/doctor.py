@@ -38,7 +38,8 @@ def doctor(
 ) -> None:
     """What this machine can build, emulate, execute and prove for each target, and how to get what is missing.
 
-    With --explain: exit code 0 if the engine will load here, 1 if it will not, or is no engine, 2 if there is no such path.
+    With --explain: exit code 0 if the engine will load here, 1 if it will not, or is no engine, 2 if there is no such path, or another
+    runtime's artefact.
     """
     from dtvit_deploy.errors import InputError
 

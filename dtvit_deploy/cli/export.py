@@ -96,6 +96,7 @@ def export(
     """Export a model to one or more targets and precisions."""
     from dtvit_deploy.cli import show
     from dtvit_deploy.pipeline import export as exporting
+    from dtvit_deploy.report.figures import megabytes
 
     precisions = list(dict.fromkeys(precision or [Precision.FP32]))
     if Precision.INT8 not in precisions and (ranges or search or method or quantizer is Quantizer.NNCF):
@@ -148,10 +149,12 @@ def export(
     if as_json:
         show.as_json([{"file": str(artifact.path), "manifest": artifact.manifest} for artifact in artifacts])
         return
-    body = [(a.name, str(a.manifest.precision), f"{a.bytes / 1e6:.1f}", str(a.manifest.rung), a.manifest.sha256[:16]) for a in artifacts]
+    body = [
+        (one.name, " ".join((str(it.precision), *it.variant)), megabytes(one.bytes), str(it.rung), it.sha256[:16])
+        for one, it in ((artifact, artifact.manifest) for artifact in artifacts)
+    ]
     show.rows(f"{program.artifact.manifest.model} → {out}", ("file", "precision", "MB", "rung", "SHA-256"), body, right=("MB",))
-    for note in dict.fromkeys(note for artifact in artifacts for link in artifact.manifest.lineage for note in link.notes):
-        show.note(note, show.console())
+    show.notes((note for artifact in artifacts for link in artifact.manifest.lineage for note in link.notes), show.console())
     if data is None:
         show.note("no --data: what converters checked or measured on the way was on seeded noise, not on images", show.console())
     files = " ".join(str(a.path) for a in artifacts)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.runtimes.registry import RUNTIMES
 from dtvit_deploy.signature import TensorSpec
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ Runtimes = Annotated[
     list[str] | None,
     typer.Option(
         "--runtime",
-        help="Load artefacts in this one, repeatable: coreml-ne, coreml-iphone, mil, …; the best here if none.",
+        help=f"Load artefacts in this one, repeatable; the best here if none: {', '.join(name for name in RUNTIMES if name != 'torch')}.",
         show_default=False,
     ),
 ]

@@ -15,11 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from dtvit_deploy.parity import REAL
 from dtvit_deploy.report import figures
+from dtvit_deploy.report.content import measured_on, real_sqnr
 from dtvit_deploy.report.figures import plain
 from dtvit_deploy.report.measured import counted, lost
-from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
     from dtvit_deploy.accuracy import Accuracy
@@ -31,6 +30,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 WIDEST_LAYERS = 12
 """Rows of the table of modules; the report has them all."""
+
+
+HANDFUL = 8
+"""Items that are done before one wonders; a stage of more is named where nobody sees a bar."""
 
 
 class _Stream(Console):
@@ -59,6 +62,8 @@ class Terminal:
         self.console.say(f"· {what}", "dim")
 
     def track(self, items: Iterable[T], what: str, total: int) -> Iterator[T]:
+        if not self.console.is_terminal and total > HANDFUL:
+            self.step(f"{what}: {total}")
         named = TextColumn("· {task.description}", style="dim", markup=False)
         columns = (named, BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
@@ -92,14 +97,20 @@ def note(text: str, out: _Stream, label: str = "note:") -> None:
     out.say(Text.assemble((plain(label), "yellow"), " ", plain(text)))
 
 
+def notes(found: Iterable[str], out: _Stream) -> None:
+    """What artefacts of one program have to say for themselves; what several say is said once."""
+    for each in dict.fromkeys(found):
+        note(each, out)
+
+
 def report(found: Report, folder: Path | None = None) -> None:
     """The summary of a report: notes, one row for each subject, what to ship, the failed gates, the verdict."""
     out = console()
-    for each in found.notes:
-        note(each, out)
+    built = found.subjects if found.command == "run" else ()  # who gives artefacts that are there was told when they were made
+    notes((*found.notes, *(each for subject in built for each in subject.notes)), out)
     _summary(found, out)
     for one in found.recommendations:
-        shipped = Text.assemble((plain(f"ship for {one.runtime}:"), "bold"), plain(f" {one.ship}: {one.reason}"))
+        shipped = Text.assemble((plain(f"ship for {one.place}:"), "bold"), plain(f" {one.ship}: {one.reason}"))
         out.print(shipped, soft_wrap=not out.is_terminal)  # a reason is long: at a terminal it breaks between words
     for subject in found.subjects:
         if subject.layers and (found.command == "verify" or subject.layers.first):
@@ -128,10 +139,12 @@ def _summary(found: Report, out: _Stream) -> None:
         columns.append(("max |Δ|", [_number(max((one.max_abs for one in subject.parity), default=None)) for subject in subjects]))
         columns.append(("allowed", [_allowed(subject) for subject in subjects]))
         if any(one.least_sqnr is not None for subject in subjects for one in subject.parity):
-            columns.append(("SQNR dB", [_real_sqnr(subject) for subject in subjects]))  # what INT8 is held to in place of max |Δ|
+            columns.append(
+                ("SQNR dB", [figures.decibel(real_sqnr(subject)) for subject in subjects])
+            )  # what INT8 is held to in place of max |Δ|
     if any(subject.latency for subject in subjects):
         columns += _latency_columns([subject.latency for subject in subjects], whole=found.command == "profile")
-    columns.append(("MB", [_megabytes(subject.bytes) if subject.bytes else "–" for subject in subjects]))
+    columns.append(("MB", [figures.megabytes(subject.bytes) for subject in subjects]))
     columns.append(("rung", [str(subject.rung) for subject in subjects]))
     columns.append(("file", [subject.file or "–" for subject in subjects]))
     table = Table(title=f"{found.model}: {found.command}", title_justify="left", pad_edge=False)
@@ -140,30 +153,19 @@ def _summary(found: Report, out: _Stream) -> None:
     for row in zip(*(cells for _, cells in columns), strict=True):
         table.add_row(*row)
     out.print(table)
-    facts = found.data
     threads = next((subject.conditions["threads"] for subject in subjects if "threads" in subject.conditions), "?")
-    measured = "; ".join(f"{kind} on {facts[kind]}" for kind in ("parity", "accuracy") if kind in facts)
-    source, processor = facts.get("source", "an unknown source"), found.device.get("processor", "an unknown processor")
-    said = [f"{measured} of {source}" if measured else f"fed with {source}", f"{processor}, threads: {threads}, batch 1"]
+    said = [measured_on(found), f"{found.device.get('processor', 'an unknown processor')}, threads: {threads}, batch 1"]
     if any(subject.accuracy or subject.parity for subject in subjects):
         said.append("agreement is with torch FP32")
     if any(subject.parity for subject in subjects):
         said.append("max |Δ| is the largest over all feeds")
+    if any(name == "SQNR dB" for name, _ in columns):
+        said.append("SQNR is the lowest on real input")
     out.say(" · ".join(said), "dim")
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f}" if size >= 1e6 else f"{size / 1e6:.3f}"
 
 
 def _real_agreement(subject: Subject) -> float | None:
     return next((one.agreement for one in subject.parity if one.agreement is not None), None)
-
-
-def _real_sqnr(subject: Subject) -> str:
-    """On real input where there was some, as the limit that is shown."""
-    real = [one.sqnr for one in subject.parity if one.feeds in REAL] or [one.sqnr for one in subject.parity]
-    return figures.decibel(min(real, default=None))
 
 
 def _allowed(subject: Subject) -> str:
@@ -202,21 +204,20 @@ def _figure(value: float | None) -> str:
 def layers(subject: Subject, found: LayerReport, out: _Stream) -> None:
     """The modules with the largest error relative to their floor, or in INT8 with the largest of their own, in the order of execution."""
     name, modules = subject.file, found.modules
-    quantised = subject.precision == str(Precision.INT8)
     shown = modules
     if len(modules) > WIDEST_LAYERS:
-        worst = sorted(modules, key=lambda one: lost(one, subject.precision), reverse=True)[:WIDEST_LAYERS]
+        worst = sorted(modules, key=lambda one: lost(one, subject), reverse=True)[:WIDEST_LAYERS]
         shown = tuple(one for one in modules if one in worst)
     table = Table(title=f"{name}: error by torch module, relative to the tensor's size", title_justify="left", pad_edge=False)
-    for heading in ("module", "tensors", "inherited", "error", "added" if quantised else "floor", ""):
+    for heading in ("module", "tensors", "inherited", "error", "added" if subject.quantised else "floor", ""):
         table.add_column(heading, justify="left" if heading in ("module", "") else "right", overflow="fold")
     for one in shown:
         mark = "← arises here" if one.module == found.first else "suspect" if one.suspect else ""
-        last = one.added if quantised else one.floor
+        last = one.added if subject.quantised else one.floor
         table.add_row(one.module, str(one.tensors), *(f"{value:.1e}" for value in (one.inherited, one.error, last)), mark)
     out.print(table)
     if len(shown) < len(modules):
-        order = "those that add most error" if quantised else "those furthest above their floor"
+        order = "those that add most error" if subject.quantised else "those furthest above their floor"
         out.say(f"{len(shown)} of {len(modules)} modules, {order}; the report has all", "dim")
     out.say(f"{name}: {found.verdict} ({counted(found)})")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,13 +15,13 @@ from dtvit_deploy.devices import local
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.latency import MeasureOptions
 from dtvit_deploy.layers import LayerReport
-from dtvit_deploy.parity import Difference
+from dtvit_deploy.parity import LEAST_SQNR, Difference
 from dtvit_deploy.pipeline import measure, timing
 from dtvit_deploy.pipeline.calibration_set import SYNTHETIC
 from dtvit_deploy.pipeline.gates import disagrees, gates_of, not_measured
 from dtvit_deploy.pipeline.material import NOT_REAL, Material
 from dtvit_deploy.pipeline.progress import Progress
-from dtvit_deploy.pipeline.stages import ProgramEntry, versions
+from dtvit_deploy.pipeline.stages import NOT_INSTALLED, ProgramEntry, versions
 from dtvit_deploy.recipe import Gates
 from dtvit_deploy.recommend import Candidate, recommend
 from dtvit_deploy.report.schema import Report, Subject
@@ -81,11 +82,12 @@ def check(
     """
     for artifact in artifacts:
         require_same_root(artifact, program)
-    found = pairings(artifacts, runtimes)
+    only_timed = wants.latency is not None and not (wants.parity or wants.layers or wants.accuracy)
+    found = pairings(artifacts, runtimes, timed=only_timed)
     bench = measure.Bench(program, found, material, threads, progress, wants.cuda_graph)
     emulated = [one for one in found if one.emulated]
     untimed = ", ".join(one.name for one in emulated) if wants.latency is not None else ""
-    if untimed and len(emulated) == len(found) and not (wants.parity or wants.layers or wants.accuracy):
+    if only_timed and untimed and len(emulated) == len(found):
         reasons = "; ".join(dict.fromkeys(why_emulated(one.artifact) for one in emulated))
         raise MissingError(
             f"the latency of {untimed} cannot be measured here: {_EMULATED} ({reasons})",
@@ -116,6 +118,12 @@ def check(
     every += places
     notes = [note for link in manifest.lineage for note in link.notes]
     notes += [*_stains(artifacts), *(() if material.real else (NOT_REAL,))]
+    notes += [
+        f"{artifact.name}: its weights are quantised, so that it is held to an SQNR of at least {LEAST_SQNR:g} dB on real input,"
+        f" as INT8 is, and not to the rounding of {artifact.manifest.precision.value.upper()}"
+        for artifact in artifacts
+        if artifact.manifest.judged_as is not artifact.manifest.precision
+    ]
     names = ", ".join(one.name for one in emulated)
     notes += [f"{names}: emulated; their graphs were evaluated by another engine than the vendor's"] if emulated else []
     notes += [f"latency of {untimed} not measured: {_EMULATED}"] if untimed else []
@@ -126,12 +134,19 @@ def check(
         lineage=tuple(f"{link.kind} {link.sha256}" for link in manifest.lineage),
         data=material.facts() | _counts(wants, material, layers=any(inside), timed=any(one.latency for one in timed)),
         device=local.state(),
-        versions=versions("torch", "onnx", "onnxruntime", "onnxsim", "openvino", "numpy"),
+        versions=_versions(artifacts),
         subjects=tuple(subjects),
         notes=tuple(notes),
         recommendations=advice,
         verdict=verdict(every) if every else None,
     )
+
+
+def _versions(artifacts: Sequence[Artifact]) -> dict[str, str]:
+    """Of the packages here that artefacts were made with, and of those that everything is compared with."""
+    tools = {tool for artifact in artifacts for link in artifact.manifest.lineage for tool in link.tools}
+    named = (tool for tool in sorted(tools) if re.fullmatch(r"[\w-]{1,40}", tool, re.ASCII))
+    return {name: version for name, version in versions("torch", "numpy", *named).items() if version != NOT_INSTALLED}
 
 
 def _inside(bench: measure.Bench, wants: Wants, compared: list[tuple[Difference, ...]], gates: Gates) -> list[LayerReport | None]:
@@ -216,7 +231,7 @@ def _subject(
     held += not_measured(getattr(gates, manifest.precision.value), held, pairing.name)
     notes = [note for link in manifest.lineage for note in link.notes if link.kind not in ("checkpoint", "seeded")]
     return Subject(
-        name=f"{manifest.format.upper()} {manifest.precision.value.upper()}{pairing.where}",
+        name=f"{manifest.title}{pairing.where}",
         file=artifact.name,
         sha256=manifest.sha256,
         precision=str(manifest.precision),

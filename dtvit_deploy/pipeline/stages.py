@@ -223,6 +223,9 @@ def copy_artifact(artifact: Artifact, folder: Path, name: str) -> Artifact:
     return msgspec.structs.replace(artifact, path=path, trusted=True)
 
 
+NOT_INSTALLED = "not installed"
+
+
 def versions(*packages: str) -> dict[str, str]:
     """Installed versions, this package's own included, without importing any."""
     return {"dtvit-deploy": dtvit_deploy.__version__} | {package: _version(package) for package in packages}
@@ -232,7 +235,7 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED
 
 
 @once

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dtvit_deploy.parity import REAL
 from dtvit_deploy.report import figures, int8, measured
 from dtvit_deploy.report.figures import ABSENT, plain
-from dtvit_deploy.report.tables import Section, Table, amounts, labels, ordered, section, table, words
+from dtvit_deploy.report.tables import Section, Table, amounts, labels, ordered, prose, section, table, words
 
 if TYPE_CHECKING:
     from dtvit_deploy.latency import Measurement
@@ -51,6 +52,7 @@ def content(report: Report) -> Content:
         int8.int8(report, pairs),
         measured.layers(pairs),
         _gates(report),
+        _notes(pairs),
         _conditions(report, pairs),
         _origins(report, pairs),
     )
@@ -70,6 +72,19 @@ def real_agreement(subject: Subject) -> float | None:
     if subject.accuracy is not None and subject.accuracy.agreement is not None:
         return subject.accuracy.agreement
     return next((one.decided_agreement for one in subject.parity if one.agreement is not None), None)
+
+
+def real_sqnr(subject: Subject) -> float | None:
+    """The least on real input, on which its limit is; on what was fed where none of that was real."""
+    real = [one.sqnr for one in subject.parity if one.feeds in REAL] or [one.sqnr for one in subject.parity]
+    return min(real, default=None)
+
+
+def measured_on(report: Report) -> str:
+    """What the answers were compared on, and how much of it; or what was fed."""
+    facts, source = report.data, report.data.get("source", "an unknown source")
+    counts = "; ".join(f"{kind} on {facts[kind]}" for kind in ("parity", "accuracy") if kind in facts)
+    return f"{counts} of {source}" if counts else f"fed with {source}"
 
 
 def worst(subject: Subject) -> Difference | None:
@@ -98,7 +113,7 @@ def _summary(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
         amounts("max |Δ|", (figures.number(None if one is None else one.max_abs) for one in parities)),
         amounts("tolerance", (figures.number(None if one is None else one.tolerance) for one in parities)),
         amounts("cosine", (figures.cosine(min((one.cosine for one in each.parity), default=None)) for each in subjects)),
-        amounts("SQNR dB", (figures.decibel(min((one.sqnr for one in each.parity), default=None)) for each in subjects)),
+        amounts("SQNR dB", (figures.decibel(real_sqnr(each)) for each in subjects)),
         rungs,
         words("gates", (_passed(subject) for subject in subjects)),
     )
@@ -116,15 +131,14 @@ def _summary(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
     )
     failed = [index for index, subject in enumerate(subjects) if subject.verdict is not None and not subject.verdict.passed]
     sentences = [
-        f"{report.data.get('samples', 'an unknown number of')} samples of {report.data.get('source', 'an unknown source')};"
-        f" on {report.device.get('processor', 'an unknown processor')}"
+        f"{measured_on(report)}; on {report.device.get('processor', 'an unknown processor')}"
         + "".join(f", {key} {report.device[key]}" for key in ("device", "cores", "system") if key in report.device)
     ]
     answered = any(subject.parity or subject.accuracy or subject.verdict for subject in subjects)
     if any(subject.parity or subject.accuracy for subject in subjects):
         sentences.append(
             "Agreement is with the reference's top-1; max |Δ| is the largest over all feeds, real and adversarial, beside the tolerance"
-            " that it was held to; cosine and SQNR are the lowest."
+            " that it was held to; cosine is the lowest of them, SQNR the lowest on real input where there was some."
         )
     if any(times):
         sentences.append("Load, first inference and peak memory are each from a process of its own; “?” marks a latency that is INVALID.")
@@ -163,6 +177,13 @@ def _gates(report: Report) -> Section | None:
     return section("gates", "All gates", (), (table("", columns, failed),))
 
 
+def _notes(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
+    """What each artefact has to say for itself."""
+    every = [(name, note) for name, subject in pairs for note in subject.notes]
+    columns = (words("artefact", (name for name, _ in every)), prose("note", (note for _, note in every)))
+    return section("notes", "Notes", (), (table("", columns),))
+
+
 def _conditions(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | None:
     keys = [key for key, _ in ordered({key: "" for _, subject in pairs for key in subject.conditions})]
     subjects = table(
@@ -171,7 +192,6 @@ def _conditions(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section
             words("", (name for name, _ in pairs)),
             *(words(plain(key), [subject.conditions.get(key, "") for _, subject in pairs]) for key in keys),
             words("rung", (str(subject.rung) for _, subject in pairs)),
-            words("notes", ("; ".join(subject.notes) for _, subject in pairs)),
         ),
     )
     facts = (("Data", report.data), ("Device", report.device), ("Versions", report.versions))

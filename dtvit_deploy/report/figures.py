@@ -81,7 +81,7 @@ def milliseconds(value: float | None) -> str:
 
 def megabytes(size: float | None) -> str:
     """Of a number of bytes; absent for the reference, which is no file."""
-    return f"{size / 1e6:.2f}" if size else ABSENT
+    return f"{size / 1e6:.{2 if size >= 1e6 else 3}f}" if size else ABSENT
 
 
 def change(ratio: float) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dtvit_deploy.errors import MissingError
 from dtvit_deploy.report.content import Content, content
+from dtvit_deploy.report.tables import WEB_PAGE
 
 if TYPE_CHECKING:
     from dtvit_deploy.report.schema import Report
@@ -30,8 +31,14 @@ def render_html(report: Report, said: Content | None = None) -> str:
 
     folder = resources.files("dtvit_deploy.report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+    def linked(text: str) -> Markup:
+        parts = WEB_PAGE.split(text)  # every other one is the address of a page
+        return Markup("").join(Markup('<a href="{0}">{0}</a>').format(part) if index % 2 else part for index, part in enumerate(parts))
+
+    environment.filters["linked"] = linked
     template = environment.from_string(folder.joinpath("report.html.jinja").read_text("utf-8"))
-    # Only these two are trusted as they are: the style is ours, and the pictures were written by an XML serialiser.
+    # These are trusted as they are: the style is ours, and the pictures were written by an XML serialiser.
     style = Markup(folder.joinpath("report.css").read_text("utf-8"))
     plots = {key: [(plot.caption, Markup(plot.svg)) for plot in found] for key, found in draw(report).items()}
     return template.render(report=said or content(report), style=style, plots=plots) + "\n"

@@ -29,7 +29,7 @@ def shipping(report: Report) -> Section | None:
     """One row for each runtime that has an INT8 artefact."""
     found = report.recommendations
     columns = (
-        words("runtime", (one.runtime for one in found)),
+        words("runtime", (one.place for one in found)),
         words("ship", (one.ship for one in found)),
         words("because", (one.reason for one in found)),
     )

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from dtvit_deploy.report.content import Content, content
-from dtvit_deploy.report.tables import Table
+from dtvit_deploy.report.tables import WEB_PAGE, Column, Table
 
 if TYPE_CHECKING:
     from dtvit_deploy.report.schema import Report
@@ -48,8 +48,14 @@ def _table(table: Table) -> list[str]:
     lines = [f"{escaped(table.caption)}", ""] if table.caption else []
     lines.append(_row([column.heading for column in table.columns]))
     lines.append("|" + "|".join(" ---: " if column.figures else " --- " for column in table.columns) + "|")
-    lines += [_row([f"**{cell}**" if cell == "FAIL" else cell for cell in map(escaped, row)], ready=True) for row in table.rows]
+    lines += [_row([_cell(cell, column) for cell, column in zip(row, table.columns, strict=True)], ready=True) for row in table.rows]
     return [*lines, ""]
+
+
+def _cell(text: str, column: Column) -> str:
+    if column.prose:  # every other part is the address of a page, which stays one
+        return "".join(f"<{part}>" if index % 2 else escaped(part) for index, part in enumerate(WEB_PAGE.split(text)))
+    return f"**{text}**" if text == "FAIL" else escaped(text)
 
 
 def _row(cells: list[str], *, ready: bool = False) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.figures import ABSENT
 from dtvit_deploy.report.tables import Photo, Section, Table, amounts, listed, section, table, words
-from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
     from dtvit_deploy.latency import Measurement
@@ -53,7 +52,7 @@ def parity(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
     told = (
         "Δ is an artefact's output less torch FP32's. The floor is what the reference itself moves by when nothing is wrong with it; the"
         " tolerance is a stated multiple of it. Near-ties changed their top-1 where the reference's two best scores are closer than that."
-        " INT8 has neither: it is held to a least SQNR, and to top-1 agreement on real input."
+        " INT8, and weights that were compressed, have neither: they are held to a least SQNR, and to top-1 agreement on real input."
     )
     return section("parity", "Parity", (told, *sentences), tables)
 
@@ -159,9 +158,9 @@ def excess(module: ModuleDifference, precision: str) -> float:
     return module.error / least if least else (math.inf if module.error else 0.0)
 
 
-def lost(module: ModuleDifference, precision: str) -> float:
-    """What modules are ranked by: in INT8, which has no noise floor, the error that a module adds; else how far it is above its floor."""
-    return module.added if precision == str(Precision.INT8) else excess(module, precision)
+def lost(module: ModuleDifference, subject: Subject) -> float:
+    """What modules are ranked by: the error that a module adds where there is no noise floor; else how far it is above its floor."""
+    return module.added if subject.quantised else excess(module, subject.precision)
 
 
 def layers(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
@@ -171,10 +170,10 @@ def layers(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
         if found is None:
             continue
         sentences.append(f"{name}: {found.verdict} ({counted(found)}, {found.rung or subject.rung})")
-        ranked = sorted(found.modules, key=lambda one: -lost(one, subject.precision))[:WORST]
+        ranked = sorted(found.modules, key=lambda one: -lost(one, subject))[:WORST]
         conditions = f"error is the root mean square of Δ over that of the tensor; {listed(found.conditions or subject.conditions)}"
         if ranked:
-            order = "those that add most error" if subject.precision == str(Precision.INT8) else "the furthest above their floor"
+            order = "those that add most error" if subject.quantised else "the furthest above their floor"
             caption = f"{name}: {len(ranked)} of {len(found.modules)} modules, {order} first; {conditions}"
             tables.append(_modules(caption, ranked, subject))
         if len(ranked) < len(found.modules):
@@ -222,7 +221,7 @@ def _modules(caption: str, modules: Sequence[ModuleDifference], subject: Subject
         amounts("error", (figures.number(one.error) for one in modules)),
         *(
             (amounts("added", (figures.number(one.added) for one in modules)),)
-            if subject.precision == str(Precision.INT8)
+            if subject.quantised
             else (
                 amounts("floor", (figures.number(one.floor) for one in modules)),
                 amounts("error ÷ floor", (_times(excess(one, subject.precision)) for one in modules)),

@@ -14,6 +14,7 @@ from dtvit_deploy.parity import Difference
 from dtvit_deploy.recommend import Recommendation
 from dtvit_deploy.runtimes.coreml_plan import ComputePlan
 from dtvit_deploy.search import Search
+from dtvit_deploy.target import Precision
 from dtvit_deploy.verdict import Verdict
 
 SCHEMA = 1
@@ -47,6 +48,11 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     plan: ComputePlan | None = None
     search: Search | None = None
     verdict: Verdict | None = None
+
+    @property
+    def quantised(self) -> bool:
+        """Whether it is held to a least SQNR, INT8 or weights that were compressed, and has no noise floor to be ranked by."""
+        return self.precision == str(Precision.INT8) or any(one.least_sqnr is not None for one in self.parity)
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):

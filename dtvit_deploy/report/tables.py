@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +14,19 @@ if TYPE_CHECKING:
     from dtvit_deploy.report.schema import Subject
 
 
+WEB_PAGE = re.compile(r"(https://[a-z0-9.-]+/(?:[\w./?=&%#+-]*[\w/])?)", re.ASCII)
+"""An address that may become a link: nothing in it means anything to Markdown or HTML, and it can hide no other host."""
 _TELLING = ("source", "samples", "device", "processor", "cores", "runtime", "provider", "threads", "precision", "batch")
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: a heading, and a cell for each row. Figures are set to the right, and break nowhere."""
+    """One column: a heading, and a cell for each row. Figures are set to the right, and break nowhere; prose may name web pages."""
 
     heading: str
     cells: tuple[str, ...]
     figures: bool = True
+    prose: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,11 @@ class Section:
 def words(heading: str, cells: Iterable[str]) -> Column:
     """A column of text."""
     return Column(heading, tuple(plain(cell) or ABSENT for cell in cells), figures=False)
+
+
+def prose(heading: str, cells: Iterable[str]) -> Column:
+    """A column of sentences, which may name their sources."""
+    return Column(heading, tuple(map(plain, cells)), figures=False, prose=True)
 
 
 def amounts(heading: str, cells: Iterable[str]) -> Column:

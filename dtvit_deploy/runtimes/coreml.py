@@ -77,7 +77,7 @@ class CoreMlRuntime:
             return Availability(
                 version=None,
                 missing=f"{artifact.name} has specification version {needs}, and this macOS {macos()} reads {most} at most",
-                remedy=f"use a newer macOS, export for an older iOS, or {EMULATE}",
+                remedy="use a newer macOS, or export for an older iOS",
             )
         return missing
 
@@ -162,12 +162,10 @@ class CoreMlSession:
 def missing_macos(oldest: tuple[int, ...]) -> Availability:
     """Version of coremltools, or why Core ML is not to be had here."""
     if not macos():
-        return Availability(
-            version=None, missing=f"Core ML runs on macOS alone, and this is {platform.system()}", remedy=f"use a Mac, or {EMULATE}"
-        )
+        return Availability(version=None, missing=f"Core ML runs on macOS alone, and this is {platform.system()}", remedy="use a Mac")
     if release(macos()) < oldest:
         needed = ".".join(map(str, oldest))
-        return Availability(version=None, missing=f"it needs macOS {needed}; this is {macos()}", remedy=f"use a newer macOS, or {EMULATE}")
+        return Availability(version=None, missing=f"it needs macOS {needed}; this is {macos()}", remedy="use a newer macOS")
     try:
         model_proto()
         native = _native()

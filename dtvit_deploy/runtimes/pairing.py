@@ -47,8 +47,13 @@ class Pairing:
         return self.runtime.load(self.artifact, options)
 
 
-def pairings(artifacts: Sequence[Artifact], asked: Sequence[str] = ()) -> tuple[Pairing, ...]:
+def pairings(artifacts: Sequence[Artifact], asked: Sequence[str] = (), *, timed: bool = False) -> tuple[Pairing, ...]:
     """Every artefact in each of the runtimes that were asked for and load its format, or else in the best one that is usable here.
+
+    Args:
+        artifacts: to be loaded.
+        asked: names of runtimes.
+        timed: whether nothing but a latency is wanted, for which nobody is sent to an emulation.
 
     Raises:
         InputError: no runtime is called so, or it loads none of the artefacts.
@@ -68,7 +73,7 @@ def pairings(artifacts: Sequence[Artifact], asked: Sequence[str] = ()) -> tuple[
     found = []
     for artifact in artifacts:
         named = [name for name in asked if name in loading(artifact.manifest.format)]
-        found += [Pairing(artifact, require_usable(name, artifact), asked=True) for name in named] or [
+        found += [Pairing(artifact, require_usable(name, artifact, timed=timed), asked=True) for name in named] or [
             Pairing(artifact, runtime_for(artifact))
         ]
     return tuple(found)
@@ -79,8 +84,8 @@ def loading(format: str) -> tuple[str, ...]:  # noqa: A002 - the manifest's word
     return (*BY_FORMAT.get(format, ()), *ALSO.get(format, ()))
 
 
-def require_usable(name: str, artifact: Artifact | None = None) -> Runtime:
-    """A runtime that was asked for, for any artefact or for one.
+def require_usable(name: str, artifact: Artifact | None = None, *, timed: bool = False) -> Runtime:
+    """A runtime that was asked for, for any artefact or for one; where it is not here, its emulation is, except for what is ``timed``.
 
     Raises:
         MissingError: it cannot be used here.
@@ -89,8 +94,19 @@ def require_usable(name: str, artifact: Artifact | None = None) -> Runtime:
     found = runtime.available(artifact)
     if found.version is None:
         what = f"{artifact.name} was asked for in {name}" if artifact else f"the runtime {name} was asked for"
-        raise MissingError(f"{what}, which is not usable here: {found.missing}", remedy=found.remedy)
+        others = [] if timed else [other for kind, names in BY_FORMAT.items() if name in loading(kind) for other in names]
+        instead = [f"compare answers with --runtime {other}, on any machine" for other in dict.fromkeys(others) if _emulates(other)]
+        remedy = "; or ".join(filter(None, (found.remedy, *instead)))
+        raise MissingError(f"{what}, which is not usable here: {found.missing}", remedy=remedy)
     return runtime
+
+
+def _emulates(name: str) -> bool:
+    try:
+        runtime = RUNTIMES[name]()
+    except MissingError:
+        return False
+    return runtime.rung is Rung.EMULATED and runtime.available().version is not None
 
 
 def looked_into(pairing: Pairing) -> Pairing:

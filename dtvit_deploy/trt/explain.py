@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from dtvit_deploy.artifact import Manifest, manifest_path
+from dtvit_deploy.artifact import NAMES as ARTEFACTS
+from dtvit_deploy.artifact import Manifest, manifest_path, read_json
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.trt.fit import fit
 from dtvit_deploy.trt.header import Header, NotAnEngineError, read_header
@@ -75,9 +76,10 @@ def explain(path: Path, here: Here, *, trust: bool = False, ask: Callable[[Path,
         ask: asks TensorRT-RTX itself, on one of the GPUs; only where it and a GPU are there.
 
     Raises:
-        InputError: there is nothing at ``path``, or it cannot be read.
+        InputError: there is nothing at ``path``, it cannot be read, or it is an artefact of another kind.
     """
     engine, artefact = _located(path)
+    _require_tensorrt(artefact)
     if engine is None:
         return Explanation(engine=str(artefact), loads=False, reasons=(_no_engine_in(artefact),))
     try:
@@ -129,6 +131,19 @@ def _located(path: Path) -> tuple[Path | None, Path]:
     in_folder = path.name == ENGINE and inside.name and not manifest_path(path).is_file()
     ours = inside.suffix.removeprefix(".") in FORMATS.values() or (in_folder and manifest_path(inside).is_file())
     return path, inside if in_folder and ours else path
+
+
+def _require_tensorrt(artefact: Path) -> None:
+    """Refuse what other runtimes load: by the word of its manifest, or by its name where nothing else tells."""
+    try:
+        kind = read_json(manifest_path(artefact), Manifest).format
+    except InputError:
+        kind = artefact.suffix.removeprefix(".")
+    if kind in ARTEFACTS and kind not in FORMATS.values():
+        raise InputError(
+            f"{artefact.name} is an artefact for {ARTEFACTS[kind]}, and --explain is for TensorRT engines",
+            remedy="use `dtvit-deploy verify`, which loads it, or says what is missing here",
+        )
 
 
 def _no_engine_in(folder: Path) -> Reason:

@@ -143,7 +143,7 @@ class TestDigits:
         self, exported: Path, checkpoint: Path, digits: Path, tmp_path: Path, weights: str, share: float, operator: str
     ) -> None:
         deploy("export", "-c", checkpoint, "-t", "coreml", "-p", "fp16", "--ios", "16", "--weights", weights, "-o", tmp_path)
-        made = packaged(tmp_path, Precision.FP16)
+        made = load_artifact(tmp_path / f"dualtoken-vit-t-mix.fp16.{weights}.mlpackage")
         assert made.bytes <= share * packaged(exported, Precision.FP32).bytes
         counts = Saved(made.path).counts
         assert sum(number for kind, number in counts.items() if kind.startswith("constexpr_") and operator in kind) == 185

@@ -166,6 +166,13 @@ class TestOneFile:
         assert "\0" not in text
         assert "\u202e" not in text
 
+    def test_a_note_s_sources_are_links(self) -> None:
+        note = 'it leaves (https://apple.com/a.html?b=1&c; http://e.org/f) https://a.org/"onclick="alert(1)'
+        page = Page(render_html(report(subject(notes=(note,)))))
+        found = [one for one in page.references if not one.startswith("#")]
+        assert (found, page.handlers) == (["https://apple.com/a.html?b=1&c", "https://a.org/"], [])
+        assert note in page.text
+
     def test_it_is_written_beside_the_data(self, tmp_path: Path) -> None:
         written = write_report(full(), tmp_path / "out")
         assert [path.name for path in written] == ["report.json", "report.md", "report.html"]

@@ -78,6 +78,23 @@ def test_one_that_was_changed_is_not_mistaken_for_it(path: Path, changed: bytes)
     )
 
 
+@pytest.mark.parametrize(
+    ("asked", "file", "title"),
+    [
+        ({}, "any.fp16.mlpackage", "Core ML FP16"),
+        ({"weights": "palette6"}, "any.fp16.palette6.mlpackage", "Core ML FP16 palette6"),
+        ({"layout": "ane"}, "any.fp16.ane.mlpackage", "Core ML FP16 ane"),
+        ({"layout": "ane", "weights": "../6"}, "any.fp16.ane.6.mlpackage", "Core ML FP16 ane ../6"),
+        ({"int8": "ane", "weights": ["palette6"]}, "any.fp16.mlpackage", "Core ML FP16"),
+    ],
+)
+def test_packages_of_two_kinds_never_share_a_name(asked: dict[str, Any], file: str, title: str) -> None:
+    """Or the second export into a folder would take the place of the first, and a report would call both the same."""
+    links = tuple(Link(kind=kind, sha256=DIGEST, options={"layout": "x86", kind: value}) for kind, value in asked.items())
+    found = msgspec.structs.replace(MANIFEST, format="mlpackage", lineage=(*MANIFEST.lineage, *links))
+    assert (found.file_name, found.title) == (file, title)
+
+
 def test_a_lineage_must_end_in_the_artefact_itself(path: Path) -> None:
     other = Link(kind="float16", sha256="2" * 64)
     for lineage in ((MANIFEST.lineage[0], other), (*MANIFEST.lineage, other)):
@@ -99,6 +116,13 @@ def test_a_folder_is_no_artefact_and_no_manifest(path: Path) -> None:
     manifest_path(path).unlink()
     manifest_path(path).mkdir()
     assert "has no manifest" in refusal(path)
+
+
+def test_who_gives_any_folder_is_told_what_an_artefact_is(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(InputError) as caught:
+        load_artifact(tmp_path / "plain")
+    assert str(caught.value.remedy).endswith("a file or a folder, with its manifest beside it (plain.json)")
 
 
 def test_an_artefact_that_cannot_be_read_says_why(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

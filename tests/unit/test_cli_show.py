@@ -86,15 +86,15 @@ class TestReports:
         found = lines(capsys)
         (row,) = (line for line in found if "ONNX FP32" in line)
         cells = [cell.strip() for cell in row.split("│")]
-        assert cells[1:-1] == ["ONNX FP32", "99.999%", "7.0e-06", "8.0e-06", "23.5", "executed", "m.fp32.onnx"]  # not 100 %
+        assert cells[1:-1] == ["ONNX FP32", "99.999%", "7.0e-06", "8.0e-06", "23.46", "executed", "m.fp32.onnx"]  # not 100 %
         assert any("64 samples and 5 adversarial feeds of images of held-out" in line and "threads: 3" in line for line in found)
 
     def test_what_is_not_decided_is_not_called_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
         open_one = Recommendation(runtime="rtx", file="", reason="measure on the device", decided=False)
         show.report(report(subject(), recommendations=(open_one, Recommendation(runtime="onnx", file="", reason="none is sound"))))
         said = lines(capsys)
-        assert "ship for rtx: not decided here: measure on the device" in said
-        assert "ship for onnx: nothing: none is sound" in said
+        assert "ship for TensorRT-RTX: not decided here: measure on the device" in said
+        assert "ship for ONNX: nothing: none is sound" in said
 
     def test_a_device_s_own_time_stands_beside_the_host_s(self, capsys: pytest.CaptureFixture[str]) -> None:
         warmup = Warmup(runs=10, seconds=0.1, change=0.0, first_ms=9.0)
@@ -179,6 +179,11 @@ class TestProgress:
             progress.step("tracing the network")
             assert list(progress.track(iter("abc"), "samples", 3)) == ["a", "b", "c"]
         assert capsys.readouterr() == ("", "· tracing the network\n")
+
+    def test_a_long_stage_is_named_where_nobody_sees_its_bar(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with show.working() as progress:
+            assert list(progress.track(range(64), "net.fp16.onnx", 64)) == list(range(64))
+        assert capsys.readouterr() == ("", "· net.fp16.onnx: 64\n")
 
     def test_what_a_users_network_prints_goes_there_too(self, capsys: pytest.CaptureFixture[str]) -> None:
         with show.working():

@@ -336,6 +336,22 @@ class TestWhatIsThere:
         assert causes(found) == [Cause.JOB]
         assert "build.py" in found.reasons[0].remedy
 
+    @pytest.mark.parametrize("described", [True, False], ids=["with its manifest", "without"])
+    def test_an_artefact_of_another_runtime_is_no_spoiled_engine(self, tmp_path: Path, described: bool) -> None:
+        package = tmp_path / ("net" if described else "net.mlpackage")
+        package.mkdir()
+        if described:
+            tensor, link = TensorSpec("x", (1, 2)), Link(kind="coreml", sha256="0" * 64)
+            write_json(
+                manifest_path(package),
+                Manifest(
+                    model="any", format="mlpackage", precision=Precision.FP16, sha256="0" * 64,
+                    signature=Signature((tensor,), (tensor,)), lineage=(link,),
+                ),
+            )  # fmt: skip
+        with pytest.raises(InputError, match="is an artefact for Core ML, and --explain is for TensorRT engines"):
+            explain(package, L4)
+
     def test_another_folder(self, tmp_path: Path) -> None:
         assert causes(explain(tmp_path, L4)) == [Cause.NOT_AN_ENGINE]
 

@@ -85,6 +85,15 @@ def test_one_that_is_not_usable_is_missing_for_its_own_reason() -> None:
         names("engine", "phone", of=(A,))
 
 
+def test_who_compares_answers_is_sent_to_the_emulation_and_who_takes_time_is_not() -> None:
+    remedies = []
+    for timed in (False, True):
+        with pytest.raises(MissingError) as caught:
+            pairings((A,), ("phone",), timed=timed)
+        remedies.append(str(caught.value.remedy))
+    assert ["--runtime emulator" in remedy for remedy in remedies] == [True, False]
+
+
 def test_emulation_can_be_asked_for_where_the_engine_is() -> None:
     (found,) = pairings((A,), ("emulator",))
     assert found.emulated

@@ -126,7 +126,7 @@ class TestInt8:
     def test_noise_beyond_it_fails_with_both_figures(self) -> None:
         found = self.noisy(LEAST_SQNR - 0.1)
         assert not found.passed
-        assert found.reason == "SQNR 9.9 dB is less than the 10 dB that int8 is held to"
+        assert found.reason == "SQNR 9.9 dB is less than the 10 dB that what is quantised is held to"
 
     def test_far_from_the_calibrated_ranges_it_may_clip_but_not_answer_something_else(self) -> None:
         assert self.noisy(5, "saturated").passed

@@ -30,6 +30,14 @@ def write(tmp_path: Path) -> Write:
     return to_file
 
 
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "digits").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_examples_are_recipes(path: Path) -> None:
+    assert load_recipe(path).model.checkpoint == path.parent / "digits.safetensors"
+
+
 WHOLE = """
     [model]
     name = "my.package:network"

@@ -79,7 +79,7 @@ class TestWhatToShip:
     def test_every_runtime_has_its_row_and_none_that_is_sound_is_marked(self) -> None:
         nothing = Recommendation(runtime="onnxruntime", file="", reason="no float artefact is sound")
         (found,) = part(content(report(recommendations=(SHIPPED, nothing))), "ship").tables
-        assert found.rows == [("openvino", SHIPPED.file, SHIPPED.reason), ("onnxruntime", "nothing", "no float artefact is sound")]
+        assert found.rows == [("OpenVINO", SHIPPED.file, SHIPPED.reason), ("onnxruntime", "nothing", "no float artefact is sound")]
         assert found.failed == {1}
 
     def test_a_run_without_int8_says_nothing_of_it(self) -> None:
@@ -178,14 +178,14 @@ class TestTerminal:
         long = msgspec.structs.replace(SHIPPED, reason="word " * 60 + "end")
         show.report(report(subject(), recommendations=(long, nothing)))
         said = capsys.readouterr().out.splitlines()
-        assert said[-2] == f"ship for openvino: {SHIPPED.file}: {long.reason}"  # a pipe gets it whole
+        assert said[-2] == f"ship for OpenVINO: {SHIPPED.file}: {long.reason}"  # a pipe gets it whole
         assert said[-1] == "ship for onnxruntime: nothing: no float artefact is sound �[2J"
 
     def test_at_a_terminal_it_breaks_between_words(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         monkeypatch.setattr(Console, "is_terminal", True)
         show.report(report(recommendations=(msgspec.structs.replace(SHIPPED, reason="reason " * 60),)))
         said = capsys.readouterr().out
-        at = said.index("ship for openvino")
+        at = said.index("ship for OpenVINO")
         lines = said[at:].rstrip().splitlines()
         assert len(lines) > 2
         assert all(line.split()[-1] == "reason" for line in lines)

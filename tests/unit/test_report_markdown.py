@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from dtvit_deploy.latency.measurement import device_time
 from dtvit_deploy.layers import LayerReport, ModuleDifference
 from dtvit_deploy.parity import Difference
 from dtvit_deploy.report import as_data, write_report
+from dtvit_deploy.report.content import real_sqnr
 from dtvit_deploy.report.figures import plain
 from dtvit_deploy.report.html import render_html
 from dtvit_deploy.report.markdown import escaped, render_markdown
@@ -102,7 +104,7 @@ def report(*subjects: Subject, **more: object) -> Report:
         "model": "net",
         "created": "2026-01-02T03:04:05+00:00",
         "lineage": ("checkpoint " + "1" * 64, "program " + "2" * 64),
-        "data": {"source": "images of held-out", "samples": "500", "digest": "d" * 64},
+        "data": {"source": "images of held-out", "samples": "500", "parity": "16 samples and 5 adversarial feeds", "digest": "d" * 64},
         "device": {"device": "local", "processor": "A CPU", "cores": "8"},
         "versions": {"torch": "2.13.0"},
         "subjects": subjects,
@@ -159,7 +161,7 @@ class TestWhatIsSaid:
 
     def test_figures_carry_their_samples_rung_and_conditions(self) -> None:
         text = render_markdown(everything())
-        assert "500 samples of images of held-out; on A CPU, device local, cores 8" in text
+        assert "parity on 16 samples and 5 adversarial feeds of images of held-out; on A CPU, device local, cores 8" in text
         assert "ONNX FP32, output 'logits', executed: runtime onnxruntime 1.0 · threads 3 · precision fp32" in text
         assert "(2 samples, 0 of 99 program tensors, executed)" in text
         for origin in ("1" * 64, "2" * 64, "b" * 64, "d" * 64, "2.13.0", "a note"):
@@ -209,6 +211,12 @@ class TestWhatIsSaid:
         assert "nan" not in text
 
 
+def test_the_summary_has_the_sqnr_that_the_limit_is_on() -> None:
+    """The worst feed of noise says nothing of images, and the terminal shows those."""
+    mixed = subject(parity=(difference(sqnr=29.4, tolerance=None, least_sqnr=10.0), difference("noise", sqnr=12.6)))
+    assert (real_sqnr(mixed), real_sqnr(subject(parity=(difference("noise", sqnr=12.6),)))) == (29.4, 12.6)
+
+
 class TestNothingActs:
     def test_a_hostile_name_is_shown_and_does_nothing(self) -> None:
         found = report(
@@ -232,6 +240,19 @@ class TestNothingActs:
             assert element not in rendered
         assert rendered.count("<h1>") == 1
         assert rendered.count(html.escape(plain(HOSTILE), quote=False)) > 10
+
+    @pytest.mark.parametrize(
+        ("text", "pages"),
+        [
+            ("a|b leaves it (https://apple.com/a_b_c.html#d, https://e.org/f).", ["https://apple.com/a_b_c.html#d", "https://e.org/f"]),
+            ("http://evil.example/x javascript:alert(1) https://apple.com@evil.example/x https://[::1]/x https://evil.example", []),
+            ('https://a.org/"><script>alert(1)</script>', ["https://a.org/"]),
+        ],
+    )
+    def test_a_note_s_sources_are_links_and_nothing_else_is(self, text: str, pages: list[str]) -> None:
+        said = render_markdown(report(subject(notes=(text, "another"))))
+        assert [[row[0] for row in rows] for rows in tables(said) if rows[0][-1] == "note"] == [["artefact", "ONNX FP32", "ONNX FP32"]]
+        assert re.findall('<a href="(.*?)"', MarkdownIt("commonmark").enable("table").render(said)) == pages
 
     @given(st.text(st.characters(codec="utf-8"), max_size=60))
     def test_any_text_comes_out_of_a_table_as_it_went_in(self, text: str) -> None:

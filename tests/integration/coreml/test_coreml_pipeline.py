@@ -106,8 +106,9 @@ class TestUnits:
         found = checked("profile", PROFILE, "coreml-cpu", "coreml-ne", "coreml")
         assert [one.name for one in found.subjects] == [
             "torch FP32",
-            *(f"MLPACKAGE FP32 in coreml{which}" for which in ("-cpu", "-ne", "")),
+            *(f"Core ML FP32 in coreml{which}" for which in ("-cpu", "-ne", "")),
         ]
+        assert {"coremltools", "torch", "numpy"} <= found.versions.keys()  # what made it, and what it is compared with
         for one, provider in zip(found.subjects[1:], ("CPU", "CPU and Neural Engine", "CPU, GPU and Neural Engine"), strict=True):
             assert one.latency is not None
             assert one.latency.conditions["measured"] == "interleaved with 3 others"
