@@ -13,10 +13,10 @@ import dtvit_deploy
 
 PUBLIC = {
     "dtvit_deploy": "DeployError InputError MissingError __version__",
-    "dtvit_deploy.artifact": "Artifact Link Manifest encode_json load_artifact manifest_path read_json sha256_of write_json",
+    "dtvit_deploy.artifact": "Artifact Link Manifest called encode_json load_artifact manifest_path read_json sha256_of write_json",
     "dtvit_deploy.errors": "DeployError InputError MissingError",
     "dtvit_deploy.evidence": "Rung",
-    "dtvit_deploy.runtimes.base": "Availability DeviceTimed OnDevice Planned Runtime Session SessionOptions",
+    "dtvit_deploy.runtimes.base": "Availability DeviceTimed MissingOperatorError OnDevice Planned Runtime Session SessionOptions",
     "dtvit_deploy.signature": "Signature TensorSpec",
     "dtvit_deploy.staging": "locked_folder remove_abandoned replacing staged",
     "dtvit_deploy.target": "Precision Target pairs",
