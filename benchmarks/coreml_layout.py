@@ -20,7 +20,7 @@ MODEL = "dualtoken-vit-s-mix"
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         command("export", "-m", MODEL, "-t", "coreml", "-p", "fp32", "--layout", "ane", "-o", scratch)
-        path = Path(scratch) / f"{MODEL}.fp32.mlpackage"
+        path = Path(scratch) / f"{MODEL}.fp32.ane.mlpackage"
         link = load_artifact(path).manifest.parent("layout")
         if link is None:
             sys.exit("the layout was rolled back")
