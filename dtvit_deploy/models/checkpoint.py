@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import warnings
-import zipfile
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,21 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.models.entries import UnclearError, weights_in
+from dtvit_deploy.models.fitting import COUNTER, some
+from dtvit_deploy.models.inert import Made, UnsafeError
+from dtvit_deploy.models.torch_file import Stored, opened
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-NESTED = ("state_dict_ema", "model_ema", "ema", "state_dict", "model")
-"""Where training scripts keep the weights, best first: the average of the weights is what their accuracy was measured with."""
-PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel, AveragedModel and torch.compile put before every name."""
-SHOWN = 5
-"""Names that an error lists of each kind; the rest are counted."""
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl")
+"""Names that are taken for checkpoints; which of the formats a file has, its first bytes say."""
 
-_ARCHIVE = b"PK\x03\x04"
-"""By which torch.load tells an archive from its older format."""
-_TORCHSCRIPT = "constants.pkl"
-"""The record by which torch.load tells TorchScript."""
+_PICKLED = (b"PK\x03\x04", b"\x80")
+"""How the two formats of torch.save begin."""
 _SAVE_AGAIN = "save the state dict alone: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_NO_WEIGHTS = ("_extra_state", COUNTER)
+"""Last parts of names in a state dict whose values need not be tensors."""
+_IN_FOLDERS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json", "zero_to_fp32.py")
+"""What Hugging Face's and DeepSpeed's folders hold, in the order in which one is of use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,29 +35,31 @@ class Checkpoint:
     """What a file holds.
 
     Attributes:
-        state: tensors by name, without ``prefix``, in the types of the file.
+        state: tensors by name, in the types of the file.
         metadata: what a safetensors file says of itself, unchecked; empty for the other formats.
-        prefix: what every name began with.
-        notes: what was done to get here: which nested entry was taken, which prefix dropped, the stored types.
+        entry: which entry of the file the weights are; empty where they are the whole of it.
+        notes: what was done to get here: which entry was taken, the stored types.
     """
 
     path: Path
     state: dict[str, Tensor]
     metadata: dict[str, str]
-    prefix: str = ""
+    entry: str = ""
     notes: tuple[str, ...] = ()
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read ``.safetensors``, or a ``.pt``, ``.pth`` or ``.bin`` state dict without running any code that it names.
+    """Read ``.safetensors``, or what `torch.save` wrote, without running any code that it names.
 
     Raises:
-        InputError: the file is missing, truncated, empty or no checkpoint, or is a pickle of more than tensors.
+        InputError: the file is missing, damaged, empty or no checkpoint, calls what no data are made with, or it is unclear where in it
+            the weights are.
     """
     if not path.is_file():
-        kind = "a folder" if path.is_dir() else "no file"
-        raise InputError(f"there is no checkpoint at {path}: it is {kind}", remedy=f"give a file that ends in {', '.join(SUFFIXES)}")
+        raise _no_file(path)
     suffix = path.suffix.lower()
+    if path.name.endswith(".index.json"):
+        raise InputError(f"{path} is the index of weights that are split over several files", remedy=f"join them, and {_SAVE_AGAIN}")
     if suffix not in SUFFIXES:
         raise InputError(
             f"{path} is no checkpoint that can be read: it ends in {path.suffix or 'nothing'}, not in {', '.join(SUFFIXES)}",
@@ -68,16 +67,44 @@ def read_checkpoint(path: Path) -> Checkpoint:
         )
     metadata: dict[str, str] = {}
     notes: list[str] = []
-    if suffix == ".safetensors":
+    entry = ""
+    if _is_safetensors(path):
         state, metadata = _read_safetensors(path)
     else:
-        state = _state_in(_read_pickle(path), path, notes)
+        state, entry = _read_saved(path, notes)
     _require_plain(state, path)
-    state, prefix = _without_prefix(state, notes)
     stored = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values() if tensor.is_floating_point()} - {"float32"})
     if stored:
         notes.append(f"the weights are stored as {', '.join(stored)} and were converted to float32")
-    return Checkpoint(path=path, state=state, metadata=metadata, prefix=prefix, notes=tuple(notes))
+    return Checkpoint(path=path, state=state, metadata=metadata, entry=entry, notes=tuple(notes))
+
+
+def _no_file(path: Path) -> InputError:
+    remedy = f"give a file that ends in {', '.join(SUFFIXES)}"
+    if not path.is_dir():
+        return InputError(f"there is no checkpoint at {path}: it is no file", remedy=remedy)
+    held = next((name for name in _IN_FOLDERS if (path / name).is_file()), None)
+    if held == "zero_to_fp32.py":
+        remedy = f"run DeepSpeed's own {path / held} in it, which joins the parts, and give what it writes"
+    elif held is not None:
+        remedy = (
+            f"give {path / held}"
+            if not held.endswith(".json")
+            else f"its weights are split over several files: join them, and {_SAVE_AGAIN}"
+        )
+    return InputError(f"there is no checkpoint at {path}: it is a folder", remedy=remedy)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By the first bytes; a name that says safetensors counts for all that does not begin as torch.save begins."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    if start.startswith(_PICKLED) and start[8:] != b"{":
+        return False
+    return path.suffix.lower() == ".safetensors" or start[8:] == b"{"
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -93,136 +120,67 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
-def _read_pickle(path: Path) -> Any:
+def _read_saved(path: Path, notes: list[str]) -> tuple[dict[str, Tensor], str]:
+    """The weights of a file of torch.save, and the entry that they are."""
     try:
-        _require_stored(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # advice to the file's author; what matters here becomes an error
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with opened(path) as file:
+            entry, others = weights_in(file.value)
+            values = _tensors_of(entry.values, path, notes)
+            state = {name: file.tensor(stored) for name, stored in values.items()}
+            notes += file.notes
     except InputError:
         raise
-    except Exception as error:  # a hostile or broken pickle raises whatever it can: KeyError, IndexError, EOFError, …
-        text = str(error)
-        if named := re.search(r"GLOBAL:? (\S+)", text):
-            raise InputError(
-                f"{path} holds more than tensors: reading it would run {named[1]}, so it was not read",
-                remedy=f"where you trust the file, load it and {_SAVE_AGAIN}",
-            ) from error
-        if "TorchScript" in text:
-            raise InputError(f"{path} is a TorchScript archive, not a state dict", remedy=_SAVE_AGAIN) from error
-        if "Weights only load failed" in text:  # the rest of torch's text advises to switch the protection off
-            text = "it is not a plain state dict, and nothing in it was run"
-        reason = text.split(". ")[0].splitlines()[0] if text.strip() else "it ends too early"
+    except UnclearError as error:
+        raise InputError(f"{path} {error}", remedy=_SAVE_AGAIN) from error
+    except UnsafeError as error:
         raise InputError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}: {reason})",
-            remedy=f"it is empty, truncated or of another kind: copy it again, or {_SAVE_AGAIN}",
+            f"{path} holds more than data: to load it elsewhere would run {error}, so it was not read",
+            remedy=f"do not load it with torch.load(weights_only=False); where you trust the file, load it and {_SAVE_AGAIN}",
         ) from error
+    except Exception as error:  # a hostile or broken file raises whatever it can: BadZipFile, struct.error, MemoryError, …
+        raise _unreadable(path, str(error) or type(error).__name__) from error
+    if entry.path:
+        beside = f", not {', '.join('.'.join(map(repr, one.path)) for one in others)}" if others else ""
+        notes.append(f"the weights are {entry} of the file{beside}")
+    return state, str(entry) if entry.path else ""
 
 
-def _require_stored(path: Path) -> None:
-    """Refuse an archive that unpacks to more than it is: torch.load takes memory for every record of it.
-
-    torch.save compresses nothing, so its records can be no larger than the file.
-    """
-    with path.open("rb") as file:
-        if file.read(4) != _ARCHIVE:
-            return
-    with zipfile.ZipFile(path) as archive:
-        records = archive.infolist()
-    if any(record.filename.partition("/")[2] == _TORCHSCRIPT for record in records):
-        return  # which does compress, and which torch.load refuses by itself
-    unpacked, size = sum(record.file_size for record in records), path.stat().st_size
-    if unpacked > size or any(record.compress_type != zipfile.ZIP_STORED for record in records):
-        raise InputError(
-            f"{path} is compressed, as torch.save never does it: {size:,} bytes that unpack to {unpacked:,}",
-            remedy=f"where you trust the file, load it and {_SAVE_AGAIN}",
-        )
-
-
-def _state_in(value: Any, path: Path, notes: list[str]) -> dict[str, Tensor]:
-    """The state dict in what ``torch.load`` gave: the whole, or one well-known entry of it."""
-    if not isinstance(value, dict):
-        raise InputError(f"{path} holds a {type(value).__name__}, not a state dict", remedy=_SAVE_AGAIN)
-    entries = [key for key in NESTED if isinstance(value.get(key), dict)]
-    if entries:
-        others = f", not {', '.join(map(repr, entries[1:]))}" if entries[1:] else ""
-        notes.append(f"the weights are the entry {entries[0]!r} of the file{others}")
-        value = value[entries[0]]
-    state: dict[str, Tensor] = dict(value)
-    wrong = [f"{key} ({type(item).__name__})" for key, item in state.items() if not isinstance(key, str) or not isinstance(item, Tensor)]
+def _tensors_of(values: Mapping[Any, Any], path: Path, notes: list[str]) -> dict[str, Stored]:
+    """The tensors of an entry. A layer's extra state and a counter need not be tensors, and neither is a weight."""
+    extra = [key for key, item in values.items() if not isinstance(item, Stored) and str(key).rpartition(".")[2] in _NO_WEIGHTS]
+    if extra:
+        notes.append(f"{len(extra)} of the values are no weights and were left out: {some(extra)}")
+    kept = {key: item for key, item in values.items() if key not in extra}
+    odd = [f"{key} ({item})" for key, item in kept.items() if isinstance(item, Made) and str(item).startswith("torch._utils._rebuild")]
+    if odd:
+        raise InputError(f"{path} holds sparse, quantised, complex or meta tensors: {some(odd)}", remedy=_SAVE_AGAIN)
+    wrong = [
+        f"{key} ({item if isinstance(item, Made) else type(item).__name__})"
+        for key, item in kept.items()
+        if not isinstance(key, str) or not isinstance(item, Stored)
+    ]
     if wrong:
-        raise InputError(f"{path} holds values that are not named tensors: {_some(wrong)}", remedy=_SAVE_AGAIN)
-    return state
+        raise InputError(f"{path} holds values that are not named tensors: {some(wrong)}", remedy=_SAVE_AGAIN)
+    return kept
+
+
+def _unreadable(path: Path, reason: str) -> InputError:
+    if reason == "TorchScript":
+        return InputError(f"{path} is a TorchScript archive, not a state dict", remedy=_SAVE_AGAIN)
+    if reason.startswith("is compressed"):
+        return InputError(f"{path} {reason}", remedy=f"where you trust the file, load it and {_SAVE_AGAIN}")
+    return InputError(
+        f"{path} cannot be read as a checkpoint: {reason.splitlines()[0]}",
+        remedy=f"it is empty, damaged or of another kind: copy it again, or {_SAVE_AGAIN}",
+    )
 
 
 def _require_plain(state: dict[str, Tensor], path: Path) -> None:
     if not state:
         raise InputError(f"{path} holds no tensor at all", remedy=_SAVE_AGAIN)
-    odd = [
-        name
-        for name, tensor in state.items()
-        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_complex()
-    ]
+    odd = [name for name, tensor in state.items() if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex()]
     if odd:
-        raise InputError(f"{path} holds sparse, quantised, complex or meta tensors: {_some(odd)}", remedy=_SAVE_AGAIN)
-
-
-def _without_prefix(state: dict[str, Tensor], notes: list[str]) -> tuple[dict[str, Tensor], str]:
-    dropped = ""
-    while True:
-        names = [name for name in state if name != "n_averaged"]  # AveragedModel's own counter
-        prefix = next((prefix for prefix in PREFIXES if names and all(name.startswith(prefix) for name in names)), None)
-        if prefix is None:
-            break
-        state = {name.removeprefix(prefix): state[name] for name in names}
-        dropped += prefix
-    if dropped:
-        notes.append(f"every name in the file begins with {dropped!r}, which was dropped")
-    return state, dropped
-
-
-def load_state(module: nn.Module, checkpoint: Checkpoint) -> None:
-    """Copy every tensor into the network, floats converted to the network's type.
-
-    A tensor that the network ties to another may be missing (safetensors stores shared weights once).
-
-    Raises:
-        InputError: names are missing or unexpected, or a shape or a kind of type differs; some of each are named.
-    """
-    whole = module.state_dict()
-    expected = {name: value for name, value in whole.items() if isinstance(value, Tensor)}
-    state, prefix = checkpoint.state, checkpoint.prefix
-    if prefix and expected and all(name.startswith(prefix) for name in expected):
-        state = {prefix + name: tensor for name, tensor in state.items()}  # the network's own names have it too
-    given = {_place(tensor) for name, tensor in expected.items() if name in state}
-    problems = {
-        "missing": [name for name, tensor in expected.items() if name not in state and _place(tensor) not in given],
-        "unexpected": [name for name in state if name not in expected],
-        "of another shape": [
-            f"{name} ({_shape(state[name])} in the file, {_shape(tensor)} in the network)"
-            for name, tensor in expected.items()
-            if name in state and state[name].shape != tensor.shape
-        ],
-        "of another type": [
-            f"{name} ({state[name].dtype} in the file, {tensor.dtype} in the network)"
-            for name, tensor in expected.items()
-            if name in state and state[name].dtype != tensor.dtype and not {state[name].dtype, tensor.dtype} <= set(_FLOATS)
-        ],
-    }
-    if any(problems.values()):
-        listed = "; ".join(f"{len(names)} {problem}: {_some(names)}" for problem, names in problems.items() if names)
-        raise InputError(
-            f"the checkpoint {checkpoint.path} does not fit the network: {listed}",
-            remedy="give the model, the number of classes and the input size that it was trained with",
-        )
-    try:
-        module.load_state_dict({**whole, **state})
-    except (RuntimeError, ValueError, TypeError) as error:  # a hook of the user's own
-        raise InputError(f"the network refuses the checkpoint {checkpoint.path}: {error}") from error
-
-
-def _place(tensor: Tensor) -> tuple[object, ...]:
-    return tensor.data_ptr(), tensor.shape, tensor.stride()
+        raise InputError(f"{path} holds sparse, quantised, complex or meta tensors: {some(odd)}", remedy=_SAVE_AGAIN)
 
 
 def require_finite(module: nn.Module, source: str) -> None:
@@ -246,7 +204,7 @@ def require_finite(module: nn.Module, source: str) -> None:
             wrong.append(f"{name} ({nan} NaN, {infinite} infinite of {tensor.numel():,})")
     if wrong:
         raise InputError(
-            f"{source} holds {values:,} weights that are NaN or infinite, in {len(wrong)} tensors: {_some(wrong)}",
+            f"{source} holds {values:,} weights that are NaN or infinite, in {len(wrong)} tensors: {some(wrong)}",
             remedy="its training diverged, or it was rounded to a type that cannot hold it: give an earlier or a whole checkpoint",
         )
 
@@ -260,13 +218,3 @@ def weights_digest(module: nn.Module) -> str:
             array: Any = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
             digest.update(array)
     return digest.hexdigest()
-
-
-def _shape(tensor: Tensor) -> str:
-    return "×".join(map(str, tensor.shape)) or "scalar"
-
-
-def _some(names: Iterable[str]) -> str:
-    """The first few, made fit for a terminal: names come from the file."""
-    listed = ["".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name[:200]) for name in names]
-    return ", ".join(listed[:SHOWN]) + (f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else "")

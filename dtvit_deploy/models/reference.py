@@ -95,7 +95,8 @@ def load_reference(model: str | None, options: ModelOptions) -> Reference:
         import torch
     except ImportError as error:
         raise MissingError(f"a network needs PyTorch and safetensors: {error}", remedy="pip install 'dtvit-deploy[export]'") from error
-    from dtvit_deploy.models.checkpoint import load_state, read_checkpoint, require_finite, weights_digest
+    from dtvit_deploy.models.checkpoint import read_checkpoint, require_finite, weights_digest
+    from dtvit_deploy.models.fitting import load_state
     from dtvit_deploy.models.metadata import Description, describe
 
     checkpoint = read_checkpoint(options.checkpoint) if options.checkpoint else None
@@ -104,14 +105,13 @@ def load_reference(model: str | None, options: ModelOptions) -> Reference:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         network = network_of(name, options, checkpoint, description)
-    if checkpoint:
-        load_state(network.module, checkpoint)
+    fitted = load_state(network.module, checkpoint) if checkpoint else ()
     require_finite(network.module, str(checkpoint.path) if checkpoint else name)
     if name not in registry.VARIANTS:
         _require_answer(network, name)
     digest = weights_digest(network.module)
     if checkpoint:
-        notes = (*checkpoint.notes, *network.notes)
+        notes = (*checkpoint.notes, *fitted, *network.notes)
         weights = Link(kind="checkpoint", sha256=sha256_of(checkpoint.path), options={"weights_sha256": digest}, notes=notes)
     else:
         origin = (

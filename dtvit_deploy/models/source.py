@@ -149,8 +149,13 @@ def _classes(options: ModelOptions, checkpoint: Checkpoint | None, description: 
 
 
 def _classes_of_head(checkpoint: Checkpoint | None) -> int | None:
-    """Rows of the classifier's weight, if the file really holds that many values: a header could claim any shape."""
-    weight = checkpoint.state.get("head.weight") if checkpoint else None
+    """Rows of the classifier's weight, if the file really holds that many values: a header could claim any shape.
+
+    Its name may have any prefix; where several have it, averages of the weights say, they must agree.
+    """
+    state = checkpoint.state if checkpoint else {}
+    heads = [tensor for name, tensor in state.items() if f".{name}".endswith(".head.weight")]
+    weight = heads[0] if heads and len({tensor.shape for tensor in heads}) == 1 else None
     if weight is None or weight.ndim != 2 or not 0 < weight.numel() <= weight.untyped_storage().nbytes() // weight.element_size():
         return None
     return int(weight.shape[0])

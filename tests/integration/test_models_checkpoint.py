@@ -14,7 +14,8 @@ from safetensors.torch import save, save_file, save_model
 from torch import nn
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.models.checkpoint import load_state, read_checkpoint, require_finite, weights_digest
+from dtvit_deploy.models.checkpoint import read_checkpoint, require_finite, weights_digest
+from dtvit_deploy.models.fitting import load_state
 
 torch.set_num_threads(1)
 

@@ -1,0 +1,113 @@
+"""Which entry of a training checkpoint is the weights. Scripts save them under many names, beside optimizers, arguments and counters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dtvit_deploy.models.inert import Made
+from dtvit_deploy.models.torch_file import Stored
+
+DEEPEST = 3
+"""Entries in entries that are looked into: ``{"ema": {"module": {"state_dict": …}}}``."""
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "averaged_model", "swa_model", "teacher")
+"""Names of averages of the weights, best first: the accuracy of a training was usually measured with those."""
+USUAL = ("state_dict", "model_state_dict", "model_state", "model", "module", "network", "net", "params", "weights", "student")
+_AVERAGE = re.compile(r"(^|[_.])(ema|swa|avg|averaged?)([_.]|$)", re.IGNORECASE)
+_NOT_WEIGHTS = re.compile(
+    r"optim|sched|scaler|callback|loops|hyper|param_groups|message_hub|(^|_)(rng|args|config|cfg|meta)($|_)", re.IGNORECASE
+)
+
+
+class UnclearError(ValueError):
+    """There are no weights in the file, or several entries could be them."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A mapping of a file that holds tensors by name.
+
+    Attributes:
+        path: its keys from the top; empty for the whole file.
+        values: tensors, and what stands beside them.
+    """
+
+    path: tuple[str, ...]
+    values: Mapping[Any, Any]
+
+    def __str__(self) -> str:
+        return "the entry " + ".".join(map(repr, self.path)) if self.path else "the whole file"
+
+
+def weights_in(value: Any) -> tuple[Entry, tuple[Entry, ...]]:
+    """The entry that is the weights, and the others that could have been.
+
+    An average of the weights comes first, then the usual names in the order of :data:`USUAL`, then the only entry that holds tensors.
+
+    Raises:
+        UnclearError: there is none, or several of names that say nothing.
+    """
+    top = mapping(value)
+    if top is None:
+        raise UnclearError(f"holds {_kind(value)}, not a state dict")
+    if any(isinstance(item, Stored) for item in top.values()) and not any(_known(str(key)) and mapping(item) for key, item in top.items()):
+        return Entry((), top), ()
+    found = list(_entries(top, (), set()))
+    known = sorted((entry for entry in found if _rank(entry) is not None), key=lambda entry: _rank(entry) or (0, 0, 0))
+    if known:
+        return known[0], tuple(known[1:])
+    if len(found) > 1:
+        names = ", ".join(".".join(one.path) for one in found[:5])
+        raise UnclearError(f"holds tensors in {len(found)} entries ({names}), and which are the weights is unclear")
+    if found:
+        return found[0], ()
+    named = next((key for key in (*AVERAGED, *USUAL) if key in top), None)
+    if named is not None:
+        inner = mapping(top[named])
+        if inner is None:
+            raise UnclearError(f"holds {_kind(top[named])} as its entry {named!r}, not a state dict")
+        return Entry((named,), inner), ()
+    return Entry((), top), ()
+
+
+def mapping(value: Any) -> Mapping[Any, Any] | None:
+    """What ``value`` holds by key, if it is a mapping of whatever class; None for all else."""
+    if isinstance(value, Made):
+        return value.items or None
+    return value if isinstance(value, dict) else None
+
+
+def _entries(values: Mapping[Any, Any], path: tuple[str, ...], seen: set[int]) -> Iterator[Entry]:
+    """Every mapping below that holds tensors by name; one that is there twice is met once."""
+    for key, item in values.items():
+        inner = mapping(item)
+        if inner is None or not isinstance(key, str) or id(inner) in seen or _NOT_WEIGHTS.search(key):
+            continue
+        seen.add(id(inner))
+        here = (*path, key)
+        if any(isinstance(one, Stored) and isinstance(name, str) for name, one in inner.items()):
+            yield Entry(here, inner)
+        elif len(here) < DEEPEST:
+            yield from _entries(inner, here, seen)
+
+
+def _known(key: str) -> bool:
+    return key in AVERAGED or key in USUAL or _AVERAGE.search(key) is not None
+
+
+def _rank(entry: Entry) -> tuple[int, int, int] | None:
+    """Smallest is best: whether it is no average, where its name stands in the list, how deep it lies. None where no name says anything."""
+    averaged = [AVERAGED.index(key) if key in AVERAGED else len(AVERAGED) for key in entry.path if key in AVERAGED or _AVERAGE.search(key)]
+    usual = [USUAL.index(key) for key in entry.path if key in USUAL]
+    if averaged:
+        return 0, min(averaged), len(entry.path)
+    return (1, min(usual), len(entry.path)) if usual else None
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Made):
+        return f"an object of {value}"
+    name = "Tensor" if isinstance(value, Stored) else type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
