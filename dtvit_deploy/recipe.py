@@ -84,17 +84,19 @@ class Model(Table, frozen=True):
 
 
 class Data(Table, frozen=True):
-    """Class-folder trees of images.
+    """Images: class-folder trees, folders or lists, or an ``.npz`` of feeds.
 
     Attributes:
         evaluation: held-out images for parity and accuracy.
         calibration: images that the ranges of activations are observed on.
         samples: how many of the evaluation images parity is proved on.
+        class_map: a text, CSV or JSON file that says what the images call the network's classes.
     """
 
     evaluation: Path | None = None
     calibration: Path | None = None
     samples: Natural = 64
+    class_map: Path | None = None
 
 
 class PreprocessingChanges(Table, frozen=True):

@@ -1,4 +1,4 @@
-"""Labelled images on disk: a tree of class folders, a flat folder, or a text list; nothing is decoded here."""
+"""Labelled images on disk: a tree of class folders, a flat folder, or a list; nothing is decoded here."""
 
 from __future__ import annotations
 
@@ -7,36 +7,54 @@ import hashlib
 import json
 import os
 import stat
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from dtvit_deploy.artifact import sha256_of
-from dtvit_deploy.calibration.decode import SUFFIXES
+from dtvit_deploy.calibration.folders import entries, is_image, no_image, skipped, some, walk
+from dtvit_deploy.calibration.listing import LISTS, read_listing
 from dtvit_deploy.errors import InputError
 
-LARGEST_LIST = 64 << 20
-"""Bytes of a text list: a million paths."""
-_SHOWN = 10
-"""Names that a message lists before it counts the rest."""
+if TYPE_CHECKING:
+    from dtvit_deploy.calibration.class_map import ClassMap
 
 
-@dataclass(frozen=True)
 class LabelledImage:
-    """One image file, and the index of its class in the order of the logits; None when nobody said."""
+    """One image file, and the index of its class in the order of the logits; None when nobody said.
 
-    path: Path
-    label: int | None
+    There may be a million of them: a path is kept as text, a fifth of what a Path takes.
+    """
+
+    __slots__ = ("_text", "label")
+
+    def __init__(self, path: str | os.PathLike[str], label: int | None) -> None:
+        self._text = os.fspath(path)
+        self.label = label
+
+    @property
+    def path(self) -> Path:
+        return Path(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LabelledImage) and (self._text, self.label) == (other._text, other.label)
+
+    def __hash__(self) -> int:
+        return hash((self._text, self.label))
+
+    def __repr__(self) -> str:
+        return f"LabelledImage({self._text!r}, {self.label})"
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images, and the names of the classes in label order (empty when there are neither labels nor a checkpoint's names)."""
+    """Images, and the names of the classes in label order (empty when nobody named them), and what is to be said of the images."""
 
     images: tuple[LabelledImage, ...]
     classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -66,18 +84,19 @@ class ImageSet:
         return hashlib.sha256(json.dumps([named, contents]).encode()).hexdigest()
 
 
-def open_images(folder: Path, *, classes: tuple[str, ...] = ()) -> ImageSet:
-    """The images of ``folder``, in the order of their paths, or of a ``.txt`` list, in the order of its lines.
+def open_images(folder: Path, *, classes: tuple[str, ...] = (), class_map: ClassMap | None = None) -> ImageSet:
+    """The images of ``folder``, in the order of their paths, or of a list, in the order of its lines.
 
-    A folder holds either one folder for each class, searched to any depth, or images directly, which then have no label. Hidden
-    files and folders are left out, links are followed, and each folder is entered once. In a list, a line is a path, relative to the
-    list, and if labels are known, a tab and the name of the class.
+    A folder holds either one folder for each class, searched to any depth, or images directly, which then have no label. Hidden files and
+    folders, and what operating systems leave there, are left out, links are followed, and each folder is entered once. For lists see
+    :func:`dtvit_deploy.calibration.listing.read_listing`.
 
     Args:
-        folder: a folder, or a text file whose name ends in ``.txt``.
+        folder: a folder, or a file whose name ends in one of :data:`LISTS`.
         classes: names of the classes in the order of the logits, as the checkpoint has them. Without them, the sorted names of
             the class folders give the labels; if all are whole numbers they are sorted as numbers ("10" after "2"), otherwise by
-            code point.
+            code point. Numbers in a list are labels.
+        class_map: what the data call the classes.
 
     Raises:
         InputError: there is no such folder, it cannot be read, it holds no image, images lie beside class folders, a class is
@@ -85,33 +104,41 @@ def open_images(folder: Path, *, classes: tuple[str, ...] = ()) -> ImageSet:
     """
     mode = _mode(folder)
     if not mode:
-        raise InputError(f"{folder} does not exist, or cannot be reached", remedy="give a folder of images, or a text list ending in .txt")
-    if stat.S_ISREG(mode) and folder.suffix.lower() == ".txt":
-        return _from_list(folder, classes)
+        raise InputError(
+            f"{folder} does not exist, or cannot be reached", remedy=f"give a folder of images, or a list ({', '.join(LISTS)})"
+        )
+    if stat.S_ISREG(mode) and folder.suffix.lower() in LISTS:
+        return _from_list(folder, classes, class_map)
     if not stat.S_ISDIR(mode):
-        raise InputError(f"{folder} is a file; images come from a folder or a .txt list", remedy="give the folder that it lies in")
-    folders, files = _entries(folder)
-    top = [path for path in files if _is_image(path)]
-    below = {path.name: list(_walk(path, folder)) for path in folders}
-    found = {name: [path for path in paths if _is_image(path)] for name, paths in below.items()}
+        raise InputError(
+            f"{folder} is a file; images come from a folder or a list ({', '.join(LISTS)})", remedy="give the folder that it lies in"
+        )
+    folders, files = entries(str(folder))
+    top = sorted(path for path in files if is_image(path))
+    below = {Path(path).name: list(walk(path, str(folder))) for path in folders}
+    found = {name: [path for path in paths if is_image(path)] for name, paths in below.items()}
+    every = [*files, *(path for paths in below.values() for path in paths)]
     if not top and not any(found.values()):
-        raise _no_image(folder, [*files, *(path for paths in below.values() for path in paths)])
+        raise no_image(folder, every)
+    notes = skipped([path for path in every if not is_image(path)])
     if not any(found.values()):
-        return ImageSet(tuple(LabelledImage(path, None) for path in sorted(top)), classes)
+        return ImageSet(tuple(LabelledImage(path, None) for path in top), classes, notes)
     if top:
         filled = sorted(name for name, paths in found.items() if paths)
         raise InputError(
-            f"{folder} holds {len(top)} images ({_some(path.name for path in sorted(top))}) beside folders of images ({_some(filled)})",
+            f"{folder} holds {len(top)} images ({some(Path(path).name for path in top)}) beside folders of images ({some(filled)})",
             remedy="move them into class folders, or give a folder that holds only one of the two",
         )
-    if not classes and (empty := sorted(name for name, paths in found.items() if not paths)):
+    if not classes and class_map is None and (empty := sorted(name for name, paths in found.items() if not paths)):
+        held = f" ({notes[0]})" if notes else ""
         raise InputError(
-            f"folders without any image in {folder}: {_some(empty)}; whether they count as classes decides all labels",
+            f"folders without any image in {folder}: {some(empty)}; whether they count as classes decides all labels{held}",
             remedy="remove them, or use a checkpoint that names its classes",
         )
-    index = _index(found, classes, folder)
+    used = found if class_map is None else [name for name, paths in found.items() if paths]
+    index, names = _labels(used, classes, class_map, folder, numbered=False)
     labelled = [LabelledImage(path, index[name]) for name, paths in found.items() for path in paths]
-    return ImageSet(tuple(sorted(labelled, key=lambda image: image.path)), classes or tuple(index))
+    return ImageSet(tuple(sorted(labelled, key=lambda image: image.path.parts)), names, notes)
 
 
 def sample(images: ImageSet, count: int, *, seed: int = 0) -> ImageSet:
@@ -137,7 +164,7 @@ def sample(images: ImageSet, count: int, *, seed: int = 0) -> ImageSet:
         drawn = sorted(range(len(positions)), key=lambda place: _draw(seed, label, place))
         ranked += [(rank, _draw(seed, label, "class", rank), positions[place]) for rank, place in enumerate(drawn)]
     chosen = sorted(position for _, _, position in sorted(ranked)[:count])
-    return ImageSet(tuple(images.images[position] for position in chosen), images.classes)
+    return ImageSet(tuple(images.images[position] for position in chosen), images.classes, images.notes)
 
 
 def leak(a: ImageSet, b: ImageSet) -> tuple[Path, ...]:
@@ -163,10 +190,6 @@ def _hash(path: Path) -> str:
         raise InputError(f"{path} cannot be read: {error.strerror or error}", remedy="check that nothing moves files away") from error
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
-
-
 def _mode(path: Path) -> int:
     """The file's type and permissions, 0 where there is nothing to be had; ``Path.is_file`` raises for some of these."""
     try:
@@ -175,112 +198,57 @@ def _mode(path: Path) -> int:
         return 0
 
 
-def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Folders and all else in ``folder``, hidden ones left out. A broken link is kept: reading it says what is wrong."""
-    folders: list[Path] = []
-    files: list[Path] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
-                    (folders if _is_folder(entry) else files).append(folder / entry.name)
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be read: {error.strerror or error}", remedy="check its permissions, or give another folder"
-        ) from error
-    return folders, files
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _walk(folder: Path, top: Path) -> Iterator[Path]:
-    """All files below ``folder``; a folder that was met before, ``top`` among them, is not entered again."""
-    met = {top.resolve()}
-    waiting = [folder]
-    while waiting:
-        current = waiting.pop()
-        if (real := current.resolve()) not in met:
-            met.add(real)
-            folders, files = _entries(current)
-            yield from files
-            waiting += folders
-
-
-def _from_list(file: Path, classes: tuple[str, ...]) -> ImageSet:
-    lines = _lines(file)
-    absent = [f"{line.path} (line {line.number})" for line in lines if not stat.S_ISREG(_mode(line.path))]
-    if absent:
-        raise InputError(
-            f"{len(absent)} of the {len(lines)} images that {file} lists do not exist: {_some(absent)}",
-            remedy=f"paths are taken relative to {file.parent}",
-        )
-    bare = [line.number for line in lines if not line.name]
-    if len(bare) == len(lines):
-        return ImageSet(tuple(LabelledImage(line.path, None) for line in lines), classes)
+def _from_list(file: Path, classes: tuple[str, ...], class_map: ClassMap | None) -> ImageSet:
+    rows, notes = read_listing(file)
+    bare = [row.number for row in rows if not row.label]
+    if len(bare) == len(rows):
+        return ImageSet(tuple(LabelledImage(row.path, None) for row in rows), classes, notes)
     if bare:
         raise InputError(
-            f"{len(bare)} of the {len(lines)} lines of {file} name no class, the first is line {bare[0]}",
-            remedy="give every image a class, after a tab, or none",
+            f"{len(bare)} of the {len(rows)} lines of {file} name no class, the first is line {bare[0]}",
+            remedy="give every image a class, or none",
         )
-    index = _index((line.name for line in lines), classes, file)
-    return ImageSet(tuple(LabelledImage(line.path, index[line.name]) for line in lines), classes or tuple(index))
+    index, names = _labels((row.label for row in rows), classes, class_map, file, numbered=True)
+    return ImageSet(tuple(LabelledImage(row.path, index[row.label]) for row in rows), names, notes)
 
 
-class _Line(NamedTuple):
-    number: int
-    path: Path
-    name: str
-    """Of the class; empty when there is none."""
-
-
-def _lines(file: Path) -> list[_Line]:
-    try:
-        if file.stat().st_size > LARGEST_LIST:
-            raise InputError(f"{file} has {file.stat().st_size:,} bytes; a list has at most {LARGEST_LIST:,}", remedy="split it")
-        with file.open(encoding="utf-8-sig") as opened:
-            split = [(number, *line.rstrip("\n").partition("\t")) for number, line in enumerate(opened, 1) if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read as a list of images: {error}", remedy="write it in UTF-8, one path a line") from error
-    if not split:
-        raise InputError(f"{file} lists no image", remedy="write one path a line, or path, tab and class")
-    return [_Line(number, file.parent / path, name.strip()) for number, path, _, name in split]
-
-
-def _index(names: Iterable[str], classes: tuple[str, ...], source: Path) -> dict[str, int]:
-    """Class name → label."""
-    used = sorted(set(names))
+def _labels(
+    used: Iterable[str], classes: tuple[str, ...], class_map: ClassMap | None, source: Path, *, numbered: bool
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Label of each class that data use, and the names of the classes; ``numbered`` where numbers are labels and not just names."""
+    if class_map is not None:
+        return class_map.labels(used, classes, source), classes
+    names = sorted(set(used))
+    numeric = all(name.isascii() and name.isdigit() for name in names)
+    if numbered and numeric and not set(names) <= set(classes):
+        return _numbers(names, classes, source), classes
     if not classes:
-        numeric = all(name.isascii() and name.isdigit() for name in used)
-        return {name: label for label, name in enumerate(sorted(used, key=_number) if numeric else used)}
-    if unknown := sorted(set(used) - set(classes)):
+        ordered = sorted(names, key=_number) if numeric else names
+        return {name: label for label, name in enumerate(ordered)}, tuple(ordered)
+    if unknown := sorted(set(names) - set(classes)):
         raise InputError(
-            f"{source} has classes that the model does not know: {_some(unknown)}; it knows {_some(classes)}",
-            remedy="rename them, or give the folder that holds the class folders (one level up or down?)",
+            f"{source} has classes that the model does not know: {some(unknown)}; it knows {some(classes)}",
+            remedy="say which is which by --class-map (in a recipe, `data.class_map`), rename them, or give the folder that holds the class"
+            " folders (one level up or down?)",
         )
-    if twice := [name for name in used if classes.count(name) > 1]:  # ImageNet has two kinds of "crane"
-        raise InputError(f"the model has several classes of one name: {_some(twice)}", remedy="give the classes distinct names")
-    return {name: label for label, name in enumerate(classes)}
+    if twice := [name for name in names if classes.count(name) > 1]:  # ImageNet has two kinds of "crane"
+        raise InputError(f"the model has several classes of one name: {some(twice)}", remedy="give the classes distinct names")
+    return {name: label for label, name in enumerate(classes)}, classes
+
+
+def _numbers(names: list[str], classes: tuple[str, ...], source: Path) -> dict[str, int]:
+    """Numbers as the labels that they are; one too large for the network is refused, here where it is known how many it has."""
+    labels = {name: int(name) if len(name) < 10 else 1 << 32 for name in names}
+    if classes and max(labels.values()) >= len(classes):
+        least, most = min(labels.values()), max(labels.values())
+        raise InputError(
+            f"{source} has labels from {least} to {most}, and the model's classes are 0 to {len(classes) - 1}",
+            remedy="number them from 0 in the order of the logits, or say which is which by --class-map (in a recipe, `data.class_map`)",
+        )
+    return labels
 
 
 def _number(name: str) -> tuple[int, str, str]:
     """Sorts digits by the number they write, "1" and "01" apart; ``int`` refuses very long ones."""
     digits = name.lstrip("0")
     return len(digits), digits, name
-
-
-def _no_image(folder: Path, files: list[Path]) -> InputError:
-    if not files:
-        return InputError(f"{folder} holds no files", remedy="give a folder of images")
-    suffixes = Counter(path.suffix.lower() or "no suffix" for path in files)
-    counted = _some(f"{suffix} ({count})" for suffix, count in suffixes.most_common())
-    return InputError(f"no image among the {len(files)} files of {folder}: {counted}", remedy=f"known are {', '.join(sorted(SUFFIXES))}")
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
-    return ", ".join(listed[:_SHOWN]) + (f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")

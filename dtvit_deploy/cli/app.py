@@ -74,6 +74,7 @@ def _check(
     command: str,
     artefacts: list[Path],
     data: Path | None,
+    class_map: Path | None,
     wants: Wants,
     threads: int,
     runtimes: list[str] | None,
@@ -98,7 +99,7 @@ def _check(
     with staged(out) if out is not None else nullcontext():
         with show.working() as progress, opened_cache(use=True) as cache:
             artifacts = [with_trust(artifact, cache, trust=trust) for artifact in artifacts]
-            material = open_material(data, artifacts[0].manifest)
+            material = open_material(data, artifacts[0].manifest, given.read_map(class_map))
             program = reference_of(artifacts, cache, model, ModelOptions(checkpoint=checkpoint))
             report = check(command, program, artifacts, material, wants, threads=threads, runtimes=runtimes or (), progress=progress)
         _finish(report, out, as_json)
@@ -123,6 +124,7 @@ def _finish(report: Report, out: Path | None, as_json: bool, folder: Path | None
 def verify(
     artefacts: given.Artefacts,
     data: given.Data = None,
+    class_map: given.ClassMap = None,
     samples: given.Samples = 64,
     layers: Annotated[
         bool | None,
@@ -141,7 +143,9 @@ def verify(
     """Compare artefacts with torch: outputs, on real images and adversarial feeds, within a measured tolerance."""
     from dtvit_deploy.pipeline.check import Wants
 
-    _check("verify", artefacts, data, Wants(parity=samples, layers=layers), threads, runtime, model, checkpoint, out, as_json, trust)
+    _check(
+        "verify", artefacts, data, class_map, Wants(parity=samples, layers=layers), threads, runtime, model, checkpoint, out, as_json, trust
+    )
 
 
 @app.command()
@@ -149,6 +153,7 @@ def verify(
 def evaluate(
     artefacts: given.Artefacts,
     data: given.Data = None,
+    class_map: given.ClassMap = None,
     threads: given.Threads = 1,
     runtime: given.Runtimes = None,
     model: given.Model = None,
@@ -163,7 +168,7 @@ def evaluate(
 
     if data is None:
         raise InputError("accuracy needs images", remedy="give --data a folder with one sub-folder for each class")
-    _check("evaluate", artefacts, data, Wants(accuracy=True), threads, runtime, model, checkpoint, out, as_json, trust)
+    _check("evaluate", artefacts, data, class_map, Wants(accuracy=True), threads, runtime, model, checkpoint, out, as_json, trust)
 
 
 @app.command()
@@ -171,6 +176,7 @@ def evaluate(
 def profile(
     artefacts: given.Artefacts,
     data: given.Data = None,
+    class_map: given.ClassMap = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Least time for each, or ten times that for all.")] = 3.0,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Least number of samples, for each; fewer than 64 are INVALID.")] = 64,
     cuda_graph: Annotated[
@@ -189,7 +195,7 @@ def profile(
     from dtvit_deploy.pipeline.check import Wants
 
     wants = Wants(latency=MeasureOptions(min_seconds=seconds, min_samples=samples, max_seconds=max(300.0, seconds)), cuda_graph=cuda_graph)
-    _check("profile", artefacts, data, wants, threads, runtime, model, checkpoint, out, as_json, trust)
+    _check("profile", artefacts, data, class_map, wants, threads, runtime, model, checkpoint, out, as_json, trust)
 
 
 @app.command()
@@ -198,6 +204,7 @@ def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe: model, data, targets, gates (TOML).", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the artefacts and the report.")] = Path("out"),
     data: given.Data = None,
+    class_map: given.ClassMap = None,
     layers: Annotated[bool, typer.Option("--layers/--no-layers", help="Walk the inner tensors too.")] = True,
     no_cache: given.NoCache = False,
     as_json: given.Json = False,
@@ -213,6 +220,8 @@ def run(
     asked = load_recipe(recipe)
     if data is not None:
         asked = msgspec.structs.replace(asked, data=msgspec.structs.replace(asked.data, evaluation=data))
+    if class_map is not None:
+        asked = msgspec.structs.replace(asked, data=msgspec.structs.replace(asked.data, class_map=class_map))
     with show.working() as progress, opened_cache(not no_cache) as cache:
         report = run_recipe(asked, out, cache, progress, layers=layers)
     _finish(report, None, as_json, folder=out)

@@ -24,6 +24,7 @@ def calibrate(
     model: given.Model = None,
     checkpoint: given.Checkpoint = None,
     data: given.Data = None,
+    class_map: given.ClassMap = None,
     samples: Annotated[int, typer.Option("--samples", min=2, max=100_000, help="Images to observe, evenly from all classes.")] = 300,
     out: Annotated[Path, typer.Option("--out", "-o", help="File for the ranges.")] = Path("ranges.json"),
     evaluation: Annotated[
@@ -68,6 +69,7 @@ def calibrate(
         preprocessing=given.preprocessing_changes(
             resize=resize, crop=crop, mean=mean, std=std, interpolation=interpolation, channels=channels
         ),
+        class_map=given.read_map(class_map),
     )
     with show.working() as progress, opened_cache(not no_cache) as cache:
         table = calibrated(options, out, cache, progress)

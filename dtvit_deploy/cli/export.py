@@ -36,6 +36,7 @@ def export(
     precision: Annotated[list[Precision] | None, typer.Option("--precision", "-p", help="Repeatable.", show_default="fp32")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the artefacts.")] = Path("out"),
     data: given.Data = None,
+    class_map: given.ClassMap = None,
     keep_fp32: Annotated[
         list[str] | None, typer.Option("--keep-fp32", help="Torch module that stays FP32, repeatable.", show_default=False)
     ] = None,
@@ -121,6 +122,7 @@ def export(
         preprocessing=given.preprocessing_changes(
             resize=resize, crop=crop, mean=mean, std=std, interpolation=interpolation, channels=channels
         ),
+        class_map=given.read_map(class_map),
         int8=int8,
         tensorrt=trt.tensorrt_options(
             flavour,

@@ -14,6 +14,7 @@ from dtvit_deploy.runtimes.registry import RUNTIMES
 from dtvit_deploy.signature import TensorSpec
 
 if TYPE_CHECKING:
+    from dtvit_deploy.calibration import class_map as classes
     from dtvit_deploy.models.reference import ModelOptions
     from dtvit_deploy.recipe import PreprocessingChanges
 
@@ -40,11 +41,15 @@ Model = Annotated[
 ]
 Checkpoint = Annotated[
     Path | None,
-    typer.Option("--checkpoint", "-c", help="Weights: .safetensors, or a .pt state dict (no code in it runs).", show_default=False),
+    typer.Option("--checkpoint", "-c", help="Weights: .safetensors, .pt, .ckpt (no code in it runs).", show_default=False),
 ]
 Data = Annotated[
     Path | None,
-    typer.Option("--data", help="Class-folder tree, folder or list of images, or an .npz of feeds.", show_default=False),
+    typer.Option("--data", help="Class-folder tree, folder or list (text, CSV, COCO) of images, or an .npz of feeds.", show_default=False),
+]
+ClassMap = Annotated[
+    Path | None,
+    typer.Option("--class-map", help="What images call the classes: names, WordNet ids or numbers (text, CSV, JSON).", show_default=False),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Compute threads of one inference; recorded with every figure.")]
 Runtimes = Annotated[
@@ -113,6 +118,17 @@ def model_options(
         outputs=tuple(outputs or []),
         seed=seed,
     )
+
+
+def read_map(path: Path | None) -> classes.ClassMap | None:
+    """What ``--class-map`` says, where it was given.
+
+    Raises:
+        InputError: see `read_class_map`.
+    """
+    from dtvit_deploy.calibration.class_map import read_class_map
+
+    return None if path is None else read_class_map(path)
 
 
 def parse_input(text: str) -> TensorSpec:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dtvit_deploy.artifact import Manifest
+    from dtvit_deploy.calibration.class_map import ClassMap
     from dtvit_deploy.models.reference import ModelOptions
 
 
@@ -44,6 +45,7 @@ class CalibrateOptions:
         percentile: what the method of that name keeps, in per cent.
         threads: compute threads of one inference.
         preprocessing: changes to what the checkpoint says.
+        class_map: what the images call the classes.
     """
 
     model: str | None
@@ -57,6 +59,7 @@ class CalibrateOptions:
     percentile: float = 99.99
     threads: int = 1
     preprocessing: PreprocessingChanges | None = None
+    class_map: ClassMap | None = None
 
     def __post_init__(self) -> None:
         if (self.data is None) != self.random_data:
@@ -131,6 +134,7 @@ def _chosen(options: CalibrateOptions, manifest: Manifest) -> CalibrationSet:
         options.sampling_seed,
         evaluation=options.evaluation,
         allow_leak=options.allow_leak,
+        class_map=options.class_map,
     )
 
 

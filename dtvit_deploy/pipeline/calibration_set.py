@@ -18,6 +18,7 @@ from dtvit_deploy.pipeline.material import Material, digest_of, open_material
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifact import Manifest
+    from dtvit_deploy.calibration.class_map import ClassMap
     from dtvit_deploy.signature import Feeds, Signature
 
 SYNTHETIC = "CALIBRATED ON RANDOM NUMBERS, not on images: the ranges, and whatever is made from them, are good for trying things out only"
@@ -58,7 +59,14 @@ def random_set(signature: Signature, count: int, seed: int) -> CalibrationSet:
 
 
 def real_set(
-    data: Path, manifest: Manifest, count: int, seed: int, *, evaluation: Path | None = None, allow_leak: bool = False
+    data: Path,
+    manifest: Manifest,
+    count: int,
+    seed: int,
+    *,
+    evaluation: Path | None = None,
+    allow_leak: bool = False,
+    class_map: ClassMap | None = None,
 ) -> CalibrationSet:
     """At most ``count`` samples of what the user gave.
 
@@ -69,12 +77,13 @@ def real_set(
         seed: of the choice and the order.
         evaluation: images that none of them may be.
         allow_leak: note such images, instead of refusing them.
+        class_map: what both call the classes.
 
     Raises:
         InputError: they cannot be read, do not fit the network, are fewer than two different ones, all of one class, or among
             the evaluation images.
     """
-    material = open_material(data, manifest)
+    material = open_material(data, manifest, class_map)
     found = _of_images(material, data, count, seed) if material.images is not None else _of_ready(material, data, count, seed)
     if len({one.sha256 for one in found.samples}) < 2:
         many = f"{len(found.samples)} samples of one content" if len(found.samples) > 1 else "a single one"
@@ -83,7 +92,7 @@ def real_set(
     if len(found.samples) < count:
         note = f"{count} samples were asked for, and {data.name} has {len(found.samples)}"
         found = dataclasses.replace(found, notes=(*found.notes, note))
-    return found if evaluation is None else _checked(found, evaluation, manifest, allow_leak)
+    return found if evaluation is None else _checked(found, evaluation, manifest, allow_leak, class_map)
 
 
 def _of_images(material: Material, data: Path, count: int, seed: int) -> CalibrationSet:
@@ -103,7 +112,7 @@ def _of_images(material: Material, data: Path, count: int, seed: int) -> Calibra
     absent = [name for label, name in enumerate(images.classes) if label not in present] if None not in present else []
     notes = (f"{len(absent)} of the {len(images.classes)} classes have no calibration image: {_some(absent)}",) if absent else ()
     samples = tuple(named[index] for index in order)
-    return CalibrationSet(samples, feeds, material.source, images, material.preprocessing, notes=notes)
+    return CalibrationSet(samples, feeds, material.source, images, material.preprocessing, notes=(*images.notes, *notes))
 
 
 def _of_ready(material: Material, data: Path, count: int, seed: int) -> CalibrationSet:
@@ -121,20 +130,21 @@ def _require_classes(material: Material, manifest: Manifest, data: Path) -> None
         return
     (label,) = labels
     if label is not None:
+        name = images.classes[label] if images.classes else str(label)
         raise InputError(
-            f"all {len(images)} images in {data} are of one class, {images.classes[label]!r}; other classes reach other ranges",
+            f"all {len(images)} images in {data} are of one class, {name!r}; other classes reach other ranges",
             remedy="give images of all classes; if these folders are no classes, a .txt list of the images without any",
         )
 
 
-def _checked(found: CalibrationSet, evaluation: Path, manifest: Manifest, allow_leak: bool) -> CalibrationSet:
+def _checked(found: CalibrationSet, evaluation: Path, manifest: Manifest, allow_leak: bool, class_map: ClassMap | None) -> CalibrationSet:
     """The same, once none of it is found among the evaluation images."""
     if found.images is None:
         raise InputError(
             f"{found.source} cannot be compared with the images in {evaluation}",
             remedy="leave --evaluation out, or give --data the images that the feeds were made from",
         )
-    both, held_out = _shared(found.images, evaluation, manifest)
+    both, held_out = _shared(found.images, evaluation, manifest, class_map)
     note = f"{len(both)} of the {held_out} evaluation images in {evaluation.name} are calibration images too"
     if both and not allow_leak:
         raise InputError(
@@ -145,13 +155,13 @@ def _checked(found: CalibrationSet, evaluation: Path, manifest: Manifest, allow_
     return dataclasses.replace(found, leaked=len(both), notes=(*found.notes, f"{note} (--allow-leak)") if both else found.notes)
 
 
-def require_held_out(images: ImageSet, what: str, evaluation: Path, manifest: Manifest) -> None:
+def require_held_out(images: ImageSet, what: str, evaluation: Path, manifest: Manifest, class_map: ClassMap | None = None) -> None:
     """Refuse images, called ``what``, of which some are evaluation images.
 
     Raises:
         InputError: names some of those.
     """
-    both, held_out = _shared(images, evaluation, manifest)
+    both, held_out = _shared(images, evaluation, manifest, class_map)
     if both:
         raise InputError(
             f"{len(both)} of the {held_out} evaluation images in {evaluation.name} are among {what}: {_some(both)}",
@@ -159,9 +169,9 @@ def require_held_out(images: ImageSet, what: str, evaluation: Path, manifest: Ma
         )
 
 
-def _shared(images: ImageSet, evaluation: Path, manifest: Manifest) -> tuple[list[str], int]:
+def _shared(images: ImageSet, evaluation: Path, manifest: Manifest, class_map: ClassMap | None) -> tuple[list[str], int]:
     """Names of the evaluation images that are among some images, and how many evaluation images there are."""
-    held_out = open_images(evaluation, classes=manifest.classes)
+    held_out = open_images(evaluation, classes=manifest.classes, class_map=class_map)
     return [_name(path, evaluation) for path in leak(images, held_out)], len(held_out)
 
 

@@ -117,7 +117,7 @@ def check(
     advice, places = recommend(list(map(_candidate, found, subjects[1:])), subjects[0].accuracy) if scored and timed else ((), ())
     every += places
     notes = [note for link in manifest.lineage for note in link.notes]
-    notes += [*_stains(artifacts), *(() if material.real else (NOT_REAL,))]
+    notes += [*_stains(artifacts), *(() if material.real else (NOT_REAL,)), *material.notes]
     notes += [
         f"{artifact.name}: its weights are quantised, so that it is held to an SQNR of at least {LEAST_SQNR:g} dB on real input,"
         f" as INT8 is, and not to the rounding of {artifact.manifest.precision.value.upper()}"

@@ -41,6 +41,7 @@ from dtvit_deploy.staging import staged
 from dtvit_deploy.target import Precision, Target, pairs
 
 if TYPE_CHECKING:
+    from dtvit_deploy.calibration.class_map import ClassMap
     from dtvit_deploy.models.reference import ModelOptions
 
 
@@ -59,6 +60,7 @@ class ExportOptions:
         int8: ranges for INT8, and how they are used, or what NNCF is to do; needed where that is asked for.
         tensorrt: how TensorRT artefacts are built.
         coreml: how Core ML packages are built.
+        class_map: what the images call the classes.
     """
 
     model: str | None
@@ -72,6 +74,7 @@ class ExportOptions:
     int8: Int8 | NncfOptions | None = None
     tensorrt: TensorRt = field(default_factory=TensorRt)
     coreml: CoreMlOptions = field(default_factory=CoreMlOptions)
+    class_map: ClassMap | None = None
 
     def __post_init__(self) -> None:
         pairs(self.targets, self.precisions)
@@ -157,7 +160,7 @@ def exported(
         program = with_preprocessing(program, options.preprocessing)
         _require_ranges(options, program)
         _require_held_out(options, program)
-        material = open_material(options.data, program.artifact.manifest)
+        material = open_material(options.data, program.artifact.manifest, options.class_map)
         guard = material.guard()
         artifacts = []
         for target, precision in pairs(options.targets, options.precisions):
@@ -208,7 +211,7 @@ def _of_target(
         return tensorrt_stages(graph, choices, options.tensorrt.build, cache, lambda: golden_stage(program, graph, material, cache))
     if target is Target.OPENVINO and precision is Precision.INT8 and isinstance(options.int8, NncfOptions):
         assert options.data is not None
-        return [nncf_stage(graph, options.data, options.int8, cache)]
+        return [nncf_stage(graph, options.data, options.int8, cache, options.class_map)]
     return [openvino_stage(graph, precision, cache) if target is Target.OPENVINO else graph]
 
 
@@ -229,7 +232,7 @@ def _int8(
     kept = quantiser.own(options.keep_fp32)
     search = None
     if options.int8.search_data is not None:
-        material = open_material(options.int8.search_data, program.artifact.manifest)
+        material = open_material(options.int8.search_data, program.artifact.manifest, options.class_map)
         search = search_stage(quantiser, target, material, kept, cache, progress)
         kept = search.in_float
     return int8_stage(quantiser, kept, search, cache)
@@ -256,15 +259,15 @@ def _require_held_out(options: ExportOptions, program: ProgramEntry) -> None:
     manifest = program.artifact.manifest
     if isinstance(options.int8, NncfOptions):
         assert options.data is not None
-        calibration_of(options.data, manifest, options.evaluation)
+        calibration_of(options.data, manifest, options.evaluation, options.class_map)
     elif options.int8 is not None and options.int8.search_data is not None:
-        found = open_material(options.int8.search_data, manifest).subset(options.int8.search_samples)
+        found = open_material(options.int8.search_data, manifest, options.class_map).subset(options.int8.search_samples)
         if found.images is None:
             raise InputError(
                 f"{found.source} cannot be compared with the images in {options.evaluation}",
                 remedy="leave --evaluation out, or give --search the images that the feeds were made from",
             )
-        require_held_out(found.images, "those of the search", options.evaluation, manifest)
+        require_held_out(found.images, "those of the search", options.evaluation, manifest, options.class_map)
 
 
 def require_reachable(options: ExportOptions) -> None:

@@ -19,6 +19,7 @@ from dtvit_deploy.pipeline.stages import GuardFeeds
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifact import Manifest
+    from dtvit_deploy.calibration.class_map import ClassMap
     from dtvit_deploy.signature import Feeds, Signature
 
 NOISE_SAMPLES = 8
@@ -49,6 +50,11 @@ class Material:
 
     def __len__(self) -> int:
         return len(self.images.images) if self.images else len(self.ready)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the images."""
+        return self.images.notes if self.images is not None else ()
 
     def feeds(self) -> Iterator[Feeds]:
         """One feed for each sample, made when it is asked for."""
@@ -84,8 +90,13 @@ class Material:
         return facts
 
 
-def open_material(data: Path | None, manifest: Manifest) -> Material:
+def open_material(data: Path | None, manifest: Manifest, class_map: ClassMap | None = None) -> Material:
     """What the user gave with ``--data``: a folder or a list of images, or an ``.npz`` of feeds; noise when nothing was given.
+
+    Args:
+        data: the folder or file.
+        manifest: of the network that is fed.
+        class_map: what images call the classes.
 
     Raises:
         InputError: it cannot be read, or does not fit the network's inputs.
@@ -97,7 +108,7 @@ def open_material(data: Path | None, manifest: Manifest) -> Material:
         feeds = tuple(load_feeds(data, signature))
         return Material(signature, None, None, feeds, f"the feeds in {data.name}", real=True)
     preprocessing = preprocessing_of(manifest)
-    images = open_images(data, classes=manifest.classes)
+    images = open_images(data, classes=manifest.classes, class_map=class_map)
     return Material(signature, images, preprocessing, (), f"the images in {data.name}", real=True)
 
 

@@ -19,6 +19,7 @@ from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifact import Manifest
+    from dtvit_deploy.calibration.class_map import ClassMap
     from dtvit_deploy.signature import Feeds
 
 SAMPLES = 300
@@ -36,20 +37,21 @@ def require_nncf() -> None:
         raise MissingError("the quantizer nncf needs NNCF, which is not installed", remedy=REMEDY)
 
 
-def calibration_of(data: Path, manifest: Manifest, evaluation: Path | None = None) -> CalibrationSet:
+def calibration_of(data: Path, manifest: Manifest, evaluation: Path | None = None, class_map: ClassMap | None = None) -> CalibrationSet:
     """What NNCF observes: of more than `SAMPLES`, as many of each class.
 
     Raises:
         InputError: the data are no calibration data (see `real_set`), or some of them are evaluation images.
     """
-    return real_set(data, manifest, SAMPLES, SEED, evaluation=evaluation)
+    return real_set(data, manifest, SAMPLES, SEED, evaluation=evaluation, class_map=class_map)
 
 
-def nncf_stage(simplified: Artifact, data: Path, options: NncfOptions, cache: Cache) -> Artifact:
+def nncf_stage(simplified: Artifact, data: Path, options: NncfOptions, cache: Cache, class_map: ClassMap | None = None) -> Artifact:
     """Simplified FP32 ONNX → OpenVINO's FP32 graph → the INT8 one that NNCF makes of it.
 
     Args:
         data: images or feeds to calibrate on.
+        class_map: what the images call the classes.
 
     Raises:
         InputError: the data are no calibration data (see `real_set`), or NNCF cannot quantise the graph.
@@ -57,7 +59,7 @@ def nncf_stage(simplified: Artifact, data: Path, options: NncfOptions, cache: Ca
     from dtvit_deploy.runtimes.openvino import GRAPH
 
     parent = openvino_stage(simplified, Precision.FP32, cache)
-    chosen = calibration_of(data, parent.manifest)
+    chosen = calibration_of(data, parent.manifest, class_map=class_map)
     tools = versions("nncf", "openvino")
     recorded = {
         "calibration": f"{len(chosen.samples)} samples of {chosen.source}",

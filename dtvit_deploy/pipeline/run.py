@@ -11,6 +11,7 @@ import msgspec
 
 from dtvit_deploy.artifact import sha256_of, write_json
 from dtvit_deploy.cache import Cache
+from dtvit_deploy.calibration.class_map import ClassMap, read_class_map
 from dtvit_deploy.calibration.images import open_images
 from dtvit_deploy.calibration.ranges import RangeTable, load_ranges
 from dtvit_deploy.errors import InputError
@@ -69,6 +70,7 @@ def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: 
         outputs=model.outputs,
         seed=model.seed,
     )
+    class_map = read_class_map(recipe.data.class_map) if recipe.data.class_map is not None else None
     options = ExportOptions(
         model=model.name,
         reference=reference,
@@ -79,6 +81,7 @@ def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: 
         preprocessing=recipe.preprocessing,
         tensorrt=recipe.tensorrt,
         coreml=recipe.coreml,
+        class_map=class_map,
     )
     require_reachable(options)
     for name in recipe.run.runtimes:
@@ -86,11 +89,11 @@ def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: 
     with staged(out):  # opened before the calibration, so that an unusable one is refused before minutes of work
         progress.step("tracing the network")
         program = program_stage(model.name, reference, cache)
-        table = _ranges(recipe, reference, program, cache, progress) if Precision.INT8 in recipe.export.precisions else None
+        table = _ranges(recipe, reference, class_map, program, cache, progress) if Precision.INT8 in recipe.export.precisions else None
         if table is not None:
             options = dataclasses.replace(options, int8=_int8(recipe, table))
         with exported(options, out, cache, progress, program) as (program, artifacts, folder):
-            material = open_material(recipe.data.evaluation, artifacts[0].manifest)
+            material = open_material(recipe.data.evaluation, artifacts[0].manifest, class_map)
             scored = material.images is not None and scores_of(material.signature) is not None
             wants = Wants(parity=recipe.data.samples, layers=layers, accuracy=scored, latency=MeasureOptions())
             asked = recipe.run
@@ -113,7 +116,9 @@ def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: 
     return report
 
 
-def _ranges(recipe: Recipe, reference: ModelOptions, program: ProgramEntry, cache: Cache, progress: Progress) -> RangeTable:
+def _ranges(
+    recipe: Recipe, reference: ModelOptions, class_map: ClassMap | None, program: ProgramEntry, cache: Cache, progress: Progress
+) -> RangeTable:
     """The range table of the recipe's calibration images, observed once and kept in the cache."""
     from dtvit_deploy.pipeline.calibrate import CalibrateOptions, calibrate
 
@@ -129,9 +134,14 @@ def _ranges(recipe: Recipe, reference: ModelOptions, program: ProgramEntry, cach
         allow_leak=recipe.int8.allow_leak,
         threads=recipe.run.threads,
         preprocessing=recipe.preprocessing,
+        class_map=class_map,
     )
     classes = program.artifact.manifest.classes
-    data = [sha256_of(path) if path.suffix == ".npz" else open_images(path, classes=classes).digest for path in given if path.exists()]
+    data = [
+        sha256_of(path) if path.suffix == ".npz" else open_images(path, classes=classes, class_map=class_map).digest
+        for path in given
+        if path.exists()
+    ]
     asked = [recipe.int8.samples, recipe.int8.allow_leak, recipe.run.threads, str(options.data), msgspec.to_builtins(recipe.preprocessing)]
     key = {"program": program.artifact.manifest, "data": data, "asked": asked, "source": source_digest()}
     key |= {"tools": versions("torch", "numpy", "pillow")}

@@ -56,8 +56,11 @@ NEEDS_TORCH_OR_ONNX = {
     "dtvit_deploy.models.cost",
     "dtvit_deploy.models.dualtoken",
     "dtvit_deploy.models.dualtoken_layers",
+    "dtvit_deploy.models.entries",
     "dtvit_deploy.models.factory",
+    "dtvit_deploy.models.fitting",
     "dtvit_deploy.models.timm",
+    "dtvit_deploy.models.torch_file",
     "dtvit_deploy.runtimes.torch",
 }
 """Modules that are torch or onnx from end to end, and are imported where they are used."""

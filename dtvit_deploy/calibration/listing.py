@@ -1,0 +1,259 @@
+"""Lists of images, as data sets come with: lines of text, tables, COCO annotations. Which column is what, the files themselves say."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dtvit_deploy.calibration.decode import SUFFIXES
+from dtvit_deploy.calibration.folders import some
+from dtvit_deploy.errors import InputError
+
+LARGEST_LIST = 64 << 20
+"""Bytes of a list: a million paths."""
+LARGEST_ANNOTATIONS = 1 << 30
+"""Bytes of a JSON file; COCO's own have 450 MB."""
+LISTS = (".txt", ".lst", ".csv", ".tsv", ".json", ".jsonl")
+BOXES_UNUSED = "the annotations say which images to take; their boxes and masks are not used, since no accuracy of detectors is measured"
+
+_TRIED = 50
+"""Rows by which it is found out what the columns are, and where the paths begin."""
+# fmt: off
+_PATHS = (
+    "path", "filepath", "file_path", "file", "filename", "file_name", "image", "img", "image_path", "image_id", "imageid", "id", "name",
+)
+_LABELS = (
+    "label", "class", "class_name", "classname", "category", "target", "y", "wnid", "synset", "species", "breed", "class_id", "label_id",
+    "label_name", "category_id", "predictionstring",
+)
+# fmt: on
+_WORDNET = re.compile(r"(n\d{8})\s")
+_WHOLE = re.compile(r"(\d+)\.0+")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of a list.
+
+    Attributes:
+        number: of its line.
+        path: where it is, made absolute or relative to where the command runs.
+        label: as the list has it; empty when it has none.
+    """
+
+    number: int
+    path: str
+    label: str
+
+
+def read_listing(file: Path) -> tuple[list[Row], tuple[str, ...]]:
+    """The rows of a list, every path of which exists, and what is to be said of it.
+
+    A text line is a path, or a path and a label, with a tab or a blank between. In a table, with a header or without, the column of paths
+    is the one that names files; the label is the other one, or the one whose header says so. Paths are relative to the list, or to a folder
+    beside it of its name, or of the usual names; the suffix of an image may be left out.
+
+    Raises:
+        InputError: it cannot be read, lists nothing or what is not there, or which column is the label is unclear.
+    """
+    notes: tuple[str, ...] = ()
+    suffix = file.suffix.lower()
+    header: Sequence[str] | None = None
+    table: _Table
+    if suffix in (".json", ".jsonl"):
+        header, table, notes = _from_json(file)
+    elif suffix in (".csv", ".tsv"):
+        table = _from_table(file)
+    else:
+        table = _from_lines(file)
+    if not table:
+        raise InputError(f"{file} lists no image", remedy="write one path a line, or path, tab and class")
+    if header is None and _is_header(table, file):
+        header, table = table[0][1], table[1:]
+    base, column = _paths(table, header, file)
+    label = _label_column(table, header, column, file)
+    rows = [
+        Row(number, _found(base, cells[column]), _clean(cells[label]) if label is not None else "")
+        for number, cells in table
+        if len(cells) > max(column, label or 0)
+    ]
+    if short := [number for number, cells in table if len(cells) <= max(column, label or 0)]:
+        raise InputError(
+            f"{len(short)} of the {len(table)} rows of {file} lack a column, the first is line {short[0]}", remedy="complete them"
+        )
+    absent = [f"{row.path} (line {row.number})" for row in rows if not _is_file(row.path)]
+    if absent:
+        raise InputError(
+            f"{len(absent)} of the {len(rows)} images that {file} lists do not exist: {some(absent)}",
+            remedy=f"paths are taken relative to {file.parent}, or to a folder in it or beside it that holds them all",
+        )
+    return rows, notes
+
+
+_Table = list[tuple[int, Sequence[str]]]
+"""Rows with their line numbers."""
+
+
+def read_text(file: Path, largest: int) -> str:
+    """A text from elsewhere, in UTF-8.
+
+    Raises:
+        InputError: it is too large, or no such text.
+    """
+    try:
+        if (size := file.stat().st_size) > largest:
+            raise InputError(f"{file} has {size:,} bytes; a list has at most {largest:,}", remedy="split it")
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} cannot be read as a list of images: {error}", remedy="write it in UTF-8, one path a line") from error
+
+
+def _from_lines(file: Path) -> _Table:
+    lines = [(number, line) for number, line in enumerate(read_text(file, LARGEST_LIST).split("\n"), 1) if line.strip()]
+    lines = [(number, line.rstrip("\r")) for number, line in lines]
+    if any("\t" in line for _, line in lines):
+        return [(number, line.split("\t")) for number, line in lines]
+    if file.suffix.lower() == ".txt" and any("," in line for _, line in lines) and not _any_file(file, [line for _, line in lines]):
+        return _cells("\n".join(line for _, line in lines), ",")
+    ways: list[_Table] = [[(number, [line]) for number, line in lines]]
+    ways.append([(number, line.rsplit(None, 1)) for number, line in lines])
+    ways.append([(number, line.split(None, 1)[::-1]) for number, line in lines])  # a label, and then a path
+    for way in ways:
+        if _any_file(file, [cells[0] for _, cells in way]):
+            return way
+    return ways[0]  # nothing of it is there, which is said of the lines as they are
+
+
+def _from_table(file: Path) -> _Table:
+    text = read_text(file, LARGEST_LIST)
+    first = text.partition("\n")[0]
+    delimiter = "\t" if file.suffix.lower() == ".tsv" else max(",;\t|", key=first.count)
+    return _cells(text, delimiter)
+
+
+def _cells(text: str, delimiter: str) -> _Table:
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
+    try:
+        return [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise InputError(f"line {reader.line_num} of the table cannot be read: {error}", remedy="write it anew, quotes in pairs") from error
+
+
+def _from_json(file: Path) -> tuple[Sequence[str], _Table, tuple[str, ...]]:
+    """COCO annotations, or a list of objects, one for each image, in one text or one a line."""
+    text = read_text(file, LARGEST_ANNOTATIONS)
+    try:
+        found: Any = (
+            [json.loads(line) for line in text.splitlines() if line.strip()] if file.suffix.lower() == ".jsonl" else json.loads(text)
+        )
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} cannot be read as JSON: {error}", remedy="save it again") from error
+    coco = isinstance(found, dict) and isinstance(found.get("images"), list)
+    rows: Any = found["images"] if coco else found
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise InputError(
+            f"{file} lists no images: it is neither COCO annotations nor a list of objects, one for each image",
+            remedy='give a file like {"images": [{"file_name": "a.jpg"}, …]} or [{"path": "a.jpg", "label": "cat"}, …]',
+        )
+    if coco:
+        named: _Table = [(number, [str(row.get("file_name", ""))]) for number, row in enumerate(rows, 1)]
+        return ["file_name"], named, (BOXES_UNUSED,)
+    header = list(dict.fromkeys(str(key) for row in rows[:_TRIED] for key in row))
+    return header, [(number, [_plain(row.get(key)) for key in header]) for number, row in enumerate(rows, 1)], ()
+
+
+def _plain(value: Any) -> str:
+    return "" if value is None else str(value) if isinstance(value, str | int) else json.dumps(value)
+
+
+def _is_header(table: _Table, file: Path) -> bool:
+    """Whether the first row names the columns: what it says is no file, and the next rows name some, or it has a usual name."""
+    first = [cell.lower() for cell in table[0][1]]
+    if len(table) < 2 or any(_any_file(file, [cell]) for cell in table[0][1]):
+        return False
+    return len(first) > 1 and any(cell in _PATHS or cell in _LABELS for cell in first)
+
+
+def _bases(file: Path) -> list[str]:
+    """Folders that a list's paths may begin in, the nearest first."""
+    here, stem = file.parent, file.stem
+    split = stem.rpartition("_")[2]
+    named = dict.fromkeys([stem, split, "images", "imgs", "data"])
+    places = [here, *(here / name for name in named), here.parent, *(here.parent / name for name in named)]
+    places += [here.parent / "images" / split, here / "images" / split]
+    return [str(place) for place in dict.fromkeys(places)]
+
+
+def _any_file(file: Path, names: Sequence[str]) -> bool:
+    return any(_is_file(_found(base, name)) for base in _bases(file) for name in names[:_TRIED])
+
+
+def _paths(table: _Table, header: Sequence[str] | None, file: Path) -> tuple[str, int]:
+    """The folder that paths are relative to, and the column that they are in: where most are found."""
+    rows = [cells for _, cells in table[:_TRIED]]
+    columns = range(max(map(len, rows)))
+    best, most = (str(file.parent), 0), 0
+    for base in _bases(file):
+        for column in columns:
+            found = sum(_is_file(_found(base, cells[column])) for cells in rows if column < len(cells) and cells[column])
+            if found > most:
+                best, most = (base, column), found
+    if not most and header is not None:  # none is there: the message should be about paths all the same
+        named = [column for column, name in enumerate(header) if name.lower() in _PATHS]
+        return str(file.parent), named[0] if named else 0
+    return best
+
+
+def _label_column(table: _Table, header: Sequence[str] | None, paths: int, file: Path) -> int | None:
+    width = max(len(cells) for _, cells in table[:_TRIED])
+    others = [column for column in range(width) if column != paths]
+    if header is not None:
+        lower = [name.lower() for name in header]
+        named = [lower.index(name) for name in _LABELS if name in lower and lower.index(name) != paths]
+        if named or len(others) > 1:
+            others = named[:1] or others
+    if len(others) > 1:
+        columns = ", ".join(header) if header is not None else f"{width}, without a header"
+        raise InputError(
+            f"which column of {file} is the class is unclear: it has {columns}",
+            remedy="name that column `label` in the first line, or leave only paths and classes",
+        )
+    return others[0] if others else None
+
+
+def _found(base: str, name: str) -> str:
+    """A path of the list; the suffix is completed where it is left out, and backslashes are Windows's."""
+    path = str(Path(base, name))
+    if _is_file(path):
+        return path
+    if "\\" in name and _is_file(other := str(Path(base, name.replace("\\", "/")))):
+        return other
+    if Path(name).suffix.lower() in SUFFIXES:
+        return path
+    completed = (path + suffix for known in (".jpg", ".jpeg", ".png", *sorted(SUFFIXES)) for suffix in (known, known.upper()))
+    if not name or Path(name).suffix in LISTS:
+        return path
+    return next(filter(_is_file, completed), path)
+
+
+def _clean(label: str) -> str:
+    """A label as it is compared: 3.0, as tables of numbers have it, is 3; a WordNet id may be followed by where something was found."""
+    label = label.strip()
+    if whole := _WHOLE.fullmatch(label):
+        return whole[1]
+    wordnet = _WORDNET.match(label)
+    return wordnet[1] if wordnet else label
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(Path(path).stat().st_mode)
+    except (OSError, ValueError):  # ValueError: a NUL in a name
+        return False
