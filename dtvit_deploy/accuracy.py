@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 LARGEST_PICTURE = 64 << 10
 """Characters of a flip's picture."""
+MOST_FLIPS = 1000
+"""Flips that are kept, those that the reference was surest of; all are counted."""
 FEWEST_CLASSES_FOR_TOP5 = 6
 """With five classes or fewer, every answer is among the first five."""
 
@@ -52,7 +55,7 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         top5: share whose label is among the five greatest; None without labels and for fewer than six classes.
         agreement: share whose greatest logit is the reference's; None without a reference.
         interval, agreement_interval: 95 % Wilson interval of ``top1`` and of ``agreement``.
-        flips: the samples that do not agree, in order.
+        flips: the samples that do not agree, in order; of more than :data:`MOST_FLIPS` those that the reference was surest of.
     """
 
     samples: Natural
@@ -62,6 +65,11 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     interval: tuple[Share, Share] | None = None
     agreement_interval: tuple[Share, Share] | None = None
     flips: tuple[Flip, ...] = ()
+
+    @property
+    def flipped(self) -> int:
+        """How many samples do not agree, listed or not."""
+        return 0 if self.agreement is None else self.samples - round(self.agreement * self.samples)
 
 
 def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
@@ -81,45 +89,51 @@ def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
 
 
-def score(
-    logits: NDArray[Any],
-    labels: NDArray[Any] | None,
-    reference: NDArray[Any] | None,
-    names: Sequence[str],
-) -> Accuracy:
-    """Score N samples.
+class Tally:
+    """Counts over samples that come a few at a time: what it holds does not grow with their number.
 
     Equal logits rank by index, the lowest first, as argmax has it. Logits that hold NaN are wrong and agree with nothing.
-
-    Args:
-        logits: (N, K) of the artefact, with N at least 1.
-        labels: (N,) integers from 0 to K - 1, or None.
-        reference: (N, K) logits of the reference, or None.
-        names: N names of samples, for the flips.
-
-    Raises:
-        InputError: a shape or a type is another, or a label is none of the K classes.
     """
-    import numpy as np
 
-    if logits.ndim != 2 or 0 in logits.shape or logits.dtype.kind not in "fiu":
-        raise InputError(
-            f"logits have the shape {logits.shape} and the type {logits.dtype}; expected (samples, classes), both at least 1",
-            remedy="accuracy needs a classifier: an output of one real logit for each class",
-        )
-    samples, classes = logits.shape
-    if len(names) != samples:
-        raise InputError(f"{samples} samples have {len(names)} names")
-    top1 = top5 = agreement = interval = agreement_interval = None
-    flips: tuple[Flip, ...] = ()
-    if labels is not None:
-        _check_labels(labels, samples, classes)
-        rank = _rank(logits, labels)
-        right = int((rank == 0).sum())
-        top1, interval = right / samples, wilson(right, samples)
-        if classes >= FEWEST_CLASSES_FOR_TOP5:
-            top5 = int((rank < 5).sum()) / samples
-    if reference is not None:
+    def __init__(self) -> None:
+        self._samples = self._right = self._among5 = self._agreed = self._classes = 0
+        self._labelled = self._compared = False
+        self._flips: list[tuple[float, int, Flip]] = []
+
+    def add(self, logits: NDArray[Any], labels: NDArray[Any] | None, reference: NDArray[Any] | None, names: Sequence[str]) -> None:
+        """Count N samples.
+
+        Args:
+            logits: (N, K) of the artefact, with N at least 1.
+            labels: (N,) integers from 0 to K - 1, or None.
+            reference: (N, K) logits of the reference, or None.
+            names: N names of samples, for the flips; looked at for those alone.
+
+        Raises:
+            InputError: a shape or a type is another, or a label is none of the K classes.
+        """
+        if logits.ndim != 2 or 0 in logits.shape or logits.dtype.kind not in "fiu":
+            raise InputError(
+                f"logits have the shape {logits.shape} and the type {logits.dtype}; expected (samples, classes), both at least 1",
+                remedy="accuracy needs a classifier: an output of one real logit for each class",
+            )
+        samples, self._classes = logits.shape
+        if len(names) != samples:
+            raise InputError(f"{samples} samples have {len(names)} names")
+        if labels is not None:
+            self._labelled = True
+            _check_labels(labels, samples, self._classes)
+            rank = _rank(logits, labels)
+            self._right += int((rank == 0).sum())
+            self._among5 += int((rank < 5).sum())
+        if reference is not None:
+            self._compared = True
+            self._compare(logits, labels, reference, names)
+        self._samples += samples
+
+    def _compare(self, logits: NDArray[Any], labels: NDArray[Any] | None, reference: NDArray[Any], names: Sequence[str]) -> None:
+        import numpy as np
+
         if reference.shape != logits.shape or reference.dtype.kind not in "fiu":
             raise InputError(
                 f"the reference's logits are {reference.shape} {reference.dtype}, the artefact's {logits.shape} {logits.dtype}",
@@ -127,10 +141,9 @@ def score(
             )
         ours, theirs = _first(logits), _first(reference)
         differ = np.flatnonzero((ours != theirs) | (ours < 0))
-        agreed = samples - len(differ)
-        agreement, agreement_interval = agreed / samples, wilson(agreed, samples)
-        flips = tuple(
-            Flip(
+        self._agreed += len(logits) - len(differ)
+        for i in map(int, differ):
+            flip = Flip(
                 # A file name that is not UTF-8 would not go into the report.
                 image=printable(names[i]),
                 label=None if labels is None else int(labels[i]),
@@ -138,17 +151,42 @@ def score(
                 artifact=int(ours[i]),
                 margin=_margin(reference[i]),
             )
-            for i in map(int, differ)
+            entry = (flip.margin, -(self._samples + i), flip)  # of equal margins the earlier stays
+            if len(self._flips) < MOST_FLIPS:
+                heapq.heappush(self._flips, entry)
+            else:
+                heapq.heappushpop(self._flips, entry)
+
+    def result(self) -> Accuracy:
+        """What was counted so far; at least one sample must have been."""
+        samples, classes = self._samples, self._classes
+        top1 = top5 = agreement = interval = agreement_interval = None
+        if self._labelled:
+            top1, interval = self._right / samples, wilson(self._right, samples)
+            if classes >= FEWEST_CLASSES_FOR_TOP5:
+                top5 = self._among5 / samples
+        if self._compared:
+            agreement, agreement_interval = self._agreed / samples, wilson(self._agreed, samples)
+        return Accuracy(
+            samples=samples,
+            top1=top1,
+            top5=top5,
+            agreement=agreement,
+            interval=interval,
+            agreement_interval=agreement_interval,
+            flips=tuple(flip for _, _, flip in sorted(self._flips, key=lambda entry: -entry[1])),
         )
-    return Accuracy(
-        samples=samples,
-        top1=top1,
-        top5=top5,
-        agreement=agreement,
-        interval=interval,
-        agreement_interval=agreement_interval,
-        flips=flips,
-    )
+
+
+def score(logits: NDArray[Any], labels: NDArray[Any] | None, reference: NDArray[Any] | None, names: Sequence[str]) -> Accuracy:
+    """Score N samples at once; see :meth:`Tally.add`.
+
+    Raises:
+        InputError: as there.
+    """
+    tally = Tally()
+    tally.add(logits, labels, reference, names)
+    return tally.result()
 
 
 def printable(name: str) -> str:

@@ -16,7 +16,7 @@ from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.latency import MeasureOptions
 from dtvit_deploy.layers import LayerReport
 from dtvit_deploy.parity import LEAST_SQNR, Difference
-from dtvit_deploy.pipeline import measure, timing
+from dtvit_deploy.pipeline import measure, scoring, timing
 from dtvit_deploy.pipeline.calibration_set import SYNTHETIC
 from dtvit_deploy.pipeline.gates import disagrees, gates_of, not_measured
 from dtvit_deploy.pipeline.material import NOT_REAL, Material
@@ -94,7 +94,7 @@ def check(
             remedy="profile on the device; verify and evaluate work here",
         )
     gates = gates or Gates()
-    scored = measure.accuracy(bench) if wants.accuracy else []  # first: this alone reads every image, and finds the broken one
+    scored = scoring.accuracy(bench) if wants.accuracy else []  # first: this alone reads every image, and finds the broken one
     compared = measure.parity(bench, wants.parity) if wants.parity else []
     inside = _inside(bench, wants, compared, gates)
     timed = timing.latency(bench, wants.latency) if wants.latency is not None else []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dtvit_deploy.coreml.options import CoreMlOptions, ImageInput
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.material import preprocessing_of
-from dtvit_deploy.pipeline.measure import scores_of
+from dtvit_deploy.pipeline.scoring import scores_of
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifact import Manifest

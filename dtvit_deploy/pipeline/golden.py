@@ -11,7 +11,8 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.garbage import uncollected
 from dtvit_deploy.parity import compare_outputs
 from dtvit_deploy.pipeline.material import Material, digest_of
-from dtvit_deploy.pipeline.measure import Reference, kept_for_precision, scores_of
+from dtvit_deploy.pipeline.measure import Reference, kept_for_precision
+from dtvit_deploy.pipeline.scoring import scores_of
 from dtvit_deploy.pipeline.stages import source_digest, versions
 from dtvit_deploy.target import Precision
 

@@ -16,8 +16,8 @@ from dtvit_deploy.cache import Cache
 from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.ranges import RangeTable
 from dtvit_deploy.pipeline.material import Material, digest_of
-from dtvit_deploy.pipeline.measure import scores_of
 from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.pipeline.scoring import scores_of
 from dtvit_deploy.pipeline.stages import ProgramEntry, load_onnx, source_digest, versions, write_onnx
 from dtvit_deploy.search import ModuleFigures, Search, Trial, readable, search_modules
 from dtvit_deploy.target import Precision, Target

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from dtvit_deploy.calibration.feeds import adversarial_feeds, image_feeds, load_feeds, random_feeds
+from dtvit_deploy.calibration.feeds import adversarial_feeds, image_feeds, random_feeds
 from dtvit_deploy.calibration.images import ImageSet, open_images, sample
+from dtvit_deploy.calibration.npz import load_feeds
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.stages import GuardFeeds
@@ -44,7 +45,7 @@ class Material:
     signature: Signature
     images: ImageSet | None
     preprocessing: Preprocessing | None
-    ready: tuple[Feeds, ...]
+    ready: Sequence[Feeds]
     source: str
     real: bool
 
@@ -105,7 +106,7 @@ def open_material(data: Path | None, manifest: Manifest, class_map: ClassMap | N
     if data is None:
         return Material(signature, None, None, tuple(random_feeds(signature, NOISE_SAMPLES, 0)), "seeded noise", real=False)
     if data.suffix == ".npz":
-        feeds = tuple(load_feeds(data, signature))
+        feeds = load_feeds(data, signature)
         return Material(signature, None, None, feeds, f"the feeds in {data.name}", real=True)
     preprocessing = preprocessing_of(manifest)
     images = open_images(data, classes=manifest.classes, class_map=class_map)

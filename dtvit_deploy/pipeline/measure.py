@@ -1,22 +1,16 @@
-"""What several artefacts answer, side by side: parity, layers, accuracy. Each takes open material and gives figures."""
+"""What several artefacts answer, side by side: parity and layers; accuracy is in `scoring`. Each takes open material and gives figures."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
-from dtvit_deploy.accuracy import Accuracy, printable, score
 from dtvit_deploy.artifact import Artifact
-from dtvit_deploy.calibration.decode import thumbnail
 from dtvit_deploy.devices.local import cores
-from dtvit_deploy.errors import InputError
 from dtvit_deploy.layers import LayerReport, Taps, layer_report
 from dtvit_deploy.parity import Difference, compare_outputs
 from dtvit_deploy.pipeline.material import Material
@@ -28,14 +22,10 @@ from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
     from dtvit_deploy.runtimes.torch import TorchSession
-    from dtvit_deploy.signature import Feeds, Outputs, Signature, TensorSpec
+    from dtvit_deploy.signature import Feeds, Outputs
 
 FLOOR_SAMPLES = 8
 """Real samples that the noise floor is measured on, besides the adversarial feeds."""
-TURN = 16
-"""Samples that one session answers before the next has its turn: the threads of two runtimes wait actively, at each other's cost."""
-PICTURED = 10
-"""Flips of one artefact that are shown."""
 LAYER_SAMPLES = 2
 """Samples that the layers are walked on: each holds every inner tensor of four evaluations in memory at once."""
 
@@ -229,64 +219,3 @@ def _inner(outputs: Outputs, taps: tuple[str, ...], bench: Bench) -> Outputs:
     """The tapped tensors and the outputs, the latter under the names of the nodes that made them."""
     named = zip(bench.program.nodes.outputs, bench.material.signature.outputs, strict=True)
     return {name: outputs[name] for name in taps} | {node: outputs[spec.name] for node, spec in named}
-
-
-def accuracy(bench: Bench) -> list[Accuracy]:
-    """Top-1, top-5 and agreement of the reference and of every artefact, over all the material, a few samples in memory at a time.
-
-    Raises:
-        InputError: no output is a row of scores.
-    """
-    signature = bench.material.signature
-    scores = scores_of(signature)
-    if scores is None:
-        raise InputError(
-            f"accuracy needs an output of shape 1×classes; the outputs are {', '.join(map(str, signature.outputs))}",
-            remedy="use `verify` to compare other outputs",
-        )
-    _require_known_classes(bench, scores.shape[1])
-    rows: list[list[np.ndarray]] = [[] for _ in bench.everything]
-    with ExitStack() as stack:
-        sessions = [stack.enter_context(bench.open(pairing)) for pairing in bench.everything]
-        feeds = iter(bench.progress.track(bench.material.feeds(), "evaluating", len(bench.material)))
-        while some := list(islice(feeds, TURN)):
-            for row, session in zip(rows, sessions, strict=True):
-                row += [check_feeds(session, feed)[scores.name][0] for feed in some]
-    logits = [np.stack(row) for row in rows]
-    names, labels = _names(bench.material)
-    return [_pictured(score(one, labels, None if one is logits[0] else logits[0], names), bench.material) for one in logits]
-
-
-def _pictured(scored: Accuracy, material: Material) -> Accuracy:
-    """The flips that a report lists, those that the reference was surest of, with their pictures."""
-    if material.images is None or not scored.flips:
-        return scored
-    paths = {printable(str(image.path)): image.path for image in material.images.images}
-    shown = {flip.image for flip in sorted(scored.flips, key=lambda flip: -flip.margin)[:PICTURED]}
-    flips = tuple(
-        msgspec.structs.replace(flip, picture=thumbnail(paths[flip.image])) if flip.image in shown else flip for flip in scored.flips
-    )
-    return msgspec.structs.replace(scored, flips=flips)
-
-
-def scores_of(signature: Signature) -> TensorSpec | None:
-    """The output that accuracy is taken of, 1×classes; None where no output is a row of scores."""
-    return next((spec for spec in signature.outputs if len(spec.shape) == 2 and spec.shape[0] == 1 and spec.shape[1] > 1), None)
-
-
-def _require_known_classes(bench: Bench, scores: int) -> None:
-    """Folder names stand for the logits in their order only where there is one for each; a guess would be a wrong figure."""
-    images = bench.material.images
-    if images is not None and images.classes and not bench.program.artifact.manifest.classes and len(images.classes) != scores:
-        raise InputError(
-            f"the images lie in {len(images.classes)} class folders and the network has {scores} scores, so which is which is unknown",
-            remedy="name the classes in the checkpoint's metadata (key `classes`), or give a folder for every class",
-        )
-
-
-def _names(material: Material) -> tuple[Sequence[str], np.ndarray | None]:
-    if material.images is None:
-        return [f"feed {index}" for index in range(len(material))], None
-    images = material.images.images
-    known = [image.label for image in images if image.label is not None]
-    return [str(image.path) for image in images], np.array(known) if len(known) == len(images) else None

@@ -20,8 +20,8 @@ from dtvit_deploy.pipeline.check import Wants, check
 from dtvit_deploy.pipeline.export import ExportOptions, exported, require_reachable
 from dtvit_deploy.pipeline.int8 import TRIAL_SAMPLES, Int8
 from dtvit_deploy.pipeline.material import open_material
-from dtvit_deploy.pipeline.measure import scores_of
 from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.pipeline.scoring import scores_of
 from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage, source_digest, versions
 from dtvit_deploy.recipe import Limits, Recipe
 from dtvit_deploy.report import add_report, remove_older

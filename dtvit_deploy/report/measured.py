@@ -69,7 +69,7 @@ def accuracy(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
         amounts("top-5", (figures.share(one.top5) for _, one, _ in scored)),
         amounts("agreement", (figures.share(one.agreement) for _, one, _ in scored)),
         amounts("95% interval of it", (figures.interval(one.agreement_interval) for _, one, _ in scored)),
-        amounts("flips", (ABSENT if one.agreement is None else str(len(one.flips)) for _, one, _ in scored)),
+        amounts("flips", (ABSENT if one.agreement is None else str(one.flipped) for _, one, _ in scored)),
         words("rung", (str(rung) for _, _, rung in scored)),
     )
     tables = [table(f"{report.data.get('source', 'an unknown source')}; Wilson intervals", columns)]
@@ -80,7 +80,7 @@ def accuracy(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
             continue
         tables.append(
             table(
-                f"{name}: {len(flips)} of {len(one.flips)} samples with another top-1 than the reference's, the most decided first",
+                f"{name}: {len(flips)} of {one.flipped} samples with another top-1 than the reference's, the most decided first",
                 (
                     words("sample", (flip.image for flip in flips)),
                     amounts("label", (ABSENT if flip.label is None else str(flip.label) for flip in flips)),
