@@ -21,6 +21,7 @@ from dtvit_deploy.bounds import Count, Magnitude
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.nodes import Node, NodeMap, is_view
 from dtvit_deploy.parity import FACTOR, LEAST_SQNR, ROUNDOFF
+from dtvit_deploy.plural import counted
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
@@ -239,8 +240,9 @@ def _sentence(origin: LayerDifference | None, layers: tuple[LayerDifference, ...
             if precision in FACTOR
             else f"what an SQNR of {LEAST_SQNR:g} dB leaves to noise (what is quantised is held to that)"
         )
+        deviating = f"{local} of {counted(len(layers), 'shared tensor')} {'deviates' if local == 1 else 'deviate'}"
         return (
-            f"no error above {allowed} reaches an output; {local} of {len(layers)} shared tensors deviate on the way,"
+            f"no error above {allowed} reaches an output; {deviating} on the way,"
             f" the most by {worst.error:.2g} of its size in {worst.module} ({worst.name})"
         )
     if not math.isfinite(origin.floor):

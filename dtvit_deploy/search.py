@@ -15,6 +15,7 @@ from typing import Annotated
 import msgspec
 
 from dtvit_deploy.bounds import Natural, Share
+from dtvit_deploy.plural import counted
 
 Finite = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 LEAST_GAIN = 0.0005
@@ -147,7 +148,8 @@ def _reason(best: Trial, reached: bool, goal: float, idle: set[str], modules: in
     figure = f"SQNR {best.sqnr:.1f} dB" if best.agreement is None else f"top-1 agreement {best.agreement:.2%}, SQNR {best.sqnr:.1f} dB"
     wanted = f"{goal:g} dB" if best.agreement is None else f"{goal:.2%}"
     end = "" if reached else f"; the goal of {wanted} was not reached, and this is the best that was found"
-    return f"{kept} of {modules} modules stay in float{f': {why}' if why else ''} ({figure}){end}"
+    verb = "stays" if kept == modules == 1 else "stay"
+    return f"{kept} of {counted(modules, 'module')} {verb} in float{f': {why}' if why else ''} ({figure}){end}"
 
 
 def readable(modules: Sequence[str], quantisable: Iterable[str]) -> tuple[str, ...]:

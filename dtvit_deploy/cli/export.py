@@ -156,7 +156,8 @@ def export(
         for one, it in ((artifact, artifact.manifest) for artifact in artifacts)
     ]
     show.rows(f"{program.artifact.manifest.model} → {out}", ("file", "precision", "MB", "rung", "SHA-256"), body, right=("MB",))
-    show.notes((note for artifact in artifacts for link in artifact.manifest.lineage for note in link.notes), show.console())
+    told = ((artifact.name, [note for link in artifact.manifest.lineage for note in link.notes]) for artifact in artifacts)
+    show.notes((), told, show.console(), "in the manifests beside the artefacts")
     if data is None:
         show.note("no --data: what converters checked or measured on the way was on seeded noise, not on images", show.console())
     files = " ".join(str(a.path) for a in artifacts)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -32,6 +34,10 @@ WIDEST_LAYERS = 12
 """Rows of the table of modules; the report has them all."""
 
 
+_SOURCE = re.compile(r" \([^()]*https?://[^()]*\)")
+_ADDRESS = re.compile(r":? ?\bhttps?://[^\s;,)]+")
+SOON, LONG, MINUTE = 5, 10, 60
+"""Seconds of work after which a step says how long it was, its end is worth a line, and a log hears of a bar again."""
 HANDFUL = 8
 """Items that are done before one wonders; a stage of more is named where nobody sees a bar."""
 
@@ -55,22 +61,34 @@ class _Stream(Console):
 class Terminal:
     """Progress for a person: a line for each step, and a bar where somebody watches."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = _Stream(errors=True)
+        self._clock, self._began = clock, clock()
+
+    @property
+    def seconds(self) -> int:
+        """Whole seconds since the work began."""
+        return int(self._clock() - self._began)
 
     def step(self, what: str) -> None:
-        self.console.say(f"· {what}", "dim")
+        """Name what begins, and how long what was before it took altogether."""
+        after = f" (after {_elapsed(self.seconds)})" if self.seconds >= SOON else ""
+        self.console.say(f"· {what}{after}", "dim")
 
     def track(self, items: Iterable[T], what: str, total: int) -> Iterator[T]:
         if not self.console.is_terminal and total > HANDFUL:
             self.step(f"{what}: {total}")
         named = TextColumn("· {task.description}", style="dim", markup=False)
-        columns = (named, BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (named, BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
             task = bar.add_task(plain(what), total=total)
-            for item in items:
+            told = self.seconds
+            for number, item in enumerate(items, 1):
                 yield item
                 bar.advance(task)
+                if not self.console.is_terminal and self.seconds >= told + MINUTE and number < total:
+                    told = self.seconds
+                    self.step(f"{what}: {number} of {total}")
 
 
 @contextlib.contextmanager
@@ -79,6 +97,12 @@ def working() -> Iterator[Terminal]:
     terminal = Terminal()
     with contextlib.redirect_stdout(sys.stderr):
         yield terminal
+    if terminal.seconds >= LONG:
+        terminal.step("done")
+
+
+def _elapsed(seconds: int) -> str:
+    return f"{seconds} s" if seconds < 100 else f"{seconds // 60}:{seconds % 60:02} min"
 
 
 def console() -> _Stream:
@@ -97,17 +121,50 @@ def note(text: str, out: _Stream, label: str = "note:") -> None:
     out.say(Text.assemble((plain(label), "yellow"), " ", plain(text)))
 
 
-def notes(found: Iterable[str], out: _Stream) -> None:
-    """What artefacts of one program have to say for themselves; what several say is said once."""
-    for each in dict.fromkeys(found):
+def notes(general: Iterable[str], of_artefacts: Iterable[tuple[str, Iterable[str]]], out: _Stream, sources: str) -> None:
+    """What is to be said of everything, then what artefacts say of themselves, each note once, under the names of those that say it.
+
+    Web addresses are left out: ``sources`` says where they are.
+    """
+    said = {_without_addresses(each): None for each in general}
+    for each in said:
         note(each, out)
+    sayers: dict[str, list[str]] = {}
+    every: list[str] = []
+    cited = False
+    for name, found in of_artefacts:
+        every.append(name)
+        for each in found:
+            brief = _without_addresses(each)
+            cited |= brief != each
+            if brief not in said and name not in sayers.setdefault(brief, []):
+                sayers[brief].append(name)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for brief, names in sayers.items():
+        groups.setdefault(tuple(names), []).append(brief)
+    for of, told in sorted(groups.items(), key=lambda group: (list(group[0]) != every, every.index(group[0][0]), len(group[0]))):
+        label = "note:" if list(of) == every else f"{', '.join(of)}:"
+        if len(told) == 1 or label == "note:":
+            for each in told:
+                note(each, out, label)
+        else:
+            out.say(plain(label), "yellow")
+            for each in told:
+                out.say(f"  {each}")
+    if cited:
+        out.say(f"sources of these notes: {sources}", "dim")
+
+
+def _without_addresses(text: str) -> str:
+    """A note without the brackets that its sources stand in, or the bare addresses."""
+    return _ADDRESS.sub("", _SOURCE.sub("", text))
 
 
 def report(found: Report, folder: Path | None = None) -> None:
     """The summary of a report: notes, one row for each subject, what to ship, the failed gates, the verdict."""
     out = console()
     built = found.subjects if found.command == "run" else ()  # who gives artefacts that are there was told when they were made
-    notes((*found.notes, *(each for subject in built for each in subject.notes)), out)
+    notes(found.notes, ((subject.file or subject.name, subject.notes) for subject in built), out, "in the report")
     _summary(found, out)
     for one in found.recommendations:
         shipped = Text.assemble((plain(f"ship for {one.place}:"), "bold"), plain(f" {one.ship}: {one.reason}"))

@@ -17,6 +17,7 @@ from dtvit_deploy.export.coreml_origin import WHOLE, module_of
 from dtvit_deploy.export.coreml_placement_rules import FORM, INT8, LAYERS, RELAY, Found, dtype_of, found_in
 from dtvit_deploy.export.mlpackage import mil_of, read_mlpackage
 from dtvit_deploy.nodes import NodeMap
+from dtvit_deploy.plural import counted
 from dtvit_deploy.quiet import quiet
 
 FREE = ("const", "cast")
@@ -104,7 +105,7 @@ def lines(findings: Sequence[Finding]) -> tuple[str, ...]:
 def _line(group: Sequence[Finding]) -> str:
     first = max(group, key=lambda finding: finding.count)
     modules = list(dict.fromkeys(finding.module for finding in group))
-    rest = f" and {len(modules) - _SHOWN} more modules" if len(modules) > _SHOWN else ""
+    rest = f" and {counted(len(modules) - _SHOWN, 'more module')}" if len(modules) > _SHOWN else ""
     where = "" if modules == [WHOLE] else f"{', '.join(modules[:_SHOWN])}{rest}: "
     count = sum(finding.count for finding in group)
     others = len({finding.message for finding in group}) > 1
@@ -116,8 +117,8 @@ def _of_all(operators: Sequence[Any], leaving: int, crossings: int, relaid: bool
     moves = sum(op.op_type in MOVES for op in operators)
     if leaving < len(operators) and crossings:
         message = (
-            f"reckoned from documents, not measured: {leaving} of {len(operators)} operators would leave it, and execution would cross"
-            f" between units up to {crossings} times; Core ML may leave for good at the first"
+            f"reckoned from documents, not measured: {leaving} of {counted(len(operators), 'operator')} would leave it, and execution"
+            f" would cross between units up to {counted(crossings, 'time')}; Core ML may leave for good at the first"
         )
         yield Found("crossings", message, "replace what leaves, as named below", LAYERS)
     if moves >= SEVERAL and not relaid:

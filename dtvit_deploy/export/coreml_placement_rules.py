@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dtvit_deploy.plural import counted
+
 ARTICLE = "https://machinelearning.apple.com/research/neural-engine-transformers"
 RULES = (
     "https://github.com/apple/coreai-models/blob/main/skills/skills/model-authoring/references/neural_engine_rules.md,"
@@ -146,7 +148,7 @@ def _linear(op: Any) -> Iterator[Found]:
     tokens = prod(shape[1:-1])
     side = isqrt(tokens)
     grid = _times(shape[1:-1] if len(shape) > 3 else (side, side) if side * side == tokens else (1, tokens))
-    yield Found("linear", f"a linear over {tokens} tokens, which could be a 1×1 convolution on {grid}", RELAY, FORM)
+    yield Found("linear", f"a linear over {counted(tokens, 'token')}, which could be a 1×1 convolution on {grid}", RELAY, FORM)
 
 
 def _softmax(op: Any) -> Iterator[Found]:

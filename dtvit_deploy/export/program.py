@@ -24,6 +24,7 @@ from torch.fx import Interpreter
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.factory import DTYPES
 from dtvit_deploy.nodes import Node, NodeMap
+from dtvit_deploy.plural import counted
 from dtvit_deploy.quiet import quiet
 from dtvit_deploy.signature import Signature, TensorSpec
 
@@ -119,7 +120,7 @@ def _outputs(answer: object, reference: Reference) -> tuple[tuple[str, ...], lis
         if len(reference.output_names) != len(tensors):
             raise InputError(
                 f"{len(reference.output_names)} output names were given ({', '.join(reference.output_names)}), but {reference.model}"
-                f" returns {len(tensors)} tensors ({', '.join(names)})",
+                f" returns {counted(len(tensors), 'tensor')} ({', '.join(names)})",
                 remedy="name each of them with an --output of its own",
             )
         names = reference.output_names

@@ -287,10 +287,11 @@ def _notes(source: onnx.ModelProto, found: Mapping[int, Product], reasons: Mappi
     work = sum(product.macs for product in found.values())
     done = [product.macs for index, product in found.items() if not reasons[index]]
     share = f", with {sum(done) / work:.1%} of the multiply–accumulates" if work else ""
-    notes = [f"{len(done)} of {len(found)} convolutions and matrix products are INT8{share}"]
+    products = "convolution or matrix product is" if len(found) == 1 else "convolutions and matrix products are"
+    notes = [f"{len(done)} of {len(found)} {products} INT8{share}"]
     for reason in dict.fromkeys(filter(None, reasons.values())):
         nodes = [source.graph.node[index] for index, why in reasons.items() if why == reason]
         modules = list(dict.fromkeys(map(module_of, nodes)))
         more = f" and {len(modules) - _SHOWN} more" if len(modules) > _SHOWN else ""
-        notes.append(f"{len(nodes)} stay {rest}, {reason}: {', '.join(modules[:_SHOWN])}{more}")
+        notes.append(f"{len(nodes)} {'stays' if len(nodes) == 1 else 'stay'} {rest}, {reason}: {', '.join(modules[:_SHOWN])}{more}")
     return tuple(notes)

@@ -17,6 +17,7 @@ from dtvit_deploy.pipeline.export import with_preprocessing
 from dtvit_deploy.pipeline.observation import Observation
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage, versions
+from dtvit_deploy.plural import counted
 from dtvit_deploy.recipe import PreprocessingChanges
 from dtvit_deploy.staging import replacing
 
@@ -116,7 +117,9 @@ def calibrate(
         except BaseException:  # Ctrl-C, most of all
             if beside and observation.saved and unfinished.is_file():
                 total = len(chosen.samples)
-                progress.step(f"{observation.saved} of {total} samples are kept in {unfinished.name}: the same command goes on from there")
+                progress.step(
+                    f"{observation.saved} of {counted(total, 'sample')} are kept in {unfinished.name}: the same command goes on from there"
+                )
             raise
         part.write_bytes(encode_json(table))
     with contextlib.suppress(OSError):  # what is left of it is not believed where it does not fit

@@ -15,6 +15,7 @@ from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.calibration.ranges import Sample
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.material import Material, digest_of, open_material
+from dtvit_deploy.plural import counted
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifact import Manifest
@@ -86,11 +87,11 @@ def real_set(
     material = open_material(data, manifest, class_map)
     found = _of_images(material, data, count, seed) if material.images is not None else _of_ready(material, data, count, seed)
     if len({one.sha256 for one in found.samples}) < 2:
-        many = f"{len(found.samples)} samples of one content" if len(found.samples) > 1 else "a single one"
+        many = f"{counted(len(found.samples), 'sample')} of one content" if len(found.samples) > 1 else "a single one"
         raise InputError(f"{found.source} are {many}; ranges of that would fit no other", remedy="give some hundred different images")
     _require_classes(material, manifest, data)
     if len(found.samples) < count:
-        note = f"{count} samples were asked for, and {data.name} has {len(found.samples)}"
+        note = f"{counted(count, 'sample')} were asked for, and {data.name} has {len(found.samples)}"
         found = dataclasses.replace(found, notes=(*found.notes, note))
     return found if evaluation is None else _checked(found, evaluation, manifest, allow_leak, class_map)
 

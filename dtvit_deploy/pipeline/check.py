@@ -22,6 +22,7 @@ from dtvit_deploy.pipeline.gates import disagrees, gates_of, not_measured
 from dtvit_deploy.pipeline.material import NOT_REAL, Material
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import NOT_INSTALLED, ProgramEntry, versions
+from dtvit_deploy.plural import counted
 from dtvit_deploy.recipe import Gates
 from dtvit_deploy.recommend import Candidate, recommend
 from dtvit_deploy.report.schema import Report, Subject
@@ -178,11 +179,13 @@ def _counts(wants: Wants, material: Material, *, layers: bool, timed: bool) -> d
     """How much of the material each kind of figure was taken on."""
     counts: dict[str, str] = {}
     if wants.parity:
-        counts["parity"] = f"{min(wants.parity, len(material))} samples and {len(material.adversarial())} adversarial feeds"
+        counts["parity"] = (
+            f"{counted(min(wants.parity, len(material)), 'sample')} and {counted(len(material.adversarial()), 'adversarial feed')}"
+        )
     if layers:
-        counts["layers"] = f"{min(measure.LAYER_SAMPLES, len(material))} samples"
+        counts["layers"] = counted(min(measure.LAYER_SAMPLES, len(material)), "sample")
     if wants.accuracy:
-        counts["accuracy"] = f"{len(material)} samples"
+        counts["accuracy"] = counted(len(material), "sample")
     if timed:
         counts["latency"] = "1 sample, again and again"
     return counts

@@ -20,6 +20,7 @@ from dtvit_deploy.pipeline.float16 import FLOAT16, float16_stage
 from dtvit_deploy.pipeline.int8 import Int8
 from dtvit_deploy.pipeline.mixed_precision import FOUND, IMPRECISE
 from dtvit_deploy.pipeline.stages import GuardFeeds, ProgramEntry, describe, onnx_stage, source_digest, versions
+from dtvit_deploy.plural import counted
 from dtvit_deploy.target import Precision
 
 PACKAGE = "model.mlpackage"
@@ -204,7 +205,7 @@ class CoreMl:
             "method": asked.method.value,
             "layout": "coreml",
             "in_float": sorted(self.keep_fp32),
-            "calibration": f"{len(table.samples)} samples of {table.source}",
+            "calibration": f"{counted(len(table.samples), 'sample')} of {table.source}",
             "synthetic": table.synthetic,
             "leaked": table.leaked,
         }

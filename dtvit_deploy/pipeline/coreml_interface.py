@@ -8,6 +8,7 @@ from dtvit_deploy.coreml.options import CoreMlOptions, ImageInput
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.material import preprocessing_of
 from dtvit_deploy.pipeline.scoring import scores_of
+from dtvit_deploy.plural import counted
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifact import Manifest
@@ -27,8 +28,12 @@ def interface_of(manifest: Manifest, options: CoreMlOptions) -> Interface:
         found = scores_of(manifest.signature)
         if found is None or found.shape[-1] != len(manifest.classes):
             raise InputError(
-                f"{manifest.model} cannot be a classifier: it has {len(manifest.classes)} class names"
-                + (f" for the {found.shape[-1]} scores of {found.name!r}" if found else " and no output that is one row of scores"),
+                f"{manifest.model} cannot be a classifier: it has {counted(len(manifest.classes), 'class name')}"
+                + (
+                    f" for the {counted(found.shape[-1], 'score')} of {found.name!r}"
+                    if found
+                    else " and no output that is one row of scores"
+                ),
                 remedy="leave --classifier out, or give a checkpoint whose metadata names the classes",
             )
         scores = found.name

@@ -163,8 +163,9 @@ def exported(
         material = open_material(options.data, program.artifact.manifest, options.class_map)
         guard = material.guard()
         artifacts = []
-        for target, precision in pairs(options.targets, options.precisions):
-            progress.step(f"building {target} {precision}")
+        wanted = list(pairs(options.targets, options.precisions))
+        for number, (target, precision) in enumerate(wanted, 1):
+            progress.step(f"building {number} of {len(wanted)}: {target} {precision}" if wanted[1:] else f"building {target} {precision}")
             if target is Target.COREML:  # of the program itself; all others are of its ONNX graph
                 int8 = options.int8 if isinstance(options.int8, Int8) else None
                 every = [CoreMl(program, guard, options.keep_fp32, options.coreml, cache).build(precision, int8)]

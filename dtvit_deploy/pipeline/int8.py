@@ -19,6 +19,7 @@ from dtvit_deploy.pipeline.material import Material, digest_of
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.scoring import scores_of
 from dtvit_deploy.pipeline.stages import ProgramEntry, load_onnx, source_digest, versions, write_onnx
+from dtvit_deploy.plural import counted
 from dtvit_deploy.search import ModuleFigures, Search, Trial, readable, search_modules
 from dtvit_deploy.target import Precision, Target
 
@@ -128,7 +129,7 @@ def int8_stage(quantiser: Quantiser, in_float: Sequence[str], search: Search | N
             "method": quantiser.asked.method.value,
             "layout": quantiser.layout.value,
             "in_float": sorted(in_float),
-            "calibration": f"{len(table.samples)} samples of {table.source}",
+            "calibration": f"{counted(len(table.samples), 'sample')} of {table.source}",
             "synthetic": table.synthetic,
             "leaked": table.leaked,
             "products": sum(made.modules.values()),
@@ -169,7 +170,7 @@ def search_stage(quantiser: Quantiser, target: Target, material: Material, keep:
         ]
 
         def evaluate(in_float: tuple[str, ...]) -> Trial:
-            progress.step(f"a trial with {len(in_float)} of {len(quantiser.modules)} modules in float")
+            progress.step(f"a trial with {len(in_float)} of {counted(len(quantiser.modules), 'module')} in float")
             return judge.trial(in_float)
 
         goal = GOAL if judge.scores is not None else GOAL_SQNR

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dtvit_deploy.parity import LARGEST_FLOOR
+from dtvit_deploy.plural import counted
 
 if TYPE_CHECKING:
     import onnx
@@ -71,9 +72,10 @@ class Mixed:
         """What the search came to, in sentences."""
         told: tuple[str, ...] = ()
         if self.imprecise:
-            many = "1 module stays" if len(self.imprecise) == 1 else f"{len(self.imprecise)} modules stay"
+            stay = "stays" if len(self.imprecise) == 1 else "stay"
+            many = f"{counted(len(self.imprecise), 'module')} {stay}"
             gain = f"the outputs would be off by {_percent(self.before)}, and are by {_percent(self.error)}"
-            told += (f"{many} FP32 for precision, the smallest set found in {self.trials} evaluations: {gain}",)
+            told += (f"{many} FP32 for precision, the smallest set found in {counted(self.trials, 'evaluation')}: {gain}",)
         if not self.error <= LARGEST_ERROR:
             told += (f"the outputs are off by {_percent(self.error)} on the guard feeds, more than the {LARGEST_ERROR:.0%} looked for",)
         return told

@@ -15,6 +15,7 @@ from dtvit_deploy.errors import MissingError
 from dtvit_deploy.export.nncf import REMEDY, NncfOptions, openvino_from_nncf
 from dtvit_deploy.pipeline.calibration_set import CalibrationSet, real_set
 from dtvit_deploy.pipeline.stages import describe, openvino_stage, source_digest, versions
+from dtvit_deploy.plural import counted
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def nncf_stage(simplified: Artifact, data: Path, options: NncfOptions, cache: Ca
     chosen = calibration_of(data, parent.manifest, class_map=class_map)
     tools = versions("nncf", "openvino")
     recorded = {
-        "calibration": f"{len(chosen.samples)} samples of {chosen.source}",
+        "calibration": f"{counted(len(chosen.samples), 'sample')} of {chosen.source}",
         "samples": hashlib.sha256("\n".join(one.sha256 for one in chosen.samples).encode()).hexdigest(),
         "seed": SEED,
         **asdict(options),

@@ -15,6 +15,7 @@ from dtvit_deploy.errors import MissingError
 from dtvit_deploy.pipeline.calibration_set import CalibrationSet
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import ProgramEntry, source_digest, versions
+from dtvit_deploy.plural import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,7 +75,7 @@ class Observation:
         if unfinished.is_file():
             self._resume(unfinished, progress)
         total = len(self._chosen.samples)
-        what = f"observing {len(self.observer.tensors)} tensors on {self._chosen.source}"
+        what = f"observing {counted(len(self.observer.tensors), 'tensor')} on {self._chosen.source}"
         last, pause = time.monotonic(), SAVE_SECONDS
         for feed in progress.track(self._chosen.feeds(self.done), what, total - self.done):
             self.observer.observe(feed, self.done, self._chosen.samples[self.done].name)
@@ -121,7 +122,7 @@ class Observation:
             return
         self.done, self.flat, self.saved = done, flat, done
         self.curve[...] = found["curve"]
-        progress.step(f"going on after {done} of {len(self._chosen.samples)} samples")
+        progress.step(f"going on after {done} of {counted(len(self._chosen.samples), 'sample')}")
 
 
 def _observer(program: ProgramEntry, threads: int) -> Observer:

@@ -15,6 +15,7 @@ from dtvit_deploy.calibration.decode import thumbnail
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.measure import Bench, check_feeds
+from dtvit_deploy.plural import counted
 
 if TYPE_CHECKING:
     from dtvit_deploy.signature import Signature, TensorSpec
@@ -77,8 +78,9 @@ def _require_known_classes(bench: Bench, scores: int) -> None:
     """Folder names stand for the logits in their order only where there is one for each; a guess would be a wrong figure."""
     images = bench.material.images
     if images is not None and images.classes and not bench.program.artifact.manifest.classes and len(images.classes) != scores:
+        folders = counted(len(images.classes), "class folder")
         raise InputError(
-            f"the images lie in {len(images.classes)} class folders and the network has {scores} scores, so which is which is unknown",
+            f"the images lie in {folders} and the network has {counted(scores, 'score')}, so which is which is unknown",
             remedy="name the classes in the checkpoint's metadata (key `classes`), or give a folder for every class",
         )
 

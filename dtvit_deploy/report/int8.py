@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.ranges import ENOUGH
+from dtvit_deploy.plural import counted
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.figures import ABSENT
 from dtvit_deploy.report.tables import Section, Table, amounts, section, table, words
@@ -68,7 +69,7 @@ def _calibration(found: Calibration) -> list[Table]:
 
 
 def _found(name: str, search: Search) -> list[str]:
-    sentences = [f"{name}: {search.reason}. Each trial was evaluated on {search.samples} samples."]
+    sentences = [f"{name}: {search.reason}. Each trial was evaluated on {counted(search.samples, 'sample')}."]
     named = readable(search.in_float, [one.module for one in search.modules])
     if named:
         more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
@@ -79,12 +80,12 @@ def _found(name: str, search: Search) -> list[str]:
 def _search(name: str, search: Search) -> list[Table]:
     ranked = sorted(search.modules, key=lambda one: one.sqnr)
     few = (
-        f"{name}: {min(NOISIEST, len(ranked))} of {len(ranked)} modules, the noisiest first; SQNR is the output's when that module alone is"
-        " INT8, gain is what it saves"
+        f"{name}: {min(NOISIEST, len(ranked))} of {counted(len(ranked), 'module')}, the noisiest first; SQNR is the output's when that"
+        " module alone is INT8, gain is what it saves"
     )
     tables = [_modules(few, ranked[:NOISIEST], search)]
     if len(ranked) > NOISIEST:
-        tables.append(_modules(f"{name}: all {len(ranked)} modules, the noisiest first", ranked, search, long=True))
+        tables.append(_modules(f"{name}: all {counted(len(ranked), 'module')}, the noisiest first", ranked, search, long=True))
     trials = search.trials
     columns = (
         amounts("trial", (str(number) for number in range(1, len(trials) + 1))),

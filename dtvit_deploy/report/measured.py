@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dtvit_deploy import plural
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.figures import ABSENT
 from dtvit_deploy.report.tables import Photo, Section, Table, amounts, listed, section, table, words
@@ -80,7 +81,8 @@ def accuracy(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
             continue
         tables.append(
             table(
-                f"{name}: {len(flips)} of {one.flipped} samples with another top-1 than the reference's, the most decided first",
+                f"{name}: {len(flips)} of {plural.counted(one.flipped, 'sample')} with another top-1 than the reference's,"
+                f" the most decided first",
                 (
                     words("sample", (flip.image for flip in flips)),
                     amounts("label", (ABSENT if flip.label is None else str(flip.label) for flip in flips)),
@@ -174,11 +176,16 @@ def layers(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
         conditions = f"error is the root mean square of Δ over that of the tensor; {listed(found.conditions or subject.conditions)}"
         if ranked:
             order = "those that add most error" if subject.quantised else "the furthest above their floor"
-            caption = f"{name}: {len(ranked)} of {len(found.modules)} modules, {order} first; {conditions}"
+            caption = f"{name}: {len(ranked)} of {plural.counted(len(found.modules), 'module')}, {order} first; {conditions}"
             tables.append(_modules(caption, ranked, subject))
         if len(ranked) < len(found.modules):
             tables.append(
-                _modules(f"{name}: all {len(found.modules)} modules in the order of execution", found.modules, subject, long=True)
+                _modules(
+                    f"{name}: all {plural.counted(len(found.modules), 'module')} in the order of execution",
+                    found.modules,
+                    subject,
+                    long=True,
+                )
             )
     return section("layers", "Layers", sentences, tables)
 
@@ -186,7 +193,8 @@ def layers(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
 def counted(found: LayerReport) -> str:
     """What a layer report is of, and which runtime gave the tensors."""
     where = f", in {found.conditions['runtime']}" if "runtime" in found.conditions else ""
-    return f"{found.samples} samples, {len(found.layers)} of {found.program_tensors} program tensors{where}"
+    tensors = plural.counted(found.program_tensors, "program tensor")
+    return f"{plural.counted(found.samples, 'sample')}, {len(found.layers)} of {tensors}{where}"
 
 
 def plans(pairs: Sequence[tuple[str, Subject]]) -> Section | None:

@@ -21,6 +21,7 @@ from dtvit_deploy.parity import Difference
 from dtvit_deploy.recommend import Recommendation
 from dtvit_deploy.report import as_data
 from dtvit_deploy.report.schema import Report, Subject
+from dtvit_deploy.runtimes.fake import FakeClock
 from dtvit_deploy.verdict import holds, verdict
 
 HOSTILE = "[/nope] [red]x[/red] :boom: \x1b[2J\r\n\u202e <b>"
@@ -191,6 +192,24 @@ class TestProgress:
         show.as_json([])
         assert capsys.readouterr() == ("[]\n", "hello from a network\n")
 
+    def test_steps_say_how_long_it_took_until_them_and_a_log_hears_of_a_long_stage_every_minute(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        clock = FakeClock()
+        terminal = show.Terminal(clock.now)
+        terminal.step("building 1 of 3: onnx fp32")
+        clock.advance(41)
+        terminal.step("building 2 of 3: trt fp16")
+        for _ in terminal.track(range(100), "evaluating", 100):
+            clock.advance(1.5)
+        assert capsys.readouterr().err.splitlines() == [
+            "· building 1 of 3: onnx fp32",
+            "· building 2 of 3: trt fp16 (after 41 s)",
+            "· evaluating: 100 (after 41 s)",
+            "· evaluating: 40 of 100 (after 1:41 min)",
+            "· evaluating: 80 of 100 (after 2:41 min)",
+        ]
+
     def test_names_in_it_do_not_act(self, capsys: pytest.CaptureFixture[str]) -> None:
         with show.working() as progress:
             progress.step(HOSTILE)
@@ -202,6 +221,46 @@ class TestProgress:
         with show.working() as progress:
             list(progress.track(range(7), HOSTILE, 7))
         assert "7/7" in capsys.readouterr().err
+
+
+class TestNotes:
+    FAST = "a linear over 1 token, which could be a convolution (Apple: https://machinelearning.apple.com/research/x; sources differ)"
+
+    def shown(self, capsys: pytest.CaptureFixture[str], *of: tuple[str, list[str]], general: tuple[str, ...] = ()) -> list[str]:
+        show.notes(general, of, show.console(), "in the report")
+        return lines(capsys)
+
+    def test_each_is_said_once_under_those_that_say_it(self, capsys: pytest.CaptureFixture[str]) -> None:
+        found = self.shown(
+            capsys,
+            ("a.onnx", ["THE WEIGHTS ARE RANDOM", "simplified", "only a"]),
+            ("b.onnx", ["THE WEIGHTS ARE RANDOM", "simplified", "first of b", "second of b", "first of b"]),
+            ("c.mlpackage", ["THE WEIGHTS ARE RANDOM", "of c"]),
+            general=("said before",),
+        )
+        assert found == [
+            "note: said before",
+            "note: THE WEIGHTS ARE RANDOM",
+            "a.onnx: only a",
+            "a.onnx, b.onnx: simplified",
+            "b.onnx:",
+            "  first of b",
+            "  second of b",
+            "c.mlpackage: of c",
+        ]
+
+    def test_what_was_said_of_everything_is_not_said_of_an_artefact_too(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.shown(capsys, ("a.onnx", ["same"]), ("b.onnx", ["same", "other"]), general=("same",)) == ["note: same", "b.onnx: other"]
+
+    def test_addresses_are_left_to_the_report(self, capsys: pytest.CaptureFixture[str]) -> None:
+        bare = "read as opset 21 has it: https://github.com/NVIDIA/TensorRT/issues/4336, which is old"
+        found = self.shown(capsys, ("a.mlpackage", [self.FAST, bare, "no source (an aside)"]))
+        assert found == [
+            "note: a linear over 1 token, which could be a convolution",
+            "note: read as opset 21 has it, which is old",
+            "note: no source (an aside)",
+            "sources of these notes: in the report",
+        ]
 
 
 def test_a_pipe_gets_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ from dtvit_deploy.export.tensorrt.dla_layers import refusal
 from dtvit_deploy.export.tensorrt.graph import Graph, Severity
 from dtvit_deploy.export.tensorrt.lint import WHOLE, Finding
 from dtvit_deploy.export.tensorrt.operators import Compiler
+from dtvit_deploy.plural import counted
 
 LOADABLES = 16
 """Pieces of networks that one DLA core can hold at a time."""
@@ -202,7 +203,7 @@ def _findings(placement: Placement, compiler: Compiler) -> tuple[Finding, ...]:
         found.append(_finding(WHOLE, "the DLA would take nothing of this network", remedy))
     elif placement.crossings > 2:
         message = (
-            f"execution would cross between GPU and DLA {placement.crossings} times, "
+            f"execution would cross between GPU and DLA {counted(placement.crossings, 'time')}, "
             f"for {placement.share:.1%} of the multiply–accumulates on the DLA; each crossing converts formats and waits"
         )
         found.append(_finding(WHOLE, message, "build without a DLA core, and compare the two on the device"))
@@ -213,7 +214,10 @@ def _findings(placement: Placement, compiler: Compiler) -> tuple[Finding, ...]:
         modules = ", ".join(fallback.modules[:_SHOWN]) + (
             f" and {len(fallback.modules) - _SHOWN} more" if fallback.modules[_SHOWN:] else ""
         )
-        message = f"{fallback.nodes} nodes fall back to the GPU ({', '.join(fallback.operators)}, in {modules}): {fallback.reason}"
+        fall = "falls" if fallback.nodes == 1 else "fall"
+        message = (
+            f"{counted(fallback.nodes, 'node')} {fall} back to the GPU ({', '.join(fallback.operators)}, in {modules}): {fallback.reason}"
+        )
         remedy = _FP16 if "FP32" in fallback.reason else _FALLBACK
         found.append(_finding(fallback.modules[0], message, remedy, count=fallback.nodes))
     return tuple(found)

@@ -286,7 +286,7 @@ def module_of_layer(name: str, metadata: str, modules: Mapping[str, str]) -> str
 
 def fallback_note(core: int, fallen: Sequence[Mapping[str, str]], layers: int) -> str:
     """What of a network the accelerator does not take, in a sentence."""
-    said = f"DLA core {core}: {len(fallen)} of {layers} layers fall back to the GPU"
+    said = f"DLA core {core}: {len(fallen)} of {layers} layer{'s fall' if layers != 1 else ' falls'} back to the GPU"
     if not fallen:
         return said
     kinds = ", ".join(f"{number} {kind}" for kind, number in collections.Counter(each["type"] for each in fallen).most_common())
@@ -393,7 +393,9 @@ def check_golden(trt: Any, log: Any, cuda: Any, engine: Any, job: dict[str, Any]
     for tensor in golden["outputs"]:
         expected = [values(sample_of(tensor, sample), tensor["dtype"]) for sample in range(golden["samples"])]
         verdicts.append(judge(tensor, expected, answers[tensor["name"]]))
-    return all(passed for passed, _ in verdicts), [f"golden, {golden['samples']} samples: {said}" for _, said in verdicts]
+    return all(passed for passed, _ in verdicts), [
+        f"golden, {golden['samples']} sample{'s' if golden['samples'] != 1 else ''}: {said}" for _, said in verdicts
+    ]
 
 
 def sample_of(tensor: dict[str, Any], sample: int) -> bytes:

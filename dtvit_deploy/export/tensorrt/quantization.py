@@ -14,6 +14,7 @@ from onnx import TensorProto
 
 from dtvit_deploy.export.tensorrt.graph import Found, Graph, Severity, attributes_of, type_name
 from dtvit_deploy.export.tensorrt.operators import Compiler
+from dtvit_deploy.plural import counted
 
 LAYOUT = "export with --target trt, whose Q/DQ layout is symmetric INT8 and keeps biases in float"
 CALIBRATE = "calibrate again with `dtvit-deploy calibrate`, and export with --target trt"
@@ -91,7 +92,7 @@ def _channels(graph: Graph, node: onnx.NodeProto, scales: int) -> Iterator[Found
         return
     axis %= len(shape)
     if shape[axis] != scales:
-        yield Found("scale", Severity.ERROR, node, f"has {scales} scales for {shape[axis]} channels", LAYOUT)
+        yield Found("scale", Severity.ERROR, node, f"has {counted(scales, 'scale')} for {counted(shape[axis], 'channel')}", LAYOUT)
         return
     for reader in graph.readers(node.output[0]):
         channels = _output_axis(reader, node.output[0], len(shape))
