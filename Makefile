@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint wheel bench clean
+.PHONY: help setup demo test lint wheel docs bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -39,6 +39,9 @@ lint: $(STAMP) ## style, types and layers
 wheel: $(STAMP) ## dist/*.whl, built from the source distribution and so from nothing that it lacks
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
+
+docs: $(STAMP) ## docs/recipe.md, from the types of a recipe
+	$(BIN)/python -c 'from dtvit_deploy.recipe_keys import reference; print(reference(), end="")' > docs/recipe.md
 
 bench: $(STAMP) $(DIGITS) ## the side-by-side measurements in benchmarks/
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

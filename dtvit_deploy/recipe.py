@@ -47,6 +47,11 @@ AGREEMENT = {Precision.FP32: 1.0, Precision.FP16: 0.998, Precision.BF16: 0.995, 
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
+def _like(*examples: object) -> msgspec.Meta:
+    """What a key may hold, for ``docs/recipe.md`` and ``init``, where its default shows nothing."""
+    return msgspec.Meta(examples=list(examples))
+
+
 def _refuse_repeats(what: str, values: Any) -> None:
     if repeated := sorted({str(value) for value in values if list(values).count(value) > 1}):
         raise ValueError(f"Expected each {what} once, got {', '.join(repeated)} again")
@@ -60,20 +65,21 @@ class Model(Table, frozen=True):
     """The network.
 
     Attributes:
-        name: a registry name, ``timm:NAME`` or ``package.module:factory``; None when the checkpoint says.
-        checkpoint: None builds the network with weights from ``seed``.
+        name: a registry name, ``timm:NAME`` or ``package.module:factory``; None when the checkpoint says. A factory is code, and is run.
+        checkpoint: weights; None builds the network with weights from ``seed``.
         input_size: height and width of the image in pixels; None takes the model's own.
         num_classes: None takes the checkpoint's or the model's own.
         inputs: for a user's own network; one image input otherwise.
         outputs: names, for a user's own network, in the order it returns them.
+        seed: of weights where there is no checkpoint.
     """
 
-    name: Name | None = None
-    checkpoint: Path | None = None
-    input_size: tuple[Natural, Natural] | None = None
-    num_classes: Natural | None = None
-    inputs: tuple[TensorSpec, ...] = ()
-    outputs: tuple[Name, ...] = ()
+    name: Annotated[Name, _like("dualtoken-vit-s-mix")] | None = None
+    checkpoint: Annotated[Path, _like("net.safetensors")] | None = None
+    input_size: Annotated[tuple[Natural, Natural], _like([224, 224])] | None = None
+    num_classes: Annotated[Natural, _like(1000)] | None = None
+    inputs: Annotated[tuple[TensorSpec, ...], _like([{"name": "image", "shape": [1, 3, 224, 224]}])] = ()
+    outputs: Annotated[tuple[Name, ...], _like(["logits"])] = ()
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
 
     def __post_init__(self) -> None:
@@ -93,20 +99,29 @@ class Data(Table, frozen=True):
         class_map: a text, CSV or JSON file that says what the images call the network's classes.
     """
 
-    evaluation: Path | None = None
-    calibration: Path | None = None
+    evaluation: Annotated[Path, _like("images/held-out")] | None = None
+    calibration: Annotated[Path, _like("images/train")] | None = None
     samples: Natural = 64
-    class_map: Path | None = None
+    class_map: Annotated[Path, _like("classes.csv")] | None = None
 
 
 class PreprocessingChanges(Table, frozen=True):
-    """Fields of :class:`Preprocessing` that differ from what the model or its checkpoint says; None leaves one as it is."""
+    """What is done to images otherwise than the model or its checkpoint says; None leaves it as it is.
 
-    resize: int | None = None
-    crop: tuple[int, int] | None = None
+    Attributes:
+        resize: pixels that the shorter side is brought to.
+        crop: height and width of the centre crop, in pixels.
+        interpolation: Pillow's filter.
+        mean: of each channel of a 0–1 image, in the order of ``channels``.
+        std: standard deviation of each channel, likewise.
+        channels: their order in the array.
+    """
+
+    resize: Annotated[int, _like(256)] | None = None
+    crop: Annotated[tuple[int, int], _like([224, 224])] | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: Annotated[tuple[float, float, float], _like([0.485, 0.456, 0.406])] | None = None
+    std: Annotated[tuple[float, float, float], _like([0.229, 0.224, 0.225])] | None = None
     channels: Literal["rgb", "bgr"] | None = None
 
     def of(self, base: Preprocessing) -> Preprocessing:
@@ -123,12 +138,14 @@ class Export(Table, frozen=True):
     """What to build.
 
     Attributes:
+        targets: what for.
+        precisions: in which; every pair with a target that exists is built.
         keep_fp32: paths of modules that stay in FP32 in every other precision.
     """
 
     targets: Annotated[tuple[Target, ...], msgspec.Meta(min_length=1)] = (Target.ONNX,)
     precisions: Annotated[tuple[Precision, ...], msgspec.Meta(min_length=1)] = (Precision.FP32,)
-    keep_fp32: tuple[Name, ...] = ()
+    keep_fp32: Annotated[tuple[Name, ...], _like(["head"])] = ()
 
     def __post_init__(self) -> None:
         _refuse_repeats("target", self.targets)
@@ -170,11 +187,12 @@ class Run(Table, frozen=True):
     """How sessions run.
 
     Attributes:
+        threads: of one inference.
         runtimes: what artefacts are loaded in, each in every one that loads its format; the best that is usable here where none does.
     """
 
     threads: Natural = 1
-    runtimes: tuple[Name, ...] = ()
+    runtimes: Annotated[tuple[Name, ...], _like(["onnxruntime"])] = ()
 
     def __post_init__(self) -> None:
         _refuse_repeats("runtime", self.runtimes)
@@ -186,18 +204,19 @@ class Limits(Table, frozen=True):
     """The gates of one precision; None sets no gate.
 
     Attributes:
-        agreement: least share of images on which top-1 is the reference's.
+        agreement: least share of images on which top-1 is the reference's; None asks for 1.0 in FP32, 0.998 in FP16, 0.995 in BF16
+            and 0.99 in INT8.
         max_abs: greatest |Δ| of an output.
         cosine: least cosine of the outputs with the reference's.
         top1_drop: greatest loss of top-1 accuracy against the reference, as a share.
         p50_ms: greatest median latency, in milliseconds.
     """
 
-    agreement: Share | None = None
-    max_abs: Magnitude | None = None
-    cosine: Cosine | None = None
-    top1_drop: Share | None = None
-    p50_ms: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    agreement: Annotated[Share, _like(0.99)] | None = None
+    max_abs: Annotated[Magnitude, _like(0.001)] | None = None
+    cosine: Annotated[Cosine, _like(0.9999)] | None = None
+    top1_drop: Annotated[Share, _like(0.004)] | None = None
+    p50_ms: Annotated[float, msgspec.Meta(gt=0, examples=[20.0])] | None = None
 
     def __post_init__(self) -> None:
         for name, limit in msgspec.structs.asdict(self).items():
@@ -280,6 +299,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _unknown(value: Any, kind: inspect.Type, where: str) -> Iterator[str]:
     """Every unknown key and choice, with those that are known; msgspec alone names the first, and nothing beside it."""
+    if isinstance(kind, inspect.Metadata):  # an example beside the type
+        kind = kind.type
     if isinstance(kind, inspect.UnionType):
         for one in kind.types:
             yield from _unknown(value, one, where)

@@ -26,7 +26,13 @@ _Shape = Annotated[tuple[_Size, ...], msgspec.Meta(max_length=32)]
 
 
 class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One named tensor with a static shape; ``dtype`` is numpy's name of it (``float32``)."""
+    """One named tensor with a static shape.
+
+    Attributes:
+        name: of the parameter of forward, or of the output.
+        shape: every size, the batch's too.
+        dtype: numpy's name of it.
+    """
 
     name: str
     shape: _Shape

@@ -38,7 +38,7 @@ _WORDNET = re.compile(r"(n\d{8})\s")
 _WHOLE = re.compile(r"(\d+)\.0+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One image of a list.
 

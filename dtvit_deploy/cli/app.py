@@ -14,6 +14,7 @@ from dtvit_deploy.cli.calibrate import calibrate
 from dtvit_deploy.cli.doctor import doctor
 from dtvit_deploy.cli.export import export
 from dtvit_deploy.cli.failure import GATE_FAILED, explained, set_debug
+from dtvit_deploy.cli.init import init
 
 if TYPE_CHECKING:
     from dtvit_deploy.pipeline.check import Wants
@@ -23,7 +24,7 @@ app = typer.Typer(
     name="dtvit-deploy",
     help="From a trained light vision transformer to artefacts for real devices, with proof that they answer the same.",
     epilog="Exit codes: 0 done and every gate passed; 1 a gate failed; 2 wrong input or options; 3 something needed is not here;"
-    " 70 a defect of this program.",
+    " 70 a defect of this program; 130, 143, 129 ended by Ctrl-C, SIGTERM, SIGHUP.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # loading Rich for --help would double its time
@@ -68,6 +69,7 @@ def models(as_json: given.Json = False) -> None:
 
 app.command()(export)
 app.command()(calibrate)
+app.command()(init)
 
 
 def _check(

@@ -89,7 +89,7 @@ def load_reference(model: str | None, options: ModelOptions) -> Reference:
         MissingError: PyTorch, timm or something that the user's module imports is not installed.
     """
     if model is not None:
-        _require_form(model)
+        require_form(model)
     try:
         import safetensors  # noqa: F401
         import torch
@@ -135,8 +135,12 @@ def load_reference(model: str | None, options: ModelOptions) -> Reference:
     )
 
 
-def _require_form(model: str) -> None:
-    """Refuse what is none of the three forms, before anything is imported."""
+def require_form(model: str) -> None:
+    """Refuse what is none of the three forms of a model's name, before anything is imported.
+
+    Raises:
+        InputError: with the forms, and the names in the registry.
+    """
     if model.startswith(TIMM):
         if model == TIMM:
             raise InputError("timm: is not followed by the name of a network", remedy="give timm:NAME, timm:resnet18 for example")

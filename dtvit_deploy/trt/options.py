@@ -39,7 +39,7 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How an engine is built. Precision is not here: it is in the graph, and every network is strongly typed.
 
     Attributes:
-        capabilities: GPUs that TensorRT-RTX compiles for, all in one engine; `RTX_CAPABILITIES` if none is named. TensorRT takes the one
+        capabilities: GPUs that TensorRT-RTX compiles for, all in one engine; 8.9 and 12.0 if none is named. TensorRT takes the one
             that it builds on.
         tf32: whether products of FP32 may be rounded to TF32's 10 bits on the way, which NVIDIA's builders allow by default: an FP32 engine
             would not keep to FP32's tolerance then.
@@ -50,9 +50,9 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         dla_core: the deep-learning accelerator of a Jetson that takes what it can, the rest falling back to the GPU; None uses none.
     """
 
-    capabilities: tuple[Capability, ...] = ()
+    capabilities: Annotated[tuple[Capability, ...], msgspec.Meta(examples=[["8.9", "12.0"]])] = ()
     tf32: bool = False
-    workspace_mib: Natural | None = None
+    workspace_mib: Annotated[Natural, msgspec.Meta(examples=[512])] | None = None
     optimization_level: Annotated[int, msgspec.Meta(ge=0, le=5)] = 3
     version_compatible: bool = False
     hardware_compatible: bool = False

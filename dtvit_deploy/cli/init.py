@@ -1,0 +1,73 @@
+"""`dtvit-deploy init`: a recipe for a model, with every key in it and what it means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dtvit_deploy.cli import options as given
+from dtvit_deploy.cli.failure import explained
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.target import Precision, Target
+
+
+@explained
+def init(
+    model: given.Model = None,
+    checkpoint: given.Checkpoint = None,
+    data: given.Data = None,
+    calibration: Annotated[Path | None, typer.Option("--calibration", help="Images to calibrate INT8 on.", show_default=False)] = None,
+    class_map: given.ClassMap = None,
+    target: Annotated[list[Target] | None, typer.Option("--target", "-t", help="Repeatable.", show_default="onnx")] = None,
+    precision: Annotated[list[Precision] | None, typer.Option("--precision", "-p", help="Repeatable.", show_default="fp32")] = None,
+    inputs: given.Inputs = None,
+    outputs: given.Outputs = None,
+    input_size: given.InputSize = None,
+    num_classes: given.Classes = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The recipe; one that is there is left alone.")] = Path("recipe.toml"),
+) -> None:
+    """Write a recipe for a model: what was given, and every other key as a comment that says what it does."""
+    from dtvit_deploy.cli import show
+    from dtvit_deploy.models.reference import require_form
+    from dtvit_deploy.recipe import load_recipe
+    from dtvit_deploy.recipe_keys import commented
+    from dtvit_deploy.staging import replacing
+
+    if model is not None:
+        require_form(model)
+    elif checkpoint is None or checkpoint.suffix.lower() != ".safetensors":
+        raise InputError(
+            "no model was given, and only the metadata of a .safetensors checkpoint could name it",
+            remedy="give --model a name of `dtvit-deploy models`, timm:NAME or package.module:factory",
+        )
+    if Precision.INT8 in (precision or ()) and calibration is None:
+        raise InputError("INT8 is calibrated on images, and none were given", remedy="give --calibration a folder of some hundred")
+    paths = {"model.checkpoint": checkpoint, "data.evaluation": data, "data.calibration": calibration, "data.class_map": class_map}
+    for path in filter(None, paths.values()):
+        if not path.exists():
+            raise InputError(f"{path} does not exist", remedy="give what is there, or leave it out and write it into the recipe later")
+    asked = given.model_options(checkpoint, inputs, outputs, input_size, num_classes, 0)
+    values: dict[str, Any] = {
+        "model.name": model,
+        "model.input_size": asked.input_size,
+        "model.num_classes": asked.num_classes,
+        "model.inputs": asked.inputs or None,
+        "model.outputs": asked.outputs or None,
+        "export.targets": list(dict.fromkeys(target or [Target.ONNX])),
+        "export.precisions": list(dict.fromkeys(precision or [Precision.FP32])),
+    }
+    # Relative to the recipe, which may be moved together with them.
+    values |= {key: None if path is None else os.path.relpath(path, out.parent) for key, path in paths.items()}
+    name = model or Path(checkpoint or "").name
+    with replacing(out) as part:
+        if os.path.lexists(out):
+            raise InputError(f"{out} exists, and is left as it is", remedy="give --out another name, or move that one away")
+        part.write_text(commented(values, f"A recipe for {name}: dtvit-deploy run {out.name} -o out"), encoding="utf-8")
+        try:
+            load_recipe(part)
+        except InputError as error:
+            raise InputError(str(error).replace(str(part), str(out)), remedy="correct the options") from error
+    show.console().say(f"{out} is written; next: dtvit-deploy run {out} -o out")
