@@ -78,10 +78,11 @@ def _require_known_classes(bench: Bench, scores: int) -> None:
     """Folder names stand for the logits in their order only where there is one for each; a guess would be a wrong figure."""
     images = bench.material.images
     if images is not None and images.classes and not bench.program.artifact.manifest.classes and len(images.classes) != scores:
-        folders = counted(len(images.classes), "class folder")
+        held = counted(len(images.classes), "class folder")
         raise InputError(
-            f"the images lie in {folders} and the network has {counted(scores, 'score')}, so which is which is unknown",
-            remedy="name the classes in the checkpoint's metadata (key `classes`), or give a folder for every class",
+            f"the images lie in {held} and the network has {counted(scores, 'score')}, so which is which is unknown",
+            remedy="say which is which by --class-map (in a recipe, `data.class_map`), name the classes in the checkpoint's metadata (key"
+            " `classes`), or give images of every class",
         )
 
 
