@@ -6,8 +6,8 @@ import csv
 import io
 import json
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,14 @@ class Group:
 
     Attributes:
         number: that the file gives it; None where it gives none.
-        names: all that it may be called.
+        names: all that it is called; of ``tench, Tinca tinca`` the whole.
+        synonyms: parts of such a name, each of which means it where nothing else has that name: a projectile is a "projectile, missile",
+            and there are missiles too.
     """
 
     number: int | None
     names: tuple[str, ...]
+    synonyms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,15 @@ class ClassMap:
         """
         index = self._indices(classes)
         places: defaultdict[str, set[int]] = defaultdict(set)
+        others: defaultdict[str, set[int]] = defaultdict(set)
         for group, label in zip(self.groups, index, strict=True):
             if label is not None:
                 for name in (*group.names, *([] if group.number is None else [str(group.number)])):
                     places[name].add(label)
+                for name in group.synonyms:
+                    others[name].add(label)
         used = sorted(set(used))
-        found = {name: places.get(name, set()) for name in used}
+        found = {name: places.get(name) or others.get(name, set()) for name in used}
         if unknown := [name for name, labels in found.items() if not labels]:
             raise InputError(
                 f"{source} has classes that {self.path} does not map to a class of the network: {some(unknown)}",
@@ -74,12 +80,11 @@ class ClassMap:
 
     def _indices(self, classes: tuple[str, ...]) -> list[int | None]:
         """The network's class of each group; None for those that it does not know."""
-        known = {name: label for label, name in enumerate(classes) if classes.count(name) == 1} if classes else {}
-        named = [{known[name] for name in group.names if name in known} for group in self.groups]
-        if any(named):
-            if torn := [self.groups[place].names[0] for place, labels in enumerate(named) if len(labels) > 1]:
-                raise InputError(f"{self.path} has several classes of the network in one line: {some(torn)}", remedy="give each its own")
-            return [min(labels, default=None) for labels in named]
+        often = Counter(classes)
+        known = {name: label for label, name in enumerate(classes) if often[name] == 1}
+        named = [next((known[name] for name in (*group.names, *group.synonyms) if name in known), None) for group in self.groups]
+        if any(label is not None for label in named):
+            return named
         numbers = [group.number for group in self.groups]
         if all(number is None for number in numbers):
             if classes and len(classes) != len(numbers):
@@ -136,21 +141,20 @@ def _from_text(text: str) -> list[Group]:
     for pattern, number, rest in ((_NUMBER_FIRST, 1, 2), (_NUMBER_LAST, 2, 1)):
         found = [pattern.fullmatch(line) for line in lines]
         if all(found):
-            return [Group(int(match[number]), _names(match[rest])) for match in found if match]
-    return [Group(None, _names(line)) for line in lines]
+            return [_group(int(match[number]), match[rest].split("\t")) for match in found if match]
+    return [_group(None, line.split("\t")) for line in lines]
 
 
-def _names(text: str) -> tuple[str, ...]:
-    """A WordNet id and words, synonyms with commas between, or whatever else stands between tabs; each name, and the words as a whole."""
+def _group(number: int | None, texts: Iterable[str]) -> Group:
+    """A class of the texts that stand for it: each a name, synonyms with commas between, or a WordNet id and either."""
     names: list[str] = []
-    for part in text.split("\t"):
-        whole = part.strip().strip("\"'").strip()
+    for text in texts:
+        whole = text.strip().strip("\"'").strip()
         first, _, words = whole.partition(" ")
-        if _WORDNET.fullmatch(first):
-            names.append(first)
-            whole = words.strip()
-        names += [whole, *(word.strip() for word in whole.split(","))]
-    return tuple(dict.fromkeys(name for name in names if name))
+        names += [first, words.strip()] if _WORDNET.fullmatch(first) else [whole]
+    names = [name for name in dict.fromkeys(names) if name]
+    synonyms = dict.fromkeys(part.strip() for name in names for part in name.split(","))
+    return Group(number, tuple(names), tuple(name for name in synonyms if name and name not in names))
 
 
 def _from_csv(text: str, suffix: str) -> list[Group]:
@@ -168,11 +172,7 @@ def _from_csv(text: str, suffix: str) -> list[Group]:
     named = [header.index(name) for name in _NUMBERS if has_header and name in header and header.index(name) in numeric]
     number = next(iter(named or numeric), None)
     return [
-        Group(
-            None if number is None else int(row[number]),
-            tuple(name for column, cell in enumerate(row) if column != number for name in _names(cell)),
-        )
-        for row in rows
+        _group(None if number is None else int(row[number]), (cell for column, cell in enumerate(row) if column != number)) for row in rows
     ]
 
 
@@ -189,22 +189,22 @@ def _from_json(found: Any) -> list[Group]:
 
 def _pair(key: str, value: Any) -> Group:
     if isinstance(value, int):
-        return Group(value, _names(key))
-    values = _strings(value)
-    return Group(int(key), values) if key.isdecimal() else Group(None, (*_names(key), *values))
+        return _group(value, [key])
+    return _group(int(key), _texts(value)) if key.isdecimal() else _group(None, [key, *_texts(value)])
 
 
 def _item(item: Any) -> Group:
     if isinstance(item, dict):
         number = next((item[key] for key in _NUMBERS if isinstance(item.get(key), int)), None)
-        return Group(number, tuple(name for key in _NAMES if isinstance(item.get(key), str) for name in _names(item[key])))
+        return _group(number, [item[key] for key in _NAMES if isinstance(item.get(key), str)])
     if isinstance(item, list):
-        return Group(next((one for one in item if isinstance(one, int)), None), _strings([one for one in item if isinstance(one, str)]))
-    return Group(None, _strings(item))
+        number = next((one for one in item if isinstance(one, int)), None)
+        return _group(number, _texts([one for one in item if not isinstance(one, int)]))
+    return _group(None, _texts(item))
 
 
-def _strings(value: Any) -> tuple[str, ...]:
-    values: Sequence[Any] = value if isinstance(value, list) else [value]
+def _texts(value: Any) -> list[str]:
+    values: list[Any] = value if isinstance(value, list) else [value]
     if not all(isinstance(one, str) for one in values):
-        raise ValueError(f"a class is called {values[0]!r}")
-    return tuple(dict.fromkeys(name for one in values for name in _names(one)))
+        raise ValueError("a class is called by something that is no text")
+    return values

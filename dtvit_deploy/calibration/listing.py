@@ -10,7 +10,9 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from dtvit_deploy.calibration.decode import SUFFIXES
 from dtvit_deploy.calibration.folders import some
@@ -148,25 +150,45 @@ def _cells(text: str, delimiter: str) -> _Table:
 
 def _from_json(file: Path) -> tuple[Sequence[str], _Table, tuple[str, ...]]:
     """COCO annotations, or a list of objects, one for each image, in one text or one a line."""
-    text = read_text(file, LARGEST_ANNOTATIONS)
+    if (images := _of_coco(file)) is not None:
+        return ["file_name"], [(number, [name]) for number, name in enumerate(images, 1)], (BOXES_UNUSED,)
+    text = read_text(file, LARGEST_LIST)
     try:
         found: Any = (
             [json.loads(line) for line in text.splitlines() if line.strip()] if file.suffix.lower() == ".jsonl" else json.loads(text)
         )
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file} cannot be read as JSON: {error}", remedy="save it again") from error
-    coco = isinstance(found, dict) and isinstance(found.get("images"), list)
-    rows: Any = found["images"] if coco else found
+    rows: Any = found
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise InputError(
             f"{file} lists no images: it is neither COCO annotations nor a list of objects, one for each image",
             remedy='give a file like {"images": [{"file_name": "a.jpg"}, …]} or [{"path": "a.jpg", "label": "cat"}, …]',
         )
-    if coco:
-        named: _Table = [(number, [str(row.get("file_name", ""))]) for number, row in enumerate(rows, 1)]
-        return ["file_name"], named, (BOXES_UNUSED,)
     header = list(dict.fromkeys(str(key) for row in rows[:_TRIED] for key in row))
     return header, [(number, [_plain(row.get(key)) for key in header]) for number, row in enumerate(rows, 1)], ()
+
+
+class _Image(msgspec.Struct):
+    file_name: str
+
+
+class _Annotations(msgspec.Struct):
+    """What is read of COCO's annotations; the boxes and masks, which are nearly all of such a file, are passed over."""
+
+    images: Annotated[list[_Image], msgspec.Meta(min_length=1)]
+
+
+def _of_coco(file: Path) -> list[str] | None:
+    """File names of COCO annotations; None for any other JSON."""
+    if file.suffix.lower() != ".json":
+        return None
+    try:
+        if (size := file.stat().st_size) > LARGEST_ANNOTATIONS:
+            raise InputError(f"{file} has {size:,} bytes; annotations have at most {LARGEST_ANNOTATIONS:,}", remedy="split them")
+        return [image.file_name for image in msgspec.json.decode(file.read_bytes(), type=_Annotations).images]
+    except (msgspec.MsgspecError, RecursionError, OSError):
+        return None
 
 
 def _plain(value: Any) -> str:

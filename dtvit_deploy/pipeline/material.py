@@ -103,6 +103,8 @@ def open_material(data: Path | None, manifest: Manifest, class_map: ClassMap | N
         InputError: it cannot be read, or does not fit the network's inputs.
     """
     signature = manifest.signature
+    if class_map is not None and (data is None or data.suffix == ".npz"):
+        raise InputError("a class map says what images call the classes, and no images were given", remedy="give images, or leave it out")
     if data is None:
         return Material(signature, None, None, tuple(random_feeds(signature, NOISE_SAMPLES, 0)), "seeded noise", real=False)
     if data.suffix == ".npz":

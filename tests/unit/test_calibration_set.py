@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dtvit_deploy.artifact import Link, Manifest
+from dtvit_deploy.calibration.class_map import read_class_map
 from dtvit_deploy.calibration.images import open_images, sample
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.calibration_set import SYNTHETIC, CalibrationSet, random_set, real_set, require_held_out
@@ -63,6 +64,18 @@ def refused(data: Path, **options: Any) -> str:
 class TestImages:
     def test_as_many_of_each_class_as_of_any_other(self, images: Path) -> None:
         assert set(Counter(name[0] for name in names(chosen(images, 12))).values()) == {4}
+
+    def test_classes_are_balanced_by_what_a_map_says_they_are(self, images: Path, tmp_path: Path) -> None:
+        (tmp_path / "map.csv").write_text("b,0\na,0\nc,1\n")
+        mapped = read_class_map(tmp_path / "map.csv")
+        assert Counter(name[0] == "c" for name in names(chosen(images, 12, class_map=mapped))) == {True: 6, False: 6}
+        np.savez(tmp_path / "feeds.npz", image=np.ones((3, 3, 8, 8), np.float32))
+        assert "a class map says what images call the classes" in refused(tmp_path / "feeds.npz", class_map=mapped)
+
+    def test_what_was_skipped_is_noted(self, images: Path) -> None:
+        (images / "a" / "one.heic").write_bytes(b"x")
+        (note,) = chosen(images, 12).notes
+        assert ".heic (1)" in note
 
     def test_the_first_ones_are_of_all_classes(self, images: Path) -> None:
         """The convergence curve is read at growing numbers of images; those of one class would tell nothing of the others."""

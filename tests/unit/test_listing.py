@@ -172,6 +172,13 @@ def test_numbers_of_the_data_set_are_names_where_the_network_names_its_classes(t
     assert found.labels(["1", "2", "3"], NAMES, tmp_path) == {"1": 2, "2": 0, "3": 1}
 
 
+def test_a_part_of_a_name_means_a_class_only_where_nothing_has_that_name(tmp_path: Path) -> None:
+    found = read_class_map(_written(tmp_path / "map.txt", "0 missile\n1 projectile, missile\n2 tench, Tinca tinca\n"))
+    used = ["missile", "projectile", "projectile, missile", "Tinca tinca"]
+    assert found.labels(used, (), tmp_path) == {"missile": 0, "projectile": 1, "projectile, missile": 1, "Tinca tinca": 2}
+    assert found.labels(["1", "2"], ("tench", "projectile", "missile"), tmp_path) == {"1": 1, "2": 0}
+
+
 def test_several_classes_of_the_data_may_be_one_of_the_network(tmp_path: Path) -> None:
     found = read_class_map(_written(tmp_path / "map.json", '{"tabby": 0, "siamese": 0, "poodle": 1}'))
     assert found.labels(["tabby", "siamese", "poodle"], (), tmp_path) == {"tabby": 0, "siamese": 0, "poodle": 1}
