@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-MOST_STEPS = 50_000_000
+MOST_STEPS = 10_000_000
 """Opcodes of one pickle: a state dict of a thousand tensors has about 40,000."""
 
 # fmt: off

@@ -21,7 +21,7 @@ from torch import Tensor
 from dtvit_deploy.archive import data_offset, require_intact
 from dtvit_deploy.models.inert import Named, Reader, UnreadableError
 
-LARGEST_PICKLE = 1 << 30
+LARGEST_PICKLE = 1 << 28
 """Bytes of ``data.pkl``; the tensors are not in it."""
 NO_CHECKSUMS = "the file was saved without checksums, so that damage to it cannot be seen"
 
@@ -250,7 +250,7 @@ def _built(callee: Named, arguments: tuple[Any, ...]) -> Any:
             raise UnreadableError("its tensors were written by pickle.dump, not by torch.save")
         dtype: Any = storage.dtype
         if name.endswith("v3"):  # the storage has no type there
-            dtype = getattr(torch, arguments[6].name, None) if isinstance(arguments[6], Named) and arguments[6].module == "torch" else None
+            dtype = vars(torch).get(arguments[6].name) if isinstance(arguments[6], Named) else None  # getattr would import for some names
         numbers = (offset, *shape, *stride)
         if not isinstance(dtype, torch.dtype) or not all(isinstance(number, int) and number >= 0 for number in numbers):
             raise UnreadableError("it has a tensor of no shape or type")
