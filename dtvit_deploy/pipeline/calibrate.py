@@ -148,7 +148,8 @@ def _table(observation: Observation, program: ProgramEntry, chosen: CalibrationS
             f"each of the {observation.done} samples is of a single colour: their ranges would say nothing",
             remedy="look at the images, and at mean and std of the preprocessing",
         )
-    flat = (f"{observation.flat} of the {observation.done} samples are of a single colour",) if observation.flat else ()
+    verb = "is" if observation.flat == 1 else "are"
+    flat = (f"{observation.flat} of the {observation.done} samples {verb} of a single colour",) if observation.flat else ()
     tensors, unbounded = _tensors(observation)
     if not tensors:
         raise InputError(

@@ -17,6 +17,7 @@ from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.pipeline.material import digest_of
 from dtvit_deploy.pipeline.stages import describe, load_onnx, source_digest, versions
+from dtvit_deploy.plural import counted
 from dtvit_deploy.staging import replacing
 from dtvit_deploy.target import Precision
 from dtvit_deploy.trt import gpu
@@ -246,7 +247,7 @@ def _job(graph: Artifact, build: BuildOptions, cache: Cache, golden: Callable[[]
         inside.mkdir()
         write_job(inside, graph.path, graph.manifest, build, answers, graph.manifest.stem)
         options = {"flavour": str(Flavour.ON_DEVICE), "build": msgspec.to_builtins(build)}
-        notes = (*known, checked, f"{len(answers.feeds)} golden samples: {answers.source}")
+        notes = (*known, checked, f"{counted(len(answers.feeds), 'golden sample')}: {answers.source}")
         describe(inside, graph.manifest, graph.manifest.precision, LINK, versions(), options, notes, rung=Rung.PREPARED)
 
     return load_artifact(cache.entry("job", key, write) / path)

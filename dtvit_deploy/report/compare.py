@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.plural import counted
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.content import real_agreement, worst
 from dtvit_deploy.report.tables import labels
@@ -239,12 +240,12 @@ def _share(name: str, figure: str, before: _Side, after: _Side) -> Gate:
     key = "digest" if "digest" in old and "digest" in new else "source"
     why = _unequal(old, new, (key,))
     if one[1] != two[1]:
-        why.append(f"{one[1]} samples before and {two[1]} after")
+        why.append(f"{counted(one[1], 'sample')} before and {two[1]} after")
     if why:
         return holds(name, False, f"not comparable: {'; '.join(why)}")
     lost, samples = one[0] - two[0], one[1]
     allowed = max(1, math.floor(TOP1_DROP * samples + 1e-9)) if figure == TOP1 else 0
-    told = f"{one[0]} of {samples} samples before, {two[0]} after; a loss of {allowed} is allowed"
+    told = f"{one[0]} of {counted(samples, 'sample')} before, {two[0]} after; a loss of {allowed} is allowed"
     return holds(name, lost <= allowed, told)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dtvit_deploy import plural
+from dtvit_deploy.plural import counted
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.figures import ABSENT
 from dtvit_deploy.report.tables import Photo, Section, Table, amounts, listed, section, table, words
@@ -213,7 +214,10 @@ def plans(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
             amounts("share of the cost", (ABSENT if one.cost is None else f"{one.cost:.2%}" for one in plan.elsewhere)),
             words("torch module", (one.module for one in plan.elsewhere)),
         )
-        caption = f"{name}: {len(plan.elsewhere)} of {len(plan.operations)} operations are not meant for the {plan.main}"
+        verb = "is" if len(plan.elsewhere) == 1 else "are"
+        caption = (
+            f"{name}: {len(plan.elsewhere)} of {plural.counted(len(plan.operations), 'operation')} {verb} not meant for the {plan.main}"
+        )
         tables.append(table(caption, columns, long=True))
     if sentences:
         sentences.insert(0, "A compute plan is what Core ML anticipates, and no measurement; its costs are estimates.")

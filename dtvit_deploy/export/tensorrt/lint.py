@@ -18,6 +18,7 @@ from dtvit_deploy.export.tensorrt.graph import Found, Graph, Severity, attribute
 from dtvit_deploy.export.tensorrt.numbers import dynamic, int64, mixed, overflow, types
 from dtvit_deploy.export.tensorrt.operators import CHANGES, OLDEST_OPSET, RESTRICTIONS, Compiler, missing_operator, newest_opset
 from dtvit_deploy.export.tensorrt.quantization import quantization
+from dtvit_deploy.plural import counted
 
 __all__ = ["Compiler", "Finding", "ParserMessage", "Severity", "blame", "lines", "lint"]
 
@@ -185,7 +186,7 @@ def _finding(found: Found) -> Finding:
 def _line(group: Sequence[Finding]) -> str:
     first = group[0]
     modules = list(dict.fromkeys(finding.module for finding in group))
-    rest = f" and {len(modules) - _SHOWN} more modules" if len(modules) > _SHOWN else ""
+    rest = f" and {counted(len(modules) - _SHOWN, 'more module')}" if len(modules) > _SHOWN else ""
     count = sum(finding.count for finding in group)
     times = f" ({count} times)" if count > 1 else ""
     remedy = first.remedy if len(modules) == 1 else first.remedy.replace(first.module, "MODULE")

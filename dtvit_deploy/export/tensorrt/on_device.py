@@ -22,6 +22,7 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.tensorrt import on_device_build
 from dtvit_deploy.export.tensorrt.on_device_build import CODES
 from dtvit_deploy.export.tensorrt.trtexec import trtexec_text
+from dtvit_deploy.plural import counted
 from dtvit_deploy.trt.passport import GRAPH, LINK
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ To be built by TensorRT on the device that will run it: {manifest.model} in {man
    (sudo apt install python3-libnvinfer), nothing else. JetPack 5 has TensorRT 8.5, which is not supported.
 2. There, in this folder:   python3 build.py
    It checks this folder, builds the engine (minutes the first time; the .timing file that it leaves beside the folder
-   makes the next build fast), executes {len(golden.feeds)} golden samples ({golden.source}) and compares
+   makes the next build fast), executes {counted(len(golden.feeds), "golden sample")} ({golden.source}) and compares
    the answers. --out FOLDER writes elsewhere, --build-only executes nothing, --profile times every layer too
    (profile.json in the engine's folder); --help has the rest. It ends with 0 (passed), 1 (wrong answers),
    2 (a damaged job or a refused graph) or 3 (something is missing).

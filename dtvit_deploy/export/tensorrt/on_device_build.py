@@ -291,7 +291,7 @@ def fallback_note(core: int, fallen: Sequence[Mapping[str, str]], layers: int) -
         return said
     kinds = ", ".join(f"{number} {kind}" for kind, number in collections.Counter(each["type"] for each in fallen).most_common())
     modules = list(dict.fromkeys(each["module"] or "(no module)" for each in fallen))
-    more = f" and {len(modules) - SHOWN} more modules" if len(modules) > SHOWN else ""
+    more = f" and {len(modules) - SHOWN} more module{'s' if len(modules) > SHOWN + 1 else ''}" if len(modules) > SHOWN else ""
     return f"{said}: {kinds}; in {', '.join(modules[:SHOWN])}{more}"
 
 
