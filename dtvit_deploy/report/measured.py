@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dtvit_deploy import plural
-from dtvit_deploy.plural import counted
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.figures import ABSENT
 from dtvit_deploy.report.tables import Photo, Section, Table, amounts, listed, section, table, words
