@@ -200,7 +200,7 @@ def _is_header(table: _Table, file: Path) -> bool:
     first = [cell.lower() for cell in table[0][1]]
     if len(table) < 2 or any(_any_file(file, [cell]) for cell in table[0][1]):
         return False
-    return len(first) > 1 and any(cell in _PATHS or cell in _LABELS for cell in first)
+    return any(cell in _PATHS or (cell in _LABELS and len(first) > 1) for cell in first)
 
 
 def _bases(file: Path) -> list[str]:
@@ -238,6 +238,7 @@ def _label_column(table: _Table, header: Sequence[str] | None, paths: int, file:
     others = [column for column in range(width) if column != paths]
     if header is not None:
         lower = [name.lower() for name in header]
+        others = [column for column in others if column >= len(lower) or lower[column]]  # without the numbers of a data frame's rows
         named = [lower.index(name) for name in _LABELS if name in lower and lower.index(name) != paths]
         if named or len(others) > 1:
             others = named[:1] or others

@@ -48,6 +48,7 @@ LISTS = {
     "more columns, of which the header names one": ("val.csv", "id,width,label,file_name\n1,30,emu,a.png\n2,40,cat,b.png\n"),
     "no suffix": ("val.csv", "ImageId,PredictionString\na,emu\nb,cat\n"),
     "numbers of a data frame": ("val.csv", "path,label\na.png,2.0\nb.png,0.0\n"),
+    "the rows of a data frame, numbered": ("val.csv", ",path,kind\n0,a.png,emu\n1,b.png,cat\n"),
     "objects": ("val.json", '[{"path": "a.png", "label": "emu"}, {"path": "b.png", "label": "cat"}]'),
     "objects, one a line": ("val.jsonl", '{"file_name": "a.png", "label": 2}\n{"file_name": "b.png", "label": 0}\n'),
     "Windows' ends of lines": ("val.csv", "path,label\r\na.png,emu\r\nb.png,cat\r\n"),
@@ -66,6 +67,11 @@ def test_paths_with_blanks_are_whole_where_they_are_files(tmp_path: Path) -> Non
     images(tmp_path, "my cat 1.png", "my dog 0.png")
     assert listed(tmp_path / "l.txt", "my cat 1.png\nmy dog 0.png\n") == {"my cat 1.png": None, "my dog 0.png": None}
     assert listed(tmp_path / "l.txt", "my cat 1.png 1\nmy dog 0.png 0\n") == {"my cat 1.png": 1, "my dog 0.png": 0}
+
+
+def test_a_table_of_paths_alone_may_have_a_header(tmp_path: Path) -> None:
+    images(tmp_path, "a.png", "b.png")
+    assert listed(tmp_path / "l.csv", "image\na.png\nb.png\n") == {"a.png": None, "b.png": None}
 
 
 def test_numbers_are_labels_and_not_ranks(tmp_path: Path) -> None:
