@@ -233,6 +233,6 @@ def test_a_line_speaks_for_all_modules_of_a_rule() -> None:
     def of(module: str, message: str = "a thing") -> Finding:
         return Finding(rule="r", module=module, message=message, remedy="do", source="S")
 
-    assert lines([of("a"), of("b"), of("c"), of("d")]) == ("Neural Engine: a, b, c and 1 more modules: a thing (4 times); do (S)",)
+    assert lines([of("a"), of("b"), of("c"), of("d")]) == ("Neural Engine: a, b, c and 1 more module: a thing (4 times); do (S)",)
     assert lines([of("a"), of("a", "another")]) == ("Neural Engine: a: a thing (and the like, 2 times); do (S)",)
     assert lines([of("(the network itself)")]) == ("Neural Engine: a thing; do (S)",)

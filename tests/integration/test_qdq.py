@@ -287,7 +287,7 @@ class TestConvolutions:
         model = graph(node("Conv", "x k", "y", "stem", group=group), x=IMAGE, k=np.ones(kernel, np.float32))
         found = quantised(model, x=IMAGE)
         assert operators(found.model) == ["Conv"]
-        assert found.notes[-1] == "1 stay FP32, fewer than 8 input channels in a group: stem"
+        assert found.notes[-1] == "1 stays FP32, fewer than 8 input channels in a group: stem"
 
 
 class TestLeftInFloat:
@@ -303,7 +303,7 @@ class TestLeftInFloat:
         )  # fmt: skip
         found = quantised(model)
         assert found.modules == {"attention.query": 1}
-        assert found.notes[-1] == "1 stay FP32, its factors are both activations: attention"
+        assert found.notes[-1] == "1 stays FP32, its factors are both activations: attention"
         assert [one.op_type for one in found.model.graph.node if one.op_type not in ("QuantizeLinear", "DequantizeLinear")] == operators(
             model
         )
@@ -317,14 +317,14 @@ class TestLeftInFloat:
         found = quantised(model, layout, ranges=ranges)
         assert (operators(found.model), found.modules) == (["MatMul"], {})
         assert found.notes == (
-            "0 of 1 convolutions and matrix products are INT8, with 0.0% of the multiply–accumulates",
-            f"1 stay {'FP32' if layout is Layout.X86 else 'in float'}, {reason}: head",
+            "0 of 1 convolution or matrix product is INT8, with 0.0% of the multiply–accumulates",
+            f"1 stays {'FP32' if layout is Layout.X86 else 'in float'}, {reason}: head",
         )
 
     def test_what_is_small(self) -> None:
         found = quantised(MLP, least_macs=2 * 8 * 16)
         assert found.modules == {"block.fc1": 1}
-        assert found.notes[-1] == "1 stay FP32, fewer than 256 multiply–accumulates: block.fc10"
+        assert found.notes[-1] == "1 stays FP32, fewer than 256 multiply–accumulates: block.fc10"
 
     @pytest.mark.parametrize("attributes", [{"alpha": 2.0}, {"beta": 0.5}, {"transA": 1}])
     def test_a_gemm_that_is_more_than_a_product_and_a_sum(self, attributes: dict[str, Any]) -> None:
@@ -352,7 +352,7 @@ class TestLeftInFloat:
     def test_by_wish_a_module_and_its_children(self) -> None:
         found = quantised(MLP, in_float=["block.fc1"])
         assert found.modules == {"block.fc10": 1}
-        assert found.notes[-1] == "1 stay FP32, asked for: block.fc1"
+        assert found.notes[-1] == "1 stays FP32, asked for: block.fc1"
         assert quantised(MLP, in_float=["block"]).modules == {}
 
     def test_a_module_that_made_nothing_is_refused_with_those_that_did(self) -> None:

@@ -128,12 +128,12 @@ class TestSmall:
         model = network(W1 * np.float32(1e-3))
         found = quantized_onnx(model, {"x": (-1, 1), "large": (-0.1, 0.1)}, Layout.TENSORRT, least_macs=0)
         assert found.modules == {"shrink": 1}
-        assert found.notes[-1] == "1 stay in float, its weights stay below 0.0078, too small for FP16 scales: grow"
+        assert found.notes[-1] == "1 stays in float, its weights stay below 0.0078, too small for FP16 scales: grow"
 
     def test_a_product_with_tiny_input_stays_in_float(self) -> None:
         found = quantized_onnx(network(), {"x": (-0.001, 0.005), "large": (-4, 4)}, Layout.TENSORRT, least_macs=0)
         assert found.modules == {"shrink": 1}
-        assert found.notes[-1] == "1 stay in float, its input stays below 0.0078, too small for an FP16 scale: grow"
+        assert found.notes[-1] == "1 stays in float, its input stays below 0.0078, too small for an FP16 scale: grow"
 
     def test_x86_has_fp32_scales_and_none_of_these_reasons(self) -> None:
         ranges = {"x": (-0.001, 0.005), "large": (-0.1, 0.1)}
