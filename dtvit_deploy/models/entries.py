@@ -17,7 +17,8 @@ AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema",
 USUAL = ("state_dict", "model_state_dict", "model_state", "model", "module", "network", "net", "params", "weights", "student")
 _AVERAGE = re.compile(r"(^|[_.])(ema|swa|avg|averaged?)([_.]|$)", re.IGNORECASE)
 _NOT_WEIGHTS = re.compile(
-    r"optim|sched|scaler|callback|loops|hyper|param_groups|message_hub|(^|_)(rng|args|config|cfg|meta)($|_)", re.IGNORECASE
+    r"optimi[sz]er|(^|_)optim($|_)|sched|scaler|callback|loops|hyper|param_groups|message_hub|(^|_)(rng|args|config|cfg|meta)($|_)",
+    re.IGNORECASE,
 )
 
 
