@@ -20,6 +20,9 @@ import warnings
 from functools import partial
 from pathlib import Path
 
+import dtvit_deploy  # noqa: F401 before the vendors, which it keeps from reporting home
+
+# isort: split
 import numpy as np
 import onnx
 import onnxruntime

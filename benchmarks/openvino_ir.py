@@ -20,6 +20,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import dtvit_deploy  # noqa: F401 before the vendors, which it keeps from reporting home
+
+# isort: split
 import numpy as np
 import openvino
 import torch

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 
+BEGIN = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); import dtvit_deploy; "
+"""What each of them does first, by which they are known in a list of processes."""
+
 
 def child_command(code: str, *arguments: str) -> list[str]:
     """The command that runs ``code`` with this process's own import path; ``sys.argv[1:]`` are the arguments.
 
-    Not with the child's own path: that begins with the working folder, where any file may have a package's name and would be run.
+    Not with the child's own path: that begins with the working folder, where any file may have a package's name and would be run. This
+    package comes first, since it keeps the libraries that ``code`` imports from reporting home.
     """
-    begin = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
-    return [sys.executable, "-I", "-c", begin + code, json.dumps(sys.path), *arguments]
+    return [sys.executable, "-I", "-c", BEGIN + code, json.dumps(sys.path), *arguments]

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from dtvit_deploy import telemetry
 from dtvit_deploy.child import child_command
 from dtvit_deploy.devices import machine
 from dtvit_deploy.evidence import Rung
@@ -51,9 +52,10 @@ class TargetState(msgspec.Struct, frozen=True):
 
 
 class Examination(msgspec.Struct, frozen=True):
-    """Everything that ``doctor`` found."""
+    """Everything that ``doctor`` found; ``telemetry`` says by vendor whether it reports home from here."""
 
     machine: dict[str, str]
+    telemetry: dict[str, str]
     targets: tuple[TargetState, ...]
     packages: tuple[Package, ...]
 
@@ -116,7 +118,7 @@ def examine() -> Examination:
     imports = _Imports()
     states = {Target.TRT: _compiled_target, Target.COREML: _apple_target}
     targets = tuple(states.get(target, _target)(target, ladder, found, imports) for target, ladder in LADDERS.items())
-    return Examination(machine=machine.facts(), targets=targets, packages=packages)
+    return Examination(machine=machine.facts(), telemetry=telemetry.state(), targets=targets, packages=packages)
 
 
 class _Found(NamedTuple):

@@ -55,7 +55,8 @@ def doctor(
     if as_json:
         show.as_json(found)
         return
-    show.rows("this machine", ("", ""), list(found.machine.items()))
+    reports = {f"telemetry of {vendor}": how for vendor, how in found.telemetry.items()}
+    show.rows("this machine", ("", ""), list((found.machine | reports).items()))
     headings = ("target", "can reach", "with", "what is missing, and how to get it")
     show.rows("targets", headings, [(t.target, t.reach, t.tools, t.missing) for t in found.targets])
     show.rows("packages", ("package", "version", "for"), [(p.name, p.version, p.purpose) for p in found.packages])

@@ -14,12 +14,14 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from dtvit_deploy.cli import temporary
 from dtvit_deploy.errors import DeployError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 GATE_FAILED = 1
+ANSWERED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEFECT = 70
 """The program itself is wrong (``EX_SOFTWARE``). Python's own code for that, 1, says here that a gate failed."""
 debug = False
@@ -38,11 +40,11 @@ def set_debug(on: bool) -> None:
 
 
 def explained(command: Callable[P, R]) -> Callable[P, R]:
-    """Wrap a command in `told`."""
+    """Wrap a command in `told`, with a folder of its own for temporary files."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        with told():
+        with told(), temporary.own_temporary_folder():
             return command(*args, **kwargs)
 
     return wrapped
@@ -82,17 +84,29 @@ def _tell(error: BaseException) -> int:
 
 
 def end_on_request() -> None:
-    """Ctrl-C, a request to terminate and a terminal that goes away become exceptions: KeyboardInterrupt, or `Ended`."""
+    """Ctrl-C, a request to terminate and a terminal that goes away become exceptions: KeyboardInterrupt, or `Ended`.
+
+    Whoever starts a command may have it ignore the first (a shell, for what it puts in the background) and the last (nohup): that stays.
+    A request to terminate is meant for this process alone, and is answered whatever was inherited.
+    """
 
     def end(number: int, _: object) -> NoReturn:
         global requested
         requested = number
         raise KeyboardInterrupt if number == signal.SIGINT else Ended(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has the last one ignored
+    for number in ANSWERED:
+        if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end)
+    os.register_at_fork(after_in_child=_let_go)
     sys.unraisablehook = _ask_again
+
+
+def _let_go() -> None:
+    """A library's forked child ends by a signal as any process does: it has no command to tell the end of."""
+    for number in ANSWERED:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _ask_again(lost: sys.UnraisableHookArgs) -> None:
@@ -109,6 +123,10 @@ def _ask_again(lost: sys.UnraisableHookArgs) -> None:
 
 def leave(code: int) -> NoReturn:
     """End the process here and now. All is written; to take a million objects of torch's apart first would take a second."""
+    with contextlib.suppress(ValueError):  # only the main thread may
+        for number in ANSWERED:
+            signal.signal(number, signal.SIG_IGN)  # it ends already
+    temporary.remove()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()

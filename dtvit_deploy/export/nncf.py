@@ -6,7 +6,6 @@ takes part. It is told two things that it cannot know: that the network is a tra
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,18 +79,9 @@ def openvino_from_nncf(source: Path, feeds: Iterable[Feeds], count: int, target:
 
 
 def _imported() -> Any:
-    """NNCF, which reports to its vendor whatever it does, unless this variable is there when it is imported."""
-    silent = "NNCF_CI"
-    before = os.environ.get(silent)
-    os.environ[silent] = "1"
     try:
         with quiet():
             import nncf
     except ImportError as error:
         raise MissingError(f"NNCF cannot be imported: {error}", remedy=REMEDY) from error
-    finally:
-        if before is None:
-            del os.environ[silent]
-        else:
-            os.environ[silent] = before
     return nncf

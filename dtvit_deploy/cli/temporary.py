@@ -1,0 +1,83 @@
+"""A folder of the command's own for temporary files, which is gone when the command is, however that ends.
+
+Libraries leave what they make in the temporary folder to the interpreter's own end: coremltools a whole package for each export. That end
+never comes (`failure.leave`), nor would it after a crash in native code. So they are given a folder of ours, by the variable that Python,
+native code and child processes all read. Of a process that was killed it stays, and the next command removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+VARIABLE = "TMPDIR"
+PREFIX = "dtvit-deploy-"
+_NAME = re.compile(rf"{PREFIX}\d+-[0-9a-f]{{8}}")
+_open: list[Path] = []
+"""The folder of the command that runs; one that calls another in the same process has its own."""
+
+
+@contextlib.contextmanager
+def own_temporary_folder() -> Iterator[None]:
+    """While in the block, temporary files of this process and its children are made in a folder that goes with the block.
+
+    Where none can be made (a full disk, no place that can be written), the system's own places are left as they are: whatever needs one
+    says so, and what needs none goes on.
+    """
+    before = os.environ.get(VARIABLE)
+    waiting = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:  # a request to end must not come between the making and the note of it
+        if made := _made():
+            _open.append(made[0])
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
+    if made is None:
+        yield
+        return
+    folder, lock = made
+    _use(str(folder))
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _use(before)
+        _open.remove(folder)
+        os.close(lock)
+
+
+def remove() -> None:
+    """Remove what is there now, in a process that ends without leaving its blocks."""
+    for folder in _open:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _made() -> tuple[Path, int] | None:
+    """The folder and the lock that tells others that its owner lives, in the first place that takes one."""
+    from dtvit_deploy.staging import locked_folder, remove_abandoned
+
+    # Not tempfile's own search: that writes a file in each place to see whether it can, and takes longer to import than all of this.
+    asked = [os.environ.get(name) for name in (VARIABLE, "TEMP", "TMP")]
+    for place in filter(None, [*asked, "/tmp", "/var/tmp"]):
+        with contextlib.suppress(OSError):
+            if not Path(place).is_dir():  # to make the place itself is not ours
+                continue
+            made = locked_folder(Path(place).absolute(), f"{PREFIX}{os.getpid()}-", 0o700)
+            with contextlib.suppress(OSError):  # a place that can be written and not listed
+                remove_abandoned(Path(place), _NAME)
+            return made
+    return None
+
+
+def _use(folder: str | None) -> None:
+    if folder is None:
+        os.environ.pop(VARIABLE, None)
+    else:
+        os.environ[VARIABLE] = folder
+    if loaded := sys.modules.get("tempfile"):
+        loaded.tempdir = None  # what it found before
