@@ -15,4 +15,5 @@ def child_command(code: str, *arguments: str) -> list[str]:
     Not with the child's own path: that begins with the working folder, where any file may have a package's name and would be run. This
     package comes first, since it keeps the libraries that ``code`` imports from reporting home.
     """
-    return [sys.executable, "-I", "-c", BEGIN + code, json.dumps(sys.path), *arguments]
+    isolated = ["-I", "-B"] if sys.dont_write_bytecode else ["-I"]  # which ignores the variable that says so
+    return [sys.executable, *isolated, "-c", BEGIN + code, json.dumps(sys.path), *arguments]

@@ -13,10 +13,13 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 VARIABLE = "TMPDIR"
+NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
+"""Where Python's getpass looks for who the user is. torch wants to know, for the name of a folder in the temporary one; where no variable
+says it, the C library is asked, which asks a socket first, and fails for a user without a name, as in many a container."""
 PREFIX = "dtvit-deploy-"
 _NAME = re.compile(rf"{PREFIX}\d+-[0-9a-f]{{8}}")
 _open: list[Path] = []
@@ -30,7 +33,7 @@ def own_temporary_folder() -> Iterator[None]:
     Where none can be made (a full disk, no place that can be written), the system's own places are left as they are: whatever needs one
     says so, and what needs none goes on.
     """
-    before = os.environ.get(VARIABLE)
+    before = {name: os.environ.get(name) for name in (VARIABLE, *NAMES)}
     waiting = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     try:  # a request to end must not come between the making and the note of it
         if made := _made():
@@ -41,7 +44,9 @@ def own_temporary_folder() -> Iterator[None]:
         yield
         return
     folder, lock = made
-    _use(str(folder))
+    _use({VARIABLE: str(folder)})
+    if not any(before[name] for name in NAMES):
+        _use({"LNAME": "user"})  # of the four the one that nothing else reads
     try:
         yield
     finally:
@@ -74,10 +79,13 @@ def _made() -> tuple[Path, int] | None:
     return None
 
 
-def _use(folder: str | None) -> None:
-    if folder is None:
-        os.environ.pop(VARIABLE, None)
-    else:
-        os.environ[VARIABLE] = folder
-    if loaded := sys.modules.get("tempfile"):
-        loaded.tempdir = None  # what it found before
+def _use(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    if "tempfile" in sys.modules:
+        import tempfile
+
+        tempfile.tempdir = None  # what it found before

@@ -8,12 +8,17 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import os
+import subprocess
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
 
-from dtvit_deploy.errors import MissingError
+from dtvit_deploy.cache import Cache
+from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.report import figures
 
 if TYPE_CHECKING:
@@ -26,6 +31,7 @@ BLUE, RED, GREY, INK = "#0072b2", "#d55e00", "#6b7280", "#111827"
 """The first two are Okabe and Ito's, told apart by every kind of eye."""
 SMALLEST, LARGEST = 1e-30, 1e30
 """What lies beyond is drawn as 0 or ∞: no axis needs more decades."""
+_SETTINGS = "MPLCONFIGDIR"
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -61,9 +67,10 @@ class Plot(NamedTuple):
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
     try:
-        import matplotlib
-        import matplotlib.backends.backend_svg
-        import matplotlib.figure
+        with _alone():
+            import matplotlib
+            import matplotlib.backends.backend_svg
+            import matplotlib.figure
     except ImportError as error:
         raise MissingError(f"the pictures of a report need matplotlib: {error}", remedy="pip install 'dtvit-deploy[report]'") from error
     with matplotlib.rc_context(), warnings.catch_warnings():
@@ -71,6 +78,43 @@ def drawing() -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
         yield
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Import matplotlib without its folders in the user's home, and without another program that lists the system's fonts.
+
+    Both are for the fonts of others, and pictures here have matplotlib's own. The list of those that it finds all the same takes seconds
+    where there are thousands, and is kept beside our cache.
+    """
+    before, ask = os.environ.get(_SETTINGS), subprocess.check_output
+    os.environ[_SETTINGS] = str(_folder())
+    subprocess.check_output = _refuse  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        subprocess.check_output = ask
+        if before is None:
+            del os.environ[_SETTINGS]
+        else:
+            os.environ[_SETTINGS] = before
+
+
+def _folder() -> Path:
+    try:
+        root = Cache.default().root
+        root.mkdir(0o700, parents=True, exist_ok=True)
+        folder = root / "matplotlib"  # no entry's name, so the cache leaves it alone
+        folder.mkdir(exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, InputError):  # it cannot be written, or the user has no home
+        pass
+    return Path(tempfile.mkdtemp(prefix="matplotlib-"))
+
+
+def _refuse(*_: object, **__: object) -> bytes:
+    raise FileNotFoundError("fonts of the system are not asked for")
 
 
 def new_figure(height: float) -> Figure:
