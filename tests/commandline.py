@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,15 @@ from dtvit_deploy.artifact import sha256_of
 
 DEPLOY = str(Path(sys.executable).with_name("dtvit-deploy"))
 Done = subprocess.CompletedProcess[str]
+
+
+def answering() -> None:
+    """Called in a child before its program is there: it answers every signal, as what was begun at a terminal does.
+
+    Shells and nohup have jobs in the background ignore some, and the tests may be such a job.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def deploy(
@@ -37,7 +47,7 @@ def deploy(
     start = [sys.executable, "-c", script] if before else [DEPLOY]
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | env  # no test takes the bytecode of a user's module for litter
     command = [*start, *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False, preexec_fn=limit)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900, check=False, preexec_fn=limit)
     assert code is None or done.returncode == code, done.stdout + done.stderr
     return done
 

@@ -11,16 +11,15 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from commandline import answering
 from dtvit_deploy.child import BEGIN
 
 STRACE = shutil.which("strace")
-DEPLOY = str(Path(sys.executable).with_name("dtvit-deploy"))
 CALLS = (
     "socket,socketpair,fork,vfork,clone,clone3,execve,execveat,open,openat,openat2,creat,mkdir,mkdirat,mknod,mknodat,"
     "rename,renameat,renameat2,link,linkat,symlink,symlinkat"
@@ -62,7 +61,7 @@ class Traced:
         return sorted(path for path in self.written if not any(path == root or root in path.parents for root in allowed))
 
 
-def traced(command: Sequence[str], cwd: Path, env: dict[str, str], log: Path, at: str = "", number: signal.Signals | None = None) -> Traced:
+def traced(command: Sequence[str], cwd: Path, env: dict[str, str], log: Path, at: int = 0, number: signal.Signals | None = None) -> Traced:
     """Run a command under strace to its end.
 
     Args:
@@ -70,7 +69,7 @@ def traced(command: Sequence[str], cwd: Path, env: dict[str, str], log: Path, at
         cwd: its folder.
         env: the whole of its environment.
         log: folder for the traces, which must not exist.
-        at: once it says this on standard error …
+        at: when it has told of so many steps …
         number: … it is sent this.
     """
     assert STRACE is not None
@@ -89,12 +88,14 @@ def traced(command: Sequence[str], cwd: Path, env: dict[str, str], log: Path, at
     hang = threading.Timer(900, process.kill)  # which ends what it traces too
     hang.start()
     assert process.stderr is not None
-    said = []
+    said, steps = [], 0
     for line in process.stderr:
         said.append(line)
-        if number is not None and at in line:
+        steps += line.startswith("· ")
+        if number is not None and steps == at:
             os.kill(_first(log), number)
             number = None
+    process.stderr.close()
     code = process.wait()
     hang.cancel()
     found = Traced(code, "".join(said))
@@ -102,12 +103,6 @@ def traced(command: Sequence[str], cwd: Path, env: dict[str, str], log: Path, at
         for call, arguments, result, opened in _calls(file):
             _note(found, log, cwd, call, arguments, result, opened)
     return found
-
-
-def answering() -> None:
-    """Have a child answer every signal, as one that was begun at a terminal does: shells and nohup make background jobs ignore some."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def _first(log: Path) -> int:
