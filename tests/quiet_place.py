@@ -18,8 +18,8 @@ from torch import nn
 
 def make():
     torch.manual_seed(0)
-    body = nn.Conv2d(3, 8, 3, 2), nn.GELU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
-    return nn.Sequential(*body), (torch.zeros(1, 3, 16, 16),)
+    body = nn.Conv2d(3, 8, 3, 2), nn.GELU(), nn.Conv2d(8, 96, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, 2)
+    return nn.Sequential(*body), (torch.zeros(1, 3, 32, 32),)
 
 class Odd(nn.Module):
     def forward(self, x):

@@ -7,6 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+from commandline import answering
 from dtvit_deploy.staging import staged
 
 PREAMBLE = """
@@ -44,4 +45,5 @@ def program(body: str) -> str:
 
 
 def run(body: str, out: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", program(body), str(out)], capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-c", program(body), str(out)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, preexec_fn=answering)

@@ -224,6 +224,7 @@ def run(
         asked = msgspec.structs.replace(asked, data=msgspec.structs.replace(asked.data, evaluation=data))
     if class_map is not None:
         asked = msgspec.structs.replace(asked, data=msgspec.structs.replace(asked.data, class_map=class_map))
+    given.say_if_crowded(asked.run.threads)
     with show.working() as progress, opened_cache(not no_cache) as cache:
         report = run_recipe(asked, out, cache, progress, layers=layers)
     _finish(report, None, as_json, folder=out)

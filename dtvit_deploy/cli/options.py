@@ -51,7 +51,23 @@ ClassMap = Annotated[
     Path | None,
     typer.Option("--class-map", help="What images call the classes: names, WordNet ids or numbers (text, CSV, JSON).", show_default=False),
 ]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Compute threads of one inference; recorded with every figure.")]
+
+
+def say_if_crowded(threads: int) -> int:
+    """The number as it is; that it is more than can run at once is said on standard error."""
+    from dtvit_deploy.devices.local import crowded
+
+    if why := crowded(threads):
+        from dtvit_deploy.cli import show
+
+        show.Terminal().step(why)
+    return threads
+
+
+Threads = Annotated[
+    int,
+    typer.Option("--threads", min=1, help="Compute threads of one inference; recorded with every figure.", callback=say_if_crowded),
+]
 Runtimes = Annotated[
     list[str] | None,
     typer.Option(

@@ -12,9 +12,6 @@ from dtvit_deploy.cache import Cache
 from dtvit_deploy.devices import local
 from dtvit_deploy.trt import gpu
 
-BUSY = 0.5
-"""Load for each core, from which on other work shows in latencies."""
-
 
 def facts() -> dict[str, str]:
     """The machine's facts, each as text for a table."""
@@ -69,13 +66,13 @@ def disturbances(state: dict[str, str], root: Path = Path("/")) -> list[str]:
     cores = local.cores()
     found = []
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load > BUSY * cores:
+    if load > local.BUSY * cores:
         found.append(f"a load of {load:.1f} on {cores} cores: other work will show in latencies")
     if (governor := state.get("governor", "performance")) != "performance":
         found.append(f"the clock governor is {governor}, not performance")
-    quota = re.match(r"(\d+) (\d+)", _text(root / "sys/fs/cgroup/cpu.max"))
-    if quota and int(quota[1]) < cores * int(quota[2]):
-        found.append(f"this container gets {int(quota[1]) / int(quota[2]):.1f} of {cores} cores, and is stopped when it has used them")
+    quota = local.quota(root)
+    if quota is not None and quota < cores:
+        found.append(f"this container gets {quota:.1f} of {cores} cores, and is stopped when it has used them")
     if re.search(r"^flags\s*:.*\bhypervisor\b", _text(root / "proc/cpuinfo"), re.MULTILINE):
         found.append("a virtual machine: its neighbours may show in latencies")
     return found

@@ -56,7 +56,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def ranges(tmp_path_factory: pytest.TempPathFactory, digits: Path, checkpoint: Path) -> Path:
     """The range table of the digits checkpoint, from 300 of its train images."""
-    asked = ("--data", digits / "train", "--evaluation", digits / "held-out", "--samples", 300, "--threads", os.cpu_count() or 1)
+    asked = ("--data", digits / "train", "--evaluation", digits / "held-out", "--samples", 300)
     return once(tmp_path_factory, "ranges.json", lambda path: deploy("calibrate", "-c", checkpoint, *asked, "-o", path))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from commandline import answering
 from dtvit_deploy.cli import failure
 from dtvit_deploy.cli.failure import DEFECT, Ended, explained, told
 from dtvit_deploy.errors import InputError, MissingError
@@ -91,17 +92,24 @@ def test_a_users_module_that_survives_an_exit_does_not_survive_a_request_to_end(
 
 
 PREAMBLE = """
-import signal, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from dtvit_deploy.cli import failure, show
 from dtvit_deploy.staging import staged
 """
 
 
-def start(body: str, *arguments: str, shell: str = '"$0" -c "$@"') -> subprocess.Popen[bytes]:
-    """A command as a process, begun by a shell that sets its streams up."""
-    command = ["sh", "-c", f"exec {shell}", sys.executable, PREAMBLE + textwrap.dedent(body), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def start(body: str, *arguments: str, shell: str = '"$0" -c "$@"', ignoring: str = "") -> subprocess.Popen[bytes]:
+    """A command as a process, begun by a shell that sets its streams up, and what it inherits of signals."""
+    command = [
+        "sh",
+        "-c",
+        f"trap '' {ignoring}; exec {shell}" if ignoring else f"exec {shell}",
+        sys.executable,
+        PREAMBLE + textwrap.dedent(body),
+        *arguments,
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=answering)
 
 
 class TestSignals:
@@ -110,7 +118,7 @@ class TestSignals:
         with failure.told(), staged(Path(sys.argv[1])) as stage:
             (stage / "model.onnx").write_text("half")
             print("writing", flush=True)
-            time.sleep(30)
+            time.sleep(300)
         """
 
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -119,7 +127,7 @@ class TestSignals:
         assert process.stdout is not None
         assert process.stdout.readline() == b"writing\n"
         process.send_signal(number)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=120)
         assert process.returncode == code
         assert said.count(b"\n") == 1
         assert said.endswith(b"nothing was left half written\n")
@@ -135,10 +143,10 @@ class TestSignals:
             failure.end_on_request()
             with failure.told():
                 Dropping()
-                time.sleep(30)
+                time.sleep(300)
             """
         process = start(body)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=120)
         assert process.returncode == code
         assert said.count(b"\n") == 1
 
@@ -152,7 +160,7 @@ class TestSignals:
                     raise ImportError("the library cannot be initialised") from error
             """
         process = start(body)
-        assert process.communicate(timeout=20)[1] == b"ended by SIGTERM; nothing was left half written\n"
+        assert process.communicate(timeout=120)[1] == b"ended by SIGTERM; nothing was left half written\n"
         assert process.returncode == 143
 
     def test_any_other_exception_that_python_drops_is_shown_as_ever(self) -> None:
@@ -165,18 +173,42 @@ class TestSignals:
             Wrong()
             """
         process = start(body)
-        assert b"ValueError: lost" in process.communicate(timeout=20)[1]
+        assert b"ValueError: lost" in process.communicate(timeout=120)[1]
         assert process.returncode == 0
 
-    def test_nohup_is_respected(self, tmp_path: Path) -> None:
-        body = """
+    STAYING = """
+        failure.end_on_request()
+        with failure.told():
+            signal.raise_signal(signal.{number})
+            print("still here")
+        """
+
+    def test_nohup_is_respected(self) -> None:
+        said, _ = start(self.STAYING.format(number="SIGHUP"), shell='nohup "$0" -c "$@"').communicate(timeout=120)
+        assert said == b"still here\n"
+
+    def test_a_job_in_the_background_is_not_ended_by_the_ctrl_c_that_is_meant_for_another(self) -> None:
+        said, _ = start(self.STAYING.format(number="SIGINT"), ignoring="INT").communicate(timeout=120)
+        assert said == b"still here\n"
+
+    def test_a_request_to_terminate_is_answered_whatever_was_inherited(self) -> None:
+        process = start(self.STAYING.format(number="SIGTERM"), ignoring="TERM")
+        assert process.communicate(timeout=120) == (b"", b"ended by SIGTERM; nothing was left half written\n")
+        assert process.returncode == 143
+
+    @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+    def test_a_librarys_forked_child_ends_by_it_as_any_process_does(self, number: str) -> None:
+        body = f"""
             failure.end_on_request()
             with failure.told():
-                signal.raise_signal(signal.SIGHUP)
-                print("still here")
+                child = os.fork()
+                if child == 0:
+                    signal.raise_signal(signal.{number})
+                    os._exit(0)
+                print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
             """
-        said, _ = start(body, shell='nohup "$0" -c "$@"').communicate(timeout=20)
-        assert said == b"still here\n"
+        said = start(body).communicate(timeout=120)
+        assert said == (f"{-signal.Signals[number]}\n".encode(), b"")
 
 
 class TestStandardOutput:
@@ -192,14 +224,14 @@ class TestStandardOutput:
         process = start(self.TELLING)
         assert process.stdout is not None
         process.stdout.close()
-        assert process.wait(timeout=20) == failure.GATE_FAILED
+        assert process.wait(timeout=120) == failure.GATE_FAILED
         assert process.stderr is not None
         assert process.stderr.read() == b""
         process.stderr.close()
 
     def test_a_full_disk_under_it_is_an_error_and_said_once(self) -> None:
         process = start(self.TELLING, shell='"$0" -c "$@" > /dev/full')
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=120)
         assert process.returncode == 2
         assert said.startswith(b"error: ")
         assert b"No space left on device" in said
@@ -210,7 +242,7 @@ class TestStandardOutput:
         process = start("failure.open_streams()\nwith failure.told(): raise failure.DeployError('no')")
         assert process.stderr is not None
         process.stderr.close()
-        process.communicate(timeout=20)
+        process.communicate(timeout=120)
         assert process.returncode == 2
 
     def test_closed_streams_are_not_given_to_the_first_artefact(self, tmp_path: Path) -> None:
@@ -222,13 +254,13 @@ class TestStandardOutput:
                 artefact.write("artefact")
             """
         process = start(body, str(tmp_path / "artefact"), shell='"$0" -c "$@" >&- 2>&-')
-        process.communicate(timeout=20)
+        process.communicate(timeout=120)
         assert process.returncode == 0
         assert (tmp_path / "artefact").read_text() == "artefact"
 
     def test_any_encoding_will_do(self) -> None:
         process = start(self.TELLING.replace("and a table", "224×224"), shell='env PYTHONIOENCODING=ascii "$0" -c "$@"')
-        out, said = process.communicate(timeout=20)
+        out, said = process.communicate(timeout=120)
         assert said == b""
         assert "×".encode() in out  # JSON is UTF-8 everywhere
         assert out.endswith(b"224\\xd7224\n")
@@ -245,7 +277,7 @@ def test_leaving_writes_what_is_held_back_and_takes_nothing_apart() -> None:
         failure.leave(7)
         """
     process = start(body)
-    assert process.communicate(timeout=20) == (b"held back", b"")
+    assert process.communicate(timeout=120) == (b"held back", b"")
     assert process.returncode == 7
 
 

@@ -132,7 +132,7 @@ class TestSeveralWriters:
                 (stage / "ours").write_text("whole")
             with pytest.raises(ValueError, match="why"):
                 write(tmp_path, {"half": "…"}, failing=ValueError("why"))
-            child.communicate("now\n", timeout=60)
+            child.communicate("now\n", timeout=300)
         assert child.returncode == 0
         assert tree(tmp_path) == {"ours": "whole", "theirs": "whole"}
 
