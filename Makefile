@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint wheel docs bench clean
+.PHONY: help setup demo test audit lint wheel docs bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -42,6 +42,9 @@ wheel: $(STAMP) ## dist/*.whl, built from the source distribution and so from no
 
 docs: $(STAMP) ## docs/recipe.md, from the types of a recipe
 	$(BIN)/python -c 'from dtvit_deploy.recipe_keys import reference; print(reference(), end="")' > docs/recipe.md
+
+audit: $(STAMP) ## what every command does behind one's back, under strace; 20 minutes
+	$(BIN)/python tests/audit.py
 
 bench: $(STAMP) $(DIGITS) ## the side-by-side measurements in benchmarks/
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

@@ -24,8 +24,8 @@ from dtvit_deploy.trt import gpu
 from dtvit_deploy.trt.header import CAPABILITIES
 from dtvit_deploy.trt.library import NAMES
 
-IMPORT_LIMIT = 5.0
-"""Seconds within which a runtime must import."""
+IMPORT_LIMIT = 30.0
+"""Seconds within which a runtime must import: one second where nothing else is done, many on a busy machine."""
 
 
 class Package(msgspec.Struct, frozen=True):

@@ -42,7 +42,7 @@ CALIBRATE = ("calibrate", "-m", "calibrated:net", "--random-data")
 
 def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run([*map(str, command)], cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run([*map(str, command)], cwd=cwd, env=env, capture_output=True, text=True, timeout=900, check=False)
 
 
 @pytest.fixture(scope="module")

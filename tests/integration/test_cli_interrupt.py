@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from commandline import answering
 from dtvit_deploy.artifact import load_artifact, manifest_path, sha256_of
 from dtvit_deploy.errors import InputError
 
 DEPLOY = str(Path(sys.executable).with_name("dtvit-deploy"))
 EXPORT = ("export", "-m", "tiny:make", "-p", "fp32", "-p", "fp16", "-o", "out")
 FILES = ["tiny.make.fp16.onnx", "tiny.make.fp16.onnx.json", "tiny.make.fp32.onnx", "tiny.make.fp32.onnx.json"]
+HANGS = 900
+"""Seconds after which a process is taken to hang; a busy machine takes many times as long as a free one."""
 POINTS = 8
 """Moments of an export, spread over its whole duration, at which each signal is sent."""
 NETWORK = """
@@ -30,33 +34,28 @@ def make():
 """
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("interrupted")
-    (folder / "tiny.py").write_text(NETWORK)
-    return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(work: Path) -> Path:
-    """One of this module's own, since it is looked at after every signal."""
-    return work / "cache"
-
-
 def start(work: Path, *command: str) -> subprocess.Popen[str]:
     """An export that has begun: it has said its first word."""
     env = os.environ | {"DTVIT_DEPLOY_CACHE": str(work / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
-    process = subprocess.Popen(command or (DEPLOY, *EXPORT), cwd=work, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command or (DEPLOY, *EXPORT),
+        cwd=work,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=answering,
+    )
     assert process.stderr is not None
     first = process.stderr.readline()
     if first != "· tracing the network\n":
-        raise AssertionError(first + process.communicate(timeout=120)[1])
+        raise AssertionError(first + process.communicate(timeout=HANGS)[1])
     return process
 
 
 def finish(process: subprocess.Popen[str]) -> str:
     """What it says from then on, progress apart."""
-    said = process.communicate(timeout=120)[1]
+    said = process.communicate(timeout=HANGS)[1]
     return "".join(line for line in said.splitlines(keepends=True) if not line.startswith("· "))
 
 
@@ -82,19 +81,36 @@ def require_whole_entries(cache: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def seconds(work: Path) -> float:
-    """How long an export takes from its first word to its end."""
-    process = start(work)
-    begun = time.perf_counter()
-    assert finish(process) == ""
-    assert process.returncode == 0
-    return time.perf_counter() - begun
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder in which an export has ended well: ``out``, and a cache of its own."""
+    folder = tmp_path_factory.mktemp("exported")
+    (folder / "tiny.py").write_text(NETWORK)
+    process = start(folder)
+    assert (finish(process), process.returncode) == ("", 0)
+    assert whole(folder / "out") == FILES[::2]
+    return folder
+
+
+@pytest.fixture
+def work(exported: Path, tmp_path: Path) -> Path:
+    """Another such folder for each test, which may leave it as it likes."""
+    folder = tmp_path / "work"
+    shutil.copytree(exported, folder)
+    return folder
+
+
+@pytest.fixture
+def cache(work: Path) -> Path:
+    return work / "cache"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_at_any_moment_of_an_export(number: signal.Signals, work: Path, cache: Path, seconds: float) -> None:
+def test_at_any_moment_of_an_export(number: signal.Signals, work: Path, cache: Path) -> None:
     out, stopped = work / "out", 0
+    process, begun = start(work), time.perf_counter()
+    assert (finish(process), process.returncode) == ("", 0)
+    seconds = time.perf_counter() - begun  # from its first word to its end, as things are now
     for point in range(POINTS):
         for file in out.glob("*"):
             file.unlink(missing_ok=True) if file.is_file() else None  # what a killed one has left stays, for the next to clean up
@@ -150,8 +166,7 @@ main()
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "moves"), [("SIGINT", 1), ("SIGTERM", 4), ("SIGKILL", 1), ("SIGKILL", 4)])
-def test_while_an_exports_files_are_moved_over_those_of_another(number: str, moves: int, work: Path, seconds: float) -> None:
-    del seconds  # the export that is there already
+def test_while_an_exports_files_are_moved_over_those_of_another(number: str, moves: int, work: Path) -> None:
     out = work / "out"
     assert whole(out) == FILES[::2]
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -194,15 +209,14 @@ with staged(out) as stage:
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["the first", "over another"])
-def test_killed_at_every_single_step_that_brings_artefacts_to_their_place(there: bool, work: Path, seconds: float, tmp_path: Path) -> None:
+def test_killed_at_every_single_step_that_brings_artefacts_to_their_place(there: bool, exported: Path, tmp_path: Path) -> None:
     """Every change of a name, one after the other, until none is left to be killed at."""
-    del seconds  # the export that is moved
     script, sources = tmp_path / "killed.py", [tmp_path / "one", tmp_path / "two"]
     script.write_text(textwrap.dedent(KILLED))
     one, two = sources
     for folder in sources:
         folder.mkdir()
-        for file in (work / "out").iterdir():
+        for file in (exported / "out").iterdir():
             (folder / file.name).write_bytes(file.read_bytes())
     for path in two.glob("*.onnx"):  # another export of the same network: other bytes, and a manifest that says so
         old = sha256_of(path)
@@ -224,12 +238,9 @@ def test_killed_at_every_single_step_that_brings_artefacts_to_their_place(there:
     assert all(load_artifact(out / path.name).manifest == load_artifact(path).manifest for path in two.glob("*.onnx"))
 
 
-def test_an_artefact_that_was_being_replaced_is_never_taken_for_the_other(work: Path, seconds: float, tmp_path: Path) -> None:
+def test_an_artefact_that_was_being_replaced_is_never_taken_for_the_other(work: Path) -> None:
     """What the order of moving protects from: a new graph beside an old manifest."""
-    del seconds
-    for file in (work / "out").iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    path = tmp_path / FILES[2]
+    path = work / "out" / FILES[2]
     path.write_bytes(path.read_bytes() + b"\x7a\x00")
     with pytest.raises(InputError, match="was changed after export"):
         load_artifact(path)
@@ -264,7 +275,7 @@ def test_a_calibration_says_how_much_of_it_is_kept_and_goes_on_from_there(number
     for after, kept in ((0, 0), (7, 7), (2, 9)):  # before anything is saved, and twice in the middle
         command = (sys.executable, "-c", AT_A_SAMPLE, str(int(number)), str(after), *CALIBRATE, "-o", str(tmp_path / "ranges.json"))
         process = start(work, *command)
-        said = process.communicate(timeout=120)[1]
+        said = process.communicate(timeout=HANGS)[1]
         assert process.returncode == 128 + number
         assert said.splitlines()[-1].endswith("; nothing was left half written")
         ends[kept] = [line for line in said.splitlines() if "kept" in line]
@@ -275,14 +286,13 @@ def test_a_calibration_says_how_much_of_it_is_kept_and_goes_on_from_there(number
         9: ["· 9 of 12 samples are kept in ranges.json.unfinished: the same command goes on from there"],
     }
     process = start(work, DEPLOY, *CALIBRATE, "-o", str(tmp_path / "ranges.json"))
-    assert "· going on after 9 of 12 samples" in process.communicate(timeout=120)[1]
+    assert "· going on after 9 of 12 samples" in process.communicate(timeout=HANGS)[1]
     assert [path.name for path in tmp_path.iterdir()] == ["ranges.json"]
 
 
 @pytest.mark.slow
-def test_an_entry_of_the_cache_that_lost_a_file_is_made_again(work: Path, cache: Path, seconds: float) -> None:
+def test_an_entry_of_the_cache_that_lost_a_file_is_made_again(work: Path, cache: Path) -> None:
     """As cleaners of old files leave it: the folder is there, and half of what was in it."""
-    del seconds
     before = {path.name: path.read_bytes() for path in (work / "out").iterdir()}
     for entry in cache.iterdir():
         next(path for path in entry.iterdir() if path.suffix == ".onnx").unlink()

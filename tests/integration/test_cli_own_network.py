@@ -227,7 +227,7 @@ class TestScripts:
         command = [DEPLOY, "export", "-m", "pair:named", "-o", str(tmp_path / "out")]
         env = os.environ | {"DTVIT_DEPLOY_CACHE": str(tmp_path / "cache")}
         running = [subprocess.Popen(command, cwd=work, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in "ab"]
-        said = [process.communicate(timeout=300)[0].decode() for process in running]
+        said = [process.communicate(timeout=900)[0].decode() for process in running]
         assert [process.returncode for process in running] == [0, 0], said
         assert load_artifact(tmp_path / "out" / "pair.named.fp32.onnx")
         assert not list(tmp_path.glob("*/.*-*"))

@@ -249,12 +249,12 @@ def most_memory() -> int:
 
 def refusal(path: Path) -> str:
     """The message, from little time and memory, with a remedy and the path in it."""
-    started, before = time.monotonic(), most_memory()
+    started, before = time.process_time(), most_memory()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(InputError) as caught:
             decode_image(path)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
     assert most_memory() - before < 64 << 20
     assert caught.value.remedy
     assert path.name in str(caught.value)

@@ -130,12 +130,12 @@ def test_a_mask_of_infinities_is_a_feed(tmp_path: Path) -> None:
 def refusal(path: Path, signature: Signature = IMAGE) -> str:
     """The message, from little time and memory, with the path and with a remedy that describes the inputs."""
     tracemalloc.start()
-    started = time.monotonic()
+    started = time.process_time()
     try:
         with pytest.raises(InputError) as caught:
             load_feeds(path, signature)
         assert tracemalloc.get_traced_memory()[1] < 16 << 20
-        assert time.monotonic() - started < 5
+        assert time.process_time() - started < 5
     finally:
         tracemalloc.stop()
     assert path.name in str(caught.value)
