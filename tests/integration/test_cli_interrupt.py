@@ -270,24 +270,25 @@ CALIBRATE = ("calibrate", "-m", "tiny:make", "--random-data", "--samples", "12")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_calibration_says_how_much_of_it_is_kept_and_goes_on_from_there(number: signal.Signals, work: Path, tmp_path: Path) -> None:
+def test_a_calibration_says_how_much_of_it_is_kept_and_goes_on_from_there(number: signal.Signals, work: Path) -> None:
+    out = work / "calibrated"
     ends = {}
     for after, kept in ((0, 0), (7, 7), (2, 9)):  # before anything is saved, and twice in the middle
-        command = (sys.executable, "-c", AT_A_SAMPLE, str(int(number)), str(after), *CALIBRATE, "-o", str(tmp_path / "ranges.json"))
+        command = (sys.executable, "-c", AT_A_SAMPLE, str(int(number)), str(after), *CALIBRATE, "-o", str(out / "ranges.json"))
         process = start(work, *command)
         said = process.communicate(timeout=HANGS)[1]
         assert process.returncode == 128 + number
         assert said.splitlines()[-1].endswith("; nothing was left half written")
         ends[kept] = [line for line in said.splitlines() if "kept" in line]
-        assert [path.name for path in tmp_path.iterdir()] == ["ranges.json.unfinished"] * bool(kept)
+        assert [path.name for path in out.glob("*")] == ["ranges.json.unfinished"] * bool(kept)
     assert ends == {
         0: [],
         7: ["· 7 of 12 samples are kept in ranges.json.unfinished: the same command goes on from there"],
         9: ["· 9 of 12 samples are kept in ranges.json.unfinished: the same command goes on from there"],
     }
-    process = start(work, DEPLOY, *CALIBRATE, "-o", str(tmp_path / "ranges.json"))
+    process = start(work, DEPLOY, *CALIBRATE, "-o", str(out / "ranges.json"))
     assert "· going on after 9 of 12 samples" in process.communicate(timeout=HANGS)[1]
-    assert [path.name for path in tmp_path.iterdir()] == ["ranges.json"]
+    assert [path.name for path in out.iterdir()] == ["ranges.json"]
 
 
 @pytest.mark.slow
