@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtvit_deploy.calibration.preprocessing import Preprocessing
-from dtvit_deploy.cli.options import ChannelOrder, Filter, model_options, parse_input, preprocessing_changes
+from dtvit_deploy.cli.options import ChannelOrder, Filter, model_options, parse_input, preprocessing_changes, say_if_crowded
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.reference import ModelOptions
 from dtvit_deploy.recipe import PreprocessingChanges
@@ -122,3 +122,16 @@ def test_the_choices_are_those_that_preprocessing_knows() -> None:
     kinds = {field.name: field.type for field in msgspec.structs.fields(Preprocessing)}
     assert get_args(kinds["interpolation"]) == tuple(one.value for one in Filter)
     assert get_args(kinds["channels"]) == tuple(one.value for one in ChannelOrder)
+
+
+def test_more_threads_than_can_run_at_once_are_taken_and_told_on_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("dtvit_deploy.devices.local.cores", lambda: 2)
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
+    assert say_if_crowded(3) == 3
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert " ".join(said.err.split()).startswith("· 3 threads, and ")
+    assert say_if_crowded(1) == 1
+    assert capsys.readouterr().err == ""
