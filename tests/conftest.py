@@ -10,9 +10,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import dtvit_deploy  # noqa: F401 before the vendors, which it keeps from reporting home
 
 try:
-    from hypothesis import settings
+    from hypothesis import HealthCheck, settings
 except ImportError:  # the base install has none; what needs it skips
     pass
 else:
-    settings.register_profile("any machine", deadline=None)  # a busy one takes any time for an example
+    # A busy machine takes any time for an example, and to think of one.
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("any machine")

@@ -19,7 +19,9 @@ from dtvit_deploy.models.fitting import load_state
 
 torch.set_num_threads(1)
 
-IN_A_FOLDER_OF_ITS_OWN = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+IN_A_FOLDER_OF_ITS_OWN = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def small(seed: int = 0) -> nn.Module:

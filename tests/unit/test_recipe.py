@@ -211,7 +211,7 @@ class TestFile:
             load_recipe(path)
 
     @given(st.text(max_size=200))
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
     def test_no_text_does_worse_than_be_refused(self, tmp_path: Path, text: str) -> None:
         path = tmp_path / "recipe.toml"
         path.write_bytes(text.encode("utf-8", "surrogatepass"))

@@ -110,7 +110,9 @@ HOSTILE = (
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])  # the file is written anew
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)  # the file is written anew
 @given(changes=st.dictionaries(st.sampled_from(PLACES), st.sampled_from(HOSTILE), min_size=1, max_size=3))
 def test_any_numbers_are_refused_or_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[Any, str]) -> None:
     data: Any = as_data(REPORT)
