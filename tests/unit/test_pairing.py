@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,15 +26,14 @@ RUNTIMES_HERE = {
 
 
 @pytest.fixture(autouse=True)
-def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Formats ``net`` and ``own``; the former is loaded by an engine, with units to choose from, and by its emulator."""
-    with monkeypatch.context() as patch:
-        for name, runtime in RUNTIMES_HERE.items():
-            patch.setitem(RUNTIMES, name, lambda runtime=runtime: runtime)
-        patch.setitem(registry.BY_FORMAT, "net", ("engine", "emulator"))
-        patch.setitem(registry.BY_FORMAT, "own", ("other",))
-        patch.setitem(registry.ALSO, "net", ("engine-cpu", "phone"))
-        yield
+    # Not in a context of its own: that ends before a test's own changes are taken back, which would then put these here for ever.
+    for name, runtime in RUNTIMES_HERE.items():
+        monkeypatch.setitem(RUNTIMES, name, lambda runtime=runtime: runtime)
+    monkeypatch.setitem(registry.BY_FORMAT, "net", ("engine", "emulator"))
+    monkeypatch.setitem(registry.BY_FORMAT, "own", ("other",))
+    monkeypatch.setitem(registry.ALSO, "net", ("engine-cpu", "phone"))
 
 
 def artifact(name: str) -> Artifact:
