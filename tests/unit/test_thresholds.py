@@ -133,8 +133,8 @@ def test_the_percentile_leaves_out_no_more_than_it_may_and_little_less(values: V
     allowed = (100 - percentile) / 200 * len(values)
     assert (values < low).sum() <= allowed
     assert (values > high).sum() <= allowed
-    # One bin further in would be too much, unless there is nothing further in. Just as many as it may leave out (10 of 200, say) it may keep,
-    # since no share of one half in a hundred is exact in floating point.
+    # One bin further in would be too much, unless there is nothing further in. Just as many as it may leave out (10 of 200, say) it may
+    # keep, since few shares are exact in floating point.
     assert (values < low + 2 * width).sum() >= allowed or low + 2 * width > values.max()
     assert (values > high - 2 * width).sum() >= allowed or high - 2 * width < values.min()
 
