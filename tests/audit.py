@@ -134,7 +134,7 @@ def main() -> int:
 
 def _audited(place: Place, case: Case, found: Traced, total: Counter[str], kind: str) -> bool:
     """Count what one command did, and say it; whether it ended otherwise than it should."""
-    seen = {"sockets": found.sockets, "forks": found.forks, "outside": place.outside(found), "left": place.left()}
+    seen = {"sockets": found.sockets, "forks": found.forks, "outside": place.outside(found), "left": place.left(found)}
     for path in seen["left"]:  # or it would be counted for the next one again
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     total.update({what: len(each) for what, each in seen.items()})

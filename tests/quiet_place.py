@@ -75,11 +75,11 @@ class Place:
         named = {path for path in found.written if path.parent == SEMAPHORES and path.name.startswith("sem.")}
         return found.outside(self.work / "out", self.cache, *own, *named)
 
-    def left(self) -> list[Path]:
-        """What a command has left: anything at home or among temporary files, unfinished output, half an entry of the cache."""
+    def left(self, found: Traced) -> list[Path]:
+        """What a command has left: anything at home or among temporary files, unfinished output, half an entry of the cache, semaphores."""
         everywhere = [path for folder in (self.home, self.temporary) for path in folder.rglob("*")]
         unfinished = [path for folder in (self.work, self.cache) for path in folder.rglob(".*") if path.name != ".files"]
-        return [*everywhere, *unfinished]
+        return [*everywhere, *unfinished, *(path for path in found.written if path.parent == SEMAPHORES and path.exists())]
 
 
 def quiet_place(root: Path) -> Place:

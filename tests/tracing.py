@@ -93,7 +93,7 @@ def traced(command: Sequence[str], cwd: Path, env: dict[str, str], log: Path, at
         said.append(line)
         steps += line.startswith("· ")
         if number is not None and steps == at:
-            os.kill(_first(log), number)
+            os.kill(_process_of(command[0], log), number)
             number = None
     process.stderr.close()
     code = process.wait()
@@ -105,9 +105,10 @@ def traced(command: Sequence[str], cwd: Path, env: dict[str, str], log: Path, at
     return found
 
 
-def _first(log: Path) -> int:
-    """The number of the process that was begun first: strace has a file for each thread, and of those the main one has the least."""
-    return min(int(file.suffix[1:]) for file in log.iterdir())
+def _process_of(program: str, log: Path) -> int:
+    """The number of the process that strace began: of its files, one for each thread, the one that begins with the program's own start."""
+    begin = f'execve("{program}"'
+    return next(int(file.suffix[1:]) for file in log.iterdir() if file.read_text(errors="replace").startswith(begin))
 
 
 def _calls(file: Path) -> Iterator[tuple[str, str, int, str]]:

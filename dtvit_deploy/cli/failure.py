@@ -60,6 +60,8 @@ def told() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
+        if requested:  # a library took the exception for one of its own, and dropped it
+            raise Ended(requested)
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:

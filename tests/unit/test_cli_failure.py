@@ -163,6 +163,20 @@ class TestSignals:
         assert process.communicate(timeout=120)[1] == b"ended by SIGTERM; nothing was left half written\n"
         assert process.returncode == 143
 
+    @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+    def test_one_that_a_library_drops_is_told_at_the_end(self, number: str, code: int) -> None:
+        body = f"""
+            failure.end_on_request()
+            with failure.told():
+                try:
+                    signal.raise_signal(signal.{number})
+                except BaseException:
+                    pass
+            """
+        process = start(body)
+        assert process.communicate(timeout=120)[1].endswith(b"; nothing was left half written\n")
+        assert process.returncode == code
+
     def test_any_other_exception_that_python_drops_is_shown_as_ever(self) -> None:
         body = """
             class Wrong:
