@@ -125,13 +125,13 @@ def _ask_again(lost: sys.UnraisableHookArgs) -> None:
 
 def leave(code: int) -> NoReturn:
     """End the process here and now. All is written; to take a million objects of torch's apart first would take a second."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, KeyboardInterrupt, Ended):  # nobody reads, and somebody has waited long enough
+            stream.flush()
     with contextlib.suppress(ValueError):  # only the main thread may
         for number in ANSWERED:
             signal.signal(number, signal.SIG_IGN)  # it ends already
     temporary.remove()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
     os._exit(code)
 
 
