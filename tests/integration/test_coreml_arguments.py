@@ -57,7 +57,6 @@ IGNORED = {
     "a multiple added": Case(("add", "alpha"), lambda x: torch.add(x, x * x, alpha=2.5), ROW),
     "a multiple of integers added": Case(("add", "alpha"), lambda x: torch.add(x, x * x, alpha=3), COUNTS),
     "a multiple subtracted": Case(("sub", "alpha"), lambda x: torch.sub(x, x * x, alpha=-2), ROW),
-    "a multiple subtracted from": Case(("sub", "alpha"), lambda x: torch.rsub(x, x * x, alpha=0.5), ROW),
     "the mean of integers": Case(("mean", "dtype"), lambda x: x.mean(1, keepdim=True, dtype=torch.float32), COUNTS),
     "the mean of all integers": Case(("mean", "dtype"), lambda x: x.mean(dtype=torch.float32)[None], COUNTS),
     "an antialiased picture": Case(
@@ -69,7 +68,6 @@ IGNORED = {
     "the best of all": Case(("argmax", "dim"), lambda x: x.argmax().to(torch.int32)[None], GRID),
     "the least of all, in as many axes": Case(("argmin", "dim"), lambda x: x.argmin(keepdim=True).to(torch.int32), GRID),
     "integers filled with a fraction": Case(("new_full", "dtype"), lambda x: x + x.new_full((2, 8), 2.7), COUNTS),
-    "a fraction among integers": Case(("full", "dtype"), lambda x: x * torch.full((8,), 2.7, dtype=torch.int64), COUNTS),
     "like integers": Case(("full_like", "dtype"), lambda x: x * torch.full_like(x, 2.7), COUNTS),
     "an integer of a fraction": Case(("scalar_tensor", "dtype"), lambda x: x * torch.scalar_tensor(2.7, dtype=torch.int64), COUNTS, True),
     "integers along a line": Case(("linspace", "dtype"), lambda x: x * torch.linspace(0, 9, 8, dtype=torch.int64), COUNTS, True),
@@ -85,9 +83,14 @@ IGNORED = {
         HEADS,
         True,
     ),
-    "a sequence and its order": Case(("searchsorted", "sorter"), sorter, ROW, True),
 }
-FAILING = {"fewer heads of keys", "a sequence and its order"}
+FAILING = {
+    "fewer heads of keys",
+    "a diagonal above, of other axes",
+    "a diagonal below, of a tall matrix",
+    "a diagonal as a copy",
+}
+"""What the installed release refuses by itself, in words that help nobody."""
 UNCOVERED = {("hann_window", "dtype")}
 """coremltools does not take the operator from an exported program at all."""
 HONOURED: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
@@ -101,8 +104,6 @@ HONOURED: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "clamp by numbers": (lambda x: x.clamp(0.2, 0.1), ROW),
     "layer norm": (lambda x: F.layer_norm(x, (8,), eps=0.1), ROW),
     "group norm": (lambda x: F.group_norm(x, 3, eps=0.1), GRID),
-    "rms norm": (lambda x: F.rms_norm(x * 1e-3, (8,), eps=0.1), ROW),
-    "rms norm of zeros": (lambda x: F.rms_norm(x * 0, (8,)), ROW),
     "average without padding": (lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False), GRID),
     "maximum with a rest": (lambda x: F.max_pool2d(x, 3, 2, ceil_mode=True), GRID),
     "bilinear, corners aligned": (lambda x: F.interpolate(x, size=(5, 13), mode="bilinear", align_corners=True), GRID),
@@ -120,7 +121,9 @@ HONOURED: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "one head of keys": (lambda x: F.scaled_dot_product_attention(x, x[:, :1], x[:, 1:2], enable_gqa=True), HEADS),
     "a grid the other way": (lambda x: torch.meshgrid(x[0], x[1], indexing="xy")[0], ROW),
     "fractions of counts": (lambda x: torch.full_like(x, 3, dtype=torch.float32) / 2, COUNTS),
+    "a whole among integers": (lambda x: x * torch.full((8,), 2.7, dtype=torch.int64), COUNTS),
     "places in floats": (lambda x: x + torch.arange(8, dtype=torch.float32) / 3, ROW),
+    "a sequence and its order": (sorter, ROW),
     "the best of a row": (lambda x: x.argmax(1, keepdim=True).to(torch.int32), ROW),
 }
 """Arguments that are not in the table, at other values than their defaults."""
@@ -202,6 +205,14 @@ def test_what_the_table_does_not_name_is_honoured(name: str) -> None:
     exported = program_of(use, given)
     assert not honour(exported, node_map(exported), str(coremltools().__version__))
     assert agree(translated(exported, given), use(given))
+
+
+def test_a_tensor_that_is_written_otherwise_keeps_its_name() -> None:
+    exported = program_of(lambda x: F.gelu(torch.add(x, x, alpha=3), approximate="tanh"), ROW)
+    before = [node.name for node in exported.graph.nodes]
+    assert honour(exported, node_map(exported), "9.0")
+    assert [node.name for node in exported.graph.nodes if node.name in before] == before
+    assert exported.graph_signature.user_outputs == ("gelu",)
 
 
 def test_every_row_of_the_table_is_tried() -> None:
