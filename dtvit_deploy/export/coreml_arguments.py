@@ -83,8 +83,9 @@ def _looks_elsewhere(node: Node, given: Given) -> bool:
 
 
 def _has_fraction(node: Node, given: Given) -> bool:
-    value = given["fill_value"]
-    return isinstance(value, float) and value != int(value) and _is_integer(_type_of(node))
+    """Whether a fraction is to fill integers."""
+    value = given.get("fill_value", given.get("s"))
+    return _is_integer(_type_of(node)) and isinstance(value, float) and not value.is_integer()
 
 
 def _grouped(node: Node, given: Given) -> bool:
@@ -136,13 +137,7 @@ RELEASES: Mapping[str, Sequence[Ignored]] = {
             for name in ("argmax", "argmin")
         ),
         *(Ignored(name, "dtype", FILL, _has_fraction, spelled.whole_fill) for name in ("new_full", "full_like")),
-        Ignored(
-            "scalar_tensor",
-            "dtype",
-            FILL,
-            lambda node, given: isinstance(given["s"], float) and given["s"] != int(given["s"]) and _is_integer(_type_of(node)),
-            remedy=BUFFER,
-        ),
+        Ignored("scalar_tensor", "dtype", FILL, _has_fraction, remedy=BUFFER),
         *(
             Ignored(
                 name, "dtype", "makes fractions where integers are asked for", lambda node, _: _is_integer(_type_of(node)), remedy=BUFFER

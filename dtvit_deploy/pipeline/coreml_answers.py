@@ -1,7 +1,7 @@
 """Whether what coremltools made of a program is still that network, asked before a package is kept.
 
 The table of ignored arguments (:mod:`dtvit_deploy.export.coreml_arguments`) names what is known. This finds the rest: the translation in
-FP32 is evaluated on real feeds beside torch. It is no parity check, which `verify` is, with tolerances from a noise floor: what is refused
+FP32 is evaluated beside torch, on real feeds where there are any. It is no parity check, which `verify` is, with tolerances from a noise floor: what is refused
 here is another function, and no rounding of the same one.
 """
 
@@ -16,7 +16,7 @@ from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.nodes import NodeMap
 from dtvit_deploy.pipeline.stages import GuardFeeds
-from dtvit_deploy.runtimes.base import MissingOperatorError, SessionOptions
+from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.mil.program import FLOATS
 
 if TYPE_CHECKING:
@@ -45,21 +45,21 @@ def require_same_network(package: Path, program: Artifact, nodes: NodeMap, guard
         InputError: names the output, and the first module whose tensors moved.
     """
     try:
-        answers = _Answers(package, program, guard)
-    except MissingOperatorError:
-        return  # a note of the package says that it cannot be verified here
-    for feed in guard.feeds[: guard.real]:
-        if moved := answers.moved(feed):
-            name, decibels = moved
-            raise InputError(
-                f"what coremltools makes of {program.manifest.model} is another network: output {name!r} moved on real input, {decibels},"
-                f" at least {LEAST_SQNR:.0f} are required{answers.origin(feed, nodes)}",
-                remedy="replace that operator in your network by others, or export another target: --target onnx",
-            )
+        answers = _Answers(package, program)
+        found = next(((feed, *moved) for feed in guard.feeds[: guard.real] if (moved := answers.moved(feed))), None)
+    except InputError:
+        return  # what the evaluator lacks or cannot compute is a note of the package, which says that it cannot be verified here
+    if found is not None:
+        feed, name, decibels = found
+        raise InputError(
+            f"what coremltools makes of {program.manifest.model} is another network: output {name!r} moved, {decibels},"
+            f" at least {LEAST_SQNR:.0f} are required{answers.origin(feed, nodes)}",
+            remedy="replace that operator in your network by others, or export another target: --target onnx",
+        )
 
 
 class _Answers:
-    def __init__(self, package: Path, program: Artifact, guard: GuardFeeds) -> None:
+    def __init__(self, package: Path, program: Artifact) -> None:
         import torch
 
         from dtvit_deploy.runtimes.mil.evaluate import Evaluator

@@ -122,6 +122,8 @@ HONOURED: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "a grid the other way": (lambda x: torch.meshgrid(x[0], x[1], indexing="xy")[0], ROW),
     "fractions of counts": (lambda x: torch.full_like(x, 3, dtype=torch.float32) / 2, COUNTS),
     "a whole among integers": (lambda x: x * torch.full((8,), 2.7, dtype=torch.int64), COUNTS),
+    "filled with infinity": (lambda x: torch.maximum(x, torch.full_like(x, float("-inf"))), ROW),
+    "an infinite number": (lambda x: torch.where(x > 0, x, torch.scalar_tensor(float("-inf"))).exp(), ROW),
     "places in floats": (lambda x: x + torch.arange(8, dtype=torch.float32) / 3, ROW),
     "a sequence and its order": (sorter, ROW),
     "the best of a row": (lambda x: x.argmax(1, keepdim=True).to(torch.int32), ROW),
