@@ -1,8 +1,8 @@
 """Whether what coremltools made of a program is still that network, asked before a package is kept.
 
 The table of ignored arguments (:mod:`dtvit_deploy.export.coreml_arguments`) names what is known. This finds the rest: the translation in
-FP32 is evaluated beside torch, on real feeds where there are any. It is no parity check, which `verify` is, with tolerances from a noise floor: what is refused
-here is another function, and no rounding of the same one.
+FP32 is evaluated beside torch, on real feeds where there are any. It is no parity check, which `verify` is, with tolerances from a noise
+floor: what is refused here is another function, and no rounding of the same one.
 """
 
 from __future__ import annotations
