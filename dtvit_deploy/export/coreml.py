@@ -21,12 +21,14 @@ import numpy as np
 from dtvit_deploy.coreml.options import HeldAs
 from dtvit_deploy.coreml.views import HALF, TURNED
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.export.coreml_arguments import honour
 from dtvit_deploy.export.coreml_interface import Interface
 from dtvit_deploy.export.coreml_order import Orders, watched_orders
 from dtvit_deploy.export.coreml_origin import explained, module_of, number_of
 from dtvit_deploy.export.float16 import HEADROOM, LARGEST_FP16
 from dtvit_deploy.export.garbage import uncollected
 from dtvit_deploy.export.mlpackage import coremltools, write_mlpackage, write_program
+from dtvit_deploy.export.program import node_map
 from dtvit_deploy.quiet import quiet
 from dtvit_deploy.target import Precision
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 Measure = Callable[[Path], Mapping[str, float]]
 """Greatest finite |x| of each floating-point variable of an FP32 package, by its name there."""
+Judge = Callable[[Path], None]
+"""Raises :class:`InputError` where an FP32 package is another network than the program that it was made of."""
 REPLACE = "replace that operator in your network by others, or export another target"
 SQUARED = ("l2_norm", "reduce_l2_norm", "reduce_sum_square")
 """Operators that add squares of their input on the way."""
@@ -69,6 +73,7 @@ def mlpackage_from_program(
     path: Path,
     *,
     measure: Measure | None = None,
+    judge: Judge | None = None,
     keep_fp32: Sequence[str] = (),
     imprecise: Mapping[str, str] | None = None,
 ) -> Converted:
@@ -81,19 +86,23 @@ def mlpackage_from_program(
         precision: FP32 or FP16.
         path: of the package.
         measure: tells what the tensors reach on real feeds; without it, and where it names none, tensors are taken to fit FP16.
+        judge: is shown the translation in FP32, from which FP16 is made too.
         keep_fp32: torch modules (their children included) that stay FP32 by the user's wish.
         imprecise: torch modules (not their children) that stay FP32, with the reason.
 
     Raises:
-        InputError: an operator has no translation, an interface cannot be had, or ``keep_fp32`` names a module that made no node.
+        InputError: an operator has no translation or one that ignores its arguments, an interface cannot be had, ``judge`` refuses, or
+            ``keep_fp32`` names a module that made no node.
         MissingError: coremltools cannot be used.
     """
     ct = coremltools()
+    if honour(exported, nodes, str(ct.__version__)):
+        nodes = node_map(exported)
     made = _prepared(exported)
     typing = _Typing(made, nodes, keep_fp32, imprecise or {}) if precision is Precision.FP16 else None
     pipeline = ct.PassPipeline()
-    if typing and measure:
-        _measured_before_typing(pipeline, typing, measure)
+    if typing and (measure or judge):
+        _before_typing(pipeline, lambda whole: _seen(whole, judge, typing, measure))
     with quiet(), uncollected(), watched_orders() as orders, explained("translate", REPLACE, nodes, made):
         program = ct.convert(
             exported,
@@ -105,6 +114,8 @@ def mlpackage_from_program(
             pass_pipeline=pipeline,
         )
         views = _restore_names(program, made, orders)
+        if judge and not typing:
+            _seen(program, judge)
         write_mlpackage(interface.model_of(ct, program), path)
     return Converted(typing.kept if typing else {}, views)
 
@@ -140,20 +151,28 @@ def _undo(node: Any) -> None:
             node.target, node.args = torch.ops.aten.view.default, (source, shape)
 
 
-def _measured_before_typing(pipeline: Any, typing: _Typing, measure: Measure) -> None:
-    """Have the program measured as it is when its operators are about to become FP16: what is asked about then is what was measured."""
+def _before_typing(pipeline: Any, look: Callable[[Any], None]) -> None:
+    """Have the program looked at as it is when its operators are about to become FP16: what is asked about then is what was measured."""
     from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
     from coremltools.converters.mil.mil.passes.pass_registry import register_pass
 
     @register_pass(namespace="dtvit", override=True)
     class measured(AbstractGraphPass):  # type: ignore[misc]  # noqa: N801 the registry names it after its class
         def apply(self, program: Any) -> None:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "whole.mlpackage"
-                write_program(program, path)
-                typing.judge(program, measure(path))
+            look(program)
 
     pipeline.insert_pass(pipeline.passes.index("common::add_fp16_cast"), "dtvit::measured")
+
+
+def _seen(program: Any, judge: Judge | None, typing: _Typing | None = None, measure: Measure | None = None) -> None:
+    """Show a MIL program in FP32, as a package, to who judges and who measures it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "whole.mlpackage"
+        write_program(program, path)
+        if judge:
+            judge(path)
+        if typing and measure:
+            typing.judge(program, measure(path))
 
 
 class _Typing:

@@ -68,6 +68,7 @@ def onnx_from_program(program: Program) -> tuple[onnx.ModelProto, Program]:
     assert translated.exported_program is not None
     decomposed = translated.exported_program
     model = translated.model_proto
+    _leave_defaults_out(model)
     moved = _name_ends(model, inputs, outputs)
     for node in decomposed.graph.nodes:
         if node.op == "call_function" and node.name in moved and node.name not in decomposed.graph_signature.user_outputs:
@@ -96,6 +97,19 @@ def _tidy(model: ir.Model) -> None:
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.DeduplicateInitializersPass(),
     )(model)
+
+
+def _leave_defaults_out(model: onnx.ModelProto) -> None:
+    """Say nothing where the default says it, of attributes whose words TensorRT's parser does not know.
+
+    Opset 20 calls GridSample's default ``linear`` and opset 16 ``bilinear``: a parser that knows the older word alone takes the newer one
+    for ``nearest``, and its own default for what is meant (:mod:`dtvit_deploy.export.tensorrt.spellings`).
+    """
+    for node in model.graph.node:
+        if node.op_type == "GridSample":
+            kept = [attribute for attribute in node.attribute if (attribute.name, attribute.s) != ("mode", b"linear")]
+            del node.attribute[:]
+            node.attribute.extend(kept)
 
 
 def _reason(error: BaseException, nodes: NodeMap) -> str:

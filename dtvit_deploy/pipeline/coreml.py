@@ -99,6 +99,7 @@ class CoreMl:
 
         def build(folder: Path) -> None:
             from dtvit_deploy.export.coreml import mlpackage_from_program
+            from dtvit_deploy.pipeline.coreml_answers import require_same_network
             from dtvit_deploy.pipeline.coreml_evaluated import reached
             from dtvit_deploy.runtimes.torch import read_program
 
@@ -120,6 +121,7 @@ class CoreMl:
                 precision,
                 path,
                 measure=measure,
+                judge=lambda package: require_same_network(package, self.program.artifact, self.program.nodes, self.guard),
                 keep_fp32=keep,
                 imprecise=searched.get(IMPRECISE),
             )
@@ -129,8 +131,7 @@ class CoreMl:
             describe(path, manifest, precision, LINK, tools, told, notes, rung=Rung.PREPARED)
 
         key = {"parent": manifest, "precision": precision, "options": options, "tools": tools, "source": source_digest()}
-        if precision is Precision.FP16:
-            key["guard"] = self.guard.digest
+        key["guard"] = self.guard.digest  # what FP16 is typed by, and both are judged on
         return load_artifact(self.cache.entry("coreml", key, build) / PACKAGE)
 
     def _searched(self) -> dict[str, Any]:

@@ -149,8 +149,10 @@ def linted(graph: Artifact, compilers: Sequence[tuple[str, str]], build: BuildOp
         errors = [finding for finding in found if finding.severity is Severity.ERROR]
         if errors:
             raise InputError(
-                f"{compiler} would refuse {graph.manifest.stem}: "
-                + "; ".join(f"{finding.module} ({finding.node}): {finding.message}" for finding in errors[:_SHOWN])
+                f"{compiler} would refuse or misread {graph.manifest.stem}: "
+                + "; ".join(
+                    f"{finding.module} ({finding.node}): {finding.message}{_known_from(finding.source)}" for finding in errors[:_SHOWN]
+                )
                 + (f"; and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""),
                 remedy="; ".join(dict.fromkeys(finding.remedy for finding in errors[:_SHOWN])),
             )
@@ -158,6 +160,10 @@ def linted(graph: Artifact, compilers: Sequence[tuple[str, str]], build: BuildOp
     if build.dla_core is not None:
         notes += lines(lint_dla(model, Compiler(*compilers[0])).findings)
     return tuple(dict.fromkeys(notes))
+
+
+def _known_from(source: str) -> str:
+    return f" ({source})" if source else ""
 
 
 def _engine(graph: Artifact, library: Library, build: BuildOptions, cache: Cache) -> Artifact:

@@ -18,10 +18,10 @@ import msgspec
 from dtvit_deploy.errors import DeployError, InputError, MissingError
 from dtvit_deploy.quiet import quiet
 from dtvit_deploy.runtimes.coreml import macos
+from dtvit_deploy.runtimes.coreml_devices import CONNECT
 from dtvit_deploy.runtimes.coreml_package import EMULATE, first_line
 
 Answer = TypeVar("Answer")
-CONNECT = "connect one by cable, unlock it, trust this Mac on it, and turn its developer mode on"
 
 
 class Signing(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,8 +20,9 @@ from dtvit_deploy.evidence import Rung
 from dtvit_deploy.quiet import quiet
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
 from dtvit_deploy.runtimes.coreml import OLDEST_WITH_PLAN, Units, chip, macos, missing_macos
-from dtvit_deploy.runtimes.coreml_app import CONNECT, App, Signing, refuse_running_loop
-from dtvit_deploy.runtimes.coreml_package import Ports, compiled, first_line, model_description, refuse_taps
+from dtvit_deploy.runtimes.coreml_app import App, Signing, refuse_running_loop
+from dtvit_deploy.runtimes.coreml_devices import as_coremltools_has_it, chosen, listed
+from dtvit_deploy.runtimes.coreml_package import Ports, compiled, model_description, refuse_taps
 from dtvit_deploy.runtimes.coreml_plan import ComputePlan, plan_of
 from dtvit_deploy.runtimes.mil.proto import coremltools_version
 
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 TEAM, DEVICE = "DTVIT_DEPLOY_APPLE_TEAM", "DTVIT_DEPLOY_IPHONE"
 """Variables of the environment: the development team that signs the app, and the device's name where several are connected."""
-TOOLS = ("xcodebuild", "devicectl")
-"""What coremltools calls; both come with Xcode."""
+TOOLS = ("xcodebuild", "devicectl", "xcrun")
+"""What coremltools calls; all come with Xcode."""
 NANOSECONDS = 1e6
 """Of one millisecond."""
 
@@ -79,24 +80,9 @@ class IPhoneRuntime:
         """The device, as coremltools knows it: name, operating system, state.
 
         Raises:
-            MissingError: none is connected, none has that name, or one would have to be chosen.
+            MissingError: none can be used, none has that name, or one would have to be chosen.
         """
-        with quiet():
-            from coremltools.models.ml_program.experimental.remote_device import Device, DeviceType
-
-            try:
-                devices = Device.get_connected_devices(DeviceType.IPHONE)
-            except Exception as error:
-                raise MissingError(f"devicectl does not tell what is connected: {first_line(error)}", remedy=CONNECT) from error
-        fitting = [device for device in devices if self.device in (None, device.name)]
-        if len(fitting) == 1:
-            return fitting[0]
-        names = ", ".join(sorted(device.name for device in devices))
-        if not devices:
-            raise MissingError("no iPhone is connected", remedy=CONNECT)
-        if not fitting:
-            raise MissingError(f"no iPhone called {self.device!r} is connected, but {names}", remedy=f"set {DEVICE} to its name")
-        raise MissingError(f"{len(fitting)} iPhones are connected: {names}", remedy=f"set {DEVICE} to the name of one")
+        return as_coremltools_has_it(chosen(listed(), self.device, DEVICE))
 
     def tensors(self, artifact: Artifact) -> tuple[str, ...]:
         """None: Core ML hands out a package's outputs and nothing else."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -62,6 +63,13 @@ def weighted(weights: Array, scales: Array, axis: int = 1, **options: Any) -> on
     zeros = np.zeros(scales.shape, weights.dtype)
     read = node("DequantizeLinear", "w s z", "d", axis=axis), node("MatMul", "x d", "y")
     return graph(*read, w=weights, s=scales, z=zeros, **options)
+
+
+def products(operator: str, weights: Array, axis: int, x: tuple[int, ...] = (2, 8), **attributes: Any) -> onnx.ModelProto:
+    """A product with weights that have a scale along an axis."""
+    count = weights.shape[axis]
+    read = node("DequantizeLinear", "w s z", "d", axis=axis), node(operator, "x d", "y", **attributes)
+    return graph(*read, x=x, w=weights, s=np.full(count, 0.1, F32), z=np.zeros(count, I8))
 
 
 def halved(*nodes: onnx.NodeProto, **options: Any) -> onnx.ModelProto:
@@ -126,6 +134,24 @@ REFUSED = {
             node("Resize", "x - - s", "y", mode="linear", keep_aspect_ratio_policy="not_larger", axes=[2, 3]), x=IMAGE, s=np.array([9, 9])
         ),
     ),
+    "pixels placed symmetrically": (
+        "operator",
+        graph(
+            node("Resize", "x - s", "y", mode="linear", coordinate_transformation_mode="half_pixel_symmetric"),
+            x=IMAGE,
+            s=np.array([1, 1, 0.7, 0.7], F32),
+        ),
+    ),
+    "pixels of a region": (
+        "operator",
+        graph(
+            node("Resize", "x r s", "y", mode="linear", coordinate_transformation_mode="tf_crop_and_resize"),
+            x=IMAGE,
+            r=np.array([0, 0, 0, 0, 1, 1, 0.5, 0.5], F32),
+            s=np.array([1, 1, 2, 2], F32),
+        ),
+    ),
+    "dropping while inferring": ("operator", graph(node("Dropout", "x p t", "y"), p=F32(0.5), t=np.array(True))),
     "scattering sums": ("operator", graph(node("ScatterND", "x i u", "y", reduction="add"), i=np.array([[0]]), u=np.ones((1, 8), F32))),
     "a sequence": ("operator", graph(node("SplitToSequence", "x", "s", axis=0), node("SequenceAt", "s i", "y"), i=np.array(0))),
     "an INT32 bias": (
@@ -172,8 +198,36 @@ HERE_ACCEPTED = {
         ),
     ),
     "an FP16 scale of FP32": ("scale", quantising(I8(0), F16(0.1), y=FLOAT16)),
+    "UINT8 by default": ("zero-point", quantising()),
+    "scales of a product's input channels": ("scale", weighted(W, np.full(8, 0.1, F32), axis=0)),
+    "… of a quantised one": (
+        "scale",
+        graph(
+            node("QuantizeLinear", "w s z", "q", axis=0),
+            node("DequantizeLinear", "q s z", "d", axis=0),
+            node("MatMul", "x d", "y"),
+            w=np.ones((8, 4), F32),
+            s=np.full(8, 0.1, F32),
+            z=np.zeros(8, I8),
+        ),
+    ),
+    "… of a Gemm": ("scale", products("Gemm", W, axis=0)),
+    "… of a Gemm that turns its weights": ("scale", products("Gemm", W.T.copy(), axis=1, transB=1)),
+    "… of weights that are turned": (
+        "scale",
+        graph(
+            node("DequantizeLinear", "w s z", "d", axis=1),
+            node("Transpose", "d", "t", perm=[1, 0]),
+            node("MatMul", "x t", "y"),
+            w=W.T.copy(),
+            s=np.full(8, 0.1, F32),
+            z=np.zeros(8, I8),
+        ),
+    ),
+    "… of a convolution": ("scale", products("Conv", np.ones((4, 8, 1, 1), I8), axis=1, x=IMAGE)),
+    "… of a transposed convolution": ("scale", products("ConvTranspose", np.ones((8, 4, 1, 1), I8), axis=0, x=IMAGE)),
 }
-"""Refused by TensorRT 10, whose header and parser's sources say so, and taken by the later parser that is here."""
+"""Forbidden by the documents of TensorRT 10 and 11, and taken by the parser of TensorRT-RTX that is here."""
 
 
 class TestErrors:
@@ -198,10 +252,34 @@ class TestErrors:
         assert "cudaError" not in first.message
 
     @pytest.mark.parametrize(("rule", "model"), HERE_ACCEPTED.values(), ids=HERE_ACCEPTED)
-    def test_what_only_tensorrt_10_forbids_is_a_warning_for_rtx(self, rule: str, model: onnx.ModelProto, parse: Parse) -> None:
-        assert errors(lint(model, V10)) == [(rule, "block.fc")]
+    def test_what_the_documents_forbid_is_an_error_for_tensorrt_although_rtx_takes_it(
+        self, rule: str, model: onnx.ModelProto, parse: Parse
+    ) -> None:
+        for release in ("10.0", "10.3", "10.15", "11", "11.4"):
+            found = lint(model, Compiler("tensorrt", release))
+            assert set(errors(found)) == {(rule, "block.fc")}
+            assert all(finding.source.startswith("TensorRT 10 and 11: ") for finding in found)
         assert errors(lint(model, RTX)) == []
-        assert warnings(lint(model, RTX)) == [(rule, "block.fc")]
+        assert set(warnings(lint(model, RTX))) == {(rule, "block.fc")}
+        assert parse(model) == []
+
+    @pytest.mark.parametrize(
+        "model",
+        [
+            weighted(W, STEPS),
+            products("Gemm", W, axis=1),
+            products("Gemm", W.T.copy(), axis=0, transB=1),
+            products("Conv", np.ones((4, 8, 1, 1), I8), axis=0, x=IMAGE),
+            products("ConvTranspose", np.ones((8, 4, 1, 1), I8), axis=1, x=IMAGE),
+            graph(
+                node("DequantizeLinear", "w s z", "d", axis=0), node("Transpose", "d", "t"), node("MatMul", "x t", "y"),
+                w=W.T.copy(), s=STEPS, z=np.zeros(4, I8),
+            ),
+        ],
+        ids=["MatMul", "Gemm", "Gemm that turns", "Conv", "ConvTranspose", "a transpose before"],
+    )  # fmt: skip
+    def test_scales_of_output_channels_are_as_they_should_be(self, model: onnx.ModelProto, parse: Parse) -> None:
+        assert [lint(model, compiler) for compiler in (V10, V11, RTX)] == [(), (), ()]
         assert parse(model) == []
 
     @pytest.mark.parametrize(
@@ -266,6 +344,81 @@ def asymmetric() -> onnx.ModelProto:
     return model
 
 
+def sampled(opset: int = 20, **attributes: Any) -> onnx.ModelProto:
+    return graph(node("GridSample", "x g", "y", "warp", **attributes), x=IMAGE, opset=opset, g=np.zeros((1, 4, 4, 2), F32))
+
+
+class TestSpellings:
+    """What opset 20 calls linear and opset 16 bilinear."""
+
+    @pytest.mark.parametrize("mode", ["linear", "cubic"])
+    @pytest.mark.parametrize("compiler", [("tensorrt", "10.0"), ("tensorrt", "10.13.3"), ("tensorrt", "11.1"), ("tensorrt-rtx", "1.5")])
+    def test_a_word_that_the_parser_takes_for_nearest_is_an_error_with_the_reports(self, mode: str, compiler: tuple[str, str]) -> None:
+        (found,) = lint(sampled(mode=mode), Compiler(*compiler))
+        assert (found.rule, found.severity, found.module) == ("spelling", Severity.ERROR, "warp")
+        assert f"GridSample's mode '{mode}', as opset 20 spells it, is taken for 'nearest' without a word" in found.message
+        assert "https://github.com/NVIDIA/TensorRT/issues/4646" in lines([found])[0]
+        assert "leave the mode out" in found.remedy
+
+    def test_a_later_release_may_have_learnt_it_and_nobody_knows(self) -> None:
+        (found,) = lint(sampled(mode="linear"), Compiler("tensorrt", "11.4"))
+        assert found.severity is Severity.WARNING
+        assert "TensorRT 11.4 is not known to read it" in found.message
+
+    @pytest.mark.parametrize(
+        "model",
+        [sampled(), sampled(mode="nearest"), sampled(16, mode="bilinear"), sampled(16, mode="bicubic"), sampled(19)],
+        ids=["the default", "nearest", "bilinear", "bicubic", "the older default"],
+    )
+    def test_other_words_and_no_word_are_read_as_meant(self, model: onnx.ModelProto) -> None:
+        assert [lint(model, Compiler("tensorrt", release)) for release in ("10.3", "11.1", "11.4")] == [(), (), ()]
+
+    @pytest.mark.parametrize("mode", ["linear", "cubic", None])
+    def test_the_rtx_that_is_here_reads_them(self, mode: str | None, trt: Any, parse: Parse) -> None:
+        model = sampled() if mode is None else sampled(mode=mode)
+        assert lint(model, RTX) == ()
+        assert parse(model) == []
+        logger = trt.Logger(trt.Logger.INTERNAL_ERROR)
+        network = trt.Builder(logger).create_network()
+        assert trt.OnnxParser(network, logger).parse(model.SerializeToString())
+        (layer,) = (one for one in map(network.get_layer, range(network.num_layers)) if one.type == trt.LayerType.GRID_SAMPLE)
+        layer.__class__ = trt.IGridSampleLayer
+        assert layer.interpolation_mode == (trt.InterpolationMode.CUBIC if mode == "cubic" else trt.InterpolationMode.LINEAR)
+
+    def test_this_projects_exporter_leaves_the_default_out(self, tmp_path: Path) -> None:
+        made = exported(tmp_path, align_corners=False)
+        assert {attribute.name for one in made.graph.node if one.op_type == "GridSample" for attribute in one.attribute} >= {"padding_mode"}
+        assert [lint(made, compiler) for compiler in (V10, V11, RTX)] == [(), (), ()]
+
+    def test_and_says_what_is_no_default(self, tmp_path: Path) -> None:
+        (found,) = lint(exported(tmp_path, align_corners=False, mode="bicubic"), V10)
+        assert (found.rule, found.module) == ("spelling", "(the network itself)")
+
+
+def exported(folder: Path, **how: Any) -> onnx.ModelProto:
+    """A network that samples, as this project translates it; its answers are those of torch."""
+    import torch
+
+    from dtvit_deploy.artifact import Link
+    from dtvit_deploy.models.reference import Reference
+    from dtvit_deploy.pipeline.stages import read_program_entry, write_program
+
+    class Warp(torch.nn.Module):
+        def forward(self, image: Any, places: Any) -> Any:
+            return torch.nn.functional.grid_sample(image, places, padding_mode="border", **how)
+
+    inputs = {"image": torch.rand(1, 2, 5, 5), "places": torch.rand(1, 4, 4, 2) * 2 - 1}
+    reference = Reference(
+        model="mine:warp", module=Warp().eval(), inputs=inputs, weights=Link(kind="seeded", sha256="0" * 64), output_names=()
+    )
+    write_program(reference, folder)
+    model = onnx.load(read_program_entry(folder).translated)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (answer,) = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+    np.testing.assert_allclose(answer, Warp()(**inputs).numpy(), atol=1e-5)
+    return model
+
+
 class TestOurQuantisedGraphs:
     def test_the_layout_for_cpus_is_refused_with_module_and_remedy(self, parse: Parse) -> None:
         model = int8(Layout.X86)
@@ -298,11 +451,10 @@ class TestOurQuantisedGraphs:
         assert lint(int8(Layout.TENSORRT), compiler) == ()
         assert parse(int8(Layout.TENSORRT)) == []
 
-    def test_scales_of_input_channels_are_warned_of(self, parse: Parse) -> None:
-        model = weighted(W, np.full(8, 0.1, F32), axis=0)
-        assert [(one.rule, one.severity) for one in lint(model, RTX)] == [("scale", Severity.WARNING)]
-        assert lint(weighted(W, STEPS), RTX) == ()
-        assert parse(model) == []
+    def test_weights_that_are_read_in_a_circle_end(self) -> None:
+        circle = node("Identity", "e", "d"), node("Identity", "d", "e")
+        model = graph(node("DequantizeLinear", "w s", "d", axis=1), *circle, node("MatMul", "x e", "y"), w=W, s=STEPS)
+        assert isinstance(lint(model, V10), tuple)
 
 
 class TestFloat16:

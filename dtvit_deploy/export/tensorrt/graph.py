@@ -24,7 +24,7 @@ class Severity(enum.Enum):
     """How much a finding matters."""
 
     ERROR = "error"
-    """The compiler is known to refuse it."""
+    """The compiler is known to refuse it, or to compute something else without a word."""
     WARNING = "warning"
     """It will hurt: other numbers than were meant, or time."""
 
@@ -33,13 +33,14 @@ class Severity(enum.Enum):
 
 
 class Found(NamedTuple):
-    """What a rule finds at a node; None is the graph as a whole."""
+    """What a rule finds at a node; None is the graph as a whole. ``source`` says for which releases it is known, and from where."""
 
     rule: str
     severity: Severity
     node: onnx.NodeProto | None
     message: str
     remedy: str
+    source: str = ""
 
 
 class Graph:

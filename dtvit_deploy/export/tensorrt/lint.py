@@ -1,7 +1,8 @@
 """What NVIDIA's compilers would refuse in an ONNX graph, and what would hurt, said before any compiler is called.
 
 A parser of TensorRT names neither the torch module nor what to do. Here the whole graph is read. An error is what the compiler is known to
-refuse, from its sources, its headers or by trial; what will only hurt is a warning.
+refuse, or to take for something else without a word, from its sources, its headers or by trial; what will only hurt is a warning. What
+TensorRT-RTX was seen to take is known of TensorRT-RTX: for TensorRT, NVIDIA's documents of its release count (docs/adr/0019).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dtvit_deploy.export.tensorrt.graph import Found, Graph, Severity, attribute
 from dtvit_deploy.export.tensorrt.numbers import dynamic, int64, mixed, overflow, types
 from dtvit_deploy.export.tensorrt.operators import CHANGES, OLDEST_OPSET, RESTRICTIONS, Compiler, missing_operator, newest_opset
 from dtvit_deploy.export.tensorrt.quantization import quantization
+from dtvit_deploy.export.tensorrt.spellings import spellings
 from dtvit_deploy.plural import counted
 
 __all__ = ["Compiler", "Finding", "ParserMessage", "Severity", "blame", "lines", "lint"]
@@ -38,6 +40,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         node: name of the first node.
         message: what is there.
         remedy: what to do about it.
+        source: for which releases that is known, and from where; empty where the rule holds for all.
         count: nodes of the module that it is true of.
     """
 
@@ -47,6 +50,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     message: str
     remedy: str
+    source: str = ""
     count: int = 1
 
 
@@ -142,8 +146,10 @@ def _operators(graph: Graph, compiler: Compiler) -> Iterator[Found]:
             yield Found("operator", Severity.WARNING, node, message, _OPERATOR)
         attributes = attributes_of(node)
         for restriction in RESTRICTIONS:
-            if node.op_type in restriction.operators and restriction.applies(node, attributes):
-                yield Found("operator", Severity.ERROR, node, f"{node.op_type}: {restriction.message}", restriction.remedy)
+            if node.op_type in restriction.operators and restriction.applies(graph, node, attributes):
+                message = f"{node.op_type}: {restriction.message}"
+                yield Found("operator", Severity.ERROR, node, message, restriction.remedy, restriction.source)
+        yield from spellings(graph, node, compiler)
         for change in CHANGES:
             if node.op_type == change.operator and graph.opset >= change.opset and not compiler.since(*change.release):
                 release = ".".join(map(str, change.release))
@@ -180,7 +186,9 @@ def _finding(found: Found) -> Finding:
     module = WHOLE if found.node is None else module_of(found.node)
     node = "" if found.node is None else found.node.name or next(iter(found.node.output), "")
     remedy = found.remedy.replace("{module}", module if not module.startswith("(") else "MODULE")
-    return Finding(rule=found.rule, severity=found.severity, module=module, node=node, message=found.message, remedy=remedy)
+    return Finding(
+        rule=found.rule, severity=found.severity, module=module, node=node, message=found.message, remedy=remedy, source=found.source
+    )
 
 
 def _line(group: Sequence[Finding]) -> str:
@@ -190,7 +198,8 @@ def _line(group: Sequence[Finding]) -> str:
     count = sum(finding.count for finding in group)
     times = f" ({count} times)" if count > 1 else ""
     remedy = first.remedy if len(modules) == 1 else first.remedy.replace(first.module, "MODULE")
-    return f"{first.severity}: {', '.join(modules[:_SHOWN])}{rest}: {first.message}{times}; {remedy}"
+    source = f" ({first.source})" if first.source else ""
+    return f"{first.severity}: {', '.join(modules[:_SHOWN])}{rest}: {first.message}{times}; {remedy}{source}"
 
 
 def _node(graph: Graph, error: ParserMessage) -> onnx.NodeProto | None:

@@ -13,12 +13,15 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import onnx
 from onnx import TensorProto
 
 from dtvit_deploy.errors import InputError
+
+if TYPE_CHECKING:
+    from dtvit_deploy.export.tensorrt.graph import Graph
 
 Release = tuple[int, ...]
 LIBRARIES = ("tensorrt", "tensorrt-rtx")
@@ -150,24 +153,41 @@ TYPES = frozenset(
 """Types of tensors that some release reads. DOUBLE becomes FLOAT, and UINT8 is for the network's own inputs and outputs."""
 
 
+OPERATORS_MD = "TensorRT 10.0 to 11.1: onnx-tensorrt's docs/operators.md and checkers"
+"""Where a restriction is written; TensorRT-RTX 1.7.1 was seen to refuse each of them too, which tests ask again."""
+
+
 class Restriction(NamedTuple):
     """A use of an operator that is refused.
 
     Attributes:
         operators: to which it applies.
-        applies: whether a node, with its attributes, is such a use.
+        applies: whether a node of a graph, with its attributes, is such a use.
         message: what is there.
         remedy: what to do.
+        source: for which releases that is known, and from where.
     """
 
     operators: frozenset[str]
-    applies: Callable[[onnx.NodeProto, Mapping[str, Any]], bool]
+    applies: Callable[[Graph, onnx.NodeProto, Mapping[str, Any]], bool]
     message: str
     remedy: str
+    source: str = OPERATORS_MD
 
 
-def _more_outputs(node: onnx.NodeProto, _: Mapping[str, Any]) -> bool:
+def _more_outputs(_: Graph, node: onnx.NodeProto, attributes: Mapping[str, Any]) -> bool:
     return any(node.output[1:])
+
+
+def _says(attribute: str, *values: str) -> Callable[[Graph, onnx.NodeProto, Mapping[str, Any]], bool]:
+    """Whether an attribute is a text of those; ONNX has bytes, and graphs from elsewhere whatever they have."""
+    known = {text for value in values for text in (value, value.encode())}
+    return lambda _, node, attributes: attributes.get(attribute) in known
+
+
+def _trains(graph: Graph, node: onnx.NodeProto, _: Mapping[str, Any]) -> bool:
+    values = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    return values is not None and bool(values.any())
 
 
 RESTRICTIONS = (
@@ -179,36 +199,44 @@ RESTRICTIONS = (
     ),
     Restriction(
         frozenset({"MaxPool", "AveragePool", "LpPool"}),
-        lambda _, attributes: any(step != 1 for step in attributes.get("dilations", ())),
+        lambda _graph, _node, attributes: any(step != 1 for step in attributes.get("dilations", ())),
         "pooling with dilation is not supported",
         "pool without dilation, or gather with strided slices",
     ),
     Restriction(
         frozenset({"BatchNormalization"}),
-        lambda _, attributes: attributes.get("training_mode", 0) == 1,
+        lambda _graph, _node, attributes: attributes.get("training_mode", 0) == 1,
         "batch normalisation in training mode is not supported",
         "call eval() on the network before it is exported",
     ),
     Restriction(
+        frozenset({"Dropout"}), _trains, "dropping while inferring is not supported", "call eval() on the network before it is exported"
+    ),
+    Restriction(
         frozenset({"Resize"}),
-        lambda _, attributes: attributes.get("antialias", 0) == 1,
+        lambda _graph, _node, attributes: attributes.get("antialias", 0) == 1,
         "resizing with antialiasing is not supported",
         "interpolate with antialias=False, or as a product with a constant matrix, which is exact",
     ),
     Restriction(
         frozenset({"Resize"}),
-        lambda _, attributes: attributes.get("keep_aspect_ratio_policy", b"stretch") not in (b"stretch", "stretch"),
+        _says("keep_aspect_ratio_policy", "not_larger", "not_smaller"),
         "resizing that keeps the aspect ratio is not supported",
         "give both sizes",
     ),
     Restriction(
+        frozenset({"Resize"}),
+        _says("coordinate_transformation_mode", "half_pixel_symmetric", "tf_crop_and_resize"),
+        "that way to place pixels is not supported",
+        "use half_pixel or align_corners, or interpolate as a product with a constant matrix, which is exact",
+    ),
+    Restriction(
         frozenset({"ScatterND"}),
-        lambda _, attributes: attributes.get("reduction", b"none") not in (b"none", "none"),
+        _says("reduction", "add", "mul", "max", "min"),
         "ScatterND with a reduction is not supported",
         "use ScatterElements, or add what is scattered",
     ),
 )
-"""docs/operators.md of 11.1 and onnxOpCheckers.cpp of 10.1; TensorRT-RTX 1.7.1 refuses each."""
 
 
 class Change(NamedTuple):

@@ -25,6 +25,7 @@ from PIL.Image import Image
 pytest.importorskip("torch")
 pytest.importorskip("coremltools")
 
+from devicectl import capture, device
 from dtvit_deploy.artifact import Artifact, Link, Manifest, sha256_of
 from dtvit_deploy.calibration.feeds import random_feeds
 from dtvit_deploy.quiet import quiet
@@ -292,21 +293,16 @@ class Phone:
         self._disk = folder
         self._packages: dict[str, tuple[Path, str]] = {}
         self._runs = self._builds = 0
-        self._names = ["My iPhone"]
         self._refusals: dict[str, tuple[int, str]] = {}
         self._unplugged = False
         self._calls: list[str] = []
         self._credentials: Any = None
         self._process = Process()
 
-    def get_devices(self) -> list[Any]:
-        if self._unplugged:
-            raise remote_device._DeviceCtlError(b"devicectl: error: nothing there\n", 1)
-        device, kind, state = remote_device.Device, remote_device.DeviceType, remote_device.DeviceState
-        told = {"os_version": "18.1", "os_build_number": "22B83", "developer_mode_state": "enabled", "session": None}
-        phones = [device(name=name, type=kind.IPHONE, identifier=name, udid=name, state=state.CONNECTED, **told) for name in self._names]
-        away = device(name="Away", type=kind.IPHONE, identifier="a", udid="a", state=state.DISCONNECTED, **told)
-        return [*phones, away, device(name="Watch", type=kind.WATCH, identifier="w", udid="w", state=state.CONNECTED, **told)]
+    def _lists(self, *devices: dict[str, Any], version: int = 2) -> None:
+        """What ``devicectl`` lists from now on."""
+        self._disk.mkdir(exist_ok=True)
+        (self._disk / "devices.json").write_bytes(capture(*devices, version=version))
 
     def build(self, device: Any, build_directory: Path, credentials: Any, clean: bool = False) -> Path:
         assert build_directory.is_dir()
@@ -385,7 +381,11 @@ def phone(mac: Mac, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Phone:
     phone = Phone(tmp_path / "phone")
     for tool in ("xcodebuild", "devicectl"):
         mac.program(tool, "exit 1")
-    for method in ("get_devices", "install_and_launch_app", "send_file_to_app", "receive_file_from_app"):
+    mac.program("xcrun", f'test "$1 $2 $3 $4" = "devicectl list devices --json-output" && cat "{tmp_path}/phone/devices.json" > "$5"')
+    phone._lists(
+        device("My iPhone"), device("Away", tunnelState="unavailable", transportType=None), device("Watch", deviceType="appleWatch")
+    )
+    for method in ("install_and_launch_app", "send_file_to_app", "receive_file_from_app"):
         monkeypatch.setattr(remote_device._DeviceCtl, method, getattr(phone, method))
     monkeypatch.setattr(remote_device._ModelRunnerAppBuilder, "build", phone.build)
     monkeypatch.setattr(remote_device._DeviceCtlRemoteService.__init__, "__defaults__", (0.0, 2))  # patience of half a second, 20 times

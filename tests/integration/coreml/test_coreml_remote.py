@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from devicectl import device, simulator
+
 pytest.importorskip("torch")
 pytest.importorskip("coremltools")
 
@@ -32,6 +34,14 @@ Check = Callable[[ComputePlan, str], None]
 
 
 class TestIPhone:
+    def test_a_phone_at_its_cable_is_used_whose_tunnel_is_closed_and_no_simulator_beside_it(
+        self, phone: Any, artifact: Artifact, feeds: list[Feed], expected: list[Feed]
+    ) -> None:
+        phone._lists(simulator("iPhone 17 Pro"), device("My iPhone", tunnelState="disconnected"), version=5)
+        with IPhoneRuntime().load(artifact, OPTIONS) as session:
+            np.testing.assert_array_equal(session.run(feeds[0])["logits"], expected[0]["logits"])
+            assert session.conditions["device"] == "My iPhone (iphone)"
+
     def test_it_answers_as_the_package_does(self, phone: Any, artifact: Artifact, feeds: list[Feed], expected: list[Feed]) -> None:
         with IPhoneRuntime(Units.CPU_AND_NE).load(artifact, OPTIONS) as session:
             for feed, wanted in zip(feeds, expected, strict=True):
@@ -106,7 +116,7 @@ class TestIPhone:
         assert not (tmp_path / folder).exists()
 
     def test_it_is_found_by_its_name_where_there_are_several(self, phone: Any, artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
-        phone._names = ["One", "Other"]
+        phone._lists(device("One"), device("Other"))
         assert IPhoneRuntime().available().missing == "2 iPhones are connected: One, Other"
         assert IPhoneRuntime(device="None").available().missing == "no iPhone called 'None' is connected, but One, Other"
         monkeypatch.setenv(DEVICE, "Other")
@@ -114,12 +124,12 @@ class TestIPhone:
             assert session.conditions["device"] == "Other (iphone)"
 
     def test_what_is_missing_is_named(self, phone: Any, mac: Any, monkeypatch: pytest.MonkeyPatch, artifact: Artifact) -> None:
-        phone._names = []
+        phone._lists()
         found = IPhoneRuntime().available()
         assert (found.version, found.missing) == (None, "no iPhone is connected")
         assert "developer mode" in found.remedy
-        phone._unplugged = True
-        assert IPhoneRuntime().available().missing.startswith("devicectl does not tell what is connected: ")
+        mac.program("xcrun", 'echo "ERROR: no devices can be listed" >&2; exit 1')
+        assert IPhoneRuntime().available().missing == "devicectl does not tell what is connected: ERROR: no devices can be listed"
         monkeypatch.delenv(TEAM)
         assert IPhoneRuntime().available().missing == "nobody is named to sign the app"
         (mac.programs / "devicectl").unlink()

@@ -23,7 +23,7 @@ with quiet():
 
 OWNERS = {"_MLModelProxy": model, "_MLComputePlanProxy": compute_plan}
 """The module of coremltools that wraps each compiled class of which methods are called."""
-DEVICECTL = ("get_devices", "install_and_launch_app", "send_file_to_app", "receive_file_from_app")
+DEVICECTL = ("install_and_launch_app", "send_file_to_app", "receive_file_from_app")
 
 
 def names_of(function: Callable[..., Any]) -> list[tuple[str, Any, bool]]:
