@@ -7,7 +7,7 @@ refuse, from its sources, its headers or by trial; what will only hurt is a warn
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -20,7 +20,7 @@ from dtvit_deploy.export.tensorrt.operators import CHANGES, OLDEST_OPSET, RESTRI
 from dtvit_deploy.export.tensorrt.quantization import quantization
 from dtvit_deploy.plural import counted
 
-__all__ = ["Compiler", "Finding", "ParserMessage", "Severity", "blame", "lines", "lint"]
+__all__ = ["Compiler", "Finding", "ParserMessage", "Severity", "blame", "findings", "lines", "lint"]
 
 WHOLE = "(the network itself)"
 _SHOWN = 3
@@ -79,8 +79,13 @@ def lint(model: onnx.ModelProto, compiler: Compiler) -> tuple[Finding, ...]:
         InputError: there is no such compiler.
     """
     compiler.release  # noqa: B018  # an impossible compiler is refused before anything else
+    return findings(_found(Graph(model), compiler))
+
+
+def findings(every: Iterable[Found]) -> tuple[Finding, ...]:
+    """What rules found, errors first, once for each module, rule and remedy."""
     merged: dict[tuple[str, Severity, str, str], Finding] = {}
-    for found in _found(Graph(model), compiler):
+    for found in every:
         module = WHOLE if found.node is None else module_of(found.node)
         key = found.rule, found.severity, module, found.remedy
         if key in merged:
