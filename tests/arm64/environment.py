@@ -2,11 +2,12 @@
 
     python tests/arm64/environment.py build/arm64
 
-downloads and unpacks what is not there yet; it needs a Debian with apt-get and dpkg, no root, and installs nothing. Where that cannot be had,
-the reason is written beside it, and the tests skip with it.
+downloads and unpacks what is not there yet. It needs a Debian with apt-get and dpkg, no root, and installs nothing. Where that cannot be
+had, the reason is written beside it, and the tests skip with it.
 
-The emulator shows a program the files of the folder that it is given in place of the machine's own. ONNX Runtime asks them which core it runs
-on, so that each core has a folder with its own `/proc/cpuinfo`: with the machine's, kernels would be taken that the emulated core lacks.
+The emulator shows a program the files of the folder that it is given in place of the machine's own. ONNX Runtime asks them which core it
+runs on, so that each core has a folder with its own `/proc/cpuinfo`: with the machine's, kernels would be taken that the emulated core
+lacks.
 """
 
 from __future__ import annotations
