@@ -87,6 +87,11 @@ def check(
     """
     for artifact in artifacts:
         require_same_root(artifact, program)
+    if wants.arm64 and not any(artifact.manifest.format == "onnx" for artifact in artifacts):
+        raise InputError(
+            f"--arm64 is for ONNX artefacts, and {', '.join(artifact.name for artifact in artifacts)} are none",
+            remedy="leave it out: what it looks at is ONNX Runtime's arithmetic",
+        )
     only_timed = wants.latency is not None and not (wants.parity or wants.layers or wants.accuracy)
     found = pairings(artifacts, runtimes, timed=only_timed)
     bench = measure.Bench(program, found, material, threads, progress, wants.cuda_graph)

@@ -41,6 +41,8 @@ PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
 """Operators that sum in FP16 there. ConvTranspose, Einsum and the reductions do not: they have no such kernel (1.23.2 and 1.32.0, looked at
 one by one on an emulated core)."""
 
+PRECISION = {Precision.FP32: "fp32", Precision.FP16: "fp16 graph: every FP16 tensor rounded to FP16, products summed in fp16"}
+
 
 class EmulatedArm64:
     """Loads ``onnx`` artefacts."""
@@ -70,7 +72,14 @@ class Arm64Session:
             InputError: a tap is no tensor of the graph, or the graph cannot be evaluated.
         """
         with_outputs(model, options.taps)
-        cut = _Cut(inferred(model), (*(spec.name for spec in signature.outputs), *options.taps), options, name)
+        _require_ends(model, signature, name)
+        try:
+            cut = _Cut(inferred(model), (*(spec.name for spec in signature.outputs), *options.taps), options, name)
+        except InputError:
+            raise
+        except Exception as error:  # onnx has no class of its own for all that can be wrong with a graph
+            raise InputError(f"{name} is no graph that can be evaluated: {_first(error)}", remedy="export it again") from error
+        self._name = name
         self._steps: Sequence[Callable[[Values], None]] = cut.steps
         self._names = [spec.name for spec in signature.outputs]
         self._options = options
@@ -78,7 +87,8 @@ class Arm64Session:
         self.conditions = {
             "runtime": f"{EmulatedArm64.name} {OnnxRuntime().available().version}",
             "threads": str(options.threads),
-            "precision": f"{precision} graph; {cut.products} FP16 products summed in fp16, every FP16 tensor rounded to FP16",
+            "precision": PRECISION.get(precision, f"{precision} graph; operators without FP16 tensors compute as on any CPU"),
+            "summed": f"{cut.products} products in fp16",
             "emulated": "as ONNX Runtime sums on an ARM64 core with FP16 arithmetic, measured on an emulated one (qemu, cortex-a76)",
         }
 
@@ -90,9 +100,12 @@ class Arm64Session:
         if self._options.threads and torch.get_num_threads() != self._options.threads:
             torch.set_num_threads(self._options.threads)  # a setting of the process, and other sessions set theirs
         values: Values = dict(feeds)
-        with torch.inference_mode():
-            for step in self._steps:
-                step(values)
+        try:
+            with torch.inference_mode():
+                for step in self._steps:
+                    step(values)
+        except (RuntimeError, ValueError, KeyError) as error:  # factors that do not fit together, say
+            raise InputError(f"{self._name} cannot be evaluated: {_first(error)}", remedy="export it again") from error
         return {name: values[name] for name in (*self._names, *self._options.taps)}
 
     def __enter__(self) -> Self:
@@ -127,6 +140,8 @@ class _Cut:
         pieces: dict[int, list[onnx.NodeProto]] = {}
         products: dict[int, list[onnx.NodeProto]] = {}
         for node in graph.node:
+            if not node.output:  # it computes nothing
+                continue
             depth = max((depths.get(name, 0) for name in node.input), default=0)
             summed = node.op_type in PRODUCTS and node.output[0] in halves
             (products if summed else pieces).setdefault(depth, []).append(node)
@@ -248,6 +263,19 @@ def _pads(
         first.append(less if mode == b"SAME_UPPER" else more)
         last.append(more if mode == b"SAME_UPPER" else less)
     return [*first, *last]
+
+
+def _require_ends(model: onnx.ModelProto, signature: Signature, name: str) -> None:
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = {info.name for info in model.graph.input} - constants
+    outputs = {info.name for info in model.graph.output}
+    if inputs != {spec.name for spec in signature.inputs} or not outputs >= {spec.name for spec in signature.outputs}:
+        inside = f"its inputs are {', '.join(sorted(inputs))}, its outputs {', '.join(sorted(outputs))}"
+        raise InputError(f"{name} is not the graph that its manifest describes: {inside}", remedy="export it again")
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _read(artifact: Artifact) -> onnx.ModelProto:

@@ -409,6 +409,18 @@ def test_maxima_whose_places_are_used_are_refused_until_they_are_portable(tmp_pa
     assert [name for name, passed in gates.items() if not passed and "'places' on tiny" not in name] == []
 
 
+def test_a_graph_whose_sums_make_no_sense_is_refused_in_one_message() -> None:
+    x = halves(1, 3, 8, 7)
+    model = of_one("Conv", {"x": x}, {"w": halves(4, 3, 3, 2, seed=1)})
+    signature = signature_of(model)
+    for attribute, value in (("strides", [1]), ("group", 2)):
+        wrong = onnx.ModelProto()
+        wrong.CopyFrom(model)
+        wrong.graph.node[1].attribute.append(helper.make_attribute(attribute, value))
+        with pytest.raises(InputError, match=r"graph (cannot|is no graph that can) be evaluated|cannot be inferred"):
+            arm64_answers(wrong, signature, [{"x": x}])
+
+
 def test_an_arm64_cpu_is_for_onnx_alone(tmp_path: Path) -> None:
     from dtvit_deploy.models.reference import ModelOptions
 
