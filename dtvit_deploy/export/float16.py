@@ -57,11 +57,7 @@ class Float16:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        notes = [f"{module} stays FP32: {reason}" for module, reason in self.kept.items()]
-        for module, reason in list(self.doubtful.items())[:1]:
-            others = f" (and {len(self.doubtful) - 1} more modules)" if len(self.doubtful) > 1 else ""
-            notes.append(f"{module}{others}: {reason}; export with --arm64 (in a recipe: export.cpu) if it is to run there")
-        return tuple(notes)
+        return tuple(f"{module} stays FP32: {reason}" for module, reason in self.kept.items())
 
     @property
     def cost(self) -> str:

@@ -12,6 +12,7 @@ from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.graph import read_graph
 from dtvit_deploy.pipeline.float16 import CPU, FLOAT16
+from dtvit_deploy.pipeline.mixed_precision import DOUBTFUL
 from dtvit_deploy.pipeline.stages import load_onnx, source_digest, versions, write_onnx
 from dtvit_deploy.runtimes.pairing import Pairing
 from dtvit_deploy.target import Cpu, Precision
@@ -33,10 +34,20 @@ def portable_stage(halved: Artifact, cache: Cache) -> Artifact:
         from dtvit_deploy.export.arm64.portable import portable_onnx
 
         found = portable_onnx(load_onnx(halved))
-        write_onnx(folder, found.model, halved.manifest, Precision.FP16, PORTABLE, tools, {"fp32": dict(found.changed)}, found.notes)
+        notes = (*found.notes, *_doubts(halved))
+        write_onnx(folder, found.model, halved.manifest, Precision.FP16, PORTABLE, tools, {"fp32": dict(found.changed)}, notes)
 
     key = {"parent": halved.manifest, "tools": tools, "source": source_digest()}
     return load_artifact(cache.entry(PORTABLE, key, build) / "model.onnx")
+
+
+def _doubts(halved: Artifact) -> tuple[str, ...]:
+    """What would overflow on the way on an ARM64 core, of a graph that is not for one."""
+    link = halved.manifest.parent(FLOAT16)
+    found: dict[str, str] = link.options.get(DOUBTFUL, {}) if link is not None else {}
+    others = f" (and {len(found) - 1} more modules)" if len(found) > 1 else ""
+    advice = "export with --arm64 (in a recipe: export.cpu) if it is to run there"
+    return tuple(f"{module}{others}: {reason}; {advice}" for module, reason in list(found.items())[:1])
 
 
 def told_of_arm64(artifact: Artifact, cpu: Cpu) -> Artifact:

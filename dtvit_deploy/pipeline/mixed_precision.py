@@ -40,8 +40,9 @@ LARGEST_SHARE = 0.7
 FEW_FEEDS = 2
 """Guard feeds that parts of the network are judged on, those on which FP16 errs most; sets are judged on all real ones."""
 
-IMPRECISE, FOUND = "imprecise", "found"
-"""Keys of a link's options: modules that stay FP32 for precision with the reason, and what the search for them came to."""
+IMPRECISE, FOUND, DOUBTFUL = "imprecise", "found", "doubtful"
+"""Keys of a link's options: modules that stay FP32 for precision with the reason, what the search for them came to, and modules in FP16
+that would overflow where a CPU adds in FP16."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Mixed:
             "fp32_weights": self.typed.weights,
             "fp32_macs": self.typed.macs,
             "casts": self.typed.casts,
+            DOUBTFUL: dict(self.typed.doubtful),
         }
 
 

@@ -351,10 +351,9 @@ def cancelling(tmp_path_factory: pytest.TempPathFactory) -> ProgramEntry:
 
 def test_a_network_whose_sums_overflow_there_is_told_of_it_and_passes_on_x86_alone(cancelling: ProgramEntry, tmp_path: Path) -> None:
     material = open_material(None, cancelling.artifact.manifest)
-    halved = float16_stage(onnx_stage(cancelling, material.guard(), Cache(tmp_path)), material.guard(), (), Cache(tmp_path))
-    link = halved.manifest.parent("float16")
-    assert link is not None
-    assert [note for note in link.notes if note.startswith("gather: the terms of ") and "--arm64" in note]
+    cache = Cache(tmp_path)
+    halved = portable_stage(float16_stage(onnx_stage(cancelling, material.guard(), cache), material.guard(), (), cache), cache)
+    assert [note for note in halved.manifest.lineage[-1].notes if note.startswith("gather: the terms of ") and "--arm64" in note]
 
     def report(*, arm64: bool) -> Any:
         return check("verify", cancelling, [halved], material, Wants(parity=8, arm64=arm64), threads=1, progress=Silent())
@@ -370,7 +369,8 @@ def test_a_network_whose_sums_overflow_there_is_told_of_it_and_passes_on_x86_alo
 
 def test_exported_for_such_a_core_it_passes_there_too_without_being_asked(cancelling: ProgramEntry, tmp_path: Path) -> None:
     material, cache = open_material(None, cancelling.artifact.manifest), Cache(tmp_path)
-    halved = float16_stage(onnx_stage(cancelling, material.guard(), cache), material.guard(), (), cache, Cpu.ARM64)
+    halved = portable_stage(float16_stage(onnx_stage(cancelling, material.guard(), cache), material.guard(), (), cache, Cpu.ARM64), cache)
+    assert not any("--arm64" in note for note in halved.manifest.lineage[-1].notes)
     link = halved.manifest.parent("float16")
     assert link is not None
     assert [note.split(" stays")[0] for note in link.notes if " stays FP32: the terms of " in note] == ["gather"]
