@@ -46,3 +46,21 @@ def halves(*shape: int, scale: float = 1.0, seed: int = 0) -> Array:
     """FP16 values in FP32."""
     made: Array = (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float16).astype(np.float32)
     return made
+
+
+def quantised(operator: str, inputs: Mapping[str, Array], kind: int = FLOAT16, **attributes: Any) -> onnx.ModelProto:
+    """The operator between Q/DQ of signed codes, all scales of that type; its output is ``y`` in FP32."""
+    nodes = []
+    for name in inputs:
+        nodes.append(helper.make_node("Cast", [name], [f"{name}_typed"], to=kind))
+        nodes.append(helper.make_node("QuantizeLinear", [f"{name}_typed", "scale", "zero"], [f"{name}_codes"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"{name}_codes", "scale", "zero"], [f"{name}_again"]))
+    nodes.append(helper.make_node(operator, [f"{name}_again" for name in inputs], ["made"], **attributes))
+    nodes.append(helper.make_node("QuantizeLinear", ["made", "scale", "zero"], ["codes"]))
+    nodes.append(helper.make_node("DequantizeLinear", ["codes", "scale", "zero"], ["again"]))
+    nodes.append(helper.make_node("Cast", ["again"], ["y"], to=FLOAT))
+    scale = np.asarray(0.05, np.float16 if kind == FLOAT16 else np.float32)
+    held = [numpy_helper.from_array(scale, "scale"), numpy_helper.from_array(np.asarray(0, np.int8), "zero")]
+    ends = [helper.make_tensor_value_info(name, FLOAT, value.shape) for name, value in inputs.items()]
+    graph = helper.make_graph(nodes, "net", ends, [helper.make_tensor_value_info("y", FLOAT, None)], held)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)

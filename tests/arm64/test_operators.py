@@ -12,7 +12,7 @@ import torch
 
 from arm64.emulated import Job, Machine
 from arm64.environment import ONNX_RUNTIMES
-from arm64.small import INT64, halves, of_one
+from arm64.small import FLOAT, INT64, halves, of_one, quantised
 from dtvit_deploy.export.arm64.lint import Severity, lint
 from dtvit_deploy.export.arm64.portable import portable_onnx
 from dtvit_deploy.runtimes.half_sums import convolution, product
@@ -76,6 +76,23 @@ def test_what_the_check_calls_an_error_is_refused_there_and_taken_on_a_core_with
     jobs = [Job(*one) for one in BAD.values()]
     assert all(found.error for found in machine(HALF, onnx_runtime).answers(jobs))
     assert not any(found.error for found in machine(PLAIN, onnx_runtime).answers(jobs))
+
+
+def test_scales_in_fp16_are_refused_around_what_is_fused_and_taken_as_written(machine: Callable[[str, str], Machine]) -> None:
+    feeds = {"a": IMAGE, "b": IMAGE}
+    fused = {"Add": {}, "Mul": {}, "Concat": {"axis": 1}}
+    plain = {"Sub": {}, "Max": {}}
+    graphs = {operator: quantised(operator, feeds, **attributes) for operator, attributes in (fused | plain).items()}
+    single = quantised("Add", feeds, FLOAT)
+    assert {operator for operator, graph in graphs.items() if lint(graph)} == fused.keys()
+    as_written = {"session.disable_quant_qdq": "1"}
+    jobs = [
+        *(Job(graph, feeds) for graph in graphs.values()),
+        *(Job(graphs[operator], feeds, as_written) for operator in fused),
+        Job(single, feeds),
+    ]
+    found = machine(HALF, ONNX_RUNTIMES[-1]).answers(jobs)
+    assert [bool(one.error) for one in found] == [True] * len(fused) + [False] * (len(plain) + len(fused) + 1)
 
 
 GOOD: dict[str, tuple[onnx.ModelProto, dict[str, Any]]] = {

@@ -45,7 +45,7 @@ HALF = "cortex-a76"
 Array = NDArray[Any]
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in VARIANTS])
 def artifacts(
     request: pytest.FixtureRequest, environment: Environment, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[Precision, Artifact]:

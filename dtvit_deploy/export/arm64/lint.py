@@ -155,6 +155,6 @@ RULES = (
         FUSED_WITH_FP16_SCALES,
         _scales,
         "FP32 scales (this project's ONNX INT8 artefacts have them), or load with session.disable_quant_qdq=1",
-        BOTH,
+        f"{NEWER}; Concat, Conv, LeakyRelu and pools in 1.23.2 too",
     ),
 )
