@@ -36,7 +36,7 @@ from dtvit_deploy.coreml.options import CoreMlOptions
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.runtimes.registry import RUNTIMES
 from dtvit_deploy.signature import TensorSpec
-from dtvit_deploy.target import Precision, Target
+from dtvit_deploy.target import Cpu, Precision, Target
 from dtvit_deploy.trt.options import BuildOptions, Flavour
 
 LARGEST_RECIPE = 1 << 20
@@ -141,11 +141,13 @@ class Export(Table, frozen=True):
         targets: what for.
         precisions: in which; every pair with a target that exists is built.
         keep_fp32: paths of modules that stay in FP32 in every other precision.
+        cpu: what ONNX artefacts are to run on; FP16 is computed otherwise on an ARM64 one.
     """
 
     targets: Annotated[tuple[Target, ...], msgspec.Meta(min_length=1)] = (Target.ONNX,)
     precisions: Annotated[tuple[Precision, ...], msgspec.Meta(min_length=1)] = (Precision.FP32,)
     keep_fp32: Annotated[tuple[Name, ...], _like(["head"])] = ()
+    cpu: Cpu = Cpu.X86_64
 
     def __post_init__(self) -> None:
         _refuse_repeats("target", self.targets)

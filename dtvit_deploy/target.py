@@ -1,4 +1,4 @@
-"""What can be asked for: a target, and a precision. Parsed once, never compared as strings."""
+"""What can be asked for: a target, a precision, and a CPU. Parsed once, never compared as strings."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ class Precision(enum.Enum):
     FP16 = "fp16"
     BF16 = "bf16"
     INT8 = "int8"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Cpu(enum.Enum):
+    """What an ONNX artefact is to run on: ONNX Runtime computes FP16 otherwise on each (docs/adr/0018)."""
+
+    X86_64 = "x86-64"
+    ARM64 = "arm64"
 
     def __str__(self) -> str:
         return self.value

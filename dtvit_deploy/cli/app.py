@@ -138,6 +138,7 @@ def verify(
     runtime: given.Runtimes = None,
     model: given.Model = None,
     checkpoint: given.Checkpoint = None,
+    arm64: given.Arm64 = False,
     trust: given.Trust = False,
     out: given.ReportFolder = None,
     as_json: given.Json = False,
@@ -145,9 +146,8 @@ def verify(
     """Compare artefacts with torch: outputs, on real images and adversarial feeds, within a measured tolerance."""
     from dtvit_deploy.pipeline.check import Wants
 
-    _check(
-        "verify", artefacts, data, class_map, Wants(parity=samples, layers=layers), threads, runtime, model, checkpoint, out, as_json, trust
-    )
+    wants = Wants(parity=samples, layers=layers, arm64=arm64)
+    _check("verify", artefacts, data, class_map, wants, threads, runtime, model, checkpoint, out, as_json, trust)
 
 
 @app.command()

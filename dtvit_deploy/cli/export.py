@@ -14,7 +14,7 @@ from dtvit_deploy.cli import options as given
 from dtvit_deploy.cli import tensorrt as trt
 from dtvit_deploy.cli.failure import explained
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.target import Precision, Target
+from dtvit_deploy.target import Cpu, Precision, Target
 
 if TYPE_CHECKING:
     from dtvit_deploy.export.nncf import NncfOptions
@@ -91,6 +91,7 @@ def export(
     std: given.Std = None,
     interpolation: given.Interpolation = None,
     channels: given.Channels = None,
+    arm64: given.Arm64 = False,
     no_cache: given.NoCache = False,
     as_json: given.Json = False,
 ) -> None:
@@ -145,6 +146,7 @@ def export(
             version=model_version,
             description=description,
         ),
+        cpu=Cpu.ARM64 if arm64 else Cpu.X86_64,
     )
     with show.working() as progress, exporting.opened_cache(not no_cache) as cache:
         program, artifacts = exporting.export(options, out, cache, progress)

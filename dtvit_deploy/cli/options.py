@@ -80,6 +80,12 @@ Samples = Annotated[int, typer.Option("--samples", min=1, help="Real samples tha
 Trust = Annotated[
     bool, typer.Option("--trust", help="Execute engines that were not built by you on this machine. Engines are native code.")
 ]
+Arm64 = Annotated[
+    bool,
+    typer.Option(
+        "--arm64", help="ONNX artefacts are to run on an ARM64 CPU (Apple silicon, Graviton, Raspberry Pi 5), which adds in FP16."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on standard output.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Build everything anew and keep nothing.")]
 ReportFolder = Annotated[

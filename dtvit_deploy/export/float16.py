@@ -1,14 +1,15 @@
 """ONNX FP32 to typed FP16: weights and activations are FP16, inputs and outputs stay FP32, and what would overflow stays FP32.
 
-Precision is a property of the graph, not a flag of a builder: TensorRT 11 has only strongly typed networks, and the same file then
-means the same arithmetic in every runtime.
+Precision is a property of the graph, not a flag of a builder: TensorRT 11 has only strongly typed networks, and the same file then has the
+same types in every runtime. It has not the same arithmetic: in which type the terms of a product are added, no graph says. ONNX Runtime
+adds in FP32 on x86-64 and in FP16 on an ARM64 core (docs/adr/0018).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from onnx import TensorProto, numpy_helper
 from dtvit_deploy.export.onnx import module_of, nodes_of
 from dtvit_deploy.export.products import products
 from dtvit_deploy.graph import inferred
+from dtvit_deploy.target import Cpu
 
 LARGEST_FP16 = 65504.0
 SMALLEST_FP16 = 2.0**-24
@@ -43,6 +45,7 @@ class Float16:
         weights: bytes of the constants that nodes read in FP32 because they stay so.
         casts: conversions between tensors of the graph; those of its inputs and outputs do not count.
         macs: share of the multiply–accumulates that stay FP32.
+        doubtful: torch modules with FP16 products that would overflow where a CPU adds in FP16, with the reason.
     """
 
     model: onnx.ModelProto
@@ -50,6 +53,7 @@ class Float16:
     weights: int = 0
     casts: int = 0
     macs: float = 0.0
+    doubtful: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -63,7 +67,12 @@ class Float16:
 
 
 def float16_onnx(
-    model: onnx.ModelProto, magnitudes: Mapping[str, float], keep_fp32: Sequence[str] = (), imprecise: Mapping[str, str] | None = None
+    model: onnx.ModelProto,
+    magnitudes: Mapping[str, float],
+    keep_fp32: Sequence[str] = (),
+    imprecise: Mapping[str, str] | None = None,
+    sums: Mapping[str, float] | None = None,
+    cpu: Cpu = Cpu.X86_64,
 ) -> Float16:
     """Convert.
 
@@ -75,12 +84,17 @@ def float16_onnx(
         magnitudes: greatest |x| of each tensor on real feeds, by tensor name; tensors without one are taken to fit.
         keep_fp32: torch modules (their children included) that stay FP32 by the user's wish.
         imprecise: torch modules (not their children) that stay FP32, with the reason.
+        sums: what the terms of products add up to at most, by the name of the output; those without one are taken to fit.
+        cpu: an ARM64 one adds them in FP16, so that products which would overflow on the way stay FP32.
 
     Raises:
         InputError: ``keep_fp32`` names a module that made no node.
     """
     source = inferred(model)
+    adding = _adding_up(source, sums or {})
     kept = _overflowing(source, magnitudes) | dict.fromkeys(sorted(nodes_of(source, keep_fp32)), "asked for")
+    if cpu is Cpu.ARM64:
+        kept = adding | kept
     if imprecise:
         modules = {index: module_of(node) for index, node in enumerate(source.graph.node)}
         kept |= {index: imprecise[module] for index, module in modules.items() if index not in kept and module in imprecise}
@@ -97,7 +111,8 @@ def float16_onnx(
     weights = sum(
         math.prod(tensor.dims) * 4 for tensor in source.graph.initializer if tensor.name in read and tensor.data_type == TensorProto.FLOAT
     )
-    return Float16(typed.model(), reasons, weights, typed.casts, share)
+    doubtful = {module_of(source.graph.node[index]): reason for index, reason in adding.items() if index not in kept}
+    return Float16(typed.model(), reasons, weights, typed.casts, share, doubtful)
 
 
 class _Typed:
@@ -155,9 +170,9 @@ class _Typed:
         model = onnx.ModelProto()
         model.CopyFrom(self._source)
         graph = model.graph
-        for field, values in ((graph.node, self._nodes), (graph.initializer, self._initializers.values())):
-            del field[:]
-            field.extend(values)
+        for place, values in ((graph.node, self._nodes), (graph.initializer, self._initializers.values())):
+            del place[:]
+            place.extend(values)
         del graph.value_info[:]
         return inferred(model)
 
@@ -212,6 +227,18 @@ def _overflowing(model: onnx.ModelProto, magnitudes: Mapping[str, float]) -> dic
         for name in (*node.input, *node.output):
             if name in large:
                 found[index] = f"|{name}| reaches {large[name]:.3g}, FP16 ends at {LARGEST_FP16:.0f}"
+    return found
+
+
+def _adding_up(model: onnx.ModelProto, sums: Mapping[str, float]) -> dict[int, str]:
+    """Indexes of the products whose terms add up to more than FP16 holds, in some order."""
+    found = {}
+    for index, node in enumerate(model.graph.node):
+        total = sums.get(node.output[0], 0.0) if node.output else 0.0
+        if not total * HEADROOM < LARGEST_FP16:
+            found[index] = (
+                f"the terms of {node.output[0]} add up to {total:.3g}, and an ARM64 core adds in FP16, which ends at {LARGEST_FP16:.0f}"
+            )
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import re
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from dtvit_deploy.latency import MeasureOptions
 from dtvit_deploy.layers import LayerReport
 from dtvit_deploy.parity import LEAST_SQNR, Difference
 from dtvit_deploy.pipeline import measure, scoring, timing
+from dtvit_deploy.pipeline.arm64 import SAMPLES, emulated_arm64, known_on_arm64, meant_for_arm64
 from dtvit_deploy.pipeline.calibration_set import SYNTHETIC
 from dtvit_deploy.pipeline.gates import disagrees, gates_of, not_measured
 from dtvit_deploy.pipeline.material import NOT_REAL, Material
@@ -43,6 +45,7 @@ class Wants:
         parity: number of real samples; 0 measures none.
         layers: whether inner tensors are walked; None does it for those that parity fails.
         cuda_graph: of every session.
+        arm64: whether ONNX artefacts are to run on an ARM64 CPU; those that were exported for one are anyway.
     """
 
     parity: int = 0
@@ -50,6 +53,7 @@ class Wants:
     accuracy: bool = False
     latency: MeasureOptions | None = None
     cuda_graph: bool = True
+    arm64: bool = False
 
 
 def check(
@@ -83,6 +87,11 @@ def check(
     """
     for artifact in artifacts:
         require_same_root(artifact, program)
+    if wants.arm64 and not any(artifact.manifest.format == "onnx" for artifact in artifacts):
+        raise InputError(
+            f"--arm64 is for ONNX artefacts, and {', '.join(artifact.name for artifact in artifacts)} are none",
+            remedy="leave it out: what it looks at is ONNX Runtime's arithmetic",
+        )
     only_timed = wants.latency is not None and not (wants.parity or wants.layers or wants.accuracy)
     found = pairings(artifacts, runtimes, timed=only_timed)
     bench = measure.Bench(program, found, material, threads, progress, wants.cuda_graph)
@@ -113,9 +122,13 @@ def check(
                 gates=gates,
             )
         )
+    there = [one for one in artifacts if wants.arm64 or meant_for_arm64(one)] if wants.parity else []
+    subjects += _on_arm64(bench, there, wants, gates)
     manifest = program.artifact.manifest
     every = [gate for subject in subjects if subject.verdict for gate in subject.verdict.gates]
-    advice, places = recommend(list(map(_candidate, found, subjects[1:])), subjects[0].accuracy) if scored and timed else ((), ())
+    advice, places = (
+        recommend(list(map(_candidate, found, subjects[1 : len(found) + 1])), subjects[0].accuracy) if scored and timed else ((), ())
+    )
     every += places
     notes = [note for link in manifest.lineage for note in link.notes]
     notes += [*_stains(artifacts), *(() if material.real else (NOT_REAL,)), *material.notes]
@@ -125,6 +138,10 @@ def check(
         for artifact in artifacts
         if artifact.manifest.judged_as is not artifact.manifest.precision
     ]
+    for artifact in artifacts if wants.parity else ():
+        known, told = known_on_arm64(artifact, held=artifact in there)
+        every += known
+        notes += told
     names = ", ".join(one.name for one in emulated)
     notes += [f"{names}: emulated; their graphs were evaluated by another engine than the vendor's"] if emulated else []
     notes += [f"latency of {untimed} not measured: {_EMULATED}"] if untimed else []
@@ -141,6 +158,30 @@ def check(
         recommendations=advice,
         verdict=verdict(every) if every else None,
     )
+
+
+def _on_arm64(bench: measure.Bench, artifacts: Sequence[Artifact], wants: Wants, gates: Gates) -> list[Subject]:
+    """FP16 artefacts as an ARM64 core adds, against an ideal that adds so; gates on accuracy and latency are for what runs here."""
+    found = emulated_arm64(artifacts)
+    if not found:
+        return []
+    bench = dataclasses.replace(bench, pairings=found, adding=True)
+    compared = measure.parity(bench, min(wants.parity, SAMPLES))
+    inside = _inside(bench, wants, compared, gates)
+    held = msgspec.structs.replace(gates, fp16=msgspec.structs.replace(gates.fp16, top1_drop=None, p50_ms=None))
+    return [
+        _subject(
+            bench,
+            pairing,
+            parity=parity,
+            layers=inside[index] if inside else None,
+            accuracy=None,
+            reference=None,
+            timed=timing.Timed(),
+            gates=held,
+        )
+        for index, (pairing, parity) in enumerate(zip(found, compared, strict=True))
+    ]
 
 
 def _versions(artifacts: Sequence[Artifact]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from dtvit_deploy.cache import Cache
 from dtvit_deploy.coreml.options import CoreMlOptions
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.export.nncf import NncfOptions
+from dtvit_deploy.pipeline.arm64 import portable_stage, told_of_arm64
 from dtvit_deploy.pipeline.calibration_set import require_held_out
 from dtvit_deploy.pipeline.coreml import CoreMl, require_coreml
 from dtvit_deploy.pipeline.float16 import float16_rest_stage, float16_stage
@@ -38,7 +39,7 @@ from dtvit_deploy.pipeline.tensorrt import Choice, chosen, tensorrt_stages
 from dtvit_deploy.recipe import PreprocessingChanges, TensorRt
 from dtvit_deploy.runtimes.registry import RUNTIMES
 from dtvit_deploy.staging import staged
-from dtvit_deploy.target import Precision, Target, pairs
+from dtvit_deploy.target import Cpu, Precision, Target, pairs
 
 if TYPE_CHECKING:
     from dtvit_deploy.calibration.class_map import ClassMap
@@ -61,6 +62,7 @@ class ExportOptions:
         tensorrt: how TensorRT artefacts are built.
         coreml: how Core ML packages are built.
         class_map: what the images call the classes.
+        cpu: what ONNX artefacts are to run on.
     """
 
     model: str | None
@@ -75,6 +77,7 @@ class ExportOptions:
     tensorrt: TensorRt = field(default_factory=TensorRt)
     coreml: CoreMlOptions = field(default_factory=CoreMlOptions)
     class_map: ClassMap | None = None
+    cpu: Cpu = Cpu.X86_64
 
     def __post_init__(self) -> None:
         pairs(self.targets, self.precisions)
@@ -87,6 +90,11 @@ class ExportOptions:
             raise InputError(
                 "options of Core ML were given, and the target coreml was not asked for",
                 remedy="add --target coreml (in a recipe: to export.targets), or leave them out",
+            )
+        if Target.ONNX not in self.targets and self.cpu is Cpu.ARM64:
+            raise InputError(
+                "an ARM64 CPU was named, and the target onnx not: it is ONNX Runtime that computes otherwise there",
+                remedy="add --target onnx (in a recipe: to export.targets), or leave --arm64 (export.cpu) out",
             )
         if isinstance(self.int8, NncfOptions):
             self._require_for_nncf()
@@ -188,7 +196,7 @@ def _graph(
     """The ONNX graph, in its final types, that a target's artefact is, or is made from."""
     simplified = onnx_stage(program, guard, cache)
     if precision is Precision.FP16:
-        return float16_stage(simplified, guard, options.keep_fp32, cache)
+        return float16_stage(simplified, guard, options.keep_fp32, cache, options.cpu if target is Target.ONNX else Cpu.X86_64)
     if precision is Precision.INT8 and not isinstance(options.int8, NncfOptions):
         quantised = _int8(target, simplified, program, options, cache, progress)
         if target is not Target.TRT:
@@ -213,7 +221,9 @@ def _of_target(
     if target is Target.OPENVINO and precision is Precision.INT8 and isinstance(options.int8, NncfOptions):
         assert options.data is not None
         return [nncf_stage(graph, options.data, options.int8, cache, options.class_map)]
-    return [openvino_stage(graph, precision, cache) if target is Target.OPENVINO else graph]
+    if target is Target.OPENVINO:
+        return [openvino_stage(graph, precision, cache)]
+    return [told_of_arm64(portable_stage(graph, cache) if precision is Precision.FP16 else graph, options.cpu)]
 
 
 def _int8(

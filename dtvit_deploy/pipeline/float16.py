@@ -10,25 +10,28 @@ from dtvit_deploy.artifact import Artifact, load_artifact
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.pipeline.mixed_precision import IMPRECISE, Judge, Mixed, mixed_precision, rounded_answers
 from dtvit_deploy.pipeline.stages import GuardFeeds, load_onnx, source_digest, versions, write_onnx
-from dtvit_deploy.target import Precision
+from dtvit_deploy.target import Cpu, Precision
 
 if TYPE_CHECKING:
     from dtvit_deploy.export.float16 import Float16
 
 FLOAT16 = "float16"
 """Kind of the link that typing a graph as FP16 adds."""
+CPU = "cpu"
+"""Key of its options that says what the graph is to run on."""
 
 
-def float16_stage(simplified: Artifact, guard: GuardFeeds, keep_fp32: tuple[str, ...], cache: Cache) -> Artifact:
-    """Simplified FP32 ONNX → typed FP16 ONNX."""
+def float16_stage(simplified: Artifact, guard: GuardFeeds, keep_fp32: tuple[str, ...], cache: Cache, cpu: Cpu = Cpu.X86_64) -> Artifact:
+    """Simplified FP32 ONNX → typed FP16 ONNX, for a CPU that adds in FP32 or one that does not."""
     tools = versions("onnx", "onnxruntime")
 
     def build(folder: Path) -> None:
-        mixed = mixed_precision(load_onnx(simplified), simplified.manifest.signature, guard.feeds, keep_fp32, guard.real)
-        options = {"keep_fp32": keep_fp32, "range_feeds": guard.source} | mixed.options
+        mixed = mixed_precision(load_onnx(simplified), simplified.manifest.signature, guard.feeds, keep_fp32, guard.real, cpu)
+        options = {"keep_fp32": keep_fp32, "range_feeds": guard.source, CPU: cpu.value} | mixed.options
         write_onnx(folder, mixed.typed.model, simplified.manifest, Precision.FP16, FLOAT16, tools, options, mixed.notes)
 
     key = {"parent": simplified.manifest, "guard": guard.digest, "keep": keep_fp32, "tools": tools, "source": source_digest()}
+    key |= {CPU: cpu.value}
     return load_artifact(cache.entry("float16", key, build) / "model.onnx")
 
 

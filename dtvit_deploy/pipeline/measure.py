@@ -40,6 +40,8 @@ class Bench:
     threads: int
     progress: Progress
     cuda_graph: bool = True
+    adding: bool = False
+    """Whether the artefacts are answered for as an ARM64 core does, so that the ideal FP16 too adds in FP16."""
     said: dict[tuple[str, str], dict[str, str]] = field(init=False, default_factory=dict)
     """Conditions of the sessions that were opened, by the key of the pairing."""
 
@@ -89,6 +91,7 @@ class Reference:
         precisions: whose ideal evaluations are needed.
         kept: modules that FP16 and BF16 leave in FP32.
         taps: inner tensors to return.
+        adding: whether the ideal FP16 adds in FP16.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Reference:
         precisions: Collection[Precision],
         kept: Collection[str] = (),
         taps: tuple[str, ...] = (),
+        adding: bool = False,
     ) -> None:
         from dtvit_deploy.runtimes.torch import Arithmetic, TorchSession, read_program
 
@@ -105,21 +109,23 @@ class Reference:
         other = 1 if threads > 1 else max(2, cores())
         unrounded = [node.name for node in program.nodes.nodes if program.nodes.module_of(node.name) in kept]
 
+        half = Arithmetic.FP16_SUMS if adding else Arithmetic.FP16
+
         def session(arithmetic: Arithmetic, threads: int = threads) -> TorchSession:
-            exact = unrounded if arithmetic is Arithmetic.FP16 else ()
+            exact = unrounded if arithmetic is half else ()
             return TorchSession(exported, signature, SessionOptions(threads=threads, taps=taps), arithmetic, exact)
 
         self.fp32: TorchSession = session(Arithmetic.FP32)
         self.fp64: TorchSession = session(Arithmetic.FP64)
         self.ideal: dict[Precision, TorchSession] = {Precision.FP32: session(Arithmetic.FP32, other)}
-        for precision, arithmetic in ((Precision.FP16, Arithmetic.FP16), (Precision.BF16, Arithmetic.BF16)):
+        for precision, arithmetic in ((Precision.FP16, half), (Precision.BF16, Arithmetic.BF16)):
             if precision in precisions:
                 self.ideal[precision] = session(arithmetic)
 
     @classmethod
     def of(cls, bench: Bench, taps: tuple[str, ...] = ()) -> Reference:
         """What a bench's artefacts are compared with."""
-        return cls(bench.program, bench.threads, bench.precisions, kept_for_precision(bench.artifacts), taps)
+        return cls(bench.program, bench.threads, bench.precisions, kept_for_precision(bench.artifacts), taps, bench.adding)
 
     def floor_of(self, precision: Precision) -> Precision:
         """The precision whose noise floor an artefact is shown beside: INT8 has none of its own (see :mod:`dtvit_deploy.parity`)."""

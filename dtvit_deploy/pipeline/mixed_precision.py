@@ -18,6 +18,7 @@ import numpy as np
 
 from dtvit_deploy.parity import LARGEST_FLOOR
 from dtvit_deploy.plural import counted
+from dtvit_deploy.target import Cpu
 
 if TYPE_CHECKING:
     import onnx
@@ -39,8 +40,9 @@ LARGEST_SHARE = 0.7
 FEW_FEEDS = 2
 """Guard feeds that parts of the network are judged on, those on which FP16 errs most; sets are judged on all real ones."""
 
-IMPRECISE, FOUND = "imprecise", "found"
-"""Keys of a link's options: modules that stay FP32 for precision with the reason, and what the search for them came to."""
+IMPRECISE, FOUND, DOUBTFUL = "imprecise", "found", "doubtful"
+"""Keys of a link's options: modules that stay FP32 for precision with the reason, what the search for them came to, and modules in FP16
+that would overflow where a CPU adds in FP16."""
 
 
 @dataclass(frozen=True)
@@ -93,25 +95,35 @@ class Mixed:
             "fp32_weights": self.typed.weights,
             "fp32_macs": self.typed.macs,
             "casts": self.typed.casts,
+            DOUBTFUL: dict(self.typed.doubtful),
         }
 
 
 def mixed_precision(
-    model: onnx.ModelProto, signature: Signature, feeds: Sequence[Feeds], keep_fp32: Sequence[str] = (), real: int | None = None
+    model: onnx.ModelProto,
+    signature: Signature,
+    feeds: Sequence[Feeds],
+    keep_fp32: Sequence[str] = (),
+    real: int | None = None,
+    cpu: Cpu = Cpu.X86_64,
 ) -> Mixed:
     """FP16 as far as it goes: what overflows stays FP32, and then what costs the outputs too much, as few modules as are found.
 
     Args:
         feeds, real: see :class:`dtvit_deploy.pipeline.stages.GuardFeeds`.
+        cpu: with an ARM64 one products add in FP16, which overflows on the way and errs more.
     """
     from dtvit_deploy.export.float16 import float16_onnx
     from dtvit_deploy.export.onnx import module_of
     from dtvit_deploy.runtimes.onnxruntime import magnitudes_and_outputs
+    from dtvit_deploy.runtimes.term_sums import term_sums
 
     reached, expected = magnitudes_and_outputs(model, signature, feeds)
+    sums = term_sums(model, signature, feeds)
+    answered = added_answers if cpu is Cpu.ARM64 else rounded_answers
     outputs = Judge(expected, real)
-    whole = float16_onnx(model, reached, keep_fp32)
-    errors = outputs.errors(rounded_answers(whole.model, signature, feeds))
+    whole = float16_onnx(model, reached, keep_fp32, None, sums, cpu)
+    errors = outputs.errors(answered(whole.model, signature, feeds))
     before = max(errors, default=0.0)
     if before <= LARGEST_ERROR:
         return Mixed(whole, {}, before, before, 1)
@@ -119,8 +131,8 @@ def mixed_precision(
     judged = every[:real] if math.isfinite(max(errors[real:], default=0.0)) and real else every
 
     def evaluate(imprecise: Mapping[str, str], some: Sequence[int]) -> tuple[Float16, float]:
-        typed = float16_onnx(model, reached, keep_fp32, imprecise)
-        answers = rounded_answers(typed.model, signature, [feeds[index] for index in some])
+        typed = float16_onnx(model, reached, keep_fp32, imprecise, sums, cpu)
+        answers = answered(typed.model, signature, [feeds[index] for index in some])
         return typed, max(outputs.errors(answers, some), default=0.0)
 
     modules = list(dict.fromkeys(map(module_of, model.graph.node)))
@@ -244,6 +256,12 @@ class Judge:
 
 def _size(values: np.ndarray) -> float:
     return float(np.sqrt(np.square(values).mean())) if values.size else 0.0
+
+
+def added_answers(model: onnx.ModelProto, signature: Signature, feeds: Sequence[Feeds]) -> list[Outputs]:
+    from dtvit_deploy.runtimes.arm64 import arm64_answers
+
+    return arm64_answers(model, signature, feeds)
 
 
 def rounded_answers(model: onnx.ModelProto, signature: Signature, feeds: Sequence[Feeds]) -> list[Outputs]:

@@ -28,7 +28,7 @@ from dtvit_deploy.report import add_report, remove_older
 from dtvit_deploy.report.schema import Calibration, Report
 from dtvit_deploy.runtimes.pairing import require_usable
 from dtvit_deploy.staging import staged
-from dtvit_deploy.target import Precision
+from dtvit_deploy.target import Cpu, Precision
 
 if TYPE_CHECKING:
     from dtvit_deploy.models.reference import ModelOptions
@@ -82,6 +82,7 @@ def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: 
         tensorrt=recipe.tensorrt,
         coreml=recipe.coreml,
         class_map=class_map,
+        cpu=recipe.export.cpu,
     )
     require_reachable(options)
     for name in recipe.run.runtimes:
@@ -95,7 +96,8 @@ def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: 
         with exported(options, out, cache, progress, program) as (program, artifacts, folder):
             material = open_material(recipe.data.evaluation, artifacts[0].manifest, class_map)
             scored = material.images is not None and scores_of(material.signature) is not None
-            wants = Wants(parity=recipe.data.samples, layers=layers, accuracy=scored, latency=MeasureOptions())
+            arm64 = recipe.export.cpu is Cpu.ARM64
+            wants = Wants(parity=recipe.data.samples, layers=layers, accuracy=scored, latency=MeasureOptions(), arm64=arm64)
             asked = recipe.run
             report = check(
                 "run",

@@ -17,7 +17,7 @@ from dtvit_deploy.trt.passport import FORMATS, LINK, PASSPORT
 
 STAGES = {FORMATS[flavour]: (str(flavour),) for flavour in LIBRARIES} | {
     FORMATS[Flavour.ON_DEVICE]: ("job",),
-    "onnx": ("simplified", "float16", "int8"),
+    "onnx": ("simplified", "float16", "portable", "int8"),
 }
 """The stages of the cache that artefacts of a format come from."""
 

@@ -2,7 +2,8 @@
 
 The arithmetics of one program make the noise floor that tolerances come from: FP32 as users run it, FP64 as the exact answer, and FP16
 and BF16 as the best that any runtime can do in them (every tensor rounded, every operator computed in FP32 on rounded inputs; what FP16
-cannot hold stays as it is, as it does in an artefact: see :mod:`dtvit_deploy.export.float16`).
+cannot hold stays as it is, as it does in an artefact: see :mod:`dtvit_deploy.export.float16`). FP16 with sums in FP16 is the best that a
+runtime can do which adds so, as ONNX Runtime does on ARM64 (:mod:`dtvit_deploy.runtimes.half_sums`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.quiet import quiet
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
+from dtvit_deploy.runtimes.torch_sums import summed
 from dtvit_deploy.signature import Signature
 
 if TYPE_CHECKING:
@@ -38,9 +40,10 @@ class Arithmetic(enum.Enum):
     FP64 = "fp64"
     FP16 = "fp16 tensors, fp32 inside operators"
     BF16 = "bf16 tensors, fp32 inside operators"
+    FP16_SUMS = "fp16 tensors, sums of products in fp16, fp32 inside other operators"
 
 
-ROUNDED_TO = {Arithmetic.FP16: torch.float16, Arithmetic.BF16: torch.bfloat16}
+ROUNDED_TO = {Arithmetic.FP16: torch.float16, Arithmetic.BF16: torch.bfloat16, Arithmetic.FP16_SUMS: torch.float16}
 """The type that tensors are rounded to."""
 
 
@@ -167,6 +170,11 @@ class _Interpreter(Interpreter):
 
     def run_node(self, n: torch.fx.Node) -> Any:
         value = super().run_node(n)
+        if self._arithmetic is Arithmetic.FP16_SUMS and n.op == "call_function" and n.name not in self._unrounded:
+            args, kwargs = self.fetch_args_kwargs_from_env(n)
+            added = summed(n.target, args, kwargs)
+            if added is not None and torch.equal(added.isfinite(), value.isfinite()):  # else an artefact keeps it in FP32
+                value = added
         if n.op == "call_function" and n.name not in self._unrounded:
             value = type(value)(map(self._cast, value)) if isinstance(value, (tuple, list)) else self._cast(value)
         if n.name in self._taps and isinstance(value, torch.Tensor):

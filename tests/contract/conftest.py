@@ -195,7 +195,7 @@ WITHOUT_TAPS = {*LIBRARIES.values(), "coreml", "coreml-cpu", "coreml-gpu", "core
 """Engines and Core ML hand out no inner tensor; they have tests of their own."""
 
 
-@pytest.fixture(scope="session", params=["fake", *(name for name in RUNTIMES if name not in WITHOUT_TAPS)])
+@pytest.fixture(scope="session", params=["fake", "emulated-arm64", *(name for name in RUNTIMES if name not in WITHOUT_TAPS)])
 def subject(request: pytest.FixtureRequest, artifacts: Callable[[str], Artifact]) -> Subject:
     """Every runtime that is installed, and the fake. Those of engines have no inner tensors, and tests of their own."""
     if request.param == "fake":
@@ -203,6 +203,10 @@ def subject(request: pytest.FixtureRequest, artifacts: Callable[[str], Artifact]
         manifest = Manifest(model="any", format="fake", precision=Precision.FP32, sha256="0" * 64, signature=SIGNATURE, lineage=(link,))
         runtime = FakeRuntime(function=in_numpy, inner=INNER)
         return Subject(runtime, Artifact(Path("any.fake"), manifest), reads_files=False)
+    if request.param == "emulated-arm64":  # no runtime to choose by name: `verify --arm64` adds it
+        from dtvit_deploy.runtimes.arm64 import EmulatedArm64
+
+        return Subject(EmulatedArm64(), artifacts("onnx"), reads_files=True)
     try:
         real = RUNTIMES[request.param]()
     except MissingError as error:

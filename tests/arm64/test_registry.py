@@ -1,0 +1,106 @@
+"""Every network of the registry, in every precision of ONNX, loads on an emulated ARM64 core and answers as it does on x86-64.
+
+At 64×64 pixels, where the operators are those of 224×224 and emulation takes a tenth of the time; DTVIT_DEPLOY_ARM64_SIDE=224 asks for
+that of all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from arm64.emulated import Job, Machine
+from arm64.environment import ONNX_RUNTIMES, Environment
+from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.cache import Cache
+from dtvit_deploy.calibration.feeds import random_feeds
+from dtvit_deploy.calibration.ranges import load_ranges
+from dtvit_deploy.models.reference import ModelOptions
+from dtvit_deploy.models.registry import VARIANTS
+from dtvit_deploy.parity import FACTOR, sqnr
+from dtvit_deploy.pipeline.calibrate import CalibrateOptions, calibrate
+from dtvit_deploy.pipeline.export import ExportOptions, export
+from dtvit_deploy.pipeline.int8 import Int8
+from dtvit_deploy.pipeline.progress import Silent
+from dtvit_deploy.runtimes.arm64 import EmulatedArm64
+from dtvit_deploy.runtimes.base import SessionOptions
+from dtvit_deploy.runtimes.onnxruntime import OnnxRuntime
+from dtvit_deploy.target import Precision
+
+pytestmark = [pytest.mark.arm64, pytest.mark.slow]
+SIDE = int(os.environ.get("DTVIT_DEPLOY_ARM64_SIDE", "64"))
+SIDES = {"dualtoken-vit-s-mix-window": 224}
+"""Its windows are of seven by seven, at every stage."""
+LEAST_SQNR = 30.0
+"""dB of INT8's answers over what another CPU moves them by: codes beside a tie tip, and no more."""
+HALF = "cortex-a76"
+"""A core with FP16 arithmetic."""
+Array = NDArray[Any]
+
+
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in VARIANTS])
+def artifacts(
+    request: pytest.FixtureRequest, environment: Environment, tmp_path_factory: pytest.TempPathFactory
+) -> dict[Precision, Artifact]:
+    """A network's artefacts, with INT8 from random numbers: what its ranges are worth is not asked here."""
+    folder: Path = tmp_path_factory.mktemp("registry")
+    cache = Cache(folder / "cache")
+    side = SIDES.get(request.param, SIDE)
+    reference = ModelOptions(input_size=(side, side))
+    calibrate(
+        CalibrateOptions(model=request.param, reference=reference, data=None, random_data=True, samples=2),
+        folder / "ranges.json",
+        cache,
+        Silent(),
+    )
+    table = load_ranges(folder / "ranges.json")
+    precisions = (Precision.FP32, Precision.FP16, Precision.INT8)
+    options = ExportOptions(model=request.param, reference=reference, precisions=precisions, int8=Int8(table=table))
+    _, made = export(options, folder / "out", cache, Silent())
+    return dict(zip(precisions, made, strict=True))
+
+
+@pytest.mark.parametrize("onnx_runtime", ONNX_RUNTIMES)
+def test_loads_and_answers_as_x86_does(
+    artifacts: dict[Precision, Artifact],
+    machine: Callable[[str, str], Machine],
+    onnx_runtime: str,
+    record_property: Callable[[str, object], None],
+) -> None:
+    signature = artifacts[Precision.FP32].manifest.signature
+    feeds = dict(random_feeds(signature, 1, 0)[0])
+    answers = machine(HALF, onnx_runtime).answers([Job(onnx.load(artifact.path), feeds) for artifact in artifacts.values()])
+    name = signature.outputs[0].name
+    refused = {str(precision): one.error for precision, one in zip(artifacts, answers, strict=True) if one.error}
+    assert not refused
+    there = {precision: one.outputs[name].astype(np.float64) for precision, one in zip(artifacts, answers, strict=True)}
+
+    def here(precision: Precision, runtime: OnnxRuntime | EmulatedArm64) -> Array:
+        with runtime.load(artifacts[precision], SessionOptions(threads=1)) as session:
+            answer: Array = session.run(feeds)[name].astype(np.float64)
+        return answer
+
+    exact = here(Precision.FP32, OnnxRuntime())
+    moved = float(np.abs(there[Precision.FP32] - exact).max())
+    halved = float(np.abs(there[Precision.FP16] - exact).max())
+    # What FP16 sums err by, as forecast here from the graph alone; x86-64 errs by less.
+    forecast = float(np.abs(here(Precision.FP16, EmulatedArm64()) - exact).max())
+    ratio = sqnr(here(Precision.INT8, OnnxRuntime()), there[Precision.INT8])
+    pixels = "×".join(map(str, signature.inputs[0].shape[2:]))
+    network = f"{artifacts[Precision.FP32].manifest.model} at {pixels} on {HALF}, ONNX Runtime {onnx_runtime}"
+    took = "+".join(f"{one.seconds:.0f}" for one in answers)
+    record_property(
+        "figures",
+        f"{network}: max |Δ| FP32 {moved:.2g}, FP16 {halved:.2g} (forecast {forecast:.2g}), INT8 {ratio:.0f} dB from x86-64's;"
+        f" greatest score {np.abs(exact).max():.3g}; {took} s emulated",
+    )
+    assert moved <= 1e-5 * np.abs(exact).max()
+    assert halved <= FACTOR[Precision.FP16] * forecast
+    assert ratio >= LEAST_SQNR
