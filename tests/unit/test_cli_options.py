@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtvit_deploy.calibration.preprocessing import Preprocessing
-from dtvit_deploy.cli.options import ChannelOrder, Filter, model_options, parse_input, preprocessing_changes
+from dtvit_deploy.cli.options import ChannelOrder, Filter, model_options, parse_input, preprocessing_changes, tolerances
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.reference import ModelOptions
 from dtvit_deploy.recipe import PreprocessingChanges
@@ -122,3 +122,19 @@ def test_the_choices_are_those_that_preprocessing_knows() -> None:
     kinds = {field.name: field.type for field in msgspec.structs.fields(Preprocessing)}
     assert get_args(kinds["interpolation"]) == tuple(one.value for one in Filter)
     assert get_args(kinds["channels"]) == tuple(one.value for one in ChannelOrder)
+
+
+class TestTolerances:
+    def test_one_for_each_output_whatever_its_name(self) -> None:
+        assert tolerances(["boxes=0.5", "a=b=1e-3", "labels=0"]) == {"boxes": 0.5, "a=b": 1e-3, "labels": 0.0}
+        assert tolerances(None) == {}
+
+    @pytest.mark.parametrize("text", ["boxes", "=1", "boxes=", "boxes=wide", "boxes=-1", "boxes=nan", "boxes=inf"])
+    def test_what_is_no_tolerance_is_refused_with_an_example(self, text: str) -> None:
+        with pytest.raises(InputError) as refused:
+            tolerances([text])
+        assert "boxes=0.5" in str(refused.value.remedy)
+
+    def test_two_for_one_output_are_refused(self) -> None:
+        with pytest.raises(InputError, match="two tolerances"):
+            tolerances(["boxes=1", "boxes=2"])
