@@ -61,6 +61,8 @@ NEEDS_TORCH_OR_ONNX = {
     "dtvit_deploy.models.fitting",
     "dtvit_deploy.models.timm",
     "dtvit_deploy.models.torch_file",
+    "dtvit_deploy.runtimes.rankings",
+    "dtvit_deploy.runtimes.roundoff",
     "dtvit_deploy.runtimes.torch",
 }
 """Modules that are torch or onnx from end to end, and are imported where they are used."""
