@@ -103,6 +103,18 @@ class Cache:
                     return folder
         return None
 
+    def entries(self, stage: str) -> list[Path]:
+        """Every whole entry of a stage.
+
+        Raises:
+            InputError: others can write the cache's folder.
+        """
+        _require_private(self.root)
+        named = [folder for folder in self._folders(_ENTRY) if folder.name.rpartition("-")[0] == stage]
+        for folder in named:
+            _require_private(folder)
+        return [folder for folder in named if _is_whole(folder, by_size=True)]
+
     def size(self) -> int:
         """Bytes of all entries."""
         return sum(map(_size, self._folders(_ENTRY)))

@@ -108,8 +108,15 @@ class LayerReport(msgspec.Struct, frozen=True, kw_only=True):
     rung: Rung | None = None
 
 
-def layer_report(nodes: NodeMap, taps: Iterable[Taps], precision: Precision) -> LayerReport:
-    """Walk the tensors that all evaluations share; one feed in memory at a time."""
+def layer_report(nodes: NodeMap, taps: Iterable[Taps], precision: Precision, *, sound: bool = False) -> LayerReport:
+    """Walk the tensors that all evaluations share; one feed in memory at a time.
+
+    Args:
+        nodes: of the program.
+        taps: of each feed.
+        precision: the artefact's.
+        sound: whether its outputs were found within their tolerances, so that nothing is to blame for anything.
+    """
     sums: dict[str, NDArray[np.float64]] = {}
     samples = 0
     for feed in taps:
@@ -125,7 +132,7 @@ def layer_report(nodes: NodeMap, taps: Iterable[Taps], precision: Precision) -> 
             )
             sums[name] = np.add(sums.get(name, 0.0), energies)
     layers = _layers(nodes, sums, precision)
-    origin = _origin(layers, nodes, precision)
+    origin = None if sound else _origin(layers, nodes, precision)
     return LayerReport(
         samples=samples,
         program_tensors=len(nodes.nodes),

@@ -3,7 +3,8 @@
 No constant tolerance: 1e-5 cries wolf on one network and hides a bug in another. The limit is a *measured noise floor* times a stated
 factor. The floor is what the same network moves by when nothing is wrong with it:
 
-* for FP32, the greatest of |torch FP32 - torch FP64| and |torch FP32 - torch FP32 at another thread count|;
+* for FP32, the greatest of |torch FP32 - torch FP64| and |torch FP32 - torch FP32 at another thread count|, and at least what planted
+  rounding errors move the answer by (:mod:`dtvit_deploy.runtimes.roundoff`): torch may be exact by luck;
 * for FP16 and BF16, |ideal FP16 - torch FP64|, where ideal means every tensor that fits rounded and every operator computed in FP32.
 
 Rounding errors of two correct implementations are draws from one distribution, of which the floor saw a few images; the factors
@@ -60,7 +61,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         max_rel: max |Δ| over the reference's largest magnitude.
         cosine: least cosine similarity of all samples.
         sqnr: signal over noise in dB over all samples; infinite when nothing differs.
-        floor: measured noise floor of |Δ|; None for INT8.
+        floor: noise floor of |Δ|, measured or, where that is more, what planted rounding errors come to; None for INT8.
         tolerance: the limit that ``max_abs`` is held against; None for INT8.
         least_sqnr: the limit that ``sqnr`` is held against; None where there is a tolerance.
         at: index of the largest |Δ|: the sample, then the position in the output.
@@ -95,6 +96,15 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         return f"max |Δ| {self.max_abs:.2g} ≤ {self.tolerance:.2g}"
 
     @property
+    def excess(self) -> float:
+        """Max |Δ| over the tolerance, or the noise over what the least SQNR leaves to it; more than 1 is too much."""
+        if self.tolerance is None:
+            return 10 ** min((self.least_sqnr - self.sqnr) / 20, 300.0) if self.least_sqnr is not None else 0.0
+        if self.tolerance == 0:
+            return math.inf if self.max_abs else 0.0
+        return self.max_abs / self.tolerance
+
+    @property
     def decided_agreement(self) -> float | None:
         """Top-1 agreement when near-ties count as agreement."""
         return None if self.agreement is None else min(1.0, self.agreement + self.near_ties / self.samples)
@@ -119,7 +129,18 @@ def noise_floor(answers: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> float:
     return floor
 
 
-def difference(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[Any], floor: float, precision: Precision) -> Difference:
+def difference(
+    name: str,
+    feeds: str,
+    reference: NDArray[Any],
+    answer: NDArray[Any],
+    floor: float,
+    precision: Precision,
+    *,
+    planted: float = 0.0,
+    largest: float = 0.0,
+    asked: float | None = None,
+) -> Difference:
     """Compare (samples, …) arrays of one output.
 
     Args:
@@ -127,6 +148,11 @@ def difference(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[A
         answer: the artefact's.
         floor: see :func:`noise_floor`.
         precision: the artefact's, which sets the factor, or the least SQNR in its place.
+        planted: what planted rounding errors move the output by, a lower bound of the floor. It raises no tolerance above a tenth
+            (:data:`LARGEST_FLOOR`) of the largest answer.
+        largest: greatest magnitude of this output on any feed, where these are not the only ones.
+        asked: the tolerance that the user sets in place of one that is measured, in the output's units; of whole numbers, the share of a
+            sample's values that may differ.
 
     Raises:
         InputError: the arrays have other shapes; numpy would repeat the smaller.
@@ -138,11 +164,17 @@ def difference(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[A
             remedy="export the artefact again",
         )
     if not np.issubdtype(reference.dtype, np.floating):
-        return _whole_numbers(name, feeds, reference, answer, floor, precision)
+        return _whole_numbers(name, feeds, reference, answer, floor, precision, asked)
     one, two = reference.astype(np.float64), answer.astype(np.float64)
     samples, scale = len(one), _magnitude(one)
     least = ROUNDOFF[precision] * scale
-    tolerance = FACTOR[precision] * max(floor, least) if precision in FACTOR else None
+    # An answer to an adversarial feed may be next to nothing; FP32 carries the network if its noise is small beside the other answers.
+    carried = max(scale, largest) if precision is Precision.FP32 and feeds not in REAL else scale
+    measured = floor
+    if precision in FACTOR and math.isfinite(planted):
+        floor = max(floor, min(planted, LARGEST_FLOOR * max(scale, largest) / FACTOR[precision]))
+    own = FACTOR[precision] * max(floor, least) if precision in FACTOR else None
+    tolerance = own if asked is None else asked
     least_sqnr = (LEAST_SQNR if feeds in REAL else LEAST_SQNR_ELSEWHERE) if tolerance is None else None
     ratio = sqnr(one, two)
     delta = _moved(one, two)
@@ -150,8 +182,10 @@ def difference(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[A
     # NaN compares false with everything: rank it above every number, so that the place named is the one that matters.
     ranked = np.where(np.isfinite(delta), delta, np.inf)
     at = tuple(int(index) for index in np.unravel_index(int(np.argmax(ranked)), delta.shape)) if delta.size else ()
-    agreement, near_ties = _top1(one, two, tolerance or 0.0)
-    source = f"floor {floor:.2g}" if floor >= least else f"the last place of {scale:.2g}"
+    agreement, near_ties = _top1(one, two, own or 0.0)
+    source = f"the last place of {scale:.2g}" if floor < least else f"floor {floor:.2g}"
+    source += ", by planted rounding errors" if floor > max(measured, least) else ""
+    source = f"{FACTOR.get(precision, 1):g} × {source}" if asked is None else "as asked"
     reason = ""
     if not np.isfinite(one).all():
         reason = f"the reference itself is NaN or infinite in {int((~np.isfinite(one)).sum())} of {one.size} values"
@@ -159,15 +193,15 @@ def difference(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[A
         reason = f"{int((~np.isfinite(two)).sum())} of {two.size} values are NaN or infinite"
     elif least_sqnr is not None and not ratio >= least_sqnr:
         reason = f"SQNR {ratio:.3g} dB is less than the {least_sqnr:g} dB that what is quantised is held to"
-    elif tolerance is not None and floor > LARGEST_FLOOR * max(scale, float(np.finfo(np.float32).tiny)):
+    elif tolerance is not None and asked is None and measured > LARGEST_FLOOR * max(carried, float(np.finfo(np.float32).tiny)):
         reason = (
-            f"{precision} cannot carry this network: its own noise floor {floor:.2g} is more than {LARGEST_FLOOR:.0%}"
-            f" of the largest output, {scale:.2g}"
-            if math.isfinite(floor)
-            else f"{precision} cannot carry this network: evaluated in it, the program overflows"
+            f"{precision} cannot carry this network: its own noise floor {measured:.2g} is more than {LARGEST_FLOOR:.0%}"
+            f" of the largest output, {carried:.2g}"
+            if math.isfinite(measured)
+            else f"{precision} cannot carry this network: evaluated in it, the program is no longer finite"
         )
     elif tolerance is not None and not worst <= tolerance:
-        reason = f"max |Δ| {worst:.3g} at {list(at)} exceeds the tolerance {tolerance:.3g} ({FACTOR[precision]:g} × {source})"
+        reason = f"max |Δ| {worst:.3g} at {list(at)} exceeds the tolerance {tolerance:.3g} ({source})"
     return Difference(
         output=name,
         feeds=feeds,
@@ -177,7 +211,7 @@ def difference(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[A
         max_rel=worst / scale if scale else (0.0 if worst == 0 else math.inf),
         cosine=min(map(_cosine, one, two)),
         sqnr=ratio,
-        floor=None if tolerance is None else floor,
+        floor=floor if precision in FACTOR else None,
         tolerance=tolerance,
         at=at,
         agreement=agreement,
@@ -188,19 +222,22 @@ def difference(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[A
     )
 
 
-def _whole_numbers(name: str, feeds: str, reference: NDArray[Any], answer: NDArray[Any], floor: float, precision: Precision) -> Difference:
+def _whole_numbers(
+    name: str, feeds: str, reference: NDArray[Any], answer: NDArray[Any], floor: float, precision: Precision, asked: float | None
+) -> Difference:
     """Where 999 is meant, 998 is as wrong as 3: |Δ| is the share of values that differ, of one sample, or for INT8 of all samples."""
     differs = reference != answer  # before any conversion: float64 cannot tell 2**53 from the next integer
     shares = differs.reshape(len(differs), -1).mean(1)
-    measured = precision in FACTOR
+    measured = precision in FACTOR or asked is not None
     worst = float(shares.max(initial=0.0)) if measured else float(shares.mean())
-    tolerance = FACTOR[precision] * floor if measured else MOST_CHANGED
+    tolerance = asked if asked is not None else FACTOR[precision] * floor if measured else MOST_CHANGED
     one, two = reference.astype(np.float64), answer.astype(np.float64)
     reason = ""
-    if floor > LARGEST_FLOOR:  # of a single index that is every floor but none
+    if floor > LARGEST_FLOOR and asked is None:  # of a single index that is every floor but none
         reason = f"{precision} cannot carry this output: evaluated in it, {floor:.0%} of the {reference.dtype} values change"
     elif worst > tolerance:
-        limit = f"{FACTOR[precision]:g} × floor {floor:.2g}" if measured else f"what {precision} may change"
+        limit = f"{FACTOR[precision]:g} × floor {floor:.2g}" if precision in FACTOR else f"what {precision} may change"
+        limit = "as asked" if asked is not None else limit
         reason = (
             f"{worst:.3g} of the {reference.dtype} values{' of a sample' if measured else ''} are others, which exceeds the tolerance"
             f" {tolerance:.3g} ({limit}); whole numbers have no last place"
@@ -214,7 +251,7 @@ def _whole_numbers(name: str, feeds: str, reference: NDArray[Any], answer: NDArr
         max_rel=worst,
         cosine=min(map(_cosine, one, two)),
         sqnr=sqnr(one, two),
-        floor=floor if measured else None,
+        floor=floor if precision in FACTOR else None,
         tolerance=tolerance,
         at=tuple(int(index) for index in np.unravel_index(int(np.argmax(differs)), differs.shape)) if differs.size else (),
         agreement=None,
@@ -272,6 +309,9 @@ def compare_outputs(
     answers: Mapping[str, Sequence[Outputs]],
     floors: Mapping[str, Sequence[tuple[Outputs, Outputs]]],
     precision: Precision,
+    *,
+    planted: Mapping[str, Sequence[tuple[Outputs, Outputs]]] | None = None,
+    tolerances: Mapping[str, float] | None = None,
 ) -> tuple[Difference, ...]:
     """Compare every output in every group of feeds.
 
@@ -279,11 +319,26 @@ def compare_outputs(
         reference, answers: one run for each sample, by group of feeds.
         floors: pairs of runs that ought to be equal, by group.
         precision: the artefact's.
+        planted: pairs of runs without and with planted rounding errors, by group: a lower bound of the floor.
+        tolerances: greatest |Δ| that the user allows of an output, in place of a measured one.
     """
     found = []
-    for group, runs in reference.items():
-        expected, got = stack(runs), stack(answers[group])
-        for name, array in expected.items():
-            floor = noise_floor((one[name], other[name]) for one, other in floors[group])
-            found.append(difference(name, group, array, got[name], floor, precision))
+    expected = {group: stack(runs) for group, runs in reference.items()}
+    for group, arrays in expected.items():
+        got = stack(answers[group])
+        for name, array in arrays.items():
+            floating = np.issubdtype(array.dtype, np.floating)
+            found.append(
+                difference(
+                    name,
+                    group,
+                    array,
+                    got[name],
+                    noise_floor((one[name], other[name]) for one, other in floors[group]),
+                    precision,
+                    planted=noise_floor((one[name], other[name]) for one, other in (planted or {}).get(group, ()) if floating),
+                    largest=max(_magnitude(each[name]) for each in expected.values()) if floating else 0.0,
+                    asked=(tolerances or {}).get(name),
+                )
+            )
     return tuple(found)

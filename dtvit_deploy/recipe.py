@@ -202,6 +202,24 @@ class Run(Table, frozen=True):
             raise ValueError(f"Expected runtimes among {', '.join(RUNTIMES)}, got {', '.join(unknown)}")
 
 
+class Parity(Table, frozen=True):
+    """How outputs are compared with the reference's.
+
+    Attributes:
+        adversarial: whether pictures that no camera takes (zeros, one colour, saturated, noise, next to nothing) are compared too.
+        tolerance: greatest |Δ| of an output, by its name and in its own units, in place of a measured one; of whole numbers, the share of a
+            sample's values that may differ. Every precision is held to it.
+    """
+
+    adversarial: bool = True
+    tolerance: Annotated[dict[Name, Magnitude], _like({"boxes": 0.5})] = {}
+
+    def __post_init__(self) -> None:
+        for name, limit in self.tolerance.items():
+            if not math.isfinite(limit):
+                raise ValueError(f"Expected a number for `tolerance.{name}`, got {limit}")
+
+
 class Limits(Table, frozen=True):
     """The gates of one precision; None sets no gate.
 
@@ -253,6 +271,7 @@ class Recipe(Table, frozen=True):
     tensorrt: TensorRt = TensorRt()
     coreml: CoreMlOptions = CoreMlOptions()
     run: Run = Run()
+    parity: Parity = Parity()
     gates: Gates = Gates()
 
     def __post_init__(self) -> None:

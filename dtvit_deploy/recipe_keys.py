@@ -160,6 +160,8 @@ def _words(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.VarTupleType | inspect.ListType):
         least = f", at least {kind.min_length}" if kind.min_length else ""
         return f"list: {_words(kind.item_type)}{least}"
+    if isinstance(kind, inspect.DictType):
+        return f"table by name: {_words(kind.value_type)}"
     if isinstance(kind, inspect.TupleType):
         kinds = list(map(_words, kind.item_types))
         return f"list of {len(kinds)}: {kinds[0]}" if len(set(kinds)) == 1 else "list: " + ", ".join(kinds)

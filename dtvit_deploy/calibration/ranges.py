@@ -117,6 +117,7 @@ class RangeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         tensors: by the name of the program's node. A view of one of them has no entry of its own.
         unbounded: names of tensors that reached infinity, of which there is no range.
         convergence: at growing numbers of images.
+        no_use: why no artefact gains by these ranges; empty where some can.
         notes: what whoever uses the table must know.
         tools: name → version of what made it.
         sha256: of the table's canonical JSON with this field empty.
@@ -141,6 +142,7 @@ class RangeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     convergence: tuple[Convergence, ...]
     notes: tuple[str, ...]
     tools: dict[str, str]
+    no_use: str = ""
     schema: int = SCHEMA
     sha256: str = ""
 
@@ -208,8 +210,8 @@ class RangeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             )
 
     def conclusion(self) -> str:
-        """Whether as many images are enough, in one sentence."""
-        return _conclusion(self.convergence)
+        """Whether as many images are enough, in one sentence; or that none are of any use."""
+        return self.no_use or _conclusion(self.convergence)
 
     def sealed(self) -> RangeTable:
         """The same with the digest of its content."""

@@ -134,6 +134,8 @@ def verify(
             "--layers/--no-layers", help="Walk the inner tensors and name the module where an error arises; by itself on a failure."
         ),
     ] = None,
+    adversarial: given.Adversarial = True,
+    tolerance: given.Tolerances = None,
     threads: given.Threads = 1,
     runtime: given.Runtimes = None,
     model: given.Model = None,
@@ -146,7 +148,7 @@ def verify(
     """Compare artefacts with torch: outputs, on real images and adversarial feeds, within a measured tolerance."""
     from dtvit_deploy.pipeline.check import Wants
 
-    wants = Wants(parity=samples, layers=layers, arm64=arm64)
+    wants = Wants(parity=samples, adversarial=adversarial, tolerances=given.tolerances(tolerance), layers=layers, arm64=arm64)
     _check("verify", artefacts, data, class_map, wants, threads, runtime, model, checkpoint, out, as_json, trust)
 
 
@@ -233,7 +235,7 @@ def run(
 @app.command()
 @explained
 def report(
-    source: Annotated[Path, typer.Argument(help="A report.json.", show_default=False)],
+    source: Annotated[Path, typer.Argument(help="A report.json, or its folder.", show_default=False)],
     out: given.ReportFolder = None,
     as_json: given.Json = False,
 ) -> None:
@@ -242,10 +244,16 @@ def report(
 
 
 def _read_report(path: Path) -> Report:
+    """A report, by its file or by the folder that it was written into."""
     from dtvit_deploy.artifact import read_json
     from dtvit_deploy.errors import InputError
+    from dtvit_deploy.report import JSON
     from dtvit_deploy.report.schema import SCHEMA, Report
 
+    if path.is_dir():
+        if not (path / JSON).is_file():
+            raise InputError(f"the folder {path} has no {JSON}", remedy="give a folder that `run` or --out wrote a report into")
+        path /= JSON
     found: Report = read_json(path, Report)
     if found.schema != SCHEMA:
         raise InputError(f"{path} has schema {found.schema}; this version reads schema {SCHEMA}", remedy="measure again")
@@ -255,9 +263,9 @@ def _read_report(path: Path) -> Report:
 @app.command()
 @explained
 def compare(
-    before: Annotated[Path, typer.Argument(help="A report.json.", show_default=False)],
-    after: Annotated[Path, typer.Argument(help="A later report.json.", show_default=False)],
-    slower: Annotated[float, typer.Option("--slower", min=0, help="Share by which p50 may grow.")] = 0.05,
+    before: Annotated[Path, typer.Argument(help="A report.json, or its folder.", show_default=False)],
+    after: Annotated[Path, typer.Argument(help="A later report.json, or its folder.", show_default=False)],
+    slower: Annotated[float, typer.Option("--slower", min=0, help="Share by which p50, in units of torch's, may grow.")] = 0.05,
     as_json: given.Json = False,
 ) -> None:
     """Compare two reports: what became slower, larger or less accurate. Fails on a regression."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from dtvit_deploy.cli import temporary
+from dtvit_deploy.ended import Ended
 from dtvit_deploy.errors import DeployError
 
 P = ParamSpec("P")
@@ -28,10 +29,6 @@ debug = False
 """Set by ``--debug``: show the traceback of an expected failure too."""
 requested = 0
 """The signal that asked to end; 0 where none did."""
-
-
-class Ended(BaseException):
-    """A request to end, as an exception. Not SystemExit: what runs a user's module takes that for the module's own."""
 
 
 def set_debug(on: bool) -> None:

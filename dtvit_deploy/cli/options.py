@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,6 +78,18 @@ Runtimes = Annotated[
     ),
 ]
 Samples = Annotated[int, typer.Option("--samples", min=1, help="Real samples that parity is proved on.")]
+Adversarial = Annotated[
+    bool,
+    typer.Option(
+        "--adversarial/--no-adversarial", help="Compare on zeros, one colour, saturated pictures and noise, too, not on real input alone."
+    ),
+]
+Tolerances = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tolerance", help="OUTPUT=NUMBER, repeatable: greatest |Δ| of an output, in place of a measured limit.", show_default=False
+    ),
+]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Execute engines that were not built by you on this machine. Engines are native code.")
 ]
@@ -164,6 +177,27 @@ def parse_input(text: str) -> TensorSpec:
         raise InputError(f"--input {text!r} is not NAME=SHAPE[:TYPE]", remedy="write it like image=1x3x224x224 or ids=1x16:int64")
     name, shape, dtype = match.groups()
     return TensorSpec(name, tuple(int(side) for side in re.split("[x×]", shape)), dtype or "float32")
+
+
+def tolerances(given: list[str] | None) -> dict[str, float]:
+    """``boxes=0.5`` → a tolerance by output.
+
+    Raises:
+        InputError: it is written otherwise, or an output has two.
+    """
+    found: dict[str, float] = {}
+    for text in given or []:
+        name, _, number = text.rpartition("=")
+        try:
+            limit = float(number)
+        except ValueError:
+            limit = math.nan
+        if not name or not 0 <= limit < math.inf:
+            raise InputError(f"--tolerance {text!r} is not OUTPUT=NUMBER", remedy="write it like boxes=0.5, with a number of at least 0")
+        if name in found:
+            raise InputError(f"two tolerances were given for {name!r}", remedy="give one")
+        found[name] = limit
+    return found
 
 
 def preprocessing_changes(

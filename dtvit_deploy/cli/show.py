@@ -18,14 +18,15 @@ from rich.table import Table
 from rich.text import Text
 
 from dtvit_deploy.report import figures
-from dtvit_deploy.report.content import measured_on, real_sqnr
+from dtvit_deploy.report.content import gates_in_words, grouped_failures, measured_on, most_decisive, real_sqnr
 from dtvit_deploy.report.figures import plain
-from dtvit_deploy.report.measured import counted, lost
+from dtvit_deploy.report.measured import counted, finding, lost
 
 if TYPE_CHECKING:
     from dtvit_deploy.accuracy import Accuracy
     from dtvit_deploy.latency import Measurement
     from dtvit_deploy.layers import LayerReport
+    from dtvit_deploy.parity import Difference
     from dtvit_deploy.report.schema import Report, Subject
     from dtvit_deploy.verdict import Verdict
 
@@ -179,26 +180,32 @@ def report(found: Report, folder: Path | None = None) -> None:
     if folder is not None:
         out.say(f"{'artefacts, their manifests and the report are' if found.command == 'run' else 'the report is'} in {folder}")
     if found.verdict is not None:
-        verdict(found.verdict, out)
+        only = found.agreement_only and found.command == "evaluate"
+        verdict(found.verdict, out, "AGREEMENT ONLY" if only else "PASS", grouped_failures(found))
 
 
 def _summary(found: Report, out: _Stream) -> None:
     subjects = found.subjects
     columns: list[tuple[str, list[str]]] = [("", [subject.name for subject in subjects])]
     if any(subject.accuracy for subject in subjects):
-        columns.append(("top-1", [_top1(subject.accuracy) for subject in subjects]))
+        if not found.agreement_only:
+            columns.append(("top-1", [_top1(subject.accuracy) for subject in subjects]))
         if any(subject.accuracy and subject.accuracy.top5 is not None for subject in subjects) and found.command == "evaluate":
             columns.append(("top-5", [figures.share(subject.accuracy.top5 if subject.accuracy else None) for subject in subjects]))
         columns.append(("agreement", [figures.share(subject.accuracy.agreement if subject.accuracy else None) for subject in subjects]))
     elif any(subject.parity for subject in subjects):
         columns.append(("agreement", [figures.share(_real_agreement(subject)) for subject in subjects]))
     if any(subject.parity for subject in subjects):
-        columns.append(("max |Δ|", [_number(max((one.max_abs for one in subject.parity), default=None)) for subject in subjects]))
-        columns.append(("allowed", [_allowed(subject) for subject in subjects]))
+        decisive = [most_decisive(subject) for subject in subjects]
+        columns.append(("max |Δ|", [_number(one.max_abs if one else None) for one in decisive]))
+        columns.append(("allowed", [_allowed(one) for one in decisive]))
+        columns.append(("÷ allowed", [_times(one) for one in decisive]))
         if any(one.least_sqnr is not None for subject in subjects for one in subject.parity):
             columns.append(
                 ("SQNR dB", [figures.decibel(real_sqnr(subject)) for subject in subjects])
             )  # what INT8 is held to in place of max |Δ|
+    if any(subject.verdict for subject in subjects):
+        columns.append(("gates", [gates_in_words(subject) for subject in subjects]))
     if any(subject.latency for subject in subjects):
         columns += _latency_columns([subject.latency for subject in subjects], whole=found.command == "profile")
     columns.append(("MB", [figures.megabytes(subject.bytes) for subject in subjects]))
@@ -215,7 +222,7 @@ def _summary(found: Report, out: _Stream) -> None:
     if any(subject.accuracy or subject.parity for subject in subjects):
         said.append("agreement is with torch FP32")
     if any(subject.parity for subject in subjects):
-        said.append("max |Δ| is the largest over all feeds")
+        said.append("max |Δ| is that of the output and the feeds which come nearest to their limit, or furthest beyond it")
     if any(name == "SQNR dB" for name, _ in columns):
         said.append("SQNR is the lowest on real input")
     out.say(" · ".join(said), "dim")
@@ -225,10 +232,18 @@ def _real_agreement(subject: Subject) -> float | None:
     return next((one.agreement for one in subject.parity if one.agreement is not None), None)
 
 
-def _allowed(subject: Subject) -> str:
-    worst = max(subject.parity, key=lambda one: one.max_abs, default=None)
-    least = max((one.least_sqnr for one in subject.parity if one.least_sqnr is not None), default=None)
-    return _number(worst.tolerance if worst else None) if least is None else f"SQNR ≥ {least:g} dB"
+def _allowed(decisive: Difference | None) -> str:
+    if decisive is None or decisive.least_sqnr is None:
+        return _number(decisive.tolerance if decisive else None)
+    return f"SQNR ≥ {decisive.least_sqnr:g} dB"
+
+
+def _times(decisive: Difference | None) -> str:
+    if decisive is None or decisive.tolerance is None or (decisive.excess <= 1 and not decisive.passed):
+        return "–"  # no limit means anything where the precision cannot carry the network
+    if figures.infinite(decisive.excess):
+        return "∞"
+    return f"{decisive.excess:.2f}" if decisive.excess < 100 else f"{decisive.excess:.0f}"
 
 
 def _top1(accuracy: Accuracy | None) -> str:
@@ -269,7 +284,7 @@ def layers(subject: Subject, found: LayerReport, out: _Stream) -> None:
     for heading in ("module", "tensors", "inherited", "error", "added" if subject.quantised else "floor", ""):
         table.add_column(heading, justify="left" if heading in ("module", "") else "right", overflow="fold")
     for one in shown:
-        mark = "← arises here" if one.module == found.first else "suspect" if one.suspect else ""
+        mark = finding(found, one, here="← arises here")
         last = one.added if subject.quantised else one.floor
         table.add_row(one.module, str(one.tensors), *(f"{value:.1e}" for value in (one.inherited, one.error, last)), mark)
     out.print(table)
@@ -279,11 +294,14 @@ def layers(subject: Subject, found: LayerReport, out: _Stream) -> None:
     out.say(f"{name}: {found.verdict} ({counted(found)})")
 
 
-def verdict(found: Verdict, out: _Stream) -> None:
-    for gate in found.failed:
-        out.say(Text.assemble(("✗", "red"), plain(f" {gate.name}: {gate.reason}")))
-    word, colour = ("PASS", "green") if found.passed else ("FAIL", "red")
-    out.say(Text.assemble((word, f"bold {colour}"), plain(f": {found.reason}")))
+def verdict(found: Verdict, out: _Stream, passed: str = "PASS", failures: Sequence[str] | None = None) -> None:
+    """The gates that failed, each in a line unless they are given as ``failures``, and the word."""
+    for line in [f"{gate.name}: {gate.reason}" for gate in found.failed] if failures is None else failures:
+        out.say(Text.assemble(("✗", "red"), plain(f" {line}")))
+    word, colour = (passed, "green") if found.passed else ("FAIL", "red")
+    # Their names stand above; to list them again would fill the screen.
+    reason = found.reason if found.passed else f"{len(found.failed)} of {len(found.gates)} gates failed"
+    out.say(Text.assemble((word, f"bold {colour}"), plain(f": {reason}")))
 
 
 def rows(title: str, headings: Sequence[str], body: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:

@@ -23,6 +23,7 @@ from torch.fx import Interpreter
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.factory import DTYPES
+from dtvit_deploy.models.users_code import users_code
 from dtvit_deploy.nodes import Node, NodeMap
 from dtvit_deploy.plural import counted
 from dtvit_deploy.quiet import quiet
@@ -58,7 +59,7 @@ def program_from_reference(reference: Reference) -> Program:
             cannot be exported (a branch on data, say); the message names the place in the user's code.
     """
     inputs = reference.inputs
-    with torch.no_grad():
+    with users_code(f"{reference.model} fails when it is called again"), torch.no_grad():
         first, second = (reference.module(*inputs.values()) for _ in range(2))
     names, tensors = _outputs(first, reference)
     _require_deterministic(names, tensors, _outputs(second, reference)[1], reference.model)
@@ -154,8 +155,11 @@ def _require_deterministic(names: tuple[str, ...], first: list[torch.Tensor], se
 
 def _export(reference: Reference) -> ExportedProgram:
     try:
-        with quiet():
+        # Not what is an exception, which has a place in the user's code.
+        with quiet(), users_code(f"{reference.model} cannot be exported", passing=(Exception,)):
             return torch.export.export(reference.module, tuple(reference.inputs.values()), strict=False)
+    except InputError:
+        raise
     except Exception as error:
         # torch.export raises many unrelated types (and subclasses of RuntimeError from three packages) for one situation.
         raise InputError(
@@ -226,7 +230,7 @@ def require_answers_as(program: Program, reference: Reference) -> None:
         InputError: names the output, and by how much it moved.
     """
     inputs = tuple(reference.inputs.values())
-    with torch.no_grad():
+    with users_code(f"{reference.model} fails when it is called again"), torch.no_grad():
         eager = flat(reference.module(*inputs))[1]
     answer = _answer(program.exported, inputs)
     for name, expected, got in zip((o.name for o in program.signature.outputs), eager, answer, strict=True):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.models.users_code import users_code
 from dtvit_deploy.signature import TensorSpec
 
 Examples: TypeAlias = Mapping[str, Tensor] | tuple[Tensor, ...]
@@ -43,14 +44,9 @@ def network_from_factory(target: str, *, asked: Mapping[str, object], known: Map
     with _current_folder_importable():
         factory = _attribute(_module(name, target), attribute, target)
         arguments = _arguments(factory, target, asked, known)
-        try:
+        called = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        with users_code(f"{target} failed when it was called as {attribute}({called})"):
             made = factory(**arguments)
-        except Exception as error:
-            called = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-            raise InputError(
-                f"{target} failed when it was called as {attribute}({called}): {type(error).__name__}: {error}",
-                remedy="--debug shows where",
-            ) from error
     examples: Any = None
     if isinstance(made, tuple) and len(made) == 2:
         made, examples = made
@@ -75,7 +71,8 @@ def _current_folder_importable() -> Iterator[None]:
 
 def _module(name: str, target: str) -> Any:
     try:
-        return importlib.import_module(name)
+        with users_code(f"{name} was found, but importing it failed", passing=(ModuleNotFoundError, SystemExit)):
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if name == missing or name.startswith(missing + "."):
@@ -89,12 +86,10 @@ def _module(name: str, target: str) -> Any:
         raise MissingError(
             f"{name} was found, but it imports {missing}, which is not installed", remedy=f"install what provides {missing}"
         ) from error
-    except (Exception, SystemExit) as error:
+    except SystemExit as error:
         raise InputError(
-            f"{name} was found, but importing it failed: {type(error).__name__}: {error}",
-            remedy='importing must only define things: put what runs behind `if __name__ == "__main__":`'
-            if isinstance(error, SystemExit)
-            else "--debug shows where",
+            f"{name} was found, but importing it failed: SystemExit: {error}",
+            remedy='importing must only define things: put what runs behind `if __name__ == "__main__":`',
         ) from error
 
 
@@ -155,10 +150,8 @@ def _ready(module: nn.Module, target: str) -> nn.Module:
         raise InputError(f"{target} returned a network with lazy layers, of unknown sizes", remedy="call it once in the factory")
     if any(tensor.is_meta for tensor in tensors):
         raise InputError(f"{target} returned a network on the meta device, which has no weights", remedy="make it on the CPU")
-    try:
+    with users_code(f"{target} returned a network that cannot be put on the CPU, in FP32 and eval mode"):  # a graph module refuses eval()
         return module.cpu().float().eval()
-    except (RuntimeError, NotImplementedError) as error:  # a graph module refuses eval(), say
-        raise InputError(f"{target} returned a network that cannot be put on the CPU, in FP32 and eval mode: {error}") from error
 
 
 def inputs_from_specs(specs: Sequence[TensorSpec], seed: int) -> dict[str, Tensor]:

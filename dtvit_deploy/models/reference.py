@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from dtvit_deploy.artifact import Link, sha256_of
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.models import registry
 from dtvit_deploy.models.source import TIMM, Network, network_of
+from dtvit_deploy.models.users_code import users_code
 from dtvit_deploy.signature import TensorSpec
 
 if TYPE_CHECKING:
@@ -105,7 +107,10 @@ def load_reference(model: str | None, options: ModelOptions) -> Reference:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         network = network_of(name, options, checkpoint, description)
-    fitted = load_state(network.module, checkpoint) if checkpoint else ()
+    fitted: tuple[str, ...] = ()
+    if checkpoint:
+        with users_code(f"{name} does not take the weights of {checkpoint.path}") if name not in registry.VARIANTS else nullcontext():
+            fitted = load_state(network.module, checkpoint)
     require_finite(network.module, str(checkpoint.path) if checkpoint else name)
     if name not in registry.VARIANTS:
         _require_answer(network, name)
@@ -175,12 +180,7 @@ def _require_answer(network: Network, name: str) -> None:
     """A network of somebody else's must be able to take its own example inputs."""
     import torch
 
-    try:
-        with torch.no_grad():
-            network.module(*network.inputs.values())
-    except Exception as error:
-        given = ", ".join(f"{key} {'×'.join(map(str, value.shape))} {value.dtype}" for key, value in network.inputs.items())
-        raise InputError(
-            f"{name} fails on its example inputs ({given}): {type(error).__name__}: {error}",
-            remedy="the network is called in FP32 and eval mode, on the CPU; --debug shows where it fails",
-        ) from error
+    given = ", ".join(f"{key} {'×'.join(map(str, value.shape))} {value.dtype}" for key, value in network.inputs.items())
+    remedy = "the network is called in FP32 and eval mode, on the CPU; --debug shows where it fails"
+    with users_code(f"{name} fails on its example inputs ({given})", remedy), torch.no_grad():
+        network.module(*network.inputs.values())

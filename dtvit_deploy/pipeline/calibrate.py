@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,12 +106,14 @@ def calibrate(
             progress.step("tracing the network")
             program = program_stage(options.model, options.reference, cache)
         program = with_preprocessing(program, options.preprocessing)
+        if no_use := _no_use(program):
+            progress.step(no_use)
         progress.step("reading the samples")
         chosen = _chosen(options, program.artifact.manifest)
         observation = Observation(program, chosen, percentile=options.percentile, threads=options.threads)
         try:
             observation.run(unfinished, progress)
-            table = _table(observation, program, chosen, options)
+            table = _table(observation, program, chosen, options, no_use)
         except DeployError:
             unfinished.unlink(missing_ok=True)
             raise
@@ -141,7 +144,21 @@ def _chosen(options: CalibrateOptions, manifest: Manifest) -> CalibrationSet:
     )
 
 
-def _table(observation: Observation, program: ProgramEntry, chosen: CalibrationSet, options: CalibrateOptions) -> RangeTable:
+def _no_use(program: ProgramEntry) -> str:
+    """Why nothing of a network can be INT8, which is known before a single image is read; empty where something can."""
+    from dtvit_deploy.export.products import LEAST_MACS, products
+    from dtvit_deploy.graph import inferred, read_graph
+
+    found = products(inferred(read_graph(program.translated)), LEAST_MACS).values()
+    if any(not product.refusal for product in found):
+        return ""
+    reasons = Counter(product.refusal for product in found)
+    told = "; ".join(f"{count} of {len(found)}: {reason}" for reason, count in reasons.most_common())
+    why = f"none of its convolutions and matrix products gains by it ({told})" if told else "it has no convolution and no matrix product"
+    return f"NOTHING IN {program.artifact.manifest.model} CAN BE INT8, so that these ranges are of no use: {why}; export it in float"
+
+
+def _table(observation: Observation, program: ProgramEntry, chosen: CalibrationSet, options: CalibrateOptions, no_use: str) -> RangeTable:
     manifest, observer = program.artifact.manifest, observation.observer
     if observation.flat == observation.done:
         raise InputError(
@@ -175,6 +192,7 @@ def _table(observation: Observation, program: ProgramEntry, chosen: CalibrationS
         convergence=_convergence(observation),
         notes=(*(note for link in manifest.lineage for note in link.notes), *chosen.notes, *flat),
         tools=versions("torch", "numpy", "pillow"),
+        no_use=no_use,
     ).sealed()
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -20,8 +20,10 @@ from dtvit_deploy.parity import LEAST_SQNR, Difference
 from dtvit_deploy.pipeline import measure, scoring, timing
 from dtvit_deploy.pipeline.arm64 import SAMPLES, emulated_arm64, known_on_arm64, meant_for_arm64
 from dtvit_deploy.pipeline.calibration_set import SYNTHETIC
+from dtvit_deploy.pipeline.compared import parity
 from dtvit_deploy.pipeline.gates import disagrees, gates_of, not_measured
 from dtvit_deploy.pipeline.material import NOT_REAL, Material
+from dtvit_deploy.pipeline.origin import require_same_root
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import NOT_INSTALLED, ProgramEntry, versions
 from dtvit_deploy.plural import counted
@@ -36,6 +38,8 @@ from dtvit_deploy.verdict import verdict
 
 _EMULATED = "emulated, at a speed that is not the device's; a figure needs the device"
 
+AGREEMENT_ONLY = "agreement only: the samples have no labels, so that nothing is said of how many answers are right"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wants:
@@ -43,12 +47,16 @@ class Wants:
 
     Attributes:
         parity: number of real samples; 0 measures none.
+        adversarial: whether parity is measured on adversarial feeds too.
+        tolerances: greatest |Δ| of outputs by name, in place of measured ones.
         layers: whether inner tensors are walked; None does it for those that parity fails.
         cuda_graph: of every session.
         arm64: whether ONNX artefacts are to run on an ARM64 CPU; those that were exported for one are anyway.
     """
 
     parity: int = 0
+    adversarial: bool = True
+    tolerances: Mapping[str, float] = field(default_factory=dict)
     layers: bool | None = None
     accuracy: bool = False
     latency: MeasureOptions | None = None
@@ -105,7 +113,7 @@ def check(
         )
     gates = gates or Gates()
     scored = scoring.accuracy(bench) if wants.accuracy else []  # first: this alone reads every image, and finds the broken one
-    compared = measure.parity(bench, wants.parity) if wants.parity else []
+    compared = parity(bench, wants.parity, adversarial=wants.adversarial, tolerances=wants.tolerances) if wants.parity else []
     inside = _inside(bench, wants, compared, gates)
     timed = timing.latency(bench, wants.latency) if wants.latency is not None else []
     subjects = [_reference(bench, scored, timed)]
@@ -132,6 +140,8 @@ def check(
     every += places
     notes = [note for link in manifest.lineage for note in link.notes]
     notes += [*_stains(artifacts), *(() if material.real else (NOT_REAL,)), *material.notes]
+    if scored and scored[0].top1 is None:
+        notes.append(AGREEMENT_ONLY)
     notes += [
         f"{artifact.name}: its weights are quantised, so that it is held to an SQNR of at least {LEAST_SQNR:g} dB on real input,"
         f" as INT8 is, and not to the rounding of {artifact.manifest.precision.value.upper()}"
@@ -193,11 +203,14 @@ def _versions(artifacts: Sequence[Artifact]) -> dict[str, str]:
 
 def _inside(bench: measure.Bench, wants: Wants, compared: list[tuple[Difference, ...]], gates: Gates) -> list[LayerReport | None]:
     """The layers of all, of none, or of those whose outputs are wrong: who reads that wants to know of which module it is the fault."""
-    if wants.layers is not None:
-        return measure.layers(bench) if wants.layers else []
-    wrong = [
-        one for one, found in zip(bench.pairings, compared, strict=False) if disagrees(gates.of(one.artifact.manifest.precision), found)
+    if wants.layers is False:
+        return []
+    judged = [
+        (one, disagrees(gates.of(one.artifact.manifest.precision), found)) for one, found in zip(bench.pairings, compared, strict=False)
     ]
+    if wants.layers:
+        return measure.layers(bench, sound=[one.key for one, is_wrong in judged if not is_wrong])
+    wrong = [one for one, is_wrong in judged if is_wrong]
     return measure.layers(bench, wrong) if wrong else []
 
 
@@ -220,9 +233,8 @@ def _counts(wants: Wants, material: Material, *, layers: bool, timed: bool) -> d
     """How much of the material each kind of figure was taken on."""
     counts: dict[str, str] = {}
     if wants.parity:
-        counts["parity"] = (
-            f"{counted(min(wants.parity, len(material)), 'sample')} and {counted(len(material.adversarial()), 'adversarial feed')}"
-        )
+        adversarial = len(material.adversarial()) if wants.adversarial else 0
+        counts["parity"] = f"{counted(min(wants.parity, len(material)), 'sample')} and {counted(adversarial, 'adversarial feed')}"
     if layers:
         counts["layers"] = counted(min(measure.LAYER_SAMPLES, len(material)), "sample")
     if wants.accuracy:
@@ -230,19 +242,6 @@ def _counts(wants: Wants, material: Material, *, layers: bool, timed: bool) -> d
     if timed:
         counts["latency"] = "1 sample, again and again"
     return counts
-
-
-def require_same_root(artifact: Artifact, program: ProgramEntry) -> None:
-    """Refuse to compare an artefact with a program that it was not made from."""
-    link = artifact.manifest.parent("program")
-    mine = program.artifact.manifest.sha256
-    if link is None or link.sha256 != mine:
-        made_from = link.sha256[:16] + "…" if link else "no program"
-        raise InputError(
-            f"{artifact.name} was made from {made_from}, not from the reference {mine[:16]}…: comparing them would mean nothing",
-            remedy="give the model and the checkpoint that it was exported from; another torch release traces another program, so after an"
-            f" upgrade export again (made with torch {link.tools.get('torch', '?') if link else '?'})",
-        )
 
 
 def _reference(bench: measure.Bench, scored: list[Accuracy], timed: list[timing.Timed]) -> Subject:

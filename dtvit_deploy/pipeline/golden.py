@@ -9,7 +9,7 @@ import numpy as np
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.garbage import uncollected
-from dtvit_deploy.parity import compare_outputs
+from dtvit_deploy.parity import ROUNDOFF, compare_outputs
 from dtvit_deploy.pipeline.material import Material, digest_of
 from dtvit_deploy.pipeline.measure import Reference, kept_for_precision
 from dtvit_deploy.pipeline.scoring import scores_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 4
 """Feeds that travel with a job: a few megabytes, and enough to see that an engine answers as it should."""
-_EXPECTED, _EXACT = "expected", "exact"
+_EXPECTED, _EXACT, _PLANTED = "expected", "exact", "planted"
 
 
 def golden_stage(program: ProgramEntry, graph: Artifact, material: Material, cache: Cache) -> Golden:
@@ -49,9 +49,11 @@ def golden_stage(program: ProgramEntry, graph: Artifact, material: Material, cac
     expected, exact = answers[_EXPECTED], answers[_EXACT]
     group = "images" if material.images else "feeds" if material.real else "noise"
     floors = [*zip(answers[str(precision if str(precision) in answers else Precision.FP32)], exact, strict=True)]
+    planted: list[tuple[Outputs, Outputs]] = []
     if precision is Precision.FP32:
         floors += zip(expected, exact, strict=True)
-    held = compare_outputs({group: expected}, {group: expected}, {group: floors}, precision)
+        planted += zip(exact, answers[_PLANTED], strict=True)
+    held = compare_outputs({group: expected}, {group: expected}, {group: floors}, precision, planted={group: planted})
     if hopeless := [one for one in held if not one.passed]:
         raise InputError(
             f"no device could be held to {graph.manifest.stem}: {'; '.join(one.reason for one in hopeless)}",
@@ -69,16 +71,20 @@ def golden_stage(program: ProgramEntry, graph: Artifact, material: Material, cac
 
 
 def _answers(program: ProgramEntry, feeds: list[Feeds], kept: frozenset[str], cache: Cache) -> dict[str, list[Outputs]]:
-    """What the reference answers in FP32, in FP64, and in the ideal arithmetic of each precision, a run for each feed."""
+    """What the reference answers in FP32, in FP64 without and with planted rounding errors, and in the ideal FP16."""
     outputs = [spec.name for spec in program.artifact.manifest.signature.outputs]
 
     def build(folder: Path) -> None:
+        from dtvit_deploy.runtimes.roundoff import moved_by_rounding
+
         with uncollected():  # what was traced a moment ago is still there to be looked through
             reference = Reference(program, 1, (Precision.FP16,), kept)
             sessions: dict[str, Any] = {_EXPECTED: reference.fp32, _EXACT: reference.fp64}
             sessions |= {str(precision): session for precision, session in reference.ideal.items()}
-            for name, session in sessions.items():
-                runs = [session.run(feed) for feed in feeds]
+            every = {name: [session.run(feed) for feed in feeds] for name, session in sessions.items()}
+            unit = ROUNDOFF[Precision.FP32]
+            every[_PLANTED] = [moved_by_rounding(reference.fp64, feed, unit, draw) for draw, feed in enumerate(feeds)]
+            for name, runs in every.items():
                 np.savez(folder / f"{name}.npz", *(np.stack([run[output] for run in runs]) for output in outputs))
 
     key = {

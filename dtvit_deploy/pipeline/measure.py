@@ -1,4 +1,4 @@
-"""What several artefacts answer, side by side: parity and layers; accuracy is in `scoring`. Each takes open material and gives figures."""
+"""What artefacts are measured on, side by side, and their layers. Parity is in `compared`, accuracy in `scoring`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import msgspec
 from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.devices.local import cores
 from dtvit_deploy.layers import LayerReport, Taps, layer_report
-from dtvit_deploy.parity import Difference, compare_outputs
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import ProgramEntry
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from dtvit_deploy.runtimes.torch import TorchSession
     from dtvit_deploy.signature import Feeds, Outputs
 
-FLOOR_SAMPLES = 8
-"""Real samples that the noise floor is measured on, besides the adversarial feeds."""
 LAYER_SAMPLES = 2
 """Samples that the layers are walked on: each holds every inner tensor of four evaluations in memory at once."""
 
@@ -92,6 +89,8 @@ class Reference:
         kept: modules that FP16 and BF16 leave in FP32.
         taps: inner tensors to return.
         adding: whether the ideal FP16 adds in FP16.
+        ranked: return the scores and the indices of its rankings too.
+        rounding: whether rounding errors are to be planted in it.
     """
 
     def __init__(
@@ -101,11 +100,19 @@ class Reference:
         precisions: Collection[Precision],
         kept: Collection[str] = (),
         taps: tuple[str, ...] = (),
+        *,
         adding: bool = False,
+        ranked: bool = False,
+        rounding: bool = False,
     ) -> None:
+        from dtvit_deploy.runtimes.rankings import rankings_of
         from dtvit_deploy.runtimes.torch import Arithmetic, TorchSession, read_program
 
         exported, signature = read_program(program.artifact), program.artifact.manifest.signature
+        names = [spec.name for spec in signature.outputs]
+        self.rounding = rounding
+        self.rankings = tuple(one for one in rankings_of(exported, names) if not {one.scores, one.indices} & set(names)) if ranked else ()
+        taps = (*taps, *dict.fromkeys(name for one in self.rankings for name in (one.scores, one.indices)))
         other = 1 if threads > 1 else max(2, cores())
         unrounded = [node.name for node in program.nodes.nodes if program.nodes.module_of(node.name) in kept]
 
@@ -123,9 +130,10 @@ class Reference:
                 self.ideal[precision] = session(arithmetic)
 
     @classmethod
-    def of(cls, bench: Bench, taps: tuple[str, ...] = ()) -> Reference:
+    def of(cls, bench: Bench, taps: tuple[str, ...] = (), *, ranked: bool = False, rounding: bool = False) -> Reference:
         """What a bench's artefacts are compared with."""
-        return cls(bench.program, bench.threads, bench.precisions, kept_for_precision(bench.artifacts), taps, bench.adding)
+        kept = kept_for_precision(bench.artifacts)
+        return cls(bench.program, bench.threads, bench.precisions, kept, taps, adding=bench.adding, ranked=ranked, rounding=rounding)
 
     def floor_of(self, precision: Precision) -> Precision:
         """The precision whose noise floor an artefact is shown beside: INT8 has none of its own (see :mod:`dtvit_deploy.parity`)."""
@@ -149,47 +157,15 @@ def check_feeds(session: Session, feeds: Feeds) -> Outputs:
     return session.run(feeds)
 
 
-def parity(bench: Bench, samples: int) -> list[tuple[Difference, ...]]:
-    """Every artefact's outputs against torch FP32's: on real samples and on each adversarial feed."""
-    some = bench.material.subset(samples)
-    name = "images" if some.images else "feeds" if some.real else "noise"
-    groups: dict[str, list[Feeds]] = {name: list(some.feeds())}
-    groups |= {kind: [feed] for kind, feed in bench.material.adversarial().items()}
-    reference = Reference.of(bench)
-    total = sum(map(len, groups.values()))
-    expected: dict[str, list[Outputs]] = {}
-    floors: dict[Precision, dict[str, list[tuple[Outputs, Outputs]]]] = {precision: {} for precision in reference.ideal}
-    for group, feeds in groups.items():
-        expected[group] = [check_feeds(reference.fp32, feed) for feed in bench.progress.track(feeds, f"torch FP32, {group}", len(feeds))]
-        few = feeds[:FLOOR_SAMPLES]
-        exact = [reference.fp64.run(feed) for feed in bench.progress.track(few, f"noise floor, {group}", len(few))]
-        for precision, perfect in reference.ideal.items():
-            ideal = [perfect.run(feed) for feed in few]
-            pairs = list(zip(ideal, exact, strict=True))
-            if precision is Precision.FP32:
-                pairs += list(zip(expected[group], exact, strict=False))
-                pairs += list(zip(expected[group], ideal, strict=False))
-            floors[precision][group] = pairs
-    found = []
-    for pairing in bench.pairings:
-        with bench.open(pairing) as session:
-            answers: dict[str, list[Outputs]] = {group: [] for group in groups}
-            pairs_of = ((group, feed) for group, feeds in groups.items() for feed in feeds)
-            for group, feed in bench.progress.track(pairs_of, pairing.name, total):
-                answers[group].append(check_feeds(session, feed))
-        precision = pairing.artifact.manifest.judged_as
-        found.append(compare_outputs(expected, answers, floors[reference.floor_of(precision)], precision))
-    return found
-
-
-def layers(bench: Bench, wanted: Sequence[Pairing] | None = None) -> list[LayerReport | None]:
+def layers(bench: Bench, wanted: Sequence[Pairing] | None = None, sound: Collection[tuple[str, str]] = ()) -> list[LayerReport | None]:
     """Inner tensors against torch's, by shared name: each artefact's in the first of its runtimes that offers them.
 
     Args:
         bench: artefacts, reference and material.
         wanted: those to look into, where there is something to see; all by default. None stands for the others.
+        sound: keys of those whose outputs are right.
     """
-    done: dict[tuple[str, str], LayerReport] = {}  # of several pairings of one artefact most are walked in the same runtime
+    done: dict[tuple[tuple[str, str], bool], LayerReport] = {}  # of several pairings of one artefact most are walked in the same runtime
     reports: list[LayerReport | None] = []
     for pairing in bench.pairings:
         inside = looked_into(pairing) if wanted is None or pairing in wanted else None
@@ -198,13 +174,14 @@ def layers(bench: Bench, wanted: Sequence[Pairing] | None = None) -> list[LayerR
             continue
         if wanted is not None:
             bench.progress.step(f"{pairing.name} is wrong: looking in {inside.runtime.name} for the module that is to blame")
-        if inside.key not in done:
-            done[inside.key] = _layers(bench, inside)
-        reports.append(done[inside.key])
+        key = inside.key, pairing.key in sound
+        if key not in done:
+            done[key] = _layers(bench, inside, sound=pairing.key in sound)
+        reports.append(done[key])
     return reports
 
 
-def _layers(bench: Bench, pairing: Pairing) -> LayerReport:
+def _layers(bench: Bench, pairing: Pairing, *, sound: bool) -> LayerReport:
     some = bench.material.subset(LAYER_SAMPLES)
     precision = pairing.artifact.manifest.judged_as
     offered = set(pairing.runtime.tensors(pairing.artifact))
@@ -217,7 +194,7 @@ def _layers(bench: Bench, pairing: Pairing) -> LayerReport:
             for feed in bench.progress.track(some.feeds(), f"layers of {pairing.artifact.name} in {pairing.runtime.name}", len(some)):
                 yield Taps(*(_inner(one.run(feed), taps, bench) for one in (*others, session)))
 
-        found = layer_report(bench.program.nodes, walk(), precision)
+        found = layer_report(bench.program.nodes, walk(), precision, sound=sound)
         return msgspec.structs.replace(found, conditions=session.conditions, rung=pairing.runtime.rung)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from dtvit_deploy.artifact import Artifact, Manifest, sha256_of
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.pipeline.lineage import require_lineage, same_origin
 from dtvit_deploy.pipeline.stages import ProgramEntry, find_program, program_stage, require_feedable
 
 if TYPE_CHECKING:
@@ -45,9 +47,32 @@ def reference_of(artifacts: Sequence[Artifact], cache: Cache, model: str | None,
             + "; ".join(f"{artifact.name} has {_listed(artifact.manifest)}" for artifact in artifacts),
             remedy="give artefacts of one export",
         )
-    _require_as_exported(artifacts[0], model, options)
-    program = find_program(roots.pop(), cache) or _traced_again(artifacts[0], cache, model, options)
+    for artifact in artifacts:
+        _require_as_exported(artifact, model, options)
+    program = find_program(roots.pop(), cache, partial(same_origin, manifest))
+    if program is None or (options.checkpoint is not None and not same_origin(manifest, program.artifact.manifest)):
+        program = _traced_again(artifacts[0], cache, model, options)  # a checkpoint that is here says itself what it makes
+    for artifact in artifacts:
+        require_same_root(artifact, program)
+        require_lineage(artifact, program, cache)
     return _with_names(program, manifest)
+
+
+def require_same_root(artifact: Artifact, program: ProgramEntry) -> None:
+    """Refuse to compare an artefact with a program that it was not made from.
+
+    Raises:
+        InputError: its manifest names another program.
+    """
+    link = artifact.manifest.parent("program")
+    mine = program.artifact.manifest.sha256
+    if link is None or link.sha256 != mine:
+        made_from = link.sha256[:16] + "…" if link else "no program"
+        raise InputError(
+            f"{artifact.name} was made from {made_from}, not from the reference {mine[:16]}…: comparing them would mean nothing",
+            remedy="give the model and the checkpoint that it was exported from; another torch release traces another program, so after an"
+            f" upgrade export again (made with torch {link.tools.get('torch', '?') if link else '?'})",
+        )
 
 
 def _require_as_exported(artifact: Artifact, model: str | None, options: ModelOptions) -> None:

@@ -17,6 +17,7 @@ from dtvit_deploy.calibration.ranges import RangeTable, load_ranges
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.latency import MeasureOptions
 from dtvit_deploy.pipeline.check import Wants, check
+from dtvit_deploy.pipeline.compared import require_outputs
 from dtvit_deploy.pipeline.export import ExportOptions, exported, require_reachable
 from dtvit_deploy.pipeline.int8 import TRIAL_SAMPLES, Int8
 from dtvit_deploy.pipeline.material import open_material
@@ -90,14 +91,22 @@ def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: 
     with staged(out):  # opened before the calibration, so that an unusable one is refused before minutes of work
         progress.step("tracing the network")
         program = program_stage(model.name, reference, cache)
+        require_outputs(program.artifact.manifest.signature, recipe.parity.tolerance)
         table = _ranges(recipe, reference, class_map, program, cache, progress) if Precision.INT8 in recipe.export.precisions else None
         if table is not None:
             options = dataclasses.replace(options, int8=_int8(recipe, table))
         with exported(options, out, cache, progress, program) as (program, artifacts, folder):
             material = open_material(recipe.data.evaluation, artifacts[0].manifest, class_map)
             scored = material.images is not None and scores_of(material.signature) is not None
-            arm64 = recipe.export.cpu is Cpu.ARM64
-            wants = Wants(parity=recipe.data.samples, layers=layers, accuracy=scored, latency=MeasureOptions(), arm64=arm64)
+            wants = Wants(
+                parity=recipe.data.samples,
+                adversarial=recipe.parity.adversarial,
+                tolerances=recipe.parity.tolerance,
+                layers=layers,
+                accuracy=scored,
+                latency=MeasureOptions(),
+                arm64=recipe.export.cpu is Cpu.ARM64,
+            )
             asked = recipe.run
             report = check(
                 "run",

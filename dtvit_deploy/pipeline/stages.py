@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache as once
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,15 +151,22 @@ def read_program_entry(folder: Path) -> ProgramEntry:
     return ProgramEntry(artifact, NodeMap(saved.nodes, saved.outputs), folder / "model.onnx")
 
 
-def find_program(digest: str, cache: Cache) -> ProgramEntry | None:
-    """The cached program with that SHA-256."""
+def find_program(digest: str, cache: Cache, of: Callable[[Manifest], bool]) -> ProgramEntry | None:
+    """The cached program with that SHA-256, at best one whose manifest is one ``of`` those that are looked for.
 
-    def holds(folder: Path) -> bool:
-        manifest = manifest_path(folder / "program.pt2")
-        return manifest.is_file() and read_json(manifest, Manifest).sha256 == digest
+    The same program may be there twice: two checkpoints may hold the same weights, and two factories make the same network.
+    """
 
-    folder = cache.find("program", holds)
-    return read_program_entry(folder) if folder else None
+    def holds(folder: Path, *, any_of_them: bool) -> bool:
+        path = manifest_path(folder / "program.pt2")
+        manifest: Manifest | None = read_json(path, Manifest) if path.is_file() else None
+        return manifest is not None and manifest.sha256 == digest and (any_of_them or of(manifest))
+
+    for any_of_them in (False, True):
+        folder = cache.find("program", partial(holds, any_of_them=any_of_them))
+        if folder is not None:
+            return read_program_entry(folder)
+    return None
 
 
 def onnx_stage(program: ProgramEntry, guard: GuardFeeds, cache: Cache) -> Artifact:

@@ -7,13 +7,15 @@ and no longer is, fails too. A latency that is INVALID says something about the 
 
 The limits:
 
-* p50 may grow by 5 %, as in ExecuTorch's own check for regressions;
+* p50 in units of the reference's, which was measured in the same run, may grow by 5 %, the share of ExecuTorch's own check for regressions:
+  a machine that became slower as a whole slows both. Where one of the runs has no VALID latency of the reference, or one of another torch,
+  it is p50 itself;
 * top-1 may fall by 0.4 points, and by one sample in any case. The samples are the same in both, so the interval of either share, which
   is about drawing other samples, says nothing about the difference; but one answer near a tie may go either way for no reason;
 * agreement with the reference may not fall;
 * the file may grow by 5 %.
 
-The reference itself is shown and not held to a limit of its own on latency: it is the yardstick, and says how the machine moved.
+The reference itself is shown and not held to a limit of its own on latency: it is the yardstick.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One figure of one subject, before and after; None where it was not measured.
 
     Attributes:
-        figure: ``p50 ms``, ``top-1``, ``agreement``, ``max |Δ|``, ``size MB`` or ``gates``.
+        figure: ``p50 ms``, ``p50 ÷ torch``, ``top-1``, ``agreement``, ``max |Δ|``, ``size MB`` or ``gates``.
         before, after: shares for top-1 and agreement, text for gates.
         change: after less before for shares; after over before, less one, for the rest; None where there is none.
         compared: False for a p50 that is INVALID in either report.
@@ -91,10 +93,11 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     not_compared: tuple[str, ...] = ()
 
 
-P50, TOP1, AGREEMENT, MAX_ABS, SIZE, GATES = "p50 ms", "top-1", "agreement", "max |Δ|", "size MB", "gates"
+P50, RATIO, TOP1, AGREEMENT, MAX_ABS, SIZE, GATES = "p50 ms", "p50 ÷ torch", "top-1", "agreement", "max |Δ|", "size MB", "gates"
 _SHARES = (TOP1, AGREEMENT)
 _TEXT = {
     P50: figures.milliseconds,
+    RATIO: figures.ratio,
     TOP1: figures.share,
     AGREEMENT: figures.share,
     MAX_ABS: figures.number,
@@ -107,7 +110,7 @@ def compare_reports(before: Report, after: Report, *, slower: float = SLOWER) ->
     """Compare subjects of the same name.
 
     Args:
-        slower: share by which p50 may grow.
+        slower: share by which p50, in units of the reference's, may grow.
 
     Raises:
         InputError: the reports have no subject in common, or ``slower`` is no share.
@@ -127,9 +130,10 @@ def compare_reports(before: Report, after: Report, *, slower: float = SLOWER) ->
     gates: list[Gate] = []
     not_compared: list[str] = []
     for name in dict.fromkeys([*one, *two]):
-        rows += _rows(name, one.get(name), two.get(name))
-        if name in one and name in two:
-            gates += _gates(name, _Side(before, one[name]), _Side(after, two[name]), slower)
+        old, new = (_Side(report, found[name]) if name in found else None for report, found in ((before, one), (after, two)))
+        rows += _rows(name, old, new)
+        if old is not None and new is not None:
+            gates += _gates(name, old, new, slower)
             if one[name].file and (why := _invalid(one[name], two[name])):
                 not_compared.append(f"{name}: p50: {why}")
         elif name in one:
@@ -143,14 +147,28 @@ class _Side(msgspec.Struct, frozen=True):
     report: Report
     subject: Subject
 
+    @property
+    def yardstick(self) -> Subject | None:
+        """The reference, where it has a VALID latency and is not this subject itself."""
+        found = next((one for one in self.report.subjects if not one.file), None)
+        return found if self.subject.file and found is not None and found.latency is not None and found.latency.status == "VALID" else None
 
-def _figures(subject: Subject | None) -> dict[str, float | str | None]:
+    @property
+    def ratio(self) -> float | None:
+        """p50 in units of the reference's; None where there is none."""
+        mine, other = self.subject.latency, self.yardstick.latency if self.yardstick is not None else None
+        return mine.p50 / other.p50 if mine is not None and other is not None and other.p50 > 0 else None
+
+
+def _figures(side: _Side | None) -> dict[str, float | str | None]:
     """Every figure that is compared, None where it was not measured."""
-    if subject is None:
+    if side is None:
         return {}
+    subject = side.subject
     largest = worst(subject)
     return {
         P50: subject.latency.p50 if subject.latency is not None else None,
+        RATIO: side.ratio,
         TOP1: subject.accuracy.top1 if subject.accuracy is not None else None,
         AGREEMENT: real_agreement(subject),
         MAX_ABS: largest.max_abs if largest is not None else None,
@@ -159,14 +177,14 @@ def _figures(subject: Subject | None) -> dict[str, float | str | None]:
     }
 
 
-def _rows(name: str, before: Subject | None, after: Subject | None) -> Iterator[Row]:
+def _rows(name: str, before: _Side | None, after: _Side | None) -> Iterator[Row]:
     old, new = _figures(before), _figures(after)
     for figure in _TEXT:
         one, two = old.get(figure), new.get(figure)
         if one is None and two is None:
             continue
         change = None
-        compared = not (figure == P50 and _invalid(before, after))
+        compared = not (figure in (P50, RATIO) and _invalid(before.subject if before else None, after.subject if after else None))
         if compared and isinstance(one, float) and isinstance(two, float):
             change = two - one if figure in _SHARES else _relative(one, two)
         yield Row(subject=name, figure=figure, before=one, after=two, change=change, compared=compared)
@@ -180,7 +198,7 @@ def _relative(before: float, after: float) -> float | None:
 
 def _gates(name: str, before: _Side, after: _Side, slower: float) -> Iterator[Gate]:
     """The gates of a subject that both reports have; none for what the earlier one did not measure."""
-    old, new = _figures(before.subject), _figures(after.subject)
+    old, new = _figures(before), _figures(after)
     yield holds(f"{name}: present", True, "it is in both reports")
     if before.subject.latency is not None and before.subject.file and not _invalid(before.subject, after.subject):
         yield _p50(f"{name}: p50", before, after, slower)
@@ -202,7 +220,20 @@ def _p50(name: str, before: _Side, after: _Side, slower: float) -> Gate:
     why += _unequal(_terms(before.subject, one), _terms(after.subject, two), SAME_CONDITIONS)
     if why:
         return holds(name, False, f"not comparable: {'; '.join(why)}")
+    if before.ratio is not None and after.ratio is not None and _same_yardstick(before, after):
+        return at_most(f"{name} ÷ torch", after.ratio, before.ratio * (1 + slower))
     return at_most(name, two.p50, one.p50 * (1 + slower), "ms")
+
+
+def _same_yardstick(before: _Side, after: _Side) -> bool:
+    """Whether both references are the same torch under the same conditions, so that their times differ by the machine alone."""
+    pair = []
+    for side in (before, after):
+        assert side.yardstick is not None
+        assert side.yardstick.latency is not None
+        known = side.yardstick.conditions | side.yardstick.latency.conditions
+        pair.append(_terms(side.yardstick, side.yardstick.latency) | {"runtime": known.get("runtime", "")})
+    return not _unequal(pair[0], pair[1], SAME_CONDITIONS)
 
 
 def _invalid(before: Subject | None, after: Subject | None) -> str:

@@ -92,6 +92,39 @@ def worst(subject: Subject) -> Difference | None:
     return max(subject.parity, key=lambda one: math.inf if figures.infinite(one.max_abs) else one.max_abs, default=None)
 
 
+def most_decisive(subject: Subject) -> Difference | None:
+    """The output and feeds whose difference is largest beside what was allowed of it; one that failed before any that passed."""
+    return max(subject.parity, key=lambda one: (not one.passed, one.excess), default=None)
+
+
+def gates_in_words(subject: Subject) -> str:
+    """``4 failed``, or ``pass``."""
+    if subject.verdict is None:
+        return ABSENT
+    return f"{len(subject.verdict.failed)} failed" if subject.verdict.failed else "pass" if subject.verdict.passed else "FAIL"
+
+
+def grouped_failures(report: Report) -> list[str]:
+    """Failed gates in lines, all feeds on which an output of an artefact failed in one, with the worst of them."""
+    if report.verdict is None:
+        return []
+    told: list[str] = []
+    grouped: set[str] = set()
+    for subject in report.subjects:
+        mine = {gate.name: gate for gate in subject.verdict.failed} if subject.verdict is not None else {}
+        for output in dict.fromkeys(one.output for one in subject.parity):
+            wrong = [one for one in subject.parity if one.output == output and not one.passed]
+            names = [name for name in mine if any(name.endswith(f": parity of {output!r} on {one.feeds}") for one in wrong)]
+            if len(names) < 2:
+                continue
+            worst = max(wrong, key=lambda one: one.excess)
+            grouped.update(names)
+            feeds = ", ".join(one.feeds for one in wrong)
+            where = names[0].partition(": parity of ")[0]
+            told.append(f"{where}: parity of {output!r} on {feeds}: the worst, {worst.feeds}: {worst.reason}")
+    return told + [f"{gate.name}: {gate.reason}" for gate in report.verdict.failed if gate.name not in grouped]
+
+
 def _failed(report: Report) -> Section | None:
     failed = report.verdict.failed if report.verdict is not None else ()
     if not failed:
@@ -102,7 +135,7 @@ def _failed(report: Report) -> Section | None:
 
 def _summary(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | None:
     subjects = [subject for _, subject in pairs]
-    parities = [worst(subject) for subject in subjects]
+    parities = [most_decisive(subject) for subject in subjects]
     times = [subject.latency for subject in subjects]
     named = words("", (name for name, _ in pairs))
     rungs = words("rung", (str(subject.rung) for subject in subjects))
@@ -115,7 +148,7 @@ def _summary(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
         amounts("cosine", (figures.cosine(min((one.cosine for one in each.parity), default=None)) for each in subjects)),
         amounts("SQNR dB", (figures.decibel(real_sqnr(each)) for each in subjects)),
         rungs,
-        words("gates", (_passed(subject) for subject in subjects)),
+        words("gates", (gates_in_words(subject) for subject in subjects)),
     )
     costs = (
         named,
@@ -137,8 +170,8 @@ def _summary(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
     answered = any(subject.parity or subject.accuracy or subject.verdict for subject in subjects)
     if any(subject.parity or subject.accuracy for subject in subjects):
         sentences.append(
-            "Agreement is with the reference's top-1; max |Δ| is the largest over all feeds, real and adversarial, beside the tolerance"
-            " that it was held to; cosine is the lowest of them, SQNR the lowest on real input where there was some."
+            "Agreement is with the reference's top-1; max |Δ| is that of the output and the feeds, real or adversarial, which come nearest"
+            " to their tolerance or furthest beyond it; cosine is the lowest of them, SQNR the lowest on real input where there was some."
         )
     if any(times):
         sentences.append("Load, first inference and peak memory are each from a process of its own; “?” marks a latency that is INVALID.")
@@ -158,10 +191,6 @@ def _p50(time: Measurement | None) -> str:
 
 def _mebibytes(time: Measurement | None) -> str:
     return ABSENT if time is None or time.peak_memory_mib is None else f"{time.peak_memory_mib:,.0f}"
-
-
-def _passed(subject: Subject) -> str:
-    return ABSENT if subject.verdict is None else "pass" if subject.verdict.passed else "FAIL"
 
 
 def _gates(report: Report) -> Section | None:

@@ -79,6 +79,11 @@ def milliseconds(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.2f}" if value >= 1 or value == 0 else f"{value:.3g}"
 
 
+def ratio(value: float | None) -> str:
+    """Of two times, with three decimals."""
+    return ABSENT if value is None else f"{value:.3f}"
+
+
 def megabytes(size: float | None) -> str:
     """Of a number of bytes; absent for the reference, which is no file."""
     return f"{size / 1e6:.{2 if size >= 1e6 else 3}f}" if size else ABSENT

@@ -238,9 +238,16 @@ def _modules(caption: str, modules: Sequence[ModuleDifference], subject: Subject
                 amounts("error ÷ floor", (_times(excess(one, subject.precision)) for one in modules)),
             )
         ),
-        words("finding", ("the error arises here" if one.module == first else "suspect" if one.suspect else "" for one in modules)),
+        words("finding", (finding(subject.layers, one) for one in modules)),
     )
-    return table(caption, columns, (index for index, one in enumerate(modules) if one.suspect), long=long)
+    return table(caption, columns, (index for index, one in enumerate(modules) if first is not None and one.suspect), long=long)
+
+
+def finding(report: LayerReport | None, module: ModuleDifference, here: str = "the error arises here") -> str:
+    """What is to be said of a module; none is suspected where no error reaches an output."""
+    if report is None or report.first is None:
+        return "above its floor" if module.suspect else ""
+    return here if module.module == report.first else "suspect" if module.suspect else ""
 
 
 def _times(excess: float) -> str:

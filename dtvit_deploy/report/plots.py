@@ -231,9 +231,9 @@ def _modules(name: str, found: LayerReport, prefix: str) -> Plot:
     axes.plot(places, errors, color=BLUE, linewidth=1.1, marker="o" if few else "", markersize=3.5, label="error")
     suspects = [place for place in places if modules[place].suspect]
     if suspects:
-        axes.plot(
-            suspects, [errors[place] for place in suspects], "X" if few else ".", color=RED, markersize=6 if few else 4, label="suspect"
-        )
+        marker, size = ("X", 6) if few else (".", 4)
+        colour, label = (RED, "suspect") if found.first is not None else (GREY, "above its floor")
+        axes.plot(suspects, [errors[place] for place in suspects], marker, color=colour, markersize=size, label=label)
     origin = next((place for place in places if modules[place].module == found.first), None)
     decades.dress(axes, "y")
     if origin is not None:

@@ -104,3 +104,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     calibration: Calibration | None = None
     verdict: Verdict | None = None
     schema: int = SCHEMA
+
+    @property
+    def agreement_only(self) -> bool:
+        """Whether answers were scored without labels, so that nothing is said of how many are right."""
+        scored = [subject.accuracy for subject in self.subjects if subject.accuracy is not None]
+        return bool(scored) and all(one.top1 is None for one in scored)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import copy
 import enum
+import math
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,10 +25,12 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.quiet import quiet
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
+from dtvit_deploy.runtimes.rankings import Ranking
 from dtvit_deploy.runtimes.torch_sums import summed
 from dtvit_deploy.signature import Signature
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from typing_extensions import Self
 
     from dtvit_deploy.signature import Feeds, Outputs
@@ -45,6 +48,10 @@ class Arithmetic(enum.Enum):
 
 ROUNDED_TO = {Arithmetic.FP16: torch.float16, Arithmetic.BF16: torch.bfloat16, Arithmetic.FP16_SUMS: torch.float16}
 """The type that tensors are rounded to."""
+ROUNDS_TO_0 = 2.0**-25
+"""Half of FP16's smallest number: this and less becomes 0."""
+GUARDING = frozenset({"add", "clamp", "clamp_min", "rsub", "sub"})
+"""Operators that keep a divisor from 0 by a number of their own, which is a constant of the graph in an artefact."""
 
 
 class TorchRuntime:
@@ -134,6 +141,15 @@ class TorchSession:
         outputs = {spec.name: value.detach().numpy() for spec, value in zip(self.signature.outputs, values, strict=True)}
         return outputs | {name: self._interpreter.tapped[name].detach().numpy() for name in self._taps}
 
+    def run_with(self, feeds: Feeds, chosen: Iterable[tuple[Ranking, NDArray[Any]]]) -> Outputs:
+        """The same with the indices of some rankings given: what the network says of just those, in that order."""
+        self._interpreter.chosen = {one.node: (one, torch.from_numpy(np.array(indices, np.int64))) for one, indices in chosen}
+        plain, self._plain = self._plain, False
+        try:
+            return self.run(feeds)
+        finally:
+            self._interpreter.chosen, self._plain = {}, plain
+
     def __enter__(self) -> Self:
         return self
 
@@ -152,13 +168,20 @@ class _Interpreter(Interpreter):
         self._unrounded = unrounded
         self._taps = frozenset(taps)
         self._arithmetic = arithmetic
+        self._raising = False
+        """Whether the node at hand has its constants in FP16."""
         self.tapped: dict[str, torch.Tensor] = {}
+        self.chosen: dict[str, tuple[Ranking, torch.Tensor]] = {}
+        """Indices for nodes that would rank, by the node."""
+        self._originals: dict[torch.fx.Node, Any] = {}
+        """What nodes computed of which rounding made nothing of some value, before it was rounded."""
         unknown = self._taps - {node.name for node in module.graph.nodes if isinstance(node.meta.get("val"), torch.Tensor)}
         if unknown:
             raise InputError(f"the program has no tensor {', '.join(sorted(unknown)[:5])}", remedy="ask `tensors` for what it has")
 
     def answer(self, tensors: list[torch.Tensor]) -> Any:
         self.tapped.clear()
+        self._originals.clear()
         return self.run(*(self._cast(tensor) for tensor in tensors))
 
     def _cast(self, value: Any) -> Any:
@@ -169,22 +192,59 @@ class _Interpreter(Interpreter):
         return _rounded(value, ROUNDED_TO[self._arithmetic]) if self._arithmetic in ROUNDED_TO else value
 
     def run_node(self, n: torch.fx.Node) -> Any:
-        value = super().run_node(n)
-        if self._arithmetic is Arithmetic.FP16_SUMS and n.op == "call_function" and n.name not in self._unrounded:
-            args, kwargs = self.fetch_args_kwargs_from_env(n)
-            added = summed(n.target, args, kwargs)
-            if added is not None and torch.equal(added.isfinite(), value.isfinite()):  # else an artefact keeps it in FP32
-                value = added
+        self._raising = ROUNDED_TO.get(self._arithmetic) is torch.float16 and n.name not in self._unrounded
+        value = self._as_chosen(n, *self.chosen[n.name]) if n.name in self.chosen else super().run_node(n)
         if n.op == "call_function" and n.name not in self._unrounded:
+            if self._arithmetic is Arithmetic.FP16_SUMS:
+                args, kwargs = self.fetch_args_kwargs_from_env(n)
+                added = summed(n.target, args, kwargs)
+                if added is not None and torch.equal(added.isfinite(), value.isfinite()):  # else an artefact keeps it in FP32
+                    value = added
+            if ROUNDED_TO.get(self._arithmetic) is torch.float16:
+                value = self._guarded(n, value)
             value = type(value)(map(self._cast, value)) if isinstance(value, (tuple, list)) else self._cast(value)
         if n.name in self._taps and isinstance(value, torch.Tensor):
             self.tapped[n.name] = value
         return value
 
+    def _guarded(self, n: torch.fx.Node, value: Any) -> Any:
+        """A result that is not finite, from what its operands were before rounding made 0 of them, where that is finite.
+
+        What keeps a division from 0 does not fit FP16 if it becomes 0, as little as what would become infinite: neither is rounded here. An
+        artefact that does round it away answers with what is not finite, and fails for that.
+        """
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            return value
+        exact = value
+        if any(source in self._originals for source in n.all_input_nodes):
+            args, kwargs = torch.fx.map_arg((n.args, n.kwargs), lambda source: self._originals.get(source, self.env[source]))
+            exact = self.call_function(n.target, args, kwargs)
+            if not value.isfinite().all() and exact.isfinite().all():
+                value = exact
+        if ((exact != 0) & (value.abs() <= ROUNDS_TO_0)).any():
+            self._originals[n] = exact
+        return value
+
+    def _as_chosen(self, n: torch.fx.Node, ranking: Ranking, indices: torch.Tensor) -> Any:
+        """What a node that ranks returns where the indices are given."""
+        if isinstance(n.meta["val"], torch.Tensor):
+            return indices
+        scores, axis = self.fetch_args_kwargs_from_env(n)[0][0], ranking.axis or 0
+        kept = indices.ndim == scores.ndim
+        values = scores.gather(axis, indices if kept else indices.unsqueeze(axis))
+        return values if kept else values.squeeze(axis), indices
+
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._raising and getattr(target, "__name__", "").partition(".")[0] in GUARDING:
+            args, kwargs = tuple(map(_raised, args)), {name: _raised(value) for name, value in kwargs.items()}
         if self._arithmetic is Arithmetic.FP64 and kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16):
             kwargs = kwargs | {"dtype": torch.float64}
         return super().call_function(target, args, kwargs)
+
+
+def _raised(value: Any) -> Any:
+    """A number that FP16 would make 0, as the smallest that it has: so an artefact has it (:mod:`dtvit_deploy.export.float16`)."""
+    return math.copysign(max(abs(value), 2 * ROUNDS_TO_0), value) if isinstance(value, float) and value else value
 
 
 def _rounded(value: torch.Tensor, kind: torch.dtype) -> torch.Tensor:

@@ -64,6 +64,8 @@ NEEDS_TORCH_OR_ONNX = {
     "dtvit_deploy.models.timm",
     "dtvit_deploy.models.torch_file",
     "dtvit_deploy.runtimes.half_sums",
+    "dtvit_deploy.runtimes.rankings",
+    "dtvit_deploy.runtimes.roundoff",
     "dtvit_deploy.runtimes.torch",
     "dtvit_deploy.runtimes.torch_sums",
 }

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtvit_deploy.calibration.preprocessing import Preprocessing
-from dtvit_deploy.cli.options import ChannelOrder, Filter, model_options, parse_input, preprocessing_changes, say_if_crowded
+from dtvit_deploy.cli.options import ChannelOrder, Filter, model_options, parse_input, preprocessing_changes, say_if_crowded, tolerances
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.reference import ModelOptions
 from dtvit_deploy.recipe import PreprocessingChanges
@@ -135,3 +135,19 @@ def test_more_threads_than_can_run_at_once_are_taken_and_told_on_standard_error(
     assert " ".join(said.err.split()).startswith("· 3 threads, and ")
     assert say_if_crowded(1) == 1
     assert capsys.readouterr().err == ""
+
+
+class TestTolerances:
+    def test_one_for_each_output_whatever_its_name(self) -> None:
+        assert tolerances(["boxes=0.5", "a=b=1e-3", "labels=0"]) == {"boxes": 0.5, "a=b": 1e-3, "labels": 0.0}
+        assert tolerances(None) == {}
+
+    @pytest.mark.parametrize("text", ["boxes", "=1", "boxes=", "boxes=wide", "boxes=-1", "boxes=nan", "boxes=inf"])
+    def test_what_is_no_tolerance_is_refused_with_an_example(self, text: str) -> None:
+        with pytest.raises(InputError) as refused:
+            tolerances([text])
+        assert "boxes=0.5" in str(refused.value.remedy)
+
+    def test_two_for_one_output_are_refused(self) -> None:
+        with pytest.raises(InputError, match="two tolerances"):
+            tolerances(["boxes=1", "boxes=2"])

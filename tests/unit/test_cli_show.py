@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from dtvit_deploy.accuracy import Accuracy
 from dtvit_deploy.cli import show
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.latency import MeasureOptions, Warmup, summarise
@@ -87,8 +88,72 @@ class TestReports:
         found = lines(capsys)
         (row,) = (line for line in found if "ONNX FP32" in line)
         cells = [cell.strip() for cell in row.split("│")]
-        assert cells[1:-1] == ["ONNX FP32", "99.999%", "7.0e-06", "8.0e-06", "23.46", "executed", "m.fp32.onnx"]  # not 100 %
+        assert cells[1:-1] == ["ONNX FP32", "99.999%", "7.0e-06", "8.0e-06", "0.88", "23.46", "executed", "m.fp32.onnx"]  # not 100 %
         assert any("64 samples and 5 adversarial feeds of images of held-out" in line and "threads: 3" in line for line in found)
+
+    def test_a_failing_row_shows_what_failed_and_not_the_larger_figure_of_another_feed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        wide = difference(feeds="saturated", max_abs=1.0, tolerance=8.0)
+        wrong = difference(feeds="zeros", max_abs=3e-5, tolerance=1e-6, passed=False, reason="max |Δ| 3e-05 exceeds the tolerance")
+        gates = verdict([holds("m.fp32.onnx: parity of 'logits' on zeros", False, wrong.reason), holds("p50", True, "")])
+        show.report(report(subject(parity=(wide, wrong), verdict=gates), verdict=gates))
+        (row,) = (line for line in lines(capsys) if "ONNX FP32" in line)
+        assert [cell.strip() for cell in row.split("│")][3:7] == ["3.0e-05", "1.0e-06", "30.00", "1 failed"]
+
+    @pytest.mark.parametrize(
+        ("one", "shown"),
+        [
+            (difference(max_abs=1.0, tolerance=0.0, passed=False), "∞"),
+            (difference(max_abs=0.0, tolerance=0.0), "0.00"),
+            (difference(tolerance=None, floor=None, least_sqnr=10.0, sqnr=26.0), "–"),
+            (difference(max_abs=0.1, tolerance=0.4, passed=False, reason="cannot carry this network"), "–"),
+        ],
+        ids=["nothing allowed", "nothing allowed and nothing off", "held to an SQNR", "no limit means anything"],
+    )
+    def test_what_is_allowed_at_the_edges(self, one: Difference, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+        show.report(report(subject(parity=(one,))))
+        (row,) = (line for line in lines(capsys) if "ONNX FP32" in line)
+        assert [cell.strip() for cell in row.split("│")][5] == shown
+
+    def test_failures_of_one_output_are_one_line_with_the_worst(self, capsys: pytest.CaptureFixture[str]) -> None:
+        wrong = [
+            difference("boxes", feeds, max_abs=size, passed=False, reason=f"max |Δ| {size} exceeds")
+            for feeds, size in (("zeros", 1.0), ("constant", 3.0), ("tiny", 2.0))
+        ]
+        right = difference("scores")
+        gates = [holds(f"m.fp32.onnx: parity of {one.output!r} on {one.feeds}", one.passed, one.reason) for one in (*wrong, right)]
+        gates.append(holds("m.fp32.onnx: p50", False, "too slow"))
+        show.report(report(subject(parity=(*wrong, right), verdict=verdict(gates)), verdict=verdict(gates)))
+        found = lines(capsys)
+        assert found[-3:] == [
+            "✗ m.fp32.onnx: parity of 'boxes' on zeros, constant, tiny: the worst, constant: max |Δ| 3.0 exceeds",
+            "✗ m.fp32.onnx: p50: too slow",
+            "FAIL: 4 of 5 gates failed",
+        ]
+
+    @pytest.mark.parametrize(("first", "said"), [(None, "above its floor"), ("other", "suspect")])
+    def test_a_module_is_suspect_only_where_something_is_wrong(
+        self, first: str | None, said: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        module = ModuleDifference(module="head", tensors=1, inherited=0.0, error=1.0, floor=0.1, suspect=True)
+        inside = LayerReport(samples=1, program_tensors=1, layers=(), modules=(module,), first=first, verdict="so it is")
+        show.report(report(subject(layers=inside)))
+        (row,) = (line for line in lines(capsys) if line.startswith("│head"))
+        assert row.split("│")[-2].strip() == said
+
+    @pytest.mark.parametrize(("labelled", "word"), [(True, "PASS"), (False, "AGREEMENT ONLY")])
+    def test_what_was_scored_without_labels_passes_in_agreement_only(
+        self, labelled: bool, word: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        scored = Accuracy(samples=9, top1=1.0 if labelled else None, agreement=1.0)
+        show.report(report(subject(accuracy=scored), command="evaluate", verdict=verdict([holds("agreement", True, "fine")])))
+        found = lines(capsys)
+        assert found[-1] == f"{word}: 1 gate passed"
+        assert any("top-1" in line for line in found) is labelled
+
+    def test_what_disagrees_without_labels_fails_all_the_same(self, capsys: pytest.CaptureFixture[str]) -> None:
+        scored = Accuracy(samples=9, agreement=0.5)
+        show.report(report(subject(accuracy=scored), command="evaluate", verdict=verdict([holds("agreement", False, "half")])))
+        assert lines(capsys)[-1] == "FAIL: 1 of 1 gates failed"
 
     def test_what_is_not_decided_is_not_called_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
         open_one = Recommendation(runtime="rtx", file="", reason="measure on the device", decided=False)

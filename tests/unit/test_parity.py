@@ -143,6 +143,59 @@ class TestInt8:
         assert (found.agreement, found.decided_agreement) == (0.0, 0.0)
 
 
+class TestPlantedErrors:
+    """What planted rounding errors move an answer by is a lower bound of the floor, and never a wide tolerance."""
+
+    ONE = np.full((2, 3), 5.0)
+
+    def held(self, off: float, planted: float, floor: float = 1e-9, largest: float = 0.0) -> Difference:
+        return difference("logits", "zeros", self.ONE, self.ONE + off, floor, FP32, planted=planted, largest=largest)
+
+    def test_where_the_measured_floor_is_luck_they_are_the_floor(self) -> None:
+        assert self.held(7e-4, 1e-4).passed
+        found = self.held(9e-4, 1e-4)
+        assert not found.passed
+        assert found.floor == 1e-4
+        assert found.reason.endswith("(8 × floor 0.0001, by planted rounding errors)")
+
+    def test_where_more_was_measured_they_change_nothing(self) -> None:
+        assert self.held(0, 1e-4, floor=1e-3).tolerance == FACTOR[FP32] * 1e-3
+
+    def test_they_allow_a_tenth_of_the_largest_answer_at_most(self) -> None:
+        assert self.held(0, 100.0).tolerance == pytest.approx(0.5)
+        assert self.held(0, 100.0, largest=20.0).tolerance == pytest.approx(2)
+        assert self.held(0, math.inf).tolerance == pytest.approx(FACTOR[FP32] * 5 * ROUNDOFF[FP32])
+
+    def test_an_answer_of_nothing_is_judged_beside_the_others(self) -> None:
+        zero = np.zeros((1, 3))
+        for feeds, passed in (("zeros", True), ("images", False)):
+            found = difference("logits", feeds, zero, zero, 1e-3, FP32, largest=5.0)
+            assert found.passed is passed
+
+    def test_they_are_no_matter_of_int8(self) -> None:
+        assert difference("logits", "images", self.ONE, self.ONE, 0.0, Precision.INT8, planted=1.0).tolerance is None
+
+
+class TestToleranceThatIsAsked:
+    @pytest.mark.parametrize("precision", Precision)
+    def test_it_takes_the_place_of_the_measured_one_in_every_precision(self, precision: Precision) -> None:
+        one = np.full((2, 3), 5.0)
+        for off, passed in ((0.49, True), (0.51, False)):
+            assert difference("boxes", "images", one, one + off, 0.0, precision, asked=0.5).passed is passed
+
+    def test_it_is_the_share_of_whole_numbers_that_may_differ(self) -> None:
+        one, other = np.arange(10)[None], np.array([[0, 1, 2, 3, 4, 5, 6, 7, 9, 8]])
+        for share, passed in ((0.2, True), (0.1, False)):
+            assert difference("order", "images", one, other, 0.0, FP32, asked=share).passed is passed
+
+    def test_a_wide_one_makes_no_near_ties(self) -> None:
+        found = difference("logits", "images", np.array([[1.0, 2.0]]), np.array([[2.0, 1.0]]), 0.0, FP32, asked=9.0)
+        assert (found.passed, found.decided_agreement) == (True, 0.0)
+
+    def test_what_is_not_finite_fails_whatever_is_allowed(self) -> None:
+        assert not difference("boxes", "images", np.ones((1, 3)), np.full((1, 3), math.inf), 0.0, FP32, asked=1e9).passed
+
+
 class TestPrecisionThatCannotCarry:
     def test_a_floor_that_is_a_large_part_of_the_answer_is_no_tolerance(self) -> None:
         one = np.full((2, 3), 5.0)
@@ -151,9 +204,9 @@ class TestPrecisionThatCannotCarry:
         assert found.reason == "fp16 cannot carry this network: its own noise floor 0.6 is more than 10% of the largest output, 5"
         assert compared(one, one, 0.4, FP16).passed
 
-    def test_one_that_overflows_is_told_apart(self) -> None:
+    def test_one_whose_ideal_is_not_finite_is_told_apart(self) -> None:
         found = compared(np.ones((2, 3)), np.ones((2, 3)), math.inf, FP16)
-        assert found.reason == "fp16 cannot carry this network: evaluated in it, the program overflows"
+        assert found.reason == "fp16 cannot carry this network: evaluated in it, the program is no longer finite"
 
     def test_an_answer_of_nothing_has_no_room_for_noise(self) -> None:
         zero = np.zeros((2, 3), np.float32)

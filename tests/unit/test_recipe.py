@@ -130,7 +130,7 @@ class TestPreprocessing:
 @pytest.mark.parametrize(
     ("text", "key", "known"),
     [
-        ("modle = 1", "modle is", "model, data, preprocessing, export, int8, tensorrt, coreml, run, gates"),
+        ("modle = 1", "modle is", "model, data, preprocessing, export, int8, tensorrt, coreml, run, parity, gates"),
         ("model.nmae = 'x'", "model.nmae is", "name, checkpoint, input_size"),
         ("gates.fp16.agrement = 1", "gates.fp16.agrement is", "agreement, max_abs, cosine, top1_drop, p50_ms"),
         ("gates.fp8.agreement = 1", "gates.fp8 is", "fp32, fp16, bf16, int8"),
@@ -217,3 +217,18 @@ class TestFile:
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
         with pytest.raises(InputError):
             load_recipe(path)
+
+
+class TestParity:
+    def test_tolerances_and_adversarial_feeds_are_the_users_to_set(self, write: Write) -> None:
+        asked = load_recipe(write('model.name = "x"\n[parity]\nadversarial = false\n[parity.tolerance]\nboxes = 0.5\n"a.b" = 0'))
+        assert (asked.parity.adversarial, asked.parity.tolerance) == (False, {"boxes": 0.5, "a.b": 0.0})
+        assert (load_recipe(write('model.name = "x"')).parity.adversarial, load_recipe(write('model.name = "x"')).parity.tolerance) == (
+            True,
+            {},
+        )
+
+    @pytest.mark.parametrize("limit", ["-1", "nan", "inf", "'wide'"])
+    def test_what_is_no_tolerance_is_refused_with_its_key(self, write: Write, limit: str) -> None:
+        with pytest.raises(InputError, match="tolerance"):
+            load_recipe(write(f'model.name = "x"\n[parity.tolerance]\nboxes = {limit}'))

@@ -51,6 +51,11 @@ def subject(name: str = "ONNX FP32", **more: object) -> Subject:
     return Subject(**{**values, **more})  # type: ignore[arg-type]
 
 
+def reference(p50: float, samples: int = 64, runtime: str = "torch 2.13", threads: str = "1") -> Subject:
+    conditions = {"runtime": runtime, "threads": threads, "precision": "fp32"}
+    return subject("torch FP32", file="", bytes=0, latency=latency(p50, samples), conditions=conditions)
+
+
 def report(*subjects: Subject, device: dict[str, str] = DEVICE, data: dict[str, str] = DATA) -> Report:
     return Report(command="run", model="net", created="now", lineage=(), data=data, device=device, versions={}, subjects=subjects)
 
@@ -69,6 +74,25 @@ class TestLatency:
         found = compared(subject(latency=latency(10.0)), subject(latency=latency(after)))
         assert failed(found) == fails
         assert found.verdict.passed is not bool(fails)
+
+    @pytest.mark.parametrize(("torch", "after", "fails"), [(26.0, 13.0, []), (20.0, 13.0, True), (26.0, 13.7, True), (15.0, 10.0, True)])
+    def test_a_machine_that_became_slower_as_a_whole_is_no_regression(self, torch: float, after: float, fails: object) -> None:
+        before = report(reference(20.0), subject(latency=latency(10.0)))
+        found = compare_reports(before, report(reference(torch), subject(latency=latency(after))))
+        assert failed(found) == (["ONNX FP32: p50 ÷ torch"] if fails else [])
+        assert "p50 ÷ torch" in {row.figure for row in found.rows if row.subject == "ONNX FP32"}
+
+    @pytest.mark.parametrize("change", ["another torch", "other threads", "INVALID", "gone"])
+    def test_a_yardstick_that_changed_is_none(self, change: str) -> None:
+        later = {
+            "another torch": [reference(26.0, runtime="torch 3.0")],
+            "other threads": [reference(26.0, threads="2")],
+            "INVALID": [reference(26.0, samples=10)],
+            "gone": [],
+        }[change]
+        before = report(reference(20.0), subject(latency=latency(10.0)))
+        found = compare_reports(before, report(*later, subject(latency=latency(13.0))))
+        assert "ONNX FP32: p50" in failed(found)
 
     def test_the_limit_can_be_another(self) -> None:
         before, after = subject(latency=latency(10.0)), subject(latency=latency(11.9))

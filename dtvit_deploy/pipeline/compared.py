@@ -1,0 +1,69 @@
+"""Parity: every output of several artefacts beside the reference's, on real and on adversarial feeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.parity import Difference, compare_outputs
+from dtvit_deploy.pipeline.expected import expected_of, planted_of
+from dtvit_deploy.pipeline.measure import Bench, Reference, check_feeds
+from dtvit_deploy.target import Precision
+
+if TYPE_CHECKING:
+    from dtvit_deploy.signature import Feeds, Outputs, Signature
+
+
+def parity(
+    bench: Bench, samples: int, *, adversarial: bool = True, tolerances: Mapping[str, float] | None = None
+) -> list[tuple[Difference, ...]]:
+    """Every artefact's outputs against torch FP32's.
+
+    Args:
+        bench: artefacts, reference and material.
+        samples: how many of the real samples.
+        adversarial: whether each of the adversarial feeds too.
+        tolerances: greatest |Δ| by output, in place of measured ones.
+
+    Raises:
+        InputError: a tolerance is given for an output that is none.
+    """
+    require_outputs(bench.material.signature, tolerances or {})
+    some = bench.material.subset(samples)
+    name = "images" if some.images else "feeds" if some.real else "noise"
+    groups: dict[str, list[Feeds]] = {name: list(some.feeds())}
+    groups |= {kind: [feed] for kind, feed in bench.material.adversarial().items()} if adversarial else {}
+    judged = frozenset(artifact.manifest.judged_as for artifact in bench.artifacts)
+    reference = Reference.of(bench, ranked=True, rounding=Precision.FP32 in judged)
+    total = sum(map(len, groups.values()))
+    expected = {group: expected_of(reference, bench.material.signature, group, feeds, bench.progress) for group, feeds in groups.items()}
+    found = []
+    for pairing in bench.pairings:
+        with bench.open(pairing) as session:
+            answers: dict[str, list[Outputs]] = {group: [] for group in groups}
+            pairs_of = ((group, feed) for group, feeds in groups.items() for feed in feeds)
+            for group, feed in bench.progress.track(pairs_of, pairing.name, total):
+                answers[group].append(check_feeds(session, feed))
+        precision = pairing.artifact.manifest.judged_as
+        floor = reference.floor_of(precision)
+        found.append(
+            compare_outputs(
+                {group: one.beside(answers[group], floor, reference) for group, one in expected.items()},
+                answers,
+                {group: one.floors[floor] for group, one in expected.items()},
+                precision,
+                planted=planted_of(expected) if precision is Precision.FP32 else None,
+                tolerances=tolerances,
+            )
+        )
+    return found
+
+
+def require_outputs(signature: Signature, tolerances: Mapping[str, float]) -> None:
+    """Refuse a tolerance for an output that is none."""
+    names = [spec.name for spec in signature.outputs]
+    if unknown := [name for name in tolerances if name not in names]:
+        raise InputError(
+            f"a tolerance was given for {', '.join(map(repr, unknown))}, which is no output", remedy=f"the outputs are {', '.join(names)}"
+        )

@@ -1,0 +1,182 @@
+"""Judgements at the command line: networks that would end it, manifests that tell stories, images without labels, INT8 that cannot be."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from commandline import deploy, refused
+from dtvit_deploy.artifact import load_artifact, sha256_of
+from dtvit_deploy.cache import Cache
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.models.reference import ModelOptions
+from dtvit_deploy.pipeline.origin import reference_of
+from networks import IMAGES, WEIGHTS
+
+NETWORKS = (
+    IMAGES
+    + """
+import sys
+
+class Ends(Net):
+    def __init__(self, calls):
+        super().__init__()
+        self.left = calls
+
+    def forward(self, image):
+        self.left -= 1
+        if self.left < 0:
+            sys.exit(0)
+        return super().forward(image)
+
+class Loads(Net):
+    def load_state_dict(self, *given, **named):
+        sys.exit(0)
+
+def net(): return Net(), image()
+def leaves(): sys.exit(0)
+def first(): return Ends(0), image()
+def second(): return Ends(1), image()
+def traced(): return Ends(3), image()
+def loads(): return Loads(), image()
+"""
+)
+ARTEFACT = "out/network.net.fp32.onnx"
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network, two checkpoints, and the export of the first."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "network.py").write_text(NETWORKS)
+    (folder / "images").mkdir()
+    for index in range(4):
+        Image.radial_gradient("L").resize((16 + index, 16)).convert("RGB").save(folder / "images" / f"{index}.png")
+    generator = torch.Generator().manual_seed(0)
+    state = {name: torch.randn(shape, generator=generator) for name, shape in WEIGHTS.items()}
+    save_file(state, folder / "c1.safetensors")
+    save_file({name: value + 1 for name, value in state.items()}, folder / "c2.safetensors")
+    save_file(state, folder / "again.safetensors", metadata={"written": "once more"})
+    deploy("export", "-m", "network:net", "-c", "c1.safetensors", "-o", "out", cwd=folder)
+    return folder
+
+
+@pytest.mark.parametrize("factory", ["leaves", "first", "second", "traced"])
+def test_a_network_that_would_end_the_command_does_not_end_it_well(factory: str, work: Path) -> None:
+    said = refused("export", "-m", f"network:{factory}", cwd=work)
+    assert f"network:{factory} " in said
+    assert "SystemExit" in said
+
+
+def test_nor_does_one_that_does_so_while_it_takes_its_weights(work: Path) -> None:
+    assert "SystemExit" in refused("export", "-m", "network:loads", "-c", "c1.safetensors", cwd=work)
+
+
+Edit = Callable[[dict[str, Any]], None]
+
+
+def link(manifest: dict[str, Any], kind: str) -> dict[str, Any]:
+    (found,) = (one for one in manifest["lineage"] if one["kind"] == kind)
+    return found  # type: ignore[no-any-return]
+
+
+def edited(work: Path, name: str, edit: Edit) -> Path:
+    """The artefact with a manifest that tells something else."""
+    folder = work / name
+    folder.mkdir()
+    path = shutil.copy(work / ARTEFACT, folder)
+    manifest = json.loads((work / f"{ARTEFACT}.json").read_text())
+    edit(manifest)
+    Path(f"{path}.json").write_text(json.dumps(manifest))
+    return Path(path)
+
+
+def origin(path: Path, checkpoint: Path | None = None) -> str:
+    """Digest of the program that an artefact is judged by."""
+    options = ModelOptions(checkpoint=checkpoint)
+    found = reference_of([load_artifact(path)], Cache.default(), "network:net" if checkpoint else None, options)
+    return found.artifact.manifest.sha256
+
+
+class TestLineage:
+    def test_what_export_wrote_is_believed_with_the_checkpoint_and_without(self, work: Path) -> None:
+        assert origin(work / ARTEFACT) == origin(work / ARTEFACT, work / "c1.safetensors")
+
+    def test_a_manifest_that_names_another_checkpoint_does_not_make_it_that_ones(self, work: Path) -> None:
+        def other(manifest: dict[str, Any]) -> None:
+            link(manifest, "checkpoint")["sha256"] = sha256_of(work / "c2.safetensors")
+
+        path = edited(work, "renamed", other)
+        named = deploy("verify", path, "-m", "network:net", "-c", "c2.safetensors", cwd=work, code=2)
+        assert "comparing them would mean nothing" in named.stderr
+        with pytest.raises(InputError, match="is said to come from the checkpoint"):
+            origin(path)
+
+    @pytest.mark.parametrize(
+        ("edit", "said"),
+        [
+            (lambda m: link(m, "checkpoint").update(kind="seeded", options={"seed": 0}), "is said to come from the seeded"),
+            (lambda m: link(m, "onnx").update(sha256="0" * 64), "is said to come from the onnx 0000000000000000…"),
+            (lambda m: m["lineage"].insert(3, {"kind": "simplified", "sha256": "1" * 64}), "more than one step simplified"),
+            (lambda m: m["lineage"].pop(2), "simplified does not follow onnx"),
+            (lambda m: m["lineage"].pop(0), "is said to come from the program"),
+            (lambda m: m.update(model="network:traced"), "is said to be of network:traced"),
+        ],
+        ids=["seeded", "another graph", "two steps", "a step left out", "no checkpoint", "another model"],
+    )
+    def test_every_step_is_held_to_what_it_can_be(self, edit: Edit, said: str, work: Path, request: pytest.FixtureRequest) -> None:
+        with pytest.raises(InputError, match=re.escape(said)):
+            origin(edited(work, request.node.callspec.id.replace(" ", "-"), edit))
+
+    def test_a_simplified_graph_that_nobody_made_of_this_program_is_none(self, work: Path) -> None:
+        path = edited(work, "foreign", lambda m: None)
+        path.write_bytes(path.read_bytes() + b"\x12\x00")  # protobuf takes the last of two producers
+        digest = sha256_of(path)
+        manifest = json.loads(Path(f"{path}.json").read_text())
+        manifest["sha256"] = link(manifest, "simplified")["sha256"] = digest
+        Path(f"{path}.json").write_text(json.dumps(manifest))
+        with pytest.raises(InputError, match="is said to come from the simplified"):
+            origin(path)
+
+    def test_two_files_with_the_same_weights_make_one_program_and_both_are_believed(
+        self, work: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(work)  # where the factory is
+
+        def again(manifest: dict[str, Any]) -> None:
+            link(manifest, "checkpoint")["sha256"] = sha256_of(work / "again.safetensors")
+
+        path = edited(work, "again", again)
+        assert origin(path, work / "again.safetensors") == origin(work / ARTEFACT)
+
+
+def test_images_without_labels_are_scored_in_agreement_only(work: Path) -> None:
+    done = deploy("evaluate", ARTEFACT, "--data", "images", cwd=work)
+    assert done.stdout.splitlines()[-1].startswith("AGREEMENT ONLY: ")
+    assert "PASS" not in done.stdout
+    assert "nothing is said of how many answers are right" in done.stdout
+
+
+def test_of_what_can_never_be_int8_calibration_says_so_before_it_reads_an_image(work: Path) -> None:
+    done = deploy("calibrate", "-m", "network:net", "--data", "images", "--samples", "4", "-o", "ranges.json", cwd=work)
+    told = done.stderr.splitlines()
+    first = next(index for index, line in enumerate(told) if "NOTHING IN network:net CAN BE INT8" in line)
+    assert first < next(index for index, line in enumerate(told) if "reading the samples" in line)
+    assert "are enough" not in done.stdout
+    assert "of no use" in done.stdout
+
+
+def test_compare_takes_folders_and_names_what_is_missing_in_one(work: Path) -> None:
+    deploy("verify", ARTEFACT, "-o", "verified", cwd=work)
+    deploy("compare", "verified", "verified/report.json", cwd=work)
+    done = deploy("compare", "verified", "images", cwd=work, code=2)
+    assert "the folder images has no report.json" in done.stderr
