@@ -176,21 +176,21 @@ def _on_arm64(bench: measure.Bench, artifacts: Sequence[Artifact], wants: Wants,
     if not found:
         return []
     bench = dataclasses.replace(bench, pairings=found, adding=True)
-    compared = measure.parity(bench, min(wants.parity, SAMPLES))
+    compared = parity(bench, min(wants.parity, SAMPLES), adversarial=wants.adversarial, tolerances=wants.tolerances)
     inside = _inside(bench, wants, compared, gates)
     held = msgspec.structs.replace(gates, fp16=msgspec.structs.replace(gates.fp16, top1_drop=None, p50_ms=None))
     return [
         _subject(
             bench,
             pairing,
-            parity=parity,
+            parity=differences,
             layers=inside[index] if inside else None,
             accuracy=None,
             reference=None,
             timed=timing.Timed(),
             gates=held,
         )
-        for index, (pairing, parity) in enumerate(zip(found, compared, strict=True))
+        for index, (pairing, differences) in enumerate(zip(found, compared, strict=True))
     ]
 
 
