@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Guess: whichever opset the exporter writes, a query that may look at no key is answered as torch answers it, with zeros.
-# Is: below opset 23 the mask becomes the lowest finite float, added to the scores; the softmax of equal numbers is uniform, and that query gets the
-# mean of all values. The guard written behind it (IsNaN) can never act. From opset 23 on, one Attention node answers 0.
+# Is: below opset 23 the mask becomes the lowest finite float, added to the scores; the softmax of equal numbers is uniform, and that query gets
+# the mean of all values. The guard written behind it (IsNaN) can never act. From opset 23 on, one Attention node answers 0.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

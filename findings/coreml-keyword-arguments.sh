@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Guess: a translator refuses an argument that it does not know, or honours it.  Is: coremltools reads only some arguments of an exported
-# program. GELU(approximate="tanh") becomes the exact GELU, an interpolation with antialias=True the plain bilinear one, and the conversion
-# succeeds. The same module, traced, keeps "tanh".
+# Guess: a translator refuses an argument that it does not know, or honours it.
+# Is: coremltools reads only some arguments of an exported program. GELU(approximate="tanh") becomes the exact GELU, an interpolation with
+# antialias=True the plain bilinear one, and the conversion succeeds. The same module, traced, keeps "tanh".
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

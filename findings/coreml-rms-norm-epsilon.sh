@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Guess: RMSNorm of a row of zeros is zeros in Core ML as in torch, since that is what epsilon is for.  Is: coremltools divides each row
-# by its greatest magnitude first and adds epsilon after that. A row of zeros divides 0 by 0, and epsilon grows with the square of the row:
-# for a row of ±1e-3 and epsilon 1e-6, torch answers ±0.707 and the package ±1.
+# Guess: RMSNorm of a row of zeros is zeros in Core ML as in torch, since that is what epsilon is for.
+# Is: coremltools divides each row by its greatest magnitude first and adds epsilon after that. A row of zeros divides 0 by 0, and epsilon grows
+# with the square of the row: for a row of ±1e-3 and epsilon 1e-6, torch answers ±0.707 and the package ±1.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

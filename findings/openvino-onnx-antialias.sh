@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Guess: OpenVINO resizes an ONNX Resize with antialias=1 as ONNX Runtime does, or refuses it.  Is: its model holds Interpolate of mode
-# linear_onnx with antialias true, and the CPU plugin takes no notice: a picture made four times smaller is sampled, not averaged.
+# Guess: OpenVINO resizes an ONNX Resize with antialias=1 as ONNX Runtime does, or refuses it.
+# Is: its model holds Interpolate of mode linear_onnx with antialias true, and the CPU plugin takes no notice: a picture made four times smaller
+# is sampled, not averaged.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Guess: runtimes disagree about ceil_mode for average pools, if anywhere.  Is: it is max-pooling. ONNX leaves out a last window that would
-# begin in the padding, as torch does. OpenVINO's reader does so for AveragePool and keeps it for MaxPool: the answer has a row and a column
-# more than the file declares, of -3.4e38, which the next convolution then adds up. (2×2, stride 2, padding 1 on 7×7.)
+# Guess: runtimes disagree about ceil_mode for average pools, if anywhere.
+# Is: it is max-pooling. ONNX leaves out a last window that would begin in the padding, as torch does. OpenVINO's reader does so for AveragePool
+# and keeps it for MaxPool: the answer has a row and a column more than the file declares, of -3.4e38, which the next convolution then adds up.
+# (2×2, stride 2, padding 1 on 7×7.)
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Guess: safetensors' NumPy side saves a transposed or strided array as what it is, or refuses it, as its torch side does.  Is: it writes the
-# memory under the array from the first element on, with the array's shape. A transposed matrix comes back as another matrix, Fortran order too,
-# without an error; a weight that was turned with .T on its way from torch to a file is silently wrong. np.ascontiguousarray first is the way out.
+# Guess: safetensors' NumPy side saves a transposed or strided array as what it is, or refuses it, as its torch side does.
+# Is: it writes the memory under the array from the first element on, with the array's shape. A transposed matrix comes back as another matrix,
+# Fortran order too, without an error; a weight that was turned with .T on its way from torch to a file is silently wrong. np.ascontiguousarray
+# first is the way out.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
