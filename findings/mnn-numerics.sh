@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Guess: MNN computes in FP32 what the ONNX file says, and the exact form of Gelu is exact.
-# Is: its Gelu is the tanh form whatever the attribute says, five times too small in the tail; Round goes away from zero at halves, where
-# ONNX says to the even number, and so do the codes of QuantizeLinear (which come out as signed bytes).
+# Is: its Gelu is the tanh form whatever the attribute says, five times too small in the tail; Round goes away from zero at halves, where ONNX
+# says to the even number, and so do the codes of QuantizeLinear (which come out as signed bytes).
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
