@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.signature import MOST_VALUES
+from dtvit_deploy.signature import MOST_VALUES, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
+
+    from dtvit_deploy.signature import Signature
 
 AGAIN = "export it again"
 
@@ -63,6 +65,21 @@ def inferred(model: onnx.ModelProto, *, strict: bool = True, data_prop: bool = F
     except Exception as error:  # InferenceError, and whatever else a bad graph leads it to
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"types and shapes of the graph cannot be inferred: {first}", remedy=AGAIN) from error
+
+
+def signature_fault(model: onnx.ModelProto, signature: Signature) -> str:
+    """The first difference between what a graph takes and gives and a signature; empty if there is none."""
+    import onnx
+
+    for what, infos, specs in (("inputs", model.graph.input, signature.inputs), ("outputs", model.graph.output, signature.outputs)):
+        found = []
+        for info in infos:
+            tensor = info.type.tensor_type
+            shape = tuple(size.dim_value if size.HasField("dim_value") else 0 for size in tensor.shape.dim)
+            found.append(TensorSpec(info.name, shape, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name))
+        if found != list(specs):
+            return f"its {what} are {'; '.join(map(str, found)) or 'none'}, not {'; '.join(map(str, specs))}"
+    return ""
 
 
 def size_fault(model: onnx.ModelProto) -> str:

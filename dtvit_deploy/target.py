@@ -19,6 +19,15 @@ class Target(enum.Enum):
     def __str__(self) -> str:
         return self.value
 
+    @classmethod
+    def _missing_(cls, value: object) -> Target | None:
+        """What people call a target besides."""
+        return cls(ALIASES[value]) if isinstance(value, str) and value in ALIASES else None
+
+
+ALIASES = {"tensorrt": "trt"}
+"""Other names of targets, in recipes and on the command line."""
+
 
 class Precision(enum.Enum):
     """The type that an artefact's weights and activations mostly have."""

@@ -32,7 +32,7 @@ class Quantizer(enum.Enum):
 def export(
     model: given.Model = None,
     checkpoint: given.Checkpoint = None,
-    target: Annotated[list[Target] | None, typer.Option("--target", "-t", help="Repeatable.", show_default="onnx")] = None,
+    target: given.Targets = None,
     precision: Annotated[list[Precision] | None, typer.Option("--precision", "-p", help="Repeatable.", show_default="fp32")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the artefacts.")] = Path("out"),
     data: given.Data = None,

@@ -13,6 +13,7 @@ import typer
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.runtimes.registry import RUNTIMES
 from dtvit_deploy.signature import TensorSpec
+from dtvit_deploy.target import ALIASES, Target
 
 if TYPE_CHECKING:
     from dtvit_deploy.calibration import class_map as classes
@@ -36,6 +37,24 @@ class ChannelOrder(enum.Enum):
     BGR = "bgr"
 
 
+def parse_target(text: str) -> Target:
+    """A target by its name or by what people call it.
+
+    Raises:
+        typer.BadParameter: there is none of that name.
+    """
+    try:
+        return Target(text)
+    except ValueError as error:
+        known = ", ".join(repr(str(target)) for target in Target)
+        also = ", ".join(f"{alias!r} for {name!r}" for alias, name in ALIASES.items())
+        raise typer.BadParameter(f"{text!r} is not one of {known} (and {also})") from error
+
+
+Targets = Annotated[
+    list[Target] | None,
+    typer.Option("--target", "-t", help="Repeatable.", parser=parse_target, metavar=f"[{'|'.join(map(str, Target))}]", show_default="onnx"),
+]
 Model = Annotated[
     str | None,
     typer.Option("--model", "-m", help="A name from `dtvit-deploy models`, timm:NAME, or package.module:factory.", show_default=False),

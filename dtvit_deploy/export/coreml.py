@@ -29,6 +29,7 @@ from dtvit_deploy.export.float16 import HEADROOM, LARGEST_FP16
 from dtvit_deploy.export.garbage import uncollected
 from dtvit_deploy.export.mlpackage import coremltools, write_mlpackage, write_program
 from dtvit_deploy.export.program import node_map
+from dtvit_deploy.export.rewrites.decomposition import decompose
 from dtvit_deploy.quiet import quiet
 from dtvit_deploy.target import Precision
 
@@ -96,7 +97,8 @@ def mlpackage_from_program(
         MissingError: coremltools cannot be used.
     """
     ct = coremltools()
-    if honour(exported, nodes, str(ct.__version__)):
+    written_out = decompose(exported, _has_translation)
+    if honour(exported, nodes, str(ct.__version__)) or written_out:
         nodes = node_map(exported)
     made = _prepared(exported)
     typing = _Typing(made, nodes, keep_fp32, imprecise or {}) if precision is Precision.FP16 else None
@@ -120,6 +122,14 @@ def mlpackage_from_program(
     return Converted(typing.kept if typing else {}, views)
 
 
+def _has_translation(operator: Any) -> bool:
+    """Whether coremltools has a translation for an operator, or :func:`_undo` makes one that it has of it."""
+    from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
+
+    name = operator.name() if hasattr(operator, "name") else operator.__name__
+    return (name.startswith("prims::") and "convert_element_type" not in name) or _TORCH_OPS_REGISTRY.get_func(name) is not None
+
+
 def _prepared(exported: ExportedProgram) -> Sequence[torch.fx.Node]:
     """Make a program what coremltools takes, number its nodes, and return them in that order.
 
@@ -132,10 +142,21 @@ def _prepared(exported: ExportedProgram) -> Sequence[torch.fx.Node]:
             node.args = (*node.args, node.args[1])  # torch's default, without which coremltools refuses the node
         elif str(node.target).startswith("prims."):
             _undo(node)
+        elif str(node.target) == "aten.clone.default" and any(user.op == "output" for user in node.users):
+            _keep(node)
     nodes = list(graph.nodes)
     for number, node in enumerate(nodes):
         node.meta["debug_handle"] = number  # every MIL operator carries that of the node it was made for, through all passes
     return nodes
+
+
+def _keep(node: Any) -> None:
+    """Make a copy that is an output a view of the same size: coremltools passes copies over, and one tensor cannot be two outputs."""
+    import torch
+
+    (source, *_), shape = node.args, list(node.meta["val"].shape)
+    if shape:
+        node.target, node.args, node.kwargs = torch.ops.aten.view.default, (source, shape), {}
 
 
 def _undo(node: Any) -> None:

@@ -167,6 +167,8 @@ class _Typed:
         for name in self._outputs:
             if name in self._floats:
                 self._read(name, TensorProto.FLOAT, onnx.NodeProto())
+            elif name in self._constants:  # which no node need read
+                self._initializers[name] = self._constants[name]
         model = onnx.ModelProto()
         model.CopyFrom(self._source)
         graph = model.graph
@@ -217,7 +219,8 @@ def _overflowing(model: onnx.ModelProto, magnitudes: Mapping[str, float]) -> dic
     large = {name: size for name, size in magnitudes.items() if not size * HEADROOM < LARGEST_FP16}
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
-            size = float(np.abs(numpy_helper.to_array(tensor)).max(initial=0.0))
+            values = np.abs(numpy_helper.to_array(tensor))
+            size = float(values[np.isfinite(values)].max(initial=0.0))  # infinities FP16 has
             if size > LARGEST_FP16:
                 large[tensor.name] = size
     found: dict[int, str] = {}

@@ -78,6 +78,13 @@ def onnx_from_program(program: Program) -> tuple[onnx.ModelProto, Program]:
     return model, kept
 
 
+def functional(program: Program) -> Program:
+    """The program as it is kept where ONNX lacks an operator of it, and nothing has decomposed it on the way there."""
+    with quiet():
+        decomposed = program.exported.run_decompositions()
+    return replace(program, exported=decomposed, nodes=node_map(decomposed))
+
+
 def _tidy(model: ir.Model) -> None:
     """Inline, fold constants, lift them to initializers.
 

@@ -7,21 +7,28 @@ over the result: that decomposed program, whose node names are the tensor names 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import os
 import traceback
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx import Interpreter
+from torch.nn.utils import parametrize
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.export.outputs import flat
+from dtvit_deploy.export.rewrites.rules import rewrite
 from dtvit_deploy.models.factory import DTYPES
 from dtvit_deploy.models.users_code import users_code
 from dtvit_deploy.nodes import Node, NodeMap
@@ -59,11 +66,10 @@ def program_from_reference(reference: Reference) -> Program:
             cannot be exported (a branch on data, say); the message names the place in the user's code.
     """
     inputs = reference.inputs
-    with users_code(f"{reference.model} fails when it is called again"), torch.no_grad():
-        first, second = (reference.module(*inputs.values()) for _ in range(2))
-    names, tensors = _outputs(first, reference)
-    _require_deterministic(names, tensors, _outputs(second, reference)[1], reference.model)
+    names, tensors = _outputs(reference)
+    _require_deterministic(names, tensors, _outputs(reference)[1], reference.model)
     exported = _export(reference)
+    rewrite(exported)
     signature = Signature(
         tuple(_spec(name, tensor) for name, tensor in inputs.items()),
         tuple(_spec(name, tensor) for name, tensor in zip(names, tensors, strict=True)),
@@ -72,25 +78,15 @@ def program_from_reference(reference: Reference) -> Program:
 
 
 def save_program(program: Program, folder: Path) -> Path:
-    """Write ``program.pt2``; equal programs give equal bytes.
-
-    Raises:
-        InputError: the network returns a container that torch cannot write down.
-    """
+    """Write ``program.pt2``; equal programs give equal bytes."""
     path, content = folder / FILE, io.BytesIO()
     for node in program.exported.graph.nodes:
         for key in ("stack_trace", "from_node", "torch_fn"):  # they name files of this machine; a digest must not depend on those
             node.meta.pop(key, None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        try:
-            # Not to the path itself: torch's archive writer aborts the process on a full disk.
-            torch.export.save(program.exported, content)
-        except NotImplementedError as error:
-            raise InputError(
-                f"the exported program cannot be written: {error}",
-                remedy="return a plain tuple or dict of tensors, not a type of torch's or of your own",
-            ) from error
+        # Not to the path itself: torch's archive writer aborts the process on a full disk.
+        torch.export.save(program.exported, content)
     path.write_bytes(content.getvalue())
     return path
 
@@ -99,24 +95,12 @@ def _spec(name: str, tensor: torch.Tensor) -> TensorSpec:
     return TensorSpec(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
 
 
-def flat(answer: object) -> tuple[tuple[str, ...], list[torch.Tensor]]:
-    """Names and tensors of what a network returns: a tensor, a tuple, a list, or a dict of tensors; nothing for anything else."""
-    if isinstance(answer, torch.Tensor):
-        return ("output",), [answer]
-    if isinstance(answer, dict):
-        return tuple(map(str, answer)), list(answer.values())
-    if isinstance(answer, (tuple, list)):
-        return tuple(f"output_{index}" for index in range(len(answer))), list(answer)
-    return (), []
-
-
-def _outputs(answer: object, reference: Reference) -> tuple[tuple[str, ...], list[torch.Tensor]]:
-    names, tensors = flat(answer)
-    if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
-        raise InputError(
-            f"{reference.model} returns {type(answer).__name__}; only a tensor, or a flat tuple or dict of tensors, can be exported",
-            remedy="wrap it in a module that returns its tensors as a dict",
-        )
+def _outputs(reference: Reference) -> tuple[tuple[str, ...], list[torch.Tensor]]:
+    """Names of the outputs, and what the network itself answers to copies of its example inputs: it may work in place on them."""
+    with users_code(f"{reference.model} fails when it is called again"), torch.no_grad(), _as_written():
+        answer = reference.module(*(tensor.clone() for tensor in reference.inputs.values()))
+    names, tensors = flat(answer, reference.model)
+    tensors = [tensor.detach().clone() for tensor in tensors]  # the next call may write into what this one has returned
     if reference.output_names:
         if len(reference.output_names) != len(tensors):
             raise InputError(
@@ -156,8 +140,9 @@ def _require_deterministic(names: tuple[str, ...], first: list[torch.Tensor], se
 def _export(reference: Reference) -> ExportedProgram:
     try:
         # Not what is an exception, which has a place in the user's code.
-        with quiet(), users_code(f"{reference.model} cannot be exported", passing=(Exception,)):
-            return torch.export.export(reference.module, tuple(reference.inputs.values()), strict=False)
+        failing = users_code(f"{reference.model} cannot be exported", passing=(Exception,))
+        with quiet(), failing, torch.no_grad(), _as_written(), _answering_flat(reference) as module:
+            return torch.export.export(module, tuple(tensor.clone() for tensor in reference.inputs.values()), strict=False)
     except InputError:
         raise
     except Exception as error:
@@ -165,8 +150,53 @@ def _export(reference: Reference) -> ExportedProgram:
         raise InputError(
             f"{reference.model} cannot be exported as a static program{place_of(error)}: {_summary(error)}",
             remedy="a branch, an index or a shape that depends on the data must go: use arithmetic (a mask times a value) or fixed sizes;"
-            " --debug shows torch's whole explanation",
+            f"{_parametrized(reference.module)} --debug shows torch's whole explanation",
         ) from error
+
+
+@contextlib.contextmanager
+def _as_written() -> Iterator[None]:
+    """The network by its own forward: torch's fast path for encoders, which no trace takes, answers padded places otherwise."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextlib.contextmanager
+def _answering_flat(reference: Reference) -> Iterator[nn.Module]:
+    """The network while its forward returns a plain tuple: torch cannot write down every container.
+
+    Not a module around it, whose name all paths would begin with.
+    """
+    module, own = reference.module, "forward" in vars(reference.module)
+    forward = module.forward
+
+    @functools.wraps(forward)  # the program's inputs are named after its parameters
+    def flattened(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(flat(forward(*inputs), reference.model)[1])
+
+    module.forward = flattened
+    try:
+        yield module
+    finally:
+        if own:
+            module.forward = forward
+        else:
+            del module.forward
+
+
+def _parametrized(module: nn.Module) -> str:
+    """What to try besides where parametrizations, which are traced with the rest, may be what cannot be."""
+    found = [(name, one) for name, one in module.named_modules() if parametrize.is_parametrized(one)]
+    if not found:
+        return ""
+    name, one = found[0]
+    assert isinstance(one.parametrizations, nn.ModuleDict)
+    call = f"torch.nn.utils.parametrize.remove_parametrizations({name or 'network'}, {next(iter(one.parametrizations))!r})"
+    return f" if a parametrization is in the way, call {call} in the factory;"
 
 
 def _summary(error: Exception) -> str:
@@ -229,10 +259,8 @@ def require_answers_as(program: Program, reference: Reference) -> None:
     Raises:
         InputError: names the output, and by how much it moved.
     """
-    inputs = tuple(reference.inputs.values())
-    with users_code(f"{reference.model} fails when it is called again"), torch.no_grad():
-        eager = flat(reference.module(*inputs))[1]
-    answer = _answer(program.exported, inputs)
+    eager = _outputs(reference)[1]
+    answer = _answer(program.exported, tuple(tensor.clone() for tensor in reference.inputs.values()))
     for name, expected, got in zip((o.name for o in program.signature.outputs), eager, answer, strict=True):
         one, other = expected.detach().double().numpy(), got.detach().double().numpy()
         if not np.allclose(one, other, rtol=1e-5, atol=1e-6 * max(1.0, float(np.abs(one).max(initial=0.0)))):

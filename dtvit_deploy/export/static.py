@@ -8,8 +8,11 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.onnx import module_of
 from dtvit_deploy.graph import inferred
 
-DYNAMIC = frozenset({"Shape", "Size", "Range", "NonZero", "Where", "If", "Loop", "Scan", "Unique", "Compress", "NonMaxSuppression"})
-"""Operators whose output's shape depends on data, that compute with shapes, or that choose by data."""
+DYNAMIC = frozenset({"Shape", "Size", "Range", "NonZero", "If", "Loop", "Scan", "Unique", "Compress", "NonMaxSuppression"})
+"""Operators whose output's shape depends on data, that compute with shapes, or that run other nodes by data.
+
+``Where`` chooses value by value, and a gather by an index that was computed takes as many values as ever: no shape depends on either.
+"""
 SHAPED_BY_INPUT = {
     "Reshape": 1,
     "Expand": 1,
@@ -35,7 +38,7 @@ def require_static(model: onnx.ModelProto) -> None:
         shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
         raise InputError(
             f"the graph is not static: {shown}",
-            remedy="give those modules fixed sizes, and replace choices by data with arithmetic (a mask times a value)",
+            remedy="give those modules fixed sizes, and choose by data with torch.where, which keeps every value",
         )
 
 

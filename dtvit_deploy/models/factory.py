@@ -178,6 +178,8 @@ def inputs_from_specs(specs: Sequence[TensorSpec], seed: int) -> dict[str, Tenso
 def in_order_of_forward(module: nn.Module, examples: Examples, model: str) -> dict[str, Tensor]:
     """Name the examples after forward's parameters and put them in that order, so that they can be passed by position.
 
+    A single input is forward's first parameter, whatever it is called, and keeps that name.
+
     Raises:
         InputError: they are not the first parameters of forward: one is unknown, missing, skipped, or can only be passed by name.
     """
@@ -187,13 +189,22 @@ def in_order_of_forward(module: nn.Module, examples: Examples, model: str) -> di
     if not isinstance(examples, Mapping):
         names = [p.name for p in named] + [f"input_{index}" for index in range(len(named), len(examples))]
         examples = dict(zip(names, examples, strict=False))
+    if len(examples) == 1 and named and (called := next(iter(examples))) not in [p.name for p in parameters]:
+        in_order_of_forward(module, {named[0].name: examples[called]}, model)  # for what it may refuse
+        return dict(examples)
     known = [p.name for p in named if p.name in examples]
     extra = [name for name in examples if name not in known]
     if extra and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        raise InputError(f"{model}: forward has no positional parameter for the input {', '.join(extra)}", remedy=takes)
+        raise InputError(
+            f"{model}: forward has no positional parameter for the input {', '.join(extra)}",
+            remedy=f"{takes}; {_corrected(examples, named)}",
+        )
     needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if unfed := [name for name in needed if name not in examples]:
-        raise InputError(f"{model}: forward needs {', '.join(unfed)}, and no such input was given", remedy=takes)
+        raise InputError(
+            f"{model}: forward needs {', '.join(unfed)}, and no such input was given",
+            remedy=f"{takes}; {_corrected(examples, named)}",
+        )
     first = [p.name for p in named[: len(known)]]
     if known != first or (extra and len(known) < len(named)):
         skipped = [p.name for p in named if p.name not in examples]
@@ -202,6 +213,25 @@ def in_order_of_forward(module: nn.Module, examples: Examples, model: str) -> di
             remedy=f"{takes}; wrap the network in a module that takes exactly its inputs",
         )
     return {name: examples[name] for name in [*known, *extra]}
+
+
+def _corrected(examples: Mapping[str, Tensor], named: Sequence[inspect.Parameter]) -> str:
+    """The options as they would be right: those of unknown names under the names that are left over, in their order."""
+    known = {p.name: p.default is not p.empty for p in named}
+    left = iter([name for name in known if name not in examples])
+    given = {name if name in known else next(left, ""): value for name, value in examples.items()}
+    options = [
+        f"--input {name}={_shape(given[name])}" if name in given else f"--input {name}=SHAPE"
+        for name, optional in known.items()
+        if name in given or not optional
+    ]
+    return "it would be " + " ".join(options) if options else "it takes none"
+
+
+def _shape(value: Tensor) -> str:
+    """A shape and a type as an option has them."""
+    dtype = str(value.dtype).removeprefix("torch.")
+    return "x".join(map(str, value.shape)) + ("" if dtype == "float32" else f":{dtype}")
 
 
 def _kind(value: object) -> str:

@@ -21,6 +21,7 @@ from dtvit_deploy.export.nncf import NncfOptions
 from dtvit_deploy.pipeline.arm64 import portable_stage, told_of_arm64
 from dtvit_deploy.pipeline.calibration_set import require_held_out
 from dtvit_deploy.pipeline.coreml import CoreMl, require_coreml
+from dtvit_deploy.pipeline.described import require_as_described
 from dtvit_deploy.pipeline.float16 import float16_rest_stage, float16_stage
 from dtvit_deploy.pipeline.golden import golden_stage
 from dtvit_deploy.pipeline.int8 import Int8, Quantiser, int8_stage, search_stage
@@ -180,6 +181,8 @@ def exported(
             else:
                 graph = _graph(target, precision, program, guard, options, cache, progress)
                 every = _of_target(target, precision, graph, program, material, options, choices, cache)
+            for built in every:
+                require_as_described(built)
             artifacts += [copy_artifact(built, folder, built.manifest.file_name) for built in every]
         yield program, tuple(artifacts), folder
 

@@ -36,6 +36,14 @@ if TYPE_CHECKING:
     from dtvit_deploy.signature import Feeds
 
 NODES = "nodes.json"
+REFUSED = "onnx-refused.json"
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a program has no ONNX graph; other targets may take it all the same."""
+
+    message: str
+    remedy: str | None
 
 
 @dataclass(frozen=True)
@@ -60,12 +68,24 @@ class ProgramEntry:
     """A cached exported program.
 
     Attributes:
-        translated: the ONNX graph that was made along with it.
+        translated: the ONNX graph that was made along with it; it is not there where ONNX has not what the network needs.
     """
 
     artifact: Artifact
     nodes: NodeMap
     translated: Path
+
+    def graph(self) -> Artifact:
+        """The translated ONNX graph.
+
+        Raises:
+            InputError: there is none, for the reason that the translation gave.
+        """
+        refused = self.translated.with_name(REFUSED)
+        if refused.is_file():
+            told = read_json(refused, Refusal)
+            raise InputError(told.message, remedy=told.remedy)
+        return load_artifact(self.translated)
 
 
 def program_stage(model: str | None, options: ModelOptions, cache: Cache) -> ProgramEntry:
@@ -121,11 +141,19 @@ def require_feedable(options: ModelOptions) -> None:
 
 
 def write_program(reference: Reference, folder: Path) -> None:
-    """Export, and write the program, its nodes, the ONNX graph that it was decomposed for, and their manifests."""
-    from dtvit_deploy.export.onnx import OPSET, onnx_from_program
+    """Export, and write the program, its nodes, the ONNX graph that it was decomposed for, and their manifests.
+
+    Where ONNX has no translation, the reason is kept in its place: only the targets that are made from that graph fail by it.
+    """
+    from dtvit_deploy.export.onnx import OPSET, functional, onnx_from_program
     from dtvit_deploy.export.program import program_from_reference, require_answers_as, save_program
 
-    graph, program = onnx_from_program(program_from_reference(reference))
+    traced, graph = program_from_reference(reference), None
+    try:
+        graph, program = onnx_from_program(traced)
+    except InputError as error:
+        write_json(folder / REFUSED, Refusal(str(error), error.remedy))
+        program = functional(traced)
     require_answers_as(program, reference)  # the decomposed program is the one that everything is compared with
     path = save_program(program, folder)
     digest = sha256_of(path)
@@ -142,7 +170,10 @@ def write_program(reference: Reference, folder: Path) -> None:
     )
     write_json(folder / NODES, Nodes(program.nodes.nodes, program.nodes.outputs))
     write_json(manifest_path(path), manifest)
-    write_onnx(folder, graph, manifest, Precision.FP32, "onnx", versions("torch", "onnx", "onnxscript", "onnx-ir"), {"opset": OPSET}, ())
+    if graph is not None:
+        write_onnx(
+            folder, graph, manifest, Precision.FP32, "onnx", versions("torch", "onnx", "onnxscript", "onnx-ir"), {"opset": OPSET}, ()
+        )
 
 
 def read_program_entry(folder: Path) -> ProgramEntry:
@@ -172,7 +203,7 @@ def find_program(digest: str, cache: Cache, of: Callable[[Manifest], bool]) -> P
 def onnx_stage(program: ProgramEntry, guard: GuardFeeds, cache: Cache) -> Artifact:
     """Translated ONNX → simplified, proved static; the manifest's model and preprocessing are the program entry's."""
     mine = program.artifact.manifest
-    exported = load_artifact(program.translated)
+    exported = program.graph()
     inherited = msgspec.structs.replace(exported.manifest, preprocessing=mine.preprocessing)
     exported = msgspec.structs.replace(exported, manifest=inherited)
     tools = versions("onnx", "onnxsim", "onnxruntime")

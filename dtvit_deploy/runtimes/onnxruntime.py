@@ -129,7 +129,7 @@ def run_graph(model: onnx.ModelProto, signature: Signature, feeds: Iterable[Feed
 
 
 def magnitudes(model: onnx.ModelProto, signature: Signature, feeds: Iterable[Feeds]) -> dict[str, float]:
-    """Greatest |x| of every floating-point tensor over the feeds, one feed in memory at a time."""
+    """Greatest finite |x| of every floating-point tensor over the feeds, one feed in memory at a time; infinite where it holds NaN."""
     return magnitudes_and_outputs(model, signature, feeds)[0]
 
 
@@ -149,8 +149,10 @@ def magnitudes_and_outputs(model: onnx.ModelProto, signature: Signature, feeds: 
             outputs.append({spec.name: found[spec.name] for spec in signature.outputs})
             for name, array in (*found.items(), *feed.items()):
                 if array.dtype == np.float32:
-                    # NaN must count as too large, and max() of a Python float and NaN keeps the first.
                     size = float(np.abs(array).max(initial=0.0))
+                    if np.isinf(size):  # every floating-point type has infinity: a mask of attention is made of it
+                        size = float(np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)).max(initial=0.0))
+                    # NaN must count as too large, and max() of a Python float and NaN keeps the first.
                     largest[name] = np.inf if np.isnan(size) else max(largest.get(name, 0.0), size)
     return largest, outputs
 

@@ -176,6 +176,27 @@ def _version(text: str) -> str:
     return text.partition("-")[0]
 
 
+def require_ports(artifact: Artifact) -> None:
+    """Refuse a graph whose inputs and outputs are not those of its manifest, in names, shapes and types; nothing is compiled for that.
+
+    Raises:
+        InputError: they are not.
+    """
+    model = _read(artifact)
+    _require_as_described(model, artifact)
+    signature = artifact.manifest.signature
+    for ports, specs in ((model.inputs, signature.inputs), (model.outputs, signature.outputs)):
+        for spec in specs:
+            port = next(port for port in ports if spec.name in port.get_names())
+            shape, dtype = tuple(port.get_partial_shape().to_shape()) if port.get_partial_shape().is_static else (), port.get_element_type()
+            if shape != spec.shape or dtype.to_dtype().name != spec.dtype:
+                raise InputError(
+                    f"{artifact.name} is not the graph that its manifest describes: {spec.name} is {port.get_partial_shape()}"
+                    f" {dtype.get_type_name()}, and its manifest says {spec}",
+                    remedy="export it again",
+                )
+
+
 def _require_as_described(model: openvino.Model, artifact: Artifact) -> None:
     signature = artifact.manifest.signature
     for ports, specs, what in ((model.inputs, signature.inputs, "inputs"), (model.outputs, signature.outputs, "outputs")):

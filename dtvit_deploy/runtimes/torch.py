@@ -133,8 +133,8 @@ class TorchSession:
             torch.set_num_threads(self._threads)
         if self._call is None:
             raise RuntimeError("the session was left; it cannot run")
-        # torch takes neither a reversed nor a read-only view; a copy is made of such a one alone.
-        tensors = [torch.from_numpy(np.require(feeds[spec.name], requirements=("C", "W"))) for spec in self.signature.inputs]
+        # Copies: a network may work in place on its inputs, or hand them through, and the caller's arrays are fed to others too.
+        tensors = [torch.from_numpy(np.array(feeds[spec.name], order="C")) for spec in self.signature.inputs]
         with torch.inference_mode():
             answer = self._call(*tensors) if self._plain else self._interpreter.answer(tensors)
         values = [answer] if isinstance(answer, torch.Tensor) else list(answer.values() if isinstance(answer, dict) else answer)

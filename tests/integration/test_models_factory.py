@@ -235,6 +235,31 @@ def test_inputs_that_forward_does_not_take_are_refused(
         load_reference(f"{name}:Net", ModelOptions(inputs=inputs))
 
 
+@pytest.mark.parametrize("forward", ["self, x", "self, x, mask=None", "self, x, *, scale=1.0", "self, x, /"])
+def test_a_single_input_is_mapped_by_position_and_keeps_its_name(forward: str, module: Callable[[str], str]) -> None:
+    name = module(f"class Net(nn.Module):\n    def forward({forward}):\n        return x * 2")
+    assert list(load_reference(f"{name}:Net", ModelOptions(inputs=(TensorSpec("image", (1, 4)),))).inputs) == ["image"]
+
+
+@pytest.mark.parametrize(
+    ("forward", "inputs", "corrected"),
+    [
+        ("self, pixels, tokens", (X, TensorSpec("tokens", (1, 5), "int64")), "--input pixels=1x4 --input tokens=1x5:int64"),
+        ("self, a, b", (TensorSpec("one", (2,)), TensorSpec("two", (3, 1))), "--input a=2 --input b=3x1"),
+        ("self, image, prior", (TensorSpec("image", (1, 3)),), "--input image=1x3 --input prior=SHAPE"),
+        ("self, image, prior", (TensorSpec("picture", (1, 3)),), "--input image=1x3 --input prior=SHAPE"),
+        ("self, x, mask=None", (X, TensorSpec("msk", (1, 4))), "--input x=1x4 --input mask=1x4"),
+    ],
+)
+def test_the_command_is_corrected_where_names_are_wrong(
+    forward: str, inputs: tuple[TensorSpec, ...], corrected: str, module: Callable[[str], str]
+) -> None:
+    name = module(f"class Net(nn.Module):\n    def forward({forward}):\n        return 0")
+    with pytest.raises(InputError) as caught:
+        load_reference(f"{name}:Net", ModelOptions(inputs=inputs))
+    assert (caught.value.remedy or "").endswith(f"it would be {corrected}")
+
+
 def test_an_optional_last_parameter_may_stay_away(module: Callable[[str], str]) -> None:
     name = module("class Net(nn.Module):\n    def forward(self, x, mask=None, **options):\n        return x")
     assert list(load_reference(f"{name}:Net", ModelOptions(inputs=(X,))).inputs) == ["x"]

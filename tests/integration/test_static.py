@@ -62,6 +62,9 @@ class TestPasses:
             graph(node("Slice", "x starts ends axes"), starts=[0], ends=[1], axes=[0], output=(1, 3)),
             graph(node("Expand", "x to"), to=[2, 3]),
             graph(node("Constant", "", "to", value_ints=[3, 2]), node("Reshape", "x to"), output=(3, 2)),
+            graph(node("Where", "flag x x")),
+            graph(node("Greater", "x x", "more"), node("Where", "more x zero"), zero=np.float32(0)),
+            graph(node("Where", "first shape shape", "rows"), node("Gather", "x rows", axis=0), first=np.asarray([True, False])),
             graph(node("ArgMax", "x", "best", axis=1), node("Cast", "best", to=TensorProto.FLOAT), output=(2, 1)),
         ],
         ids=lambda model: "-".join(one.op_type for one in model.graph.node),
@@ -74,7 +77,7 @@ class TestPasses:
 class TestRefused:
     @pytest.mark.parametrize("operator", sorted(DYNAMIC))
     def test_every_operator_that_chooses_or_counts_by_data(self, operator: str) -> None:
-        inputs = {"Where": "flag x x", "Range": "first first first", "Loop": "trips again", "Scan": "x"}.get(operator, "x")
+        inputs = {"Range": "first first first", "Loop": "trips again", "Scan": "x"}.get(operator, "x")
         body = {"body": LOOP} if operator == "Loop" else {}
         made = node(operator, inputs, module="blocks.3.attention", **body)
         ((found, reason),) = dynamic_nodes(graph(made, output=None, first=np.float32(1), trips=np.int64(2), again=np.bool_(True)))
@@ -84,6 +87,12 @@ class TestRefused:
     def test_every_operator_that_is_given_a_computed_shape(self, operator: str, first: int) -> None:
         inputs = " ".join(["x"] * first + ["shape"])
         ((found, reason),) = dynamic_nodes(graph(node(operator, inputs), output=None))
+        assert (found.op_type, reason) == (operator, "it takes a shape that is computed while running")
+
+    @pytest.mark.parametrize(("operator", "inputs"), [("Reshape", "x chosen"), ("Expand", "x chosen"), ("Tile", "x chosen")])
+    def test_a_shape_that_is_chosen_by_data(self, operator: str, inputs: str) -> None:
+        chosen = node("Where", "first shape shape", "chosen")
+        ((found, reason),) = dynamic_nodes(graph(chosen, node(operator, inputs), output=None, first=np.asarray([True, False])))
         assert (found.op_type, reason) == (operator, "it takes a shape that is computed while running")
 
     def test_a_graph_with_a_free_dimension(self) -> None:
@@ -103,18 +112,28 @@ class TestRefused:
 
     def test_five_are_shown_and_the_rest_are_counted(self) -> None:
         names = ["x", *"abcdefg", "y"]
-        nodes = [node("Where", f"flag {one} x", other, module=f"part.{one}") for one, other in itertools.pairwise(names)]
+        nodes = [node("Reshape", f"{one} shape", other, module=f"part.{one}") for one, other in itertools.pairwise(names)]
         with pytest.raises(InputError) as caught:
             require_static(graph(*nodes))
-        assert str(caught.value).count("Where") == 5
-        assert "Where 'node_a' in part.x: its result depends on data or shapes" in str(caught.value)
+        assert str(caught.value).count("Reshape") == 5
+        assert "Reshape 'node_a' in part.x: it takes a shape that is computed while running" in str(caught.value)
         assert str(caught.value).endswith("; and 3 more")
         assert "fixed sizes" in (caught.value.remedy or "")
 
 
 class Gate(nn.Module):
+    """A choice element by element, a mask, and a row that is chosen by data: none of them changes a shape."""
+
     def forward(self, x: Tensor) -> Tensor:
-        return torch.where(x > 0, x, x.exp())
+        chosen = torch.where(x > 0, x, x.exp()).masked_fill(x > 2, 0.5)
+        return chosen[:, torch.where(x[0, 0] > 0, 1, 0)]
+
+
+class Places(nn.Module):
+    """The places of a mask, as torch.where gives them with one argument."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[torch.where(x > 0)]
 
 
 class Picked(nn.Module):
@@ -152,7 +171,7 @@ def exported(module: nn.Module) -> onnx.ModelProto:
 
 @pytest.mark.parametrize(
     ("module", "operator"),
-    [(Gate(), "Where"), (Picked(), "NonZero"), (Masked(), "NonZero"), (Cut(), "Slice")],
+    [(Places(), "NonZero"), (Picked(), "NonZero"), (Masked(), "NonZero"), (Cut(), "Slice")],
     ids=lambda one: type(one).__name__,
 )
 def test_a_networks_dynamic_module_is_named(module: nn.Module, operator: str) -> None:
@@ -163,5 +182,6 @@ def test_a_networks_dynamic_module_is_named(module: nn.Module, operator: str) ->
     assert " in 1: " in first
 
 
-def test_a_network_of_fixed_sizes_is_static() -> None:
-    require_static(exported(Whole()))
+@pytest.mark.parametrize("module", [Whole(), Gate()], ids=lambda one: type(one).__name__)
+def test_a_network_of_fixed_sizes_is_static(module: nn.Module) -> None:
+    require_static(exported(module))

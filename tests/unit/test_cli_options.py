@@ -8,15 +8,26 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dtvit_deploy.calibration.preprocessing import Preprocessing
-from dtvit_deploy.cli.options import ChannelOrder, Filter, model_options, parse_input, preprocessing_changes, say_if_crowded, tolerances
+from dtvit_deploy.cli.options import (
+    ChannelOrder,
+    Filter,
+    model_options,
+    parse_input,
+    parse_target,
+    preprocessing_changes,
+    say_if_crowded,
+    tolerances,
+)
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.reference import ModelOptions
 from dtvit_deploy.recipe import PreprocessingChanges
 from dtvit_deploy.signature import TensorSpec
+from dtvit_deploy.target import Target
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
 SHAPES = st.lists(st.integers(0, 999_999_999), min_size=1, max_size=6).map(tuple)
@@ -151,3 +162,14 @@ class TestTolerances:
     def test_two_for_one_output_are_refused(self) -> None:
         with pytest.raises(InputError, match="two tolerances"):
             tolerances(["boxes=1", "boxes=2"])
+
+
+@pytest.mark.parametrize(("name", "target"), [("trt", Target.TRT), ("tensorrt", Target.TRT), ("coreml", Target.COREML)])
+def test_a_target_has_the_names_that_people_call_it(name: str, target: Target) -> None:
+    assert parse_target(name) is target
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "TRT", ""])
+def test_any_other_name_is_answered_with_all_of_them(name: str) -> None:
+    with pytest.raises(typer.BadParameter, match=r"is not one of 'onnx', 'openvino', 'trt', 'coreml' \(and 'tensorrt' for 'trt'\)"):
+        parse_target(name)

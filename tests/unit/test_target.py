@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from dtvit_deploy.errors import InputError
@@ -29,3 +30,14 @@ def test_what_would_build_nothing_is_refused_with_what_there_is(targets: list[Ta
 @pytest.mark.parametrize("target", Target)
 def test_every_target_has_fp32(target: Target) -> None:
     assert pairs([target], [FP32]) == [(target, FP32)]
+
+
+def test_tensorrt_is_what_people_call_it() -> None:
+    assert Target("tensorrt") is Target.TRT
+    assert msgspec.convert(["tensorrt", "onnx"], list[Target]) == [Target.TRT, Target.ONNX]
+
+
+@pytest.mark.parametrize("name", ["TensorRT ", "trt-rtx", "", "tensorflow"])
+def test_no_other_name_means_anything(name: str) -> None:
+    with pytest.raises(ValueError, match="is not a valid Target"):
+        Target(name)

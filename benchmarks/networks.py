@@ -1,0 +1,100 @@
+"""Small networks of the kinds that exporters get wrong, each to every target in FP32 and FP16, verified: a count of what became of them.
+
+    python benchmarks/networks.py [NAME OR KIND …] [-t TARGET …] [-p PRECISION …]
+
+Refused is as expected only where `tests/difficult_networks.py` says why no such artefact can be; everything else must be exported and pass
+`verify`. TensorRT is the folder for a Jetson, whose typed graph is emulated here, and an engine of TensorRT-RTX where that is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import re
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from difficult_networks import NETWORKS, REFUSED
+from dtvit_deploy.cache import Cache
+from dtvit_deploy.errors import DeployError
+from dtvit_deploy.models.reference import ModelOptions
+from dtvit_deploy.pipeline.check import Wants, check
+from dtvit_deploy.pipeline.export import ExportOptions, exported
+from dtvit_deploy.pipeline.material import open_material
+from dtvit_deploy.pipeline.progress import Silent
+from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage
+from dtvit_deploy.recipe import TensorRt
+from dtvit_deploy.target import Precision, Target
+from dtvit_deploy.trt.options import Flavour
+
+FLAVOURS = (Flavour.ON_DEVICE, *((Flavour.RTX,) if find_spec("tensorrt_rtx") else ()))
+EXPECTED = ("verified", "refused with a reason that is true")
+SAMPLES = 2
+"""Of seeded noise, beside the adversarial feeds."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("wanted", nargs="*", help="names or kinds of networks; all of them by default")
+    parser.add_argument("--target", "-t", action="append", type=Target, choices=list(Target), help="repeatable")
+    parser.add_argument("--precision", "-p", action="append", type=Precision, choices=[Precision.FP32, Precision.FP16], help="repeatable")
+    asked = parser.parse_args()
+    targets, precisions = asked.target or list(Target), asked.precision or [Precision.FP32, Precision.FP16]
+    counts: collections.Counter[str] = collections.Counter()
+    unexpected: list[str] = []
+    tried, started = 0, time.perf_counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        cache = Cache(Path(scratch))
+        for kind, networks in NETWORKS.items():
+            for name in networks:
+                if asked.wanted and not {kind, name}.intersection(asked.wanted):
+                    continue
+                tried += 1
+                for target in targets:
+                    results = _results(name, target, precisions, cache)
+                    counts.update(result for result, _ in results)
+                    told = [f"{kind}: {name} → {target}: {result}" + (f": {why}" if why else "") for result, why in dict(results).items()]
+                    unexpected += [line for line, result in zip(told, dict(results), strict=True) if result not in EXPECTED]
+                    print("\n".join(told), flush=True)
+    print(f"{tried} networks to {', '.join(map(str, targets))} in {', '.join(map(str, precisions))}, {time.perf_counter() - started:.0f} s")
+    print("\n".join(f"{count:5} artefacts {result}" for result, count in counts.most_common()))
+    if unexpected:
+        sys.exit("\n".join(["not as expected:", *unexpected]))
+
+
+def _results(name: str, target: Target, precisions: list[Precision], cache: Cache) -> list[tuple[str, str]]:
+    """What became of a network on its way to a target, once for each artefact that was asked for."""
+    every = len(precisions) * (len(FLAVOURS) if target is Target.TRT else 1)
+    expected = REFUSED.get((name, str(target)))
+    try:
+        program = program_stage(f"difficult_networks:{name}", ModelOptions(), cache)
+        found = _verified(program, target, precisions, cache)
+    except DeployError as error:
+        true = expected is not None and re.search(expected, str(error)) is not None
+        return [("refused with a reason that is true" if true else "refused", str(error))] * every
+    return [("exported, and should have been refused", "")] * every if expected else found
+
+
+def _verified(program: ProgramEntry, target: Target, precisions: list[Precision], cache: Cache) -> list[tuple[str, str]]:
+    tensorrt = {"tensorrt": TensorRt(flavours=FLAVOURS)} if target is Target.TRT else {}
+    options = ExportOptions(
+        model=program.artifact.manifest.model, reference=ModelOptions(), targets=[target], precisions=precisions, **tensorrt
+    )
+    material = open_material(None, program.artifact.manifest)
+    with tempfile.TemporaryDirectory() as folder, exported(options, Path(folder) / "out", cache, Silent(), program) as (_, artifacts, _):
+        report = check("verify", program, artifacts, material, Wants(parity=SAMPLES, layers=False), threads=1, progress=Silent())
+    found = []
+    for subject in report.subjects:
+        if subject.verdict is not None:
+            failed = [f"{gate.name}: {gate.reason}" for gate in subject.verdict.gates if not gate.passed]
+            found.append(("exported, not verified", "; ".join(failed[:2])) if failed else ("verified", ""))
+    return found
+
+
+if __name__ == "__main__":
+    main()
