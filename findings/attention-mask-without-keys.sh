@@ -5,9 +5,9 @@
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-python3 -m venv "$work/env"
-"$work/env/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0 2>>"$work/log"
-"$work/env/bin/pip" install --quiet --disable-pip-version-check onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0 2>>"$work/log"
+python3 -m venv --without-pip "$work/env"
+python3 -m pip --python "$work/env/bin/python" install --quiet --no-compile torch==2.13.0 2>>"$work/log"
+python3 -m pip --python "$work/env/bin/python" install --quiet --no-compile onnx==1.23.2 onnxscript==0.7.2 onnxruntime==1.32.0 2>>"$work/log"
 export HOME=$work TMPDIR=$work OMP_NUM_THREADS=1 ORT_DISABLE_TELEMETRY=1 CI=true
 cd "$work"
 env/bin/python - >seen 2>>log <<'PYTHON' || { tail -n 20 log >&2; exit 1; }
