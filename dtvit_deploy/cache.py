@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import re
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import msgspec
 
+from dtvit_deploy.ending import changing_names, removed_at_the_end
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.staging import locked_folder, remove_abandoned
 
@@ -144,16 +146,18 @@ class Cache:
         except OSError as error:
             raise self._unwritable(error, "set DTVIT_DEPLOY_CACHE to a folder of yours, or use --no-cache") from error
         try:
-            build(part)
-            _list(part)
+            with removed_at_the_end(functools.partial(shutil.rmtree, part, ignore_errors=True)):
+                build(part)
+                _list(part)
             folder = place(part)
             if not self._usable(folder):
-                self._remove(folder)
-                try:
-                    part.rename(folder)
-                except OSError:
-                    if not folder.is_dir():  # another process may have been faster; its result is as good
-                        raise
+                with changing_names:
+                    self._remove(folder)
+                    try:
+                        part.rename(folder)
+                    except OSError:
+                        if not folder.is_dir():  # another process may have been faster; its result is as good
+                            raise
         except OSError as error:
             if error.errno in _FULL or str(error.filename or "").startswith(str(self.root)):
                 raise self._unwritable(error, "free some space, or set DTVIT_DEPLOY_CACHE to another folder") from error

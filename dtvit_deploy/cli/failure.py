@@ -16,6 +16,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from dtvit_deploy.cli import temporary
 from dtvit_deploy.ended import Ended
+from dtvit_deploy.cli.insist import insist
 from dtvit_deploy.errors import DeployError
 
 P = ParamSpec("P")
@@ -69,8 +70,7 @@ def _tell(error: BaseException) -> int:
     """Write the message; the exit code."""
     if isinstance(error, KeyboardInterrupt | Ended) or requested:  # a library may have made something else of the request
         number = requested or signal.SIGINT
-        what = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
-        _say(f"{what}; nothing was left half written", traceback=debug)
+        _say(_last_word(number), traceback=debug)
         return 128 + number
     if isinstance(error, DeployError):
         _say(f"error: {error}", f"  try: {error.remedy}" if error.remedy else "", traceback=debug)
@@ -82,11 +82,17 @@ def _tell(error: BaseException) -> int:
     return DEFECT
 
 
+def _last_word(number: int) -> str:
+    what = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+    return f"{what}; nothing was left half written"
+
+
 def end_on_request() -> None:
     """Ctrl-C, a request to terminate and a terminal that goes away become exceptions: KeyboardInterrupt, or `Ended`.
 
     Whoever starts a command may have it ignore the first (a shell, for what it puts in the background) and the last (nohup): that stays.
     A request to terminate is meant for this process alone, and is answered whatever was inherited.
+    Where the main thread does not come to that within seconds, the process ends without (`dtvit_deploy.cli.insist`).
     """
 
     def end(number: int, _: object) -> NoReturn:
@@ -94,10 +100,11 @@ def end_on_request() -> None:
         requested = number
         raise KeyboardInterrupt if number == signal.SIGINT else Ended(number)
 
-    for number in ANSWERED:
-        if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, end)
+    numbers = [each for each in ANSWERED if each == signal.SIGTERM or signal.getsignal(each) is not signal.SIG_IGN]
+    for number in numbers:
+        signal.signal(number, end)
     os.register_at_fork(after_in_child=_let_go)
+    insist(numbers, _last_word)
     sys.unraisablehook = _ask_again
 
 
