@@ -9,6 +9,7 @@ import contextlib
 import functools
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 from dtvit_deploy.cli import temporary
 from dtvit_deploy.ended import Ended
 from dtvit_deploy.cli.insist import insist
-from dtvit_deploy.errors import DeployError
+from dtvit_deploy.errors import DeployError, MissingError
+from dtvit_deploy.memory import ran_out
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,6 +28,9 @@ GATE_FAILED = 1
 ANSWERED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEFECT = 70
 """The program itself is wrong (``EX_SOFTWARE``). Python's own code for that, 1, says here that a gate failed."""
+_LONGEST_WORD, _LONGEST_MESSAGE = 240, 4000
+"""Characters. A name comes from a file that anybody may have written, and can be a megabyte; a path of that length is cut in its middle."""
+_MORE_MEMORY = "raise the limit on memory (`ulimit -v`, the container's), end other programs, or use a machine with more"
 debug = False
 """Set by ``--debug``: show the traceback of an expected failure too."""
 requested = 0
@@ -72,11 +77,21 @@ def _tell(error: BaseException) -> int:
         number = requested or signal.SIGINT
         _say(_last_word(number), traceback=debug)
         return 128 + number
+    if isinstance(error, MissingError) and ran_out(error):  # a library that is there, and cannot be loaded
+        _say(f"error: out of memory: {error}", f"  try: {_MORE_MEMORY}", traceback=debug)
+        return error.exit_code
     if isinstance(error, DeployError):
         _say(f"error: {error}", f"  try: {error.remedy}" if error.remedy else "", traceback=debug)
         return error.exit_code
-    if isinstance(error, OSError | MemoryError):  # the machine's: a full /tmp, a library that does not load, no descriptors left
-        _say(f"error: {str(error) or 'out of memory'}", "" if debug else "  try: --debug, which shows where", traceback=debug)
+    if isinstance(error, ImportError) and ran_out(error):
+        _say(f"error: out of memory: {error}", f"  try: {_MORE_MEMORY}", traceback=debug)
+        return MissingError.exit_code
+    if ran_out(error):
+        said = str(error).strip().splitlines()
+        _say(f"error: out of memory{': ' + said[0] if said else ''}", f"  try: {_MORE_MEMORY}", traceback=debug)
+        return DeployError.exit_code
+    if isinstance(error, OSError):  # the machine's: a full /tmp, a library that does not load, no descriptors left
+        _say(f"error: {error}", "" if debug else "  try: --debug, which shows where", traceback=debug)
         return DeployError.exit_code
     _say("error: this is a defect of dtvit-deploy; please report it with the lines above", traceback=True)
     return DEFECT
@@ -165,6 +180,16 @@ def open_streams() -> None:
             setattr(sys, name, opened)
 
 
+def _cut(text: str) -> str:
+    """A message without words that nobody could read, and of a length that fits a screen."""
+    words = re.sub(
+        rf"\S{{{_LONGEST_WORD + 1},}}", lambda word: f"{word[0][: _LONGEST_WORD // 2]}…{word[0][-_LONGEST_WORD // 2 :]}", text[: 1 << 20]
+    )
+    if len(words) <= _LONGEST_MESSAGE:
+        return words
+    return f"{words[:_LONGEST_MESSAGE]}… ({len(text) - _LONGEST_MESSAGE:,} more characters)"
+
+
 def _say(*lines: str, traceback: bool) -> None:
     from dtvit_deploy.report.figures import plain
 
@@ -173,7 +198,7 @@ def _say(*lines: str, traceback: bool) -> None:
             import traceback as tracebacks
 
             tracebacks.print_exc()
-        for line in filter(None, lines):
+        for line in map(_cut, filter(None, lines)):
             sys.stderr.write("\n".join(map(plain, line.split("\n"))) + "\n")
         sys.stderr.flush()
     except OSError:  # a full disk; the exit code is all that is left to tell with
