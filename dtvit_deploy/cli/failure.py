@@ -15,11 +15,11 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from dtvit_deploy import memory
 from dtvit_deploy.cli import temporary
 from dtvit_deploy.ended import Ended
 from dtvit_deploy.cli.insist import insist
 from dtvit_deploy.errors import DeployError, MissingError
-from dtvit_deploy.memory import ran_out
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,19 +77,14 @@ def _tell(error: BaseException) -> int:
         number = requested or signal.SIGINT
         _say(_last_word(number), traceback=debug)
         return 128 + number
-    if isinstance(error, MissingError) and ran_out(error):  # a library that is there, and cannot be loaded
-        _say(f"error: out of memory: {error}", f"  try: {_MORE_MEMORY}", traceback=debug)
-        return error.exit_code
+    if memory.ran_out(error) or (memory.at_the_limit() and not isinstance(error, DeployError)):
+        said = memory.words(error) or str(error).partition("\n")[0]
+        _say(f"error: out of memory{': ' + said if said else ''}", f"  try: {_MORE_MEMORY}", traceback=debug)
+        return MissingError.exit_code if memory.while_loading(error) else DeployError.exit_code
     if isinstance(error, DeployError):
-        _say(f"error: {error}", f"  try: {error.remedy}" if error.remedy else "", traceback=debug)
+        remedies = [error.remedy, _MORE_MEMORY if memory.at_the_limit() else None]
+        _say(f"error: {error}", *(f"  try: {remedy}" for remedy in remedies if remedy), traceback=debug)
         return error.exit_code
-    if isinstance(error, ImportError) and ran_out(error):
-        _say(f"error: out of memory: {error}", f"  try: {_MORE_MEMORY}", traceback=debug)
-        return MissingError.exit_code
-    if ran_out(error):
-        said = str(error).strip().splitlines()
-        _say(f"error: out of memory{': ' + said[0] if said else ''}", f"  try: {_MORE_MEMORY}", traceback=debug)
-        return DeployError.exit_code
     if isinstance(error, OSError):  # the machine's: a full /tmp, a library that does not load, no descriptors left
         _say(f"error: {error}", "" if debug else "  try: --debug, which shows where", traceback=debug)
         return DeployError.exit_code
