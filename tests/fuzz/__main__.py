@@ -1,6 +1,6 @@
 """`make fuzz`: thousands of changed files through the functions behind `verify`, counted. Nothing is kept but the counts.
 
-    python -m fuzz [--onnx N] [--openvino N] [--pt N] [--first N]
+python -m fuzz [--onnx N] [--openvino N] [--pt N] [--first N]
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ def outcomes(kind: str, first: int, count: int, seeds: Path, work: Path) -> Iter
         code = "from fuzz.cases import main; main(*sys.argv[1:])"
         command = child_command(code, kind, str(number), str(min(end, number + BATCH)), str(seeds), str(work))
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout is not None
+            process.stdout.readline()  # it is ready: what it imports has its own time
             for line in _lines(process):
                 yield msgspec.json.decode(line, type=Outcome)
                 number += 1
@@ -43,7 +45,7 @@ def outcomes(kind: str, first: int, count: int, seeds: Path, work: Path) -> Iter
 
 
 def _lines(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
-    """Lines of its output, until it ends or says nothing for too long; the first one has the imports before it."""
+    """Lines of its output, until it ends or says nothing for too long."""
     assert process.stdout is not None
     with selectors.DefaultSelector() as ready:
         ready.register(process.stdout, selectors.EVENT_READ)

@@ -134,7 +134,13 @@ def _vouched(path: Path, kind: str) -> Artifact:
 
 
 def main(kind: str, first: str, end: str, seeds: str, work: str) -> None:
-    """What a watched process does: a range of numbers, a line for each; a seed's own file first, which has to be accepted."""
+    """What a watched process does: a line when all is imported, and then one for each number."""
+    if kind == "pt":
+        pass
+    else:
+        pass
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     for number in range(int(first), int(end)):
         outcome = run(kind, number, Path(seeds), Path(work))
         sys.stdout.write(msgspec.json.encode(outcome).decode() + "\n")

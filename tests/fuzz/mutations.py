@@ -106,7 +106,7 @@ def _xml_attribute(root: Any, constants: bytes, chance: random.Random) -> bytes:
 
 
 def _xml_text(root: Any, constants: bytes, chance: random.Random) -> bytes:
-    sizes = [each for each in root.iter("dim")]
+    sizes = list(root.iter("dim"))
     if sizes:
         chance.choice(sizes).text = str(chance.choice(NUMBERS))
     return constants
