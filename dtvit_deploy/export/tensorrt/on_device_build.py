@@ -689,12 +689,13 @@ def own_timings(path: Path) -> bytes:
         if os.path.lexists(str(path)):
             print(f"{path} is not used: it is a link, or cannot be read")
         return b""
+    found = os.fstat(descriptor)
+    theirs = found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or found.st_nlink != 1
+    if not stat.S_ISREG(found.st_mode) or theirs or found.st_size > LARGEST_TIMINGS:
+        os.close(descriptor)
+        print(f"{path} is not used: it is no file that this user alone has written")
+        return b""
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
-        theirs = found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or found.st_nlink != 1
-        if not stat.S_ISREG(found.st_mode) or theirs or found.st_size > LARGEST_TIMINGS:
-            print(f"{path} is not used: it is no file that this user alone has written")
-            return b""
         return file.read()
 
 
