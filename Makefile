@@ -35,7 +35,7 @@ test-arm64: $(STAMP) ## ONNX Runtime for ARM64 on an emulated core, which is set
 	DTVIT_DEPLOY_ARM64="$(CURDIR)/build/arm64" $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=4 --dist loadgroup -m arm64 tests/arm64 $(ARGS)
 
 fuzz: $(STAMP) ## thousands of changed graphs and checkpoints, counted; ARGS='--onnx 100' for fewer
-	cd tests && ../$(BIN)/python -m fuzz $(ARGS)
+	cd tests && ../$(BIN)/python -m fuzz $(ARGS) && ../$(BIN)/python -m fuzz.moments
 
 lint: $(STAMP) ## style, types and layers
 	$(BIN)/ruff check
