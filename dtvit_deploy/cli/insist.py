@@ -20,8 +20,8 @@ from collections.abc import Callable, Collection
 from dtvit_deploy.cli import temporary
 from dtvit_deploy.ending import remove_all
 
-PATIENCE = 1.5
-"""Seconds that the main thread gets. With those of `dtvit_deploy.ending`, three are kept."""
+PATIENCE = 1.0
+"""Seconds that the main thread gets. With those of `dtvit_deploy.ending` and what the system takes to free the memory, three are kept."""
 
 
 def insist(numbers: Collection[int], last_word: Callable[[int], str]) -> None:

@@ -77,9 +77,8 @@ def main() -> int:
         if status != 128 + signal.SIGTERM or left or seconds > LIMIT:
             wrong += 1
             print(f"  {call}: {seconds:.2f} s, exit status {status}, left: {left}", flush=True)
-    print(
-        f"SIGTERM at {len(taken)} moments: {wrong} wrong; answered after {max(taken):.2f} s at most, {sum(taken) / len(taken):.2f} s on average"
-    )
+    mean = sum(taken) / len(taken)
+    print(f"SIGTERM at {len(taken)} moments: {wrong} wrong; answered after {max(taken):.2f} s at most, {mean:.2f} s on average")
     return 1 if wrong else 0
 
 
