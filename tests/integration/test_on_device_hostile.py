@@ -139,6 +139,24 @@ def test_a_link_in_the_place_of_the_engine_is_not_of_this_job(
     assert not list((tmp_path / "theirs").iterdir())
 
 
+@pytest.mark.parametrize("kind", ["pipe", "a deep nest", "a list"])
+def test_what_stands_beside_an_engine_and_is_no_manifest_is_not_of_this_job(
+    kind: str,
+    make_job: Make,
+    device: Device,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    job = make_job()
+    (job.parent / ENGINE).mkdir()
+    manifest = job.parent / f"{ENGINE}.json"
+    if kind == "pipe":
+        os.mkfifo(manifest)  # reading it would never end
+    else:
+        manifest.write_text("[" * 100_000 if kind == "a deep nest" else "[]")
+    assert device.run(job) == 2
+    assert "is not of this job" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("spoil", ["link", "open to others", "another name", "folder", "pipe"])
 def test_timings_that_others_may_have_put_there_are_not_taken(
     spoil: str,

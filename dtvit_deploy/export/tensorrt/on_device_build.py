@@ -708,8 +708,9 @@ def require_own(folder: Path, job: str) -> None:
     if not os.path.lexists(str(folder)):
         return
     try:
-        made_by = json.loads(folder.with_name(f"{folder.name}.json").read_text(encoding="utf-8"))["lineage"][-1]["options"].get("job")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        text = contents(folder.with_name(f"{folder.name}.json"), LARGEST_JOB)
+        made_by = json.loads(text.decode())["lineage"][-1]["options"].get("job")
+    except (JobError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         made_by = None
     if made_by != job:
         raise JobError(f"{folder} is there and is not of this job: move it away, or write elsewhere with --out FOLDER")
