@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dtvit_deploy.signature import Feeds
 
 SECONDS = 50
-"""Of wall time: the answer comes within a minute. The largest network of the registry is imported, loaded and run twice in five."""
+"""Of wall time: the answer comes within a minute, where others do not take the processors. T mix as a Core ML package takes five."""
 CPU_SECONDS = 50
 MEMORY = 3 << 30
 """Bytes of addresses beside fifteen times the artefact's. Libraries take up to a third of it before anything is loaded."""
@@ -84,11 +84,12 @@ def expendable() -> Iterator[None]:
 
 def _tried(artifact: Artifact, runtime: str, title: str) -> _Refusal | None:
     command = child_command(_TRY, runtime, title, str(artifact.path), str(MEMORY + 15 * artifact.bytes), str(CPU_SECONDS))
+    manifest = msgspec.json.encode(artifact.manifest)
     doing = f"loading and running {artifact.name} in {title}"
     try:
-        done = subprocess.run(command, input=msgspec.json.encode(artifact.manifest), capture_output=True, timeout=SECONDS, check=False)
+        done = subprocess.run(command, input=manifest, capture_output=True, timeout=SECONDS * _busy(), check=False)
     except subprocess.TimeoutExpired:
-        return _Refusal(f"{title} does not load {artifact.name} within {SECONDS} s, and run it twice")
+        return _Refusal(f"{title} does not load {artifact.name} within {SECONDS} s of a machine's time, and run it twice")
     except OSError as error:
         return _Refusal(f"{artifact.name} cannot be tried in a process of its own: {error.strerror or error}", "end other programs")
     if done.returncode == -signal.SIGXCPU:
@@ -100,6 +101,14 @@ def _tried(artifact: Artifact, runtime: str, title: str) -> _Refusal | None:
     except msgspec.DecodeError:  # nothing was said in the end; whatever did this may have said something else
         said = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         return _Refusal(f"{doing} ends the process ({said})")
+
+
+def _busy() -> float:
+    """How many times longer than alone a process takes here, where more want to run than there are processors; five at most."""
+    try:
+        return min(5.0, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
+    except OSError:
+        return 1.0
 
 
 def _signal_name(number: int) -> str:

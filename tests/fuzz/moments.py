@@ -38,7 +38,7 @@ model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir
 feed = {"x": np.ones((1, 1), np.float32)}
 """
 CALLS = {
-    "a product in torch": "import torch\nlarge = torch.ones(20000, 20000)",
+    "a product in torch": "import torch\nlarge = torch.ones(14000, 14000)",
     "an inference in ONNX Runtime": GRAPH + "import onnxruntime\nsession = onnxruntime.InferenceSession(model)",
     "an inference in OpenVINO": GRAPH + "import openvino\nrun = openvino.Core().compile_model(openvino.Core().read_model(model), 'CPU')",
     "a product in NumPy": "import numpy as np\nlarge = np.ones((12000, 12000), np.float32)",
