@@ -91,7 +91,8 @@ def run(kind: str, number: int, seeds: Path, work: Path) -> Outcome:
 def _take_checkpoint(seeds: Path, work: Path, chance: random.Random) -> None:
     from torch import nn
 
-    from dtvit_deploy.models.checkpoint import load_state, read_checkpoint, require_finite
+    from dtvit_deploy.models.checkpoint import read_checkpoint, require_finite
+    from dtvit_deploy.models.fitting import load_state
 
     path = work / "case.pt"
     path.write_bytes(mutated_pt((seeds / "seed.pt").read_bytes(), chance))
