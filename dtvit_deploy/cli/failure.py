@@ -17,8 +17,8 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from dtvit_deploy import memory
 from dtvit_deploy.cli import temporary
-from dtvit_deploy.ended import Ended
 from dtvit_deploy.cli.insist import insist
+from dtvit_deploy.ended import Ended
 from dtvit_deploy.errors import DeployError, MissingError
 
 P = ParamSpec("P")
