@@ -17,6 +17,7 @@ import msgspec
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.evidence import Rung
+from dtvit_deploy.nesting import require_shallow_json
 from dtvit_deploy.signature import MOST_VALUES, Signature
 from dtvit_deploy.staging import replacing
 from dtvit_deploy.target import Precision
@@ -163,12 +164,18 @@ def _files(path: Path) -> list[Path]:
     """A file itself; or every file of a folder, sorted by its path.
 
     Raises:
-        InputError: the folder holds what is neither file nor folder, which a digest would not cover: a pipe, a link to a folder.
+        InputError: the folder holds what is neither file nor folder, which a digest would not cover: a pipe, a link to a folder; or a link
+            that leads out of it, to what is no part of the artefact and can be another file by the time a library opens it.
     """
     if not path.is_dir():
         return [path]
-    files = []
+    files, home = [], path.resolve()
     for inside in path.rglob("*"):
+        if inside.is_file() and inside.is_symlink() and not inside.resolve().is_relative_to(home):
+            raise InputError(
+                f"{path.name} holds a link that leads out of it: {inside.relative_to(path).as_posix()}",
+                remedy="fetch a whole copy of the artefact, with files in the place of links",
+            )
         if inside.is_file():
             files.append(inside)
         elif inside.is_symlink() or not inside.is_dir():
@@ -248,8 +255,10 @@ def read_json(path: Path, kind: type[Any]) -> Any:
     try:
         if path.stat().st_size > LARGEST_MANIFEST:
             raise InputError(f"{path} is {path.stat().st_size:,} bytes; no {what} is that large")
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        content = path.read_bytes()
+        require_shallow_json(content)
+        return msgspec.json.decode(content, type=kind)
+    except (OSError, ValueError) as error:  # msgspec's own, an encoding's and too deep a nest are each a ValueError
         raise InputError(f"{path} is not a {what}: {error}", remedy="write it again with dtvit-deploy") from error
 
 

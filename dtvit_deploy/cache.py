@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import re
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import msgspec
 
+from dtvit_deploy.ending import changing_names, removed_at_the_end
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.staging import locked_folder, remove_abandoned
 
@@ -95,6 +97,7 @@ class Cache:
         Raises:
             InputError: others can write the cache's folder.
         """
+        _require_own_way(self.root)
         _require_private(self.root)
         for folder in self._folders(_ENTRY):
             if folder.name.rpartition("-")[0] == stage:
@@ -128,6 +131,7 @@ class Cache:
 
     def _usable(self, folder: Path) -> bool:
         """Whether an entry is there and whole; from now on it is the one used last."""
+        _require_own_way(self.root)
         _require_private(self.root)
         _require_private(folder)
         with contextlib.suppress(OSError):  # not there; or there, and not ours to write
@@ -138,22 +142,25 @@ class Cache:
         """Build in a hidden folder, and give it the name that ``place`` finds for it, unless one of that name is there."""
         try:
             self.root.mkdir(0o700, parents=True, exist_ok=True)
+            _require_own_way(self.root)
             _require_private(self.root)
             remove_abandoned(self.root, _HIDDEN)
             part, lock = locked_folder(self.root, f".{name}-", 0o700)
         except OSError as error:
             raise self._unwritable(error, "set DTVIT_DEPLOY_CACHE to a folder of yours, or use --no-cache") from error
         try:
-            build(part)
-            _list(part)
+            with removed_at_the_end(functools.partial(shutil.rmtree, part, ignore_errors=True)):
+                build(part)
+                _list(part)
             folder = place(part)
             if not self._usable(folder):
-                self._remove(folder)
-                try:
-                    part.rename(folder)
-                except OSError:
-                    if not folder.is_dir():  # another process may have been faster; its result is as good
-                        raise
+                with changing_names:
+                    self._remove(folder)
+                    try:
+                        part.rename(folder)
+                    except OSError:
+                        if not folder.is_dir():  # another process may have been faster; its result is as good
+                            raise
         except OSError as error:
             if error.errno in _FULL or str(error.filename or "").startswith(str(self.root)):
                 raise self._unwritable(error, "free some space, or set DTVIT_DEPLOY_CACHE to another folder") from error
@@ -182,6 +189,22 @@ class Cache:
 
     def _unwritable(self, error: OSError, remedy: str) -> InputError:
         return InputError(f"the cache {self.root} cannot be written: {error.strerror or error}", remedy=remedy)
+
+
+def _require_own_way(folder: Path) -> None:
+    """Refuse a folder to which a link of somebody else leads: where that leads, somebody else says, today and tomorrow.
+
+    Raises:
+        InputError: one on the way is another user's; root's are the system's.
+    """
+    for place in (folder, *folder.parents):
+        with contextlib.suppress(OSError):
+            found = place.lstat()
+            if stat.S_ISLNK(found.st_mode) and found.st_uid not in (os.geteuid(), 0):
+                raise InputError(
+                    f"the cache {folder} is reached through a link of another user (number {found.st_uid}), {place}",
+                    remedy="set DTVIT_DEPLOY_CACHE to a folder of yours",
+                )
 
 
 def _require_private(folder: Path) -> None:
@@ -221,11 +244,16 @@ def _list(folder: Path) -> None:
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     listed = {file.relative_to(folder).as_posix(): (file.stat().st_size, _digest(file)) for file in files}
     (folder / _LISTING).write_bytes(msgspec.json.encode(listed))
+    for inside in folder.rglob("*"):
+        if not inside.is_symlink():  # with a umask of 002 others could write it
+            inside.chmod(stat.S_IMODE(inside.stat().st_mode) & ~_SHARED)
 
 
 def _is_whole(folder: Path, *, by_size: bool = False) -> bool:
     """Whether every file is what was built; by its size alone, which takes no reading, if so asked."""
     try:
+        if any(map(_is_anyones, folder.rglob("*"))):
+            return False
         listed = msgspec.json.decode((folder / _LISTING).read_bytes(), type=dict[str, tuple[int, str]])
         return all(
             (folder / name).stat().st_size == size and (by_size or _digest(folder / name) == digest)
@@ -233,6 +261,12 @@ def _is_whole(folder: Path, *, by_size: bool = False) -> bool:
         )
     except (OSError, msgspec.MsgspecError):
         return False
+
+
+def _is_anyones(inside: Path) -> bool:
+    """Whether what an entry holds is a link, another user's, or what others can write: it may be another file once it has been checked."""
+    found = inside.lstat()
+    return stat.S_ISLNK(found.st_mode) or found.st_uid not in (os.geteuid(), 0) or bool(found.st_mode & _SHARED)
 
 
 def _digest(path: Path) -> str:

@@ -4,10 +4,9 @@
     ├── InputError        the input or the options are wrong                  exit code 2
     └── MissingError      something needed is not installed or not here       exit code 3
 
-A failed gate is no error: it is a verdict, and exit code 1.
+A failed gate is no error: it is a verdict, and exit code 1. This file imports nothing, not even from ``__future__``: with ``python -m`` it
+is read while any file of the current folder would be taken for that (see ``__main__``).
 """
-
-from __future__ import annotations
 
 
 class DeployError(Exception):

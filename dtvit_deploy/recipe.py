@@ -34,6 +34,7 @@ from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.coreml.options import CoreMlOptions
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.nesting import require_shallow_toml
 from dtvit_deploy.runtimes.registry import RUNTIMES
 from dtvit_deploy.signature import TensorSpec
 from dtvit_deploy.target import Cpu, Precision, Target
@@ -312,7 +313,9 @@ def _read(path: Path) -> dict[str, Any]:
             raise InputError(f"{path} is larger than {LARGEST_RECIPE:,} bytes; no recipe is that large")
         # By name, since mypy checks for 3.10, which has no tomllib, in environments that need no tomli.
         toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-        raw: dict[str, Any] = toml.loads(content.decode())
+        text = content.decode()
+        require_shallow_toml(text)
+        raw: dict[str, Any] = toml.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a recipe: {error}", remedy="give a TOML file in UTF-8") from error
     return raw

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import re
 import secrets
@@ -21,6 +22,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from dtvit_deploy.ending import changing_names, removed_at_the_end
 from dtvit_deploy.errors import DeployError, InputError
 
 _PARTIAL = re.compile(r"\.partial-\d+-[0-9a-f]{8}")
@@ -53,6 +55,7 @@ def staged(folder: Path) -> Iterator[Path]:
         with _uninterrupted():
             folders_made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
             stage, lock = _open_stage(folder, folders_made)
+            at_end.enter_context(removed_at_the_end(functools.partial(_remove_stage, stage, folders_made)))
             at_end.callback(_close_stage, stage, lock, folders_made)
         ours = stage
         try:
@@ -60,7 +63,7 @@ def staged(folder: Path) -> Iterator[Path]:
             yield stage
             _settle(stage)
             ours = folder
-            with _uninterrupted():
+            with _uninterrupted(), changing_names:
                 _move_all(stage, folder)
                 folders_made.clear()
         except DeployError:
@@ -152,9 +155,13 @@ def _open_stage(folder: Path, folders_made: list[Path]) -> tuple[Path, int]:
 
 def _close_stage(stage: Path, lock: int, folders_made: list[Path]) -> None:
     with _uninterrupted():
-        shutil.rmtree(stage, ignore_errors=True)
+        _remove_stage(stage, folders_made)
         os.close(lock)
-        _remove_empty(folders_made)
+
+
+def _remove_stage(stage: Path, folders_made: list[Path]) -> None:
+    shutil.rmtree(stage, ignore_errors=True)
+    _remove_empty(folders_made)
 
 
 def _settle(stage: Path) -> None:

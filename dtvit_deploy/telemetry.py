@@ -2,10 +2,8 @@
 
 Importing the package does it, so no place that imports a vendor can forget it. Variables reach every process that is started from here;
 `dtvit_deploy.child` has its processes import the package first. Nobody is asked: whoever wants to report to a vendor can do that with the
-vendor's own tools (docs/adr/0022).
+vendor's own tools (docs/adr/0022). Nothing is imported but what Python itself has loaded, not even ``__future__`` (see ``__main__``).
 """
-
-from __future__ import annotations
 
 import os
 import sys

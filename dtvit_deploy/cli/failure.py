@@ -9,14 +9,17 @@ import contextlib
 import functools
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from dtvit_deploy import memory
 from dtvit_deploy.cli import temporary
+from dtvit_deploy.cli.insist import insist
 from dtvit_deploy.ended import Ended
-from dtvit_deploy.errors import DeployError
+from dtvit_deploy.errors import DeployError, MissingError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,6 +28,9 @@ GATE_FAILED = 1
 ANSWERED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEFECT = 70
 """The program itself is wrong (``EX_SOFTWARE``). Python's own code for that, 1, says here that a gate failed."""
+_LONGEST_WORD, _LONGEST_MESSAGE = 240, 4000
+"""Characters. A name comes from a file that anybody may have written, and can be a megabyte; a path of that length is cut in its middle."""
+_MORE_MEMORY = "raise the limit on memory (`ulimit -v`, the container's), end other programs, or use a machine with more"
 debug = False
 """Set by ``--debug``: show the traceback of an expected failure too."""
 requested = 0
@@ -69,17 +75,26 @@ def _tell(error: BaseException) -> int:
     """Write the message; the exit code."""
     if isinstance(error, KeyboardInterrupt | Ended) or requested:  # a library may have made something else of the request
         number = requested or signal.SIGINT
-        what = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
-        _say(f"{what}; nothing was left half written", traceback=debug)
+        _say(_last_word(number), traceback=debug)
         return 128 + number
+    if memory.ran_out(error) or (memory.at_the_limit() and not isinstance(error, DeployError)):
+        said = memory.words(error) or str(error).partition("\n")[0]
+        _say(f"error: out of memory{': ' + said if said else ''}", f"  try: {_MORE_MEMORY}", traceback=debug)
+        return MissingError.exit_code if memory.while_loading(error) else DeployError.exit_code
     if isinstance(error, DeployError):
-        _say(f"error: {error}", f"  try: {error.remedy}" if error.remedy else "", traceback=debug)
+        remedies = [error.remedy, _MORE_MEMORY if memory.at_the_limit() else None]
+        _say(f"error: {error}", *(f"  try: {remedy}" for remedy in remedies if remedy), traceback=debug)
         return error.exit_code
-    if isinstance(error, OSError | MemoryError):  # the machine's: a full /tmp, a library that does not load, no descriptors left
-        _say(f"error: {str(error) or 'out of memory'}", "" if debug else "  try: --debug, which shows where", traceback=debug)
+    if isinstance(error, OSError):  # the machine's: a full /tmp, a library that does not load, no descriptors left
+        _say(f"error: {error}", "" if debug else "  try: --debug, which shows where", traceback=debug)
         return DeployError.exit_code
     _say("error: this is a defect of dtvit-deploy; please report it with the lines above", traceback=True)
     return DEFECT
+
+
+def _last_word(number: int) -> str:
+    what = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+    return f"{what}; nothing was left half written"
 
 
 def end_on_request() -> None:
@@ -87,6 +102,7 @@ def end_on_request() -> None:
 
     Whoever starts a command may have it ignore the first (a shell, for what it puts in the background) and the last (nohup): that stays.
     A request to terminate is meant for this process alone, and is answered whatever was inherited.
+    Where the main thread does not come to that within seconds, the process ends without (`dtvit_deploy.cli.insist`).
     """
 
     def end(number: int, _: object) -> NoReturn:
@@ -94,10 +110,11 @@ def end_on_request() -> None:
         requested = number
         raise KeyboardInterrupt if number == signal.SIGINT else Ended(number)
 
-    for number in ANSWERED:
-        if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, end)
+    numbers = [each for each in ANSWERED if each == signal.SIGTERM or signal.getsignal(each) is not signal.SIG_IGN]
+    for number in numbers:
+        signal.signal(number, end)
     os.register_at_fork(after_in_child=_let_go)
+    insist(numbers, _last_word)
     sys.unraisablehook = _ask_again
 
 
@@ -158,6 +175,16 @@ def open_streams() -> None:
             setattr(sys, name, opened)
 
 
+def _cut(text: str) -> str:
+    """A message without words that nobody could read, and of a length that fits a screen."""
+    words = re.sub(
+        rf"\S{{{_LONGEST_WORD + 1},}}", lambda word: f"{word[0][: _LONGEST_WORD // 2]}…{word[0][-_LONGEST_WORD // 2 :]}", text[: 1 << 20]
+    )
+    if len(words) <= _LONGEST_MESSAGE:
+        return words
+    return f"{words[:_LONGEST_MESSAGE]}… ({len(text) - _LONGEST_MESSAGE:,} more characters)"
+
+
 def _say(*lines: str, traceback: bool) -> None:
     from dtvit_deploy.report.figures import plain
 
@@ -166,7 +193,7 @@ def _say(*lines: str, traceback: bool) -> None:
             import traceback as tracebacks
 
             tracebacks.print_exc()
-        for line in filter(None, lines):
+        for line in map(_cut, filter(None, lines)):
             sys.stderr.write("\n".join(map(plain, line.split("\n"))) + "\n")
         sys.stderr.flush()
     except OSError:  # a full disk; the exit code is all that is left to tell with

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.nesting import require_shallow_json
 
 LARGEST_TEXT = 16 << 20
 """Characters of one entry; a hundred thousand class names are two million."""
@@ -55,8 +56,11 @@ def describe(metadata: Mapping[str, str], path: Path) -> Description:
         try:
             if len(text) > LARGEST_TEXT:
                 raise ValueError(f"{len(text):,} characters; no {key} is that long")
-            return msgspec.convert(text, kind) if plain else msgspec.json.decode(text.encode(), type=kind)
-        except (ValueError, RecursionError) as error:  # msgspec's errors and Unicode's are ValueErrors
+            if plain:
+                return msgspec.convert(text, kind)
+            require_shallow_json(text.encode())
+            return msgspec.json.decode(text.encode(), type=kind)
+        except ValueError as error:  # msgspec's errors and Unicode's are ValueErrors
             raise _refusal(path, key, error) from error
 
     preprocessing = entry("preprocessing", _Preprocessing) or {}

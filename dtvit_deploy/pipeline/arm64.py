@@ -7,13 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from dtvit_deploy.artifact import Artifact, load_artifact
+from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.graph import read_graph
 from dtvit_deploy.pipeline.float16 import CPU, FLOAT16
 from dtvit_deploy.pipeline.mixed_precision import DOUBTFUL
-from dtvit_deploy.pipeline.stages import load_onnx, source_digest, versions, write_onnx
+from dtvit_deploy.pipeline.stages import load_onnx, made_here, source_digest, versions, write_onnx
 from dtvit_deploy.runtimes.pairing import Pairing
 from dtvit_deploy.target import Cpu, Precision
 from dtvit_deploy.verdict import Gate, holds
@@ -38,7 +38,7 @@ def portable_stage(halved: Artifact, cache: Cache) -> Artifact:
         write_onnx(folder, found.model, halved.manifest, Precision.FP16, PORTABLE, tools, {"fp32": dict(found.changed)}, notes)
 
     key = {"parent": halved.manifest, "tools": tools, "source": source_digest()}
-    return load_artifact(cache.entry(PORTABLE, key, build) / "model.onnx")
+    return made_here(cache.entry(PORTABLE, key, build) / "model.onnx")
 
 
 def _doubts(halved: Artifact) -> tuple[str, ...]:

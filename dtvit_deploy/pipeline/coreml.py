@@ -19,7 +19,7 @@ from dtvit_deploy.pipeline.coreml_interface import interface_of
 from dtvit_deploy.pipeline.float16 import FLOAT16, float16_stage
 from dtvit_deploy.pipeline.int8 import Int8
 from dtvit_deploy.pipeline.mixed_precision import FOUND, IMPRECISE
-from dtvit_deploy.pipeline.stages import GuardFeeds, ProgramEntry, describe, onnx_stage, source_digest, versions
+from dtvit_deploy.pipeline.stages import GuardFeeds, ProgramEntry, describe, made_here, onnx_stage, source_digest, versions
 from dtvit_deploy.plural import counted
 from dtvit_deploy.target import Precision
 
@@ -132,7 +132,7 @@ class CoreMl:
 
         key = {"parent": manifest, "precision": precision, "options": options, "tools": tools, "source": source_digest()}
         key["guard"] = self.guard.digest  # what FP16 is typed by, and both are judged on
-        return load_artifact(self.cache.entry("coreml", key, build) / PACKAGE)
+        return made_here(self.cache.entry("coreml", key, build) / PACKAGE)
 
     def _searched(self) -> dict[str, Any]:
         """What the search for modules that FP16 is too coarse for came to: made on the ONNX graph, once for all targets of an export."""
@@ -173,7 +173,7 @@ class CoreMl:
                 describe(path, parent.manifest, precision, RELAID, tools, options, (note,), rung=Rung.PREPARED)
 
         key = {"parent": parent.manifest, "options": options, "guard": self.guard.digest, "tools": tools, "source": source_digest()}
-        return load_artifact(self.cache.entry("coreml-layout", key, build) / PACKAGE)
+        return made_here(self.cache.entry("coreml-layout", key, build) / PACKAGE)
 
     def _placed(self, artifact: Artifact) -> Artifact:
         """The same with notes of what cannot be verified here, and of what would not run on the Neural Engine.
@@ -238,7 +238,7 @@ class CoreMl:
             "source": source_digest(),
             "search": asked.search_data is not None,
         }
-        return load_artifact(self.cache.entry("coreml-int8", key, build) / PACKAGE)
+        return made_here(self.cache.entry("coreml-int8", key, build) / PACKAGE)
 
     def _compressed(self, parent: Artifact) -> Artifact:
         weights = self.options.weights
@@ -255,4 +255,4 @@ class CoreMl:
             )
 
         key = {"parent": parent.manifest, "weights": str(weights), "tools": tools, "source": source_digest()}
-        return load_artifact(self.cache.entry("coreml-weights", key, build) / PACKAGE)
+        return made_here(self.cache.entry("coreml-weights", key, build) / PACKAGE)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtvit_deploy.artifact import Artifact, load_artifact
+from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.pipeline.mixed_precision import IMPRECISE, Judge, Mixed, mixed_precision, rounded_answers
-from dtvit_deploy.pipeline.stages import GuardFeeds, load_onnx, source_digest, versions, write_onnx
+from dtvit_deploy.pipeline.stages import GuardFeeds, load_onnx, made_here, source_digest, versions, write_onnx
 from dtvit_deploy.target import Cpu, Precision
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def float16_stage(simplified: Artifact, guard: GuardFeeds, keep_fp32: tuple[str,
 
     key = {"parent": simplified.manifest, "guard": guard.digest, "keep": keep_fp32, "tools": tools, "source": source_digest()}
     key |= {CPU: cpu.value}
-    return load_artifact(cache.entry("float16", key, build) / "model.onnx")
+    return made_here(cache.entry("float16", key, build) / "model.onnx")
 
 
 def float16_rest_stage(quantised: Artifact, simplified: Artifact, guard: GuardFeeds, keep_fp32: tuple[str, ...], cache: Cache) -> Artifact:
@@ -71,4 +71,4 @@ def float16_rest_stage(quantised: Artifact, simplified: Artifact, guard: GuardFe
         write_onnx(folder, typed.model, quantised.manifest, Precision.INT8, FLOAT16, tools, options, (*typed.notes, *cost))
 
     key = {"parent": quantised.manifest, "guard": guard.digest, "keep": keep_fp32, "halved": halved.manifest, "source": source_digest()}
-    return load_artifact(cache.entry("int8-float16", key, build) / "model.onnx")
+    return made_here(cache.entry("int8-float16", key, build) / "model.onnx")

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from dtvit_deploy.artifact import Artifact, load_artifact, read_json, write_json
+from dtvit_deploy.artifact import Artifact, read_json, write_json
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.ranges import RangeTable
 from dtvit_deploy.pipeline.material import Material, digest_of
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.scoring import scores_of
-from dtvit_deploy.pipeline.stages import ProgramEntry, load_onnx, source_digest, versions, write_onnx
+from dtvit_deploy.pipeline.stages import ProgramEntry, load_onnx, made_here, source_digest, versions, write_onnx
 from dtvit_deploy.plural import counted
 from dtvit_deploy.search import ModuleFigures, Search, Trial, readable, search_modules
 from dtvit_deploy.target import Precision, Target
@@ -140,7 +140,7 @@ def int8_stage(quantiser: Quantiser, in_float: Sequence[str], search: Search | N
         write_onnx(folder, made.model, quantiser.simplified.manifest, Precision.INT8, "int8", versions("onnx"), options, notes)
 
     key = quantiser.key | {"in_float": sorted(in_float), "search": search}
-    return load_artifact(cache.entry("int8", key, build) / "model.onnx")
+    return made_here(cache.entry("int8", key, build) / "model.onnx")
 
 
 def search_stage(quantiser: Quantiser, target: Target, material: Material, keep: Sequence[str], cache: Cache, progress: Progress) -> Search:

@@ -9,12 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtvit_deploy.artifact import Artifact, load_artifact
+from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import MissingError
 from dtvit_deploy.export.nncf import REMEDY, NncfOptions, openvino_from_nncf
 from dtvit_deploy.pipeline.calibration_set import CalibrationSet, real_set
-from dtvit_deploy.pipeline.stages import describe, openvino_stage, source_digest, versions
+from dtvit_deploy.pipeline.stages import describe, made_here, openvino_stage, source_digest, versions
 from dtvit_deploy.plural import counted
 from dtvit_deploy.target import Precision
 
@@ -76,7 +76,7 @@ def nncf_stage(simplified: Artifact, data: Path, options: NncfOptions, cache: Ca
         describe(path, parent.manifest, Precision.INT8, "nncf", tools, recorded, chosen.notes)
 
     key = {"parent": parent.manifest, "options": recorded, "tools": tools, "source": source_digest()}
-    return load_artifact(cache.entry("nncf", key, build) / "model.openvino")
+    return made_here(cache.entry("nncf", key, build) / "model.openvino")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.pipeline.material import digest_of
-from dtvit_deploy.pipeline.stages import describe, load_onnx, source_digest, versions
+from dtvit_deploy.pipeline.stages import describe, load_onnx, made_here, source_digest, versions
 from dtvit_deploy.plural import counted
 from dtvit_deploy.staging import replacing
 from dtvit_deploy.target import Precision
@@ -256,7 +256,7 @@ def _job(graph: Artifact, build: BuildOptions, cache: Cache, golden: Callable[[]
         notes = (*known, checked, f"{counted(len(answers.feeds), 'golden sample')}: {answers.source}")
         describe(inside, graph.manifest, graph.manifest.precision, LINK, versions(), options, notes, rung=Rung.PREPARED)
 
-    return load_artifact(cache.entry("job", key, write) / path)
+    return made_here(cache.entry("job", key, write) / path)
 
 
 def _compiled_here(graph: Artifact, build: BuildOptions, cache: Cache) -> str:

@@ -1,6 +1,7 @@
 """Whose artefacts are taken at their word: those that this user built on this machine, and those that the user vouches for.
 
-Engines are native code, and others are emulated (docs/adr/0015). A graph that is not trusted is loaded by a process of its own first.
+Engines are native code, and others are emulated (docs/adr/0015). A graph that is not trusted is
+loaded and run by a process of its own first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from dtvit_deploy.trt.passport import FORMATS, LINK, PASSPORT
 
 STAGES = {FORMATS[flavour]: (str(flavour),) for flavour in LIBRARIES} | {
     FORMATS[Flavour.ON_DEVICE]: ("job",),
-    "onnx": ("simplified", "float16", "portable", "int8"),
+    "onnx": ("simplified", "float16", "portable", "int8", "int8-float16"),
+    "openvino": ("openvino", "nncf"),
+    "mlpackage": ("coreml", "coreml-layout", "coreml-int8", "coreml-weights"),
 }
 """The stages of the cache that artefacts of a format come from."""
 

@@ -18,7 +18,7 @@ from dtvit_deploy.graph import read_graph
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
 from dtvit_deploy.runtimes.onnxruntime import OnnxRuntime, OnnxSession, floating_tensors, with_outputs
 from dtvit_deploy.runtimes.registry import why_emulated
-from dtvit_deploy.runtimes.trial import require_loadable
+from dtvit_deploy.runtimes.trial import require_survived
 from dtvit_deploy.target import Precision
 from dtvit_deploy.trt.passport import GRAPH, LINK, PASSPORT, passport_of
 
@@ -107,5 +107,5 @@ def _read(artifact: Artifact) -> onnx.ModelProto:
                 remedy="export it again",
             )
     model = read_graph(path)
-    require_loadable(artifact, path)
+    require_survived(artifact, EmulatedTensorRt.name, "ONNX Runtime")
     return model

@@ -13,7 +13,7 @@ from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.graph import inferred, read_graph
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
-from dtvit_deploy.runtimes.trial import require_loadable
+from dtvit_deploy.runtimes.trial import require_survived
 from dtvit_deploy.signature import Signature
 from dtvit_deploy.target import Precision
 
@@ -169,7 +169,7 @@ def floating_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
 
 def _read(artifact: Artifact) -> onnx.ModelProto:
     model = read_graph(artifact.path)
-    require_loadable(artifact, artifact.path)
+    require_survived(artifact, OnnxRuntime.name, "ONNX Runtime")
     return model
 
 

@@ -18,6 +18,7 @@ from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
+from dtvit_deploy.runtimes.trial import require_survived
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ def _read(artifact: Artifact) -> openvino.Model:
         from openvino.frontend import FrontEndManager
     except ImportError as error:
         raise MissingError(f"OpenVINO cannot be imported: {error}", remedy=REMEDY) from error
+    require_survived(artifact, OpenVinoRuntime.name, "OpenVINO")
     frontend = FrontEndManager().load_by_framework("ir")
     try:
         return frontend.convert(frontend.load(str(artifact.path / GRAPH)))

@@ -18,6 +18,7 @@ from dtvit_deploy.coreml.options import image_input_of
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.pairing import Pairing
+from dtvit_deploy.runtimes.trial import expendable
 
 TIMEOUT = 600
 """Seconds."""
@@ -86,7 +87,7 @@ def main(path: str, runtime: str, threads: str, cuda_graph: str, trusted: str) -
     feeds |= {spec.name: image.black(spec.shape) for spec in artifact.manifest.signature.inputs if image and spec.name == image.name}
     loader = RUNTIMES[runtime]()
     started = time.perf_counter()
-    with loader.load(artifact, options) as session:
+    with expendable(), loader.load(artifact, options) as session:
         loaded = time.perf_counter()
         session.run(feeds)
         ended = time.perf_counter()

@@ -1,79 +1,187 @@
-"""A graph from elsewhere is loaded by a process of its own first: one that its libraries abort on, or never come back from, ends that one.
+"""An artefact from elsewhere is loaded and run by a process of its own first: what ends its libraries, or never ends, or fills the memory.
 
-No look at a graph can foresee all of it: a Pad by a negative amount gives a tensor of negative size, on which the shape inference within
-ONNX Runtime 1.31 ends the process.
+No look at a graph can foresee all of it. A Pad by a negative amount gives a tensor of negative size, on which the shape inference within
+ONNX Runtime 1.31 ends the process; a number changed in the XML of an OpenVINO graph ends OpenVINO; and twenty layers that are in order,
+one by one, can take a day. So the runtime itself is asked, once for each content in a process, within limits that are far from what a
+network for an edge device takes. What another feed makes of a graph is not foreseen by it: two are run, zeros and noise.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
+import os
 import signal
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dtvit_deploy.artifact import Artifact
+import msgspec
+
+from dtvit_deploy.artifact import Artifact, Manifest
 from dtvit_deploy.child import child_command
-from dtvit_deploy.errors import InputError
+from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.memory import ran_out
 
-SECONDS = 120
-"""A network of 100 MB is loaded in less than a second."""
-MEMORY = 16 << 30
-"""Bytes of addresses beside fifteen times the file's, most of which are never touched: a constant of 2⁴⁰ values ends nothing else."""
-_LOAD = """
-import contextlib
-path, memory = sys.argv[1:]
-with contextlib.suppress(ImportError, OSError, ValueError):
-    import resource
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (int(memory), resource.getrlimit(resource.RLIMIT_AS)[1]))
-import onnx
-with contextlib.suppress(Exception):
-    onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))
-import onnxruntime
-settings = onnxruntime.SessionOptions()
-settings.log_severity_level = 4
-settings.intra_op_num_threads = 1
-try:
-    onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
-except Exception as error:
-    print((str(error).strip().splitlines() or [type(error).__name__])[0])
-"""
+if TYPE_CHECKING:
+    from dtvit_deploy.runtimes.base import Session
+    from dtvit_deploy.signature import Feeds
+
+SECONDS = 50
+"""Of wall time: the answer comes within a minute, where others do not take the processors. T mix as a Core ML package takes five."""
+CPU_SECONDS = 50
+MEMORY = 3 << 30
+"""Bytes of addresses beside fifteen times the artefact's. Libraries take up to a third of it before anything is loaded."""
+AGAIN = "export it again"
+_TRY = "from dtvit_deploy.runtimes.trial import main; main(*sys.argv[1:])"
+_within: ContextVar[bool] = ContextVar("within", default=False)
+"""Whether this process is one that may end."""
 
 
-def require_loadable(artifact: Artifact, graph: Path) -> None:
-    """Load a graph elsewhere before it is loaded here.
+class _Refusal(msgspec.Struct, frozen=True):
+    """Why an artefact is not loaded here."""
+
+    message: str
+    remedy: str | None = AGAIN
+
+
+_SURVIVED: set[tuple[str, str, str]] = set()
+"""By runtime, name and SHA-256: a command of several stages loads an artefact several times. What is refused ends the command."""
+
+
+def require_survived(artifact: Artifact, runtime: str, title: str) -> None:
+    """Load an artefact elsewhere, and run it, before it is loaded here.
 
     Args:
-        artifact: that it belongs to, whose digest was checked; one that is trusted was made here, and needs no trial.
-        graph: the file.
+        artifact: whose digest was checked; one that is trusted was made here, and needs no trial.
+        runtime: the name of the one that asks, by which the other process finds it.
+        title: what people call that.
 
     Raises:
-        InputError: the libraries refuse it, end the process on it, or take too long or too much memory.
+        InputError: the runtime refuses it, the process ended on it, or it took too long or too much memory.
     """
-    if artifact.trusted:
+    if artifact.trusted or _within.get():
         return
-    if fault := _fault(graph, artifact.manifest.sha256):
-        name = artifact.name if graph == artifact.path else f"{artifact.name}/{graph.name}"
-        raise InputError(fault.format(name=name), remedy="export it again")
+    key = runtime, artifact.name, artifact.manifest.sha256
+    if key in _SURVIVED:
+        return
+    if (refusal := _tried(artifact, runtime, title)) is not None:
+        raise InputError(refusal.message, remedy=refusal.remedy)
+    _SURVIVED.add(key)
 
 
-@functools.cache
-def _fault(graph: Path, digest: str) -> str:
-    """What is wrong, with a place for the artefact's name; asked once for each digest."""
+@contextlib.contextmanager
+def expendable() -> Iterator[None]:
+    """Within it no trial is asked for, since this process is one, or is watched by another as one is."""
+    token = _within.set(True)
     try:
-        import onnxruntime
-    except ImportError:
-        return ""  # whoever loads it here will say so
+        yield
+    finally:
+        _within.reset(token)
 
-    which = f"ONNX Runtime {onnxruntime.__version__}"
-    command = child_command(_LOAD, str(graph), str(MEMORY + 15 * graph.stat().st_size))
+
+def _tried(artifact: Artifact, runtime: str, title: str) -> _Refusal | None:
+    command = child_command(_TRY, runtime, title, str(artifact.path), str(MEMORY + 15 * artifact.bytes), str(CPU_SECONDS))
+    manifest = msgspec.json.encode(artifact.manifest)
+    doing = f"loading and running {artifact.name} in {title}"
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False)
+        done = subprocess.run(command, input=manifest, capture_output=True, timeout=SECONDS * _busy(), check=False)
     except subprocess.TimeoutExpired:
-        return f"{which} does not load {{name}} within {SECONDS} s"
-    if done.returncode:
-        number = -done.returncode
-        how = signal.Signals(number).name if number in set(signal.Signals) else f"exit status {done.returncode}"
-        return f"loading {{name}} in {which} ends the process ({how})"
-    said = done.stdout.strip().replace("{", "{{").replace("}", "}}")
-    return f"{which} refuses {{name}}: {said}" if said else ""
+        return _Refusal(f"{title} does not load {artifact.name} within {SECONDS} s of a machine's time, and run it twice")
+    except OSError as error:
+        return _Refusal(f"{artifact.name} cannot be tried in a process of its own: {error.strerror or error}", "end other programs")
+    if done.returncode == -signal.SIGXCPU:
+        return _Refusal(f"{doing} takes more than {CPU_SECONDS} s of processor time")
+    if done.returncode < 0:
+        return _Refusal(f"{doing} ends the process ({_signal_name(-done.returncode)})")
+    try:
+        return msgspec.json.decode((done.stdout.splitlines() or [b""])[-1], type=_Refusal | None)
+    except msgspec.DecodeError:  # nothing was said in the end; whatever did this may have said something else
+        said = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        return _Refusal(f"{doing} ends the process ({said})")
+
+
+def _busy() -> float:
+    """How many times longer than alone a process takes here, where more want to run than there are processors; five at most."""
+    try:
+        return min(5.0, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
+    except OSError:
+        return 1.0
+
+
+def _signal_name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
+def main(runtime: str, title: str, path: str, memory: str, seconds: str) -> None:
+    """What the other process does: takes the manifest from its standard input, and prints `_Refusal` or nothing as JSON."""
+    from dtvit_deploy.child import limit
+
+    limit(memory=int(memory), seconds=int(seconds))
+    artifact = Artifact(Path(path), msgspec.json.decode(sys.stdin.buffer.read(), type=Manifest))
+    refusal = None
+    try:
+        with expendable():
+            _run(artifact, runtime)
+    except MissingError:
+        pass  # whoever loads it here will say so
+    except Exception as error:
+        if ran_out(error):
+            refusal = _Refusal(f"{artifact.name} takes more memory in {title} than {int(memory):,} bytes")
+        elif isinstance(error, InputError):
+            refusal = _Refusal(str(error), error.remedy)
+        else:
+            raise
+    sys.stdout.flush()
+    sys.stdout.buffer.write(b"\n" + msgspec.json.encode(refusal) + b"\n")
+    sys.stdout.flush()
+    os._exit(0)  # what a library does at its own end is no fault of the artefact's
+
+
+def _run(artifact: Artifact, name: str) -> None:
+    """As whoever asked will use it: its tensors are listed, it is loaded, and run.
+
+    Raises:
+        InputError: it is refused.
+    """
+    from dtvit_deploy.runtimes.base import SessionOptions
+    from dtvit_deploy.runtimes.registry import RUNTIMES
+
+    runtime = RUNTIMES[name]()
+    runtime.tensors(artifact)
+    with runtime.load(artifact, SessionOptions(threads=1)) as session:
+        for feeds in (_zeros(artifact.manifest), _noise(artifact.manifest)):
+            _run_once(session, feeds)
+
+
+def _run_once(session: Session, feeds: Feeds) -> None:
+    """An error other than of memory may be the feeds' fault, and those that come may be better."""
+    try:
+        session.run(feeds)
+    except Exception as error:
+        if ran_out(error):
+            raise
+
+
+def _zeros(manifest: Manifest) -> Feeds:
+    import numpy as np
+
+    from dtvit_deploy.coreml.options import image_input_of
+
+    image, inputs = image_input_of(manifest), manifest.signature.inputs
+    return {
+        spec.name: image.black(spec.shape) if image and spec.name == image.name else np.zeros(spec.shape, spec.dtype) for spec in inputs
+    }
+
+
+def _noise(manifest: Manifest) -> Feeds:
+    """Where a network takes floating-point values; not in place of pixels, which noise is none of."""
+    import numpy as np
+
+    from dtvit_deploy.coreml.options import image_input_of
+
+    image, random = image_input_of(manifest), np.random.default_rng(0)
+    floats = [spec for spec in manifest.signature.inputs if spec.dtype.startswith("float") and not (image and spec.name == image.name)]
+    return {**_zeros(manifest), **{spec.name: random.standard_normal(spec.shape, np.float32).astype(spec.dtype) for spec in floats}}

@@ -4,7 +4,7 @@ the real compiler of TensorRT-RTX."""
 from __future__ import annotations
 
 import ast
-import importlib.util
+import functools
 import json
 import os
 import shutil
@@ -18,97 +18,31 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
-from dtvit_deploy.artifact import Link, Manifest, encode_json, load_artifact, manifest_path, sha256_of
+from dtvit_deploy.artifact import Manifest, encode_json, load_artifact, manifest_path, sha256_of
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.export.tensorrt.on_device import Golden, write_job
 from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
 from dtvit_deploy.trt import gpu
 from dtvit_deploy.trt.options import BuildOptions
 from dtvit_deploy.trt.passport import passport_of
+from tensorrt_job import ENGINE, JOB, Device, api, golden_of, load, network, written_job
 
-
-def load(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(f"loaded_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-api = load(Path(__file__).with_name("tensorrt_api.py"))
-JOB, ENGINE = "net.fp32.trtjob", "net.fp32.trt"
 EVERYTHING = BuildOptions(
     workspace_mib=64, optimization_level=5, version_compatible=True, hardware_compatible=True, dla_core=1, capabilities=("8.7",)
 )
 
 
-def network(path: Path) -> tuple[Path, Manifest]:
-    """x → Relu → MatMul → logits, and the index of the best."""
-    nodes = [
-        helper.make_node("Relu", ["x"], ["a"]),  # nameless, as a rewriting pass may leave it
-        helper.make_node("MatMul", ["a", "w"], ["logits"], name="product"),
-        helper.make_node("ArgMax", ["logits"], ["best"], name="best", axis=1),
-    ]
-    for node, module in zip(nodes, ("stem.act", "head", ""), strict=True):
-        node.metadata_props.add(key="module", value=module)
-    weights = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
-    kinds = {"x": (TensorProto.FLOAT, (1, 4)), "logits": (TensorProto.FLOAT, (1, 3)), "best": (TensorProto.INT64, (1, 1))}
-    ends = {name: helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()}
-    graph = helper.make_graph(nodes, "net", [ends["x"]], [ends["logits"], ends["best"]], [numpy_helper.from_array(weights, "w")])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
-    outputs = (TensorSpec("logits", (1, 3)), TensorSpec("best", (1, 1), "int64"))
-    links = (Link(kind="checkpoint", sha256="c" * 64), Link(kind="onnx", sha256=sha256_of(path), tools={"ü": "1"}, options={"floor": 1e-7}))
-    signature = Signature((TensorSpec("x", (1, 4)),), outputs)
-    return path, Manifest(
-        model="net", format="onnx", precision=Precision.FP32, sha256=sha256_of(path), signature=signature, lineage=links, classes=("a", "b")
-    )
-
-
-def golden_of(graph: Path, **limits: Any) -> Golden:
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    feeds = [{"x": np.random.default_rng(seed).standard_normal((1, 4)).astype(np.float32)} for seed in range(3)]
-    expected = [dict(zip(("logits", "best"), session.run(None, feed), strict=True)) for feed in feeds]
-    return Golden(feeds=feeds, expected=expected, top1="logits", **(limits or {"tolerance": {"logits": 1e-5, "best": 0.0}}))
-
-
 @pytest.fixture
 def make_job(tmp_path: Path) -> Callable[..., Path]:
-    def make(options: BuildOptions = BuildOptions(), **limits: Any) -> Path:  # noqa: B008 - frozen
-        graph, manifest = network(tmp_path / "net.fp32.onnx")
-        folder = tmp_path / JOB
-        folder.mkdir()
-        write_job(folder, graph, manifest, options, golden_of(graph, **limits), "net.fp32")
-        return folder
-
-    return make
+    return functools.partial(written_job, tmp_path)
 
 
 @pytest.fixture(params=["10", "11"])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Device:
     return Device(request.param, monkeypatch)
-
-
-class Device:
-    """A Jetson with a release of TensorRT, as far as its Python module and the CUDA driver's functions go."""
-
-    def __init__(self, release: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.plan, self.patch = api.Plan(), monkeypatch
-        self.module = api.stand_in(release, self.plan)
-        monkeypatch.setitem(sys.modules, "tensorrt", self.module)
-        self.board = {"/etc/nv_tegra_release": "# R36 (release), REVISION: 4.0, GCID: 1", "/proc/device-tree/model": "Jetson Orin Nano\0"}
-
-    def run(self, job: Path, *arguments: str) -> int:
-        script = load(job / "build.py")
-        self.patch.setattr(script, "load_driver", api.Driver)
-        self.patch.setattr(script, "text_of", lambda path: self.board.get(path, ""))
-        return int(script.main(arguments))
 
 
 def test_the_whole_script_runs_on_both_releases_and_its_engine_is_one_of_this_project(

@@ -209,7 +209,7 @@ def test_a_manifest_of_gigabytes_is_not_read(path: Path) -> None:
     assert refusal(path) == f"{path}.json is 16,777,217 bytes; no manifest is that large"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])  # every example writes the whole file anew
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])  # each writes it anew
 @given(st.data())
 def test_no_damage_of_a_manifest_gives_anything_but_a_refusal_or_a_manifest(path: Path, data: st.DataObject) -> None:
     content = bytearray(encode_json(MANIFEST))

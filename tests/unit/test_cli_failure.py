@@ -299,3 +299,20 @@ def test_output_held_back_is_written_before_the_code_is_chosen(capfd: pytest.Cap
     with told():
         sys.stdout.write("held back")
     assert capfd.readouterr().out == "held back"
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [("n" * 1_000_000, 260), (f"no model {'n' * 5000}: nor {'m' * 5000}", 520), ("a name " * 100_000, 4100), ("n\n" * 100_000, 8100)],
+    ids=["a word", "two words", "many words", "many lines"],
+)
+def test_a_message_is_cut_where_a_name_in_it_is_without_end(text: str, length: int, capsys: pytest.CaptureFixture[str]) -> None:
+    end(InputError(text))
+    said = capsys.readouterr().err
+    assert len(said) <= length
+    assert "…" in said
+
+
+def test_a_path_of_usual_length_is_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    end(InputError(f"there is no artefact at /{'folder/' * 30}net.onnx"))
+    assert "…" not in capsys.readouterr().err

@@ -100,3 +100,11 @@ def test_the_commands_take_the_users_word(
     path = write(tmp_path / "strangers", "trt")
     CliRunner().invoke(app, [command, str(path), *words, "--data", str(tmp_path)])
     assert [artifact.trusted for artifact in seen] == [trusted]
+
+
+def test_whatever_an_export_keeps_in_the_cache_is_trusted_in_every_format() -> None:
+    """What is not would be tried again each time, in a process of its own, by whoever made it."""
+    from dtvit_deploy.pipeline import trust
+    from dtvit_deploy.runtimes.registry import BY_FORMAT
+
+    assert set(trust.STAGES) == set(BY_FORMAT) - {"program"}  # an exported program is never loaded from outside the cache

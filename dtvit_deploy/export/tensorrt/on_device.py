@@ -20,7 +20,7 @@ import msgspec
 from dtvit_deploy.artifact import Manifest, encode_json, sha256_of
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.tensorrt import on_device_build
-from dtvit_deploy.export.tensorrt.on_device_build import CODES
+from dtvit_deploy.export.tensorrt.on_device_build import CODES, SCHEMA
 from dtvit_deploy.export.tensorrt.trtexec import trtexec_text
 from dtvit_deploy.plural import counted
 from dtvit_deploy.trt.passport import GRAPH, LINK
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from dtvit_deploy.signature import Feeds, Outputs, TensorSpec
     from dtvit_deploy.trt.options import BuildOptions
 
-SCHEMA = 1
 JOB, SCRIPT, README, TRTEXEC = "job.json", "build.py", "README.txt", "trtexec.txt"
 MOST_CHANGED = 0.01
 """Share of an output's whole numbers that may differ where no tolerance says how many, as in :mod:`dtvit_deploy.parity`."""

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import ctypes
+import fcntl
 import hashlib
 import importlib
 import json
@@ -21,18 +23,26 @@ import os
 import platform
 import re
 import shutil
+import stat
 import statistics
 import struct
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 FORMATS = {"tensorrt": ("tensorrt", "trt"), "tensorrt_rtx": ("tensorrt-rtx", "rtx")}
 CODES = {"float32": "f", "float16": "e", "int64": "q", "int32": "i", "int8": "b", "uint8": "B", "bool": "?"}
 TYPES = {"float32": "FLOAT", "float16": "HALF", "int64": "INT64", "int32": "INT32", "int8": "INT8", "uint8": "UINT8", "bool": "BOOL"}
+SCHEMA = 1
+MOST_VALUES = 1 << 28
+"""Of one tensor."""
+LARGEST_JOB, LARGEST_TIMINGS = 16 << 20, 1 << 30
+"""Bytes."""
 WARM_UP, RUNS = 10, 50
 """Of an engine that is profiled."""
 SHOWN = 12
@@ -96,9 +106,7 @@ def run(asked: argparse.Namespace) -> int:
     require_own(asked.out / f"{name}.{suffix}", digest)
     log = make_log(trt)
     asked.out.mkdir(parents=True, exist_ok=True)
-    stage = asked.out / f".{name}.{suffix}.partial"  # a fixed name: whatever a killed run left goes first
-    shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir()
+    stage, lock = open_stage(asked.out, f".{name}.{suffix}.partial")
     try:
         inside = stage / f"{name}.{suffix}"
         inside.mkdir()
@@ -108,7 +116,7 @@ def run(asked: argparse.Namespace) -> int:
             conditions = dict(host, library=library, version=str(trt.__version__), capabilities=capabilities)
             write_json(inside / "profile.json", dict(profile(trt, log, cuda, engine, job), conditions=conditions))
             print(f"timed every layer {RUNS} times: profile.json")
-        shutil.copyfile(str(HERE / "graph.onnx"), str(inside / "graph.onnx"))
+        write(inside / "graph.onnx", (HERE / "graph.onnx").read_bytes())
         passport = dict(host, library=library, version=str(trt.__version__), capabilities=capabilities, options=options)
         passport.update(engine=sha256(inside / "model.engine"), bytes=(inside / "model.engine").stat().st_size)
         passport.update(graph=sha256(inside / "graph.onnx"))
@@ -119,7 +127,8 @@ def run(asked: argparse.Namespace) -> int:
         write_json(stage / f"{name}.{suffix}.json", manifest)
         publish(stage, asked.out, f"{name}.{suffix}")
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        shutil.rmtree(str(stage), ignore_errors=True)
+        os.close(lock)
     print(f"wrote {asked.out / (name + '.' + suffix)} and its manifest")
     if asked.build_only:
         print("verdict: built, not executed")
@@ -135,17 +144,126 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def read_job() -> tuple[dict[str, Any], str]:
-    """The job, once every file of it is known to be as it was written."""
-    digest = sha256(HERE / "job.json")
-    if (HERE / "job.json.sha256").read_text().split()[:1] != [digest]:
+    """The job, once every file of it is known to be as it was written, and everything in it is what it has to be.
+
+    Who can write the folder can write digests that fit, so that a digest alone says nothing of where a path leads.
+    """
+    text = contents(HERE / "job.json", LARGEST_JOB)
+    digest = hashlib.sha256(text).hexdigest()
+    if contents(HERE / "job.json.sha256", 4096).decode(errors="replace").split()[:1] != [digest]:
         raise JobError("job.json is not as it was written: copy the folder again")
-    job = json.loads((HERE / "job.json").read_text(encoding="utf-8"))
+    try:
+        job = json.loads(text.decode(), parse_constant=not_a_number)
+        require_job(job)
+    except (ValueError, RecursionError) as error:
+        raise JobError(f"job.json is no job that this script can take: {' '.join(str(error).split())[:300]}; export it again") from error
     for path, expected in sorted(job["files"].items()):
+        parts = [HERE.joinpath(*Path(path).parts[: index + 1]) for index in range(len(Path(path).parts))]
         if not (HERE / path).is_file():
             raise JobError(f"{path} is missing: copy the folder again")
+        if any(part.is_symlink() for part in parts):
+            raise JobError(f"{path} is a link, and may lead anywhere: copy the folder again, with files in the place of links")
         if sha256(HERE / path) != expected:
             raise JobError(f"{path} is not as it was written: copy the folder again")
+    for tensor in [*job["golden"]["inputs"], *job["golden"]["outputs"]]:
+        needed = job["golden"]["samples"] * math.prod(tensor["shape"]) * struct.calcsize(CODES[tensor["dtype"]])
+        if (HERE / tensor["file"]).stat().st_size != needed:
+            raise JobError(f"{tensor['file']} does not hold {job['golden']['samples']} samples of {tensor['name']}: export the job again")
     return job, digest
+
+
+def contents(path: Path, most: int) -> bytes:
+    """A file's bytes, if it is a file: what is large or never ends is none of a job."""
+    if not path.is_file() or path.is_symlink():
+        raise JobError(f"there is no file {path}: copy the folder again, with files in the place of links")
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise JobError(f"{path.name} is larger than {most:,} bytes; no job has such a one")
+    return data
+
+
+def not_a_number(word: str) -> Any:
+    raise ValueError(f"{word} is no number")
+
+
+def require_job(job: Any) -> None:
+    """Hold a job to what `dtvit-deploy` writes: nothing else, nothing less.
+
+    Raises:
+        ValueError: something is of another type, out of bounds, unknown or not there; it is named.
+    """
+    require_keys(job, "job", {"schema": int, "name": str, "options": dict, "manifest": dict, "nodes": list, "golden": dict, "files": dict})
+    require(job["schema"] == SCHEMA, f"schema is {job['schema']}; this script reads {SCHEMA}")
+    require(len(job["name"]) <= 200 and re.fullmatch(r"\w[\w.+-]*", job["name"]), f"name {job['name'][:80]!r} is no name of a folder")
+    for path, digest in job["files"].items():
+        pieces = path.split("/")
+        plain = len(path) <= 200 and all(re.fullmatch(r"\w[\w.+-]*", piece) for piece in pieces)
+        require(plain, f"files: {path[:80]!r} is not a path within this folder")
+        require(isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest), f"files: {path} has no SHA-256")
+    require({"graph.onnx", "build.py"} <= set(job["files"]), "files: graph.onnx or build.py is not listed")
+    require_options(job["options"])
+    for node in job["nodes"]:
+        of_text = isinstance(node, list) and len(node) == 3 and all(isinstance(word, str) for word in node)
+        require(of_text, "nodes: each has a name, an operator and a module")
+    require_golden(job["golden"], job["files"])
+    manifest = job["manifest"]
+    required = {"model": str, "format": str, "precision": str, "sha256": str, "signature": dict, "lineage": list}
+    optional = {"rung": str, "classes": list, "preprocessing": dict, "schema": int}
+    require_keys(manifest, "manifest", required, optional)
+    require(bool(manifest["lineage"]), "manifest: its lineage is empty")
+    for link in manifest["lineage"]:
+        require_keys(link, "manifest.lineage", {"kind": str, "sha256": str}, {"tools": dict, "options": dict, "notes": list})
+
+
+def require_options(options: Any) -> None:
+    flags = ("tf32", "version_compatible", "hardware_compatible")
+    numbers = {"optimization_level": (0, 5), "workspace_mib": (1, 1 << 30), "dla_core": (0, 1)}
+    none = type(None)
+    kinds: dict[str, Any] = dict(dict.fromkeys(flags, bool), capabilities=list, optimization_level=int)
+    require_keys(options, "options", dict(kinds, workspace_mib=(int, none), dla_core=(int, none)))
+    for name, (least, most) in numbers.items():
+        value = options[name]
+        require(value is None or least <= value <= most, f"options: {name} is {value}; it may be {least} to {most}")
+    fit = all(isinstance(each, str) and re.fullmatch(r"[1-9]\d?\.\d", each) for each in options["capabilities"])
+    require(fit, "options: a capability is like 8.7")
+
+
+def require_golden(golden: Any, files: Mapping[str, Any]) -> None:
+    require_keys(golden, "golden", {"samples": int, "inputs": list, "outputs": list})
+    require(1 <= golden["samples"] <= 100_000, f"golden: {golden['samples']} samples")
+    require(golden["inputs"] and golden["outputs"], "golden: a network has inputs and outputs")
+    spec = {"name": str, "shape": list, "dtype": str, "file": str}
+    limits = {"tolerance": (int, float, type(None)), "least_sqnr": (int, float, type(None)), "top1": bool}
+    for tensor in golden["inputs"]:
+        require_keys(tensor, "golden.inputs", spec)
+    for tensor in golden["outputs"]:
+        require_keys(tensor, "golden.outputs", dict(spec, **limits))
+        judged = [tensor[limit] for limit in ("tolerance", "least_sqnr") if tensor[limit] is not None]
+        require(judged and all(map(math.isfinite, judged)), f"golden: nothing finite says how near {tensor['name'][:80]!r} must come")
+        require(tensor["tolerance"] is not None or tensor["dtype"].startswith("float"), "golden: whole numbers have no SQNR")
+    for tensor in [*golden["inputs"], *golden["outputs"]]:
+        require(tensor["dtype"] in CODES, f"golden: type {tensor['dtype'][:80]!r} is not known; known: {', '.join(CODES)}")
+        sizes = len(tensor["shape"]) <= 32 and all(type(size) is int and 1 <= size <= MOST_VALUES for size in tensor["shape"])
+        require(sizes and math.prod(tensor["shape"]) <= MOST_VALUES, f"golden: the shape of {tensor['name'][:80]!r} cannot be")
+        require(tensor["file"] in files, f"golden: {tensor['file'][:80]!r} is no file of this job")
+
+
+def require_keys(value: Any, what: str, needed: Mapping[str, Any], optional: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Refuse what is no object of exactly these keys, each of its type; true and false are no numbers."""
+    require(isinstance(value, dict), f"{what} is no object")
+    for key in value:
+        require(key in needed or key in optional, f"{what}: {key[:80]!r} is not known; known: {', '.join([*needed, *optional])}")
+    for key, kind in [*needed.items(), *((key, kind) for key, kind in optional.items() if key in value)]:
+        require(key in value, f"{what}: {key} is missing")
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        right = isinstance(value[key], kinds) and (bool in kinds or not isinstance(value[key], bool))
+        require(right, f"{what}: {key} is not of type {' or '.join(each.__name__ for each in kinds)}")
+
+
+def require(holds: object, message: str) -> None:
+    if not holds:
+        raise ValueError(message)
 
 
 def import_library(module: str) -> Any:
@@ -210,16 +328,13 @@ def build(trt: Any, log: Any, job: dict[str, Any], options: dict[str, Any], fold
                 names = ", ".join(each for each in trt.ComputeCapability.__members__ if each.startswith("SM"))
                 raise JobError(f"TensorRT-RTX {trt.__version__} does not compile for compute capability {capability}; it knows {names}")
     timings = HERE.parent / f"{HERE.name}.timing"  # beside the job: within it, it would change the folder's digest
-    reused = not ahead and attach_timings(config, timings.read_bytes() if timings.is_file() else b"")
+    reused = not ahead and attach_timings(config, own_timings(timings))
     log.problems.clear()
     begun = time.monotonic()
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
         raise JobError(f"the builder made no engine: {last(log)}")
-    with (folder / "model.engine").open("wb") as file:
-        size = file.write(serialized)
-        file.flush()
-        os.fsync(file.fileno())
+    size = write(folder / "model.engine", serialized)
     known_timings = ", with the timings of an earlier build" if reused else ""
     print(f"built from {network.num_layers} layers in {time.monotonic() - begun:.1f} s{known_timings}: {size / 2**20:.1f} MiB")
     if ahead:
@@ -524,14 +639,64 @@ def folder_sha256(folder: Path) -> str:
     return listing.hexdigest()
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+def write(path: Path, data: Any) -> int:
+    """Write a file whole or not at all, through a new name: whatever link or file others put in its way is not written to.
+
+    Returns:
+        How many bytes it has.
+    """
+    part = path.with_name(f".{path.name}.{os.urandom(8).hex()}.part")
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        with os.fdopen(os.open(str(part), new, 0o644), "wb") as file:
+            size: int = file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)  # a link of that name is replaced, not followed
+    except BaseException:
+        if part.is_file() and not part.is_symlink():
+            part.unlink()
+        raise
+    return size
+
+
+def open_stage(out: Path, prefix: str) -> tuple[Path, int]:
+    """A new folder that nobody else can write, and the lock that says that its owner lives; what killed runs left goes first."""
+    for left in list(out.glob(f"{prefix}*")):
+        found = left.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            continue
+        lock = os.open(str(left), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(str(left), ignore_errors=True)
+        except OSError:
+            pass  # its owner lives
+        finally:
+            os.close(lock)
+    stage = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=str(out)))
+    lock = os.open(str(stage), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    with contextlib.suppress(OSError):  # a file system without locks: nobody removes it then
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return stage, lock
+
+
+def own_timings(path: Path) -> bytes:
+    """The timings of an earlier build, if this user wrote them and nobody else can have: TensorRT's reader is native code."""
+    try:
+        descriptor = os.open(str(path), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        if os.path.lexists(str(path)):
+            print(f"{path} is not used: it is a link, or cannot be read")
+        return b""
+    found = os.fstat(descriptor)
+    theirs = found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or found.st_nlink != 1
+    if not stat.S_ISREG(found.st_mode) or theirs or found.st_size > LARGEST_TIMINGS:
+        os.close(descriptor)
+        print(f"{path} is not used: it is no file that this user alone has written")
+        return b""
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -540,11 +705,12 @@ def write_json(path: Path, value: Any) -> None:
 
 def require_own(folder: Path, job: str) -> None:
     """Refuse to replace what this job did not make: an engine for other GPUs, say, that an export put beside it."""
-    if not folder.exists():
+    if not os.path.lexists(str(folder)):
         return
     try:
-        made_by = json.loads(folder.with_name(f"{folder.name}.json").read_text(encoding="utf-8"))["lineage"][-1]["options"].get("job")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        text = contents(folder.with_name(f"{folder.name}.json"), LARGEST_JOB)
+        made_by = json.loads(text.decode())["lineage"][-1]["options"].get("job")
+    except (JobError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         made_by = None
     if made_by != job:
         raise JobError(f"{folder} is there and is not of this job: move it away, or write elsewhere with --out FOLDER")
@@ -552,7 +718,7 @@ def require_own(folder: Path, job: str) -> None:
 
 def publish(stage: Path, out: Path, name: str) -> None:
     """Move the engine's folder and its manifest to ``out``: at every moment the two are one pair, or the folder is absent."""
-    if (out / name).exists():
+    if os.path.lexists(str(out / name)):
         (out / name).rename(stage / "former")
     (stage / f"{name}.json").replace(out / f"{name}.json")
     (stage / name).rename(out / name)

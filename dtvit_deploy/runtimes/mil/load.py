@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.nesting import require_shallow_json
 from dtvit_deploy.runtimes.mil.blob import REMEDY, BlobFile, held_tensor, tensor_from_bytes
 from dtvit_deploy.runtimes.mil.program import HELD, MOST_BYTES, Constant, Operation, Program, Type, Variable, bytes_of
 from dtvit_deploy.runtimes.mil.proto import model_proto
@@ -95,8 +96,10 @@ def specification_path(package: Path) -> Path:
         InputError: the package has no manifest that says so.
     """
     try:
-        manifest = msgspec.json.decode(_inside(package, "Manifest.json").read_bytes(), type=_Manifest)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        content = _inside(package, "Manifest.json").read_bytes()
+        require_shallow_json(content)
+        manifest = msgspec.json.decode(content, type=_Manifest)
+    except (OSError, ValueError) as error:
         raise InputError(f"{package.name} is not an .mlpackage: its Manifest.json cannot be read: {error}", remedy=REMEDY) from error
     if manifest.root not in manifest.items:
         raise InputError(f"{package.name} is not whole: its Manifest.json names no model", remedy=REMEDY)

@@ -20,6 +20,7 @@ from dtvit_deploy.runtimes.mil.names import tensors_by_node
 from dtvit_deploy.runtimes.mil.program import Program
 from dtvit_deploy.runtimes.mil.proto import REMEDY, coremltools_version, model_proto
 from dtvit_deploy.runtimes.registry import why_emulated
+from dtvit_deploy.runtimes.trial import require_survived
 from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
@@ -46,10 +47,10 @@ class MilRuntime:
         return Availability(version=coremltools_version())
 
     def tensors(self, artifact: Artifact) -> tuple[str, ...]:
-        return tuple(_offered(load_program(artifact.path), views_of(artifact.manifest)))
+        return tuple(_offered(_read(artifact), views_of(artifact.manifest)))
 
     def load(self, artifact: Artifact, options: SessionOptions) -> MilSession:
-        return MilSession(load_program(artifact.path), artifact, options)
+        return MilSession(_read(artifact), artifact, options)
 
 
 class MilSession:
@@ -104,6 +105,13 @@ class MilSession:
 
     def __exit__(self, *exc: object) -> None:
         self._evaluator = None
+
+
+def _read(artifact: Artifact) -> Program:
+    """The program, once it was evaluated elsewhere: torch allocates what a program declares, and computes as long as that takes."""
+    program = load_program(artifact.path)
+    require_survived(artifact, MilRuntime.name, "the evaluator of Core ML packages")
+    return program
 
 
 def _offered(program: Program, views: Mapping[str, HeldAs]) -> dict[str, str]:

@@ -1,0 +1,44 @@
+"""What must be removed when the process ends without unwinding: while a vendor's native code runs, no ``with`` block is left.
+
+Python runs a signal's handler between two of its own instructions. Where the main thread is inside a compiler for a minute, it does so
+after that minute; whoever asked the process to end gets it killed by then, and finds what was half written. So another thread ends it
+(`dtvit_deploy.cli.failure`), and what the blocks would have removed is removed from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+SECONDS = 1.0
+"""How long the end waits for names that are being changed right now; after that, what a killed process leaves is left."""
+changing_names = threading.RLock()
+"""Held while finished files get their names, so that the end comes before or after that. Nobody else takes it for long."""
+_removals: dict[object, Callable[[], None]] = {}
+
+
+@contextlib.contextmanager
+def removed_at_the_end(removal: Callable[[], None]) -> Iterator[None]:
+    """Have ``removal`` called if the process ends by force within the block; it may run while the block does, in another thread."""
+    key = object()
+    _removals[key] = removal
+    try:
+        yield
+    finally:
+        _removals.pop(key, None)
+
+
+def remove_all() -> bool:
+    """Remove what the open blocks would, and let no file get its name from now on: the process ends next.
+
+    Returns:
+        False where files were still getting their names, so that nothing was touched; the next writer removes what is left, as after a
+        kill.
+    """
+    if not changing_names.acquire(timeout=SECONDS):
+        return False
+    for removal in reversed(list(_removals.values())):
+        with contextlib.suppress(Exception):  # whatever one of them runs into, the others still have theirs to remove
+            removal()
+    return True

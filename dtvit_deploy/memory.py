@@ -1,0 +1,51 @@
+"""Whether memory ran out: libraries say so in a class or in words of their own, often as if something else were wrong with them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_SAID = re.compile(
+    r"bad.?alloc|(?:cannot|can't|could not|failed to|unable to) (?:re)?alloc|(?:not enough|out of|insufficient) memory"
+    r"|failed to map segment|could not create a (?:memory|primitive)|can't start new thread",
+    re.IGNORECASE,
+)
+"""Of C++, of the C library, of the dynamic loader, of NumPy, torch, ONNX Runtime and oneDNN; a thread that cannot start lacks its stack."""
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an exception, or one that it came from, tells that no memory was to be had."""
+    return any(isinstance(one, MemoryError) or _SAID.search(str(one)) for one in _chain(error))
+
+
+def while_loading(error: BaseException) -> bool:
+    """Whether it ran out as a library was loaded: then that is what is missing, and no input is to blame."""
+    return any(isinstance(one, ImportError) or "failed to map segment" in str(one) for one in _chain(error))
+
+
+def words(error: BaseException) -> str:
+    """The line in which it says so; empty where it has no words for it."""
+    lines = (line.strip() for one in _chain(error) for line in str(one).splitlines())
+    return next((line for line in lines if _SAID.search(line)), "")
+
+
+def at_the_limit() -> bool:
+    """Whether this process has used up nearly all addresses that it may have (`ulimit -v`): what then fails, fails in any words."""
+    try:
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        status = Path("/proc/self/status").read_text()
+    except (ImportError, OSError):
+        return False
+    peak = next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmPeak:")), 0)
+    return most != resource.RLIM_INFINITY and peak > 0.9 * most
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
