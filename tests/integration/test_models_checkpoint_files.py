@@ -243,7 +243,9 @@ def test_the_entry_that_was_read_is_in_the_message_of_a_mismatch(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "call", [(eval, ("1",)), (exec, ("1",)), (__import__, ("os",)), (open, ("none",)), (sys.exit, ()), (shutil.rmtree, ("none",))], ids=str
+    "call",
+    [(eval, ("1",)), (exec, ("1",)), (__import__, ("os",)), (open, ("none",)), (sys.exit, ()), (shutil.rmtree, ("none",))],
+    ids=["eval", "exec", "import", "open", "exit", "rmtree"],
 )
 def test_what_calls_more_than_data_is_refused_wherever_it_stands(call: tuple[Any, tuple[Any, ...]], tmp_path: Path) -> None:
     class Calls:
