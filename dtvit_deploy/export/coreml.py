@@ -127,7 +127,9 @@ def _has_translation(operator: Any) -> bool:
     from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 
     name = operator.name() if hasattr(operator, "name") else operator.__name__
-    return (name.startswith("prims::") and "convert_element_type" not in name) or _TORCH_OPS_REGISTRY.get_func(name) is not None
+    return (
+        name in ("prims::var", "prims::broadcast_in_dim", "prims::convert_element_type") or _TORCH_OPS_REGISTRY.get_func(name) is not None
+    )
 
 
 def _prepared(exported: ExportedProgram) -> Sequence[torch.fx.Node]:
@@ -166,6 +168,9 @@ def _undo(node: Any) -> None:
     if node.target is torch.ops.prims.var.default:
         source, axes, correction = (*node.args, 1.0)[:3]
         node.target, node.args, node.kwargs = torch.ops.aten.var.correction, (source, axes), {"correction": correction}
+    elif node.target is torch.ops.prims.convert_element_type.default:
+        source, dtype = node.args
+        node.target, node.args, node.kwargs = torch.ops.aten._to_copy.default, (source,), {"dtype": dtype}
     elif node.target is torch.ops.prims.broadcast_in_dim.default:
         source, shape, axes = node.args
         if math.prod(source.meta["val"].shape) == math.prod(shape):  # else it repeats, and more than axes of one are to be made

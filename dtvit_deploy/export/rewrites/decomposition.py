@@ -43,10 +43,9 @@ def decompose(exported: ExportedProgram, is_known: Callable[[Any], bool]) -> boo
     edit, changed = Editor(exported), False
     for _ in range(DEEPEST):
         unknown = [node for node in edit.graph.nodes if node.op == "call_function" and _has_definition(node) and not is_known(node.target)]
-        for node in unknown:
-            _write_out(edit, node)
-            changed = True
-        if not unknown:
+        written = [_write_out(edit, node, is_known) for node in unknown]
+        changed = changed or any(written)
+        if not any(written):
             break
     if changed:
         edit.finish()
@@ -63,7 +62,8 @@ def _is_logical(node: Node) -> bool:
     return node.target in LOGICAL and all(source.meta["val"].dtype is torch.bool for source in (node, *node.all_input_nodes))
 
 
-def _write_out(edit: Editor, node: Node) -> None:
+def _write_out(edit: Editor, node: Node, is_known: Callable[[Any], bool]) -> bool:
+    """Write a node out, unless that takes an operator that is neither known nor written with others: the node's own name tells more."""
     target: Any = node.target
     function: Any = LOGICAL[target] if _is_logical(node) else decomposition_table.get(target, target)
     sources = node.all_input_nodes
@@ -74,9 +74,13 @@ def _write_out(edit: Editor, node: Node) -> None:
 
     with edit.fake:
         traced = make_fx(answer)(*(source.meta["val"] for source in sources))
+    needed = [one for one in traced.graph.nodes if one.op == "call_function" and isinstance(one.target, OpOverload)]
+    if not all(is_known(one.target) or one.target in decomposition_table or one.target._can_decompose() for one in needed):
+        return False
     with edit.before(node):
         made = edit.inline(traced, sources)
     name = node.name
     edit.replace(node, made)
     if made not in sources:
         edit.rename(made, name)  # the tensor is the same, and so is its name
+    return True
