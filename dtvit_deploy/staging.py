@@ -52,7 +52,7 @@ def staged(folder: Path) -> Iterator[Path]:
         InputError: the folder cannot be made or written, a file or a folder is in the way, or the disk is full.
     """
     with contextlib.ExitStack() as at_end:
-        with _uninterrupted():
+        with uninterrupted():
             folders_made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
             stage, lock = _open_stage(folder, folders_made)
             at_end.enter_context(removed_at_the_end(functools.partial(_remove_stage, stage, folders_made)))
@@ -63,7 +63,7 @@ def staged(folder: Path) -> Iterator[Path]:
             yield stage
             _settle(stage)
             ours = folder
-            with _uninterrupted(), changing_names:
+            with uninterrupted(), changing_names:
                 _move_all(stage, folder)
                 folders_made.clear()
         except DeployError:
@@ -154,7 +154,7 @@ def _open_stage(folder: Path, folders_made: list[Path]) -> tuple[Path, int]:
 
 
 def _close_stage(stage: Path, lock: int, folders_made: list[Path]) -> None:
-    with _uninterrupted():
+    with uninterrupted():
         _remove_stage(stage, folders_made)
         os.close(lock)
 
@@ -262,7 +262,7 @@ def _is_full(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
     """Keep Ctrl-C and requests to end waiting until the block is done; only the main thread is ever interrupted by them."""
     waiting: list[int] = []
     with contextlib.ExitStack() as at_end:

@@ -11,7 +11,6 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,13 +32,12 @@ def own_temporary_folder() -> Iterator[None]:
     Where none can be made (a full disk, no place that can be written), the system's own places are left as they are: whatever needs one
     says so, and what needs none goes on.
     """
+    from dtvit_deploy.staging import uninterrupted
+
     before = {name: os.environ.get(name) for name in (VARIABLE, *NAMES)}
-    waiting = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
-    try:  # a request to end must not come between the making and the note of it
+    with uninterrupted():  # a request to end must not come between the making and the note of it
         if made := _made():
             _open.append(made[0])
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
     if made is None:
         yield
         return

@@ -136,3 +136,28 @@ def test_what_a_killed_one_left_goes_with_the_next_and_a_living_ones_stays(place
             assert len(list(place.iterdir())) == 3  # the living one's, the user's own, and this
         assert {path.name for path in place.iterdir()} > {"dtvit-deploy-notes"}
         living.kill()
+
+
+def test_a_request_that_comes_while_it_is_made_leaves_nothing(place: Path) -> None:
+    command = """
+    import os, signal, time
+    from dtvit_deploy.cli import failure, temporary
+
+    made = temporary._made
+
+    def interrupted():
+        found = made()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.05)  # the handler would come now, and nobody know of the folder
+        return found
+
+    temporary._made = interrupted
+    failure.end_on_request()  # a second thread, which any signal may be given to
+    try:
+        failure.explained(lambda: print("the command ran"))()
+    except SystemExit as ended:
+        failure.leave(ended.code)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(command)], capture_output=True, text=True, preexec_fn=answering, check=False)
+    assert (done.returncode, done.stdout) == (143, ""), done.stderr
+    assert list(place.iterdir()) == []
