@@ -2,7 +2,7 @@
 
 Python runs a signal's handler between two of its own instructions. Where the main thread is inside a compiler for a minute, it does so
 after that minute; whoever asked the process to end gets it killed by then, and finds what was half written. So another thread ends it
-(`dtvit_deploy.cli.failure`), and what the blocks would have removed is removed from here.
+(`dtvit_deploy.cli.insist`), and what the blocks would have removed is removed from here.
 """
 
 from __future__ import annotations

@@ -40,8 +40,7 @@ def insist(numbers: Collection[int], last_word: Callable[[int], str]) -> None:
 
 def _let_go() -> None:
     """In a forked process: a signal that it gets must not be taken for one of its parent's, with which it shares the pipe."""
-    with contextlib.suppress(ValueError):  # forked from another thread than the main one
-        signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(-1)  # whichever thread forked is the main one there
 
 
 def _wait(reader: int, numbers: frozenset[int], last_word: Callable[[int], str]) -> None:
