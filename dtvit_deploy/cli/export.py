@@ -33,7 +33,7 @@ def export(
     model: given.Model = None,
     checkpoint: given.Checkpoint = None,
     target: given.Targets = None,
-    precision: Annotated[list[Precision] | None, typer.Option("--precision", "-p", help="Repeatable.", show_default="fp32")] = None,
+    precision: given.Precisions = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the artefacts.")] = Path("out"),
     data: given.Data = None,
     class_map: given.ClassMap = None,

@@ -13,7 +13,7 @@ import typer
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.runtimes.registry import RUNTIMES
 from dtvit_deploy.signature import TensorSpec
-from dtvit_deploy.target import ALIASES, Target
+from dtvit_deploy.target import ALIASES, Precision, Target
 
 if TYPE_CHECKING:
     from dtvit_deploy.calibration import class_map as classes
@@ -55,6 +55,7 @@ Targets = Annotated[
     list[Target] | None,
     typer.Option("--target", "-t", help="Repeatable.", parser=parse_target, metavar=f"[{'|'.join(map(str, Target))}]", show_default="onnx"),
 ]
+Precisions = Annotated[list[Precision] | None, typer.Option("--precision", "-p", help="Repeatable.", show_default="fp32")]
 Model = Annotated[
     str | None,
     typer.Option("--model", "-m", help="A name from `dtvit-deploy models`, timm:NAME, or package.module:factory.", show_default=False),

@@ -98,6 +98,11 @@ def test_init_writes_a_recipe_with_paths_that_hold_where_it_lies(name: str, tmp_
     assert [str(one) for one in (*recipe.export.targets, *recipe.export.precisions)] == ["openvino", "fp32", "fp16"]
 
 
+def test_init_knows_targets_by_the_names_that_export_knows(tmp_path: Path) -> None:
+    deploy("init", "-m", "dualtoken-vit-t-mix", "-t", "tensorrt", "-t", "trt", "-t", "coreml", cwd=tmp_path)
+    assert [str(target) for target in load_recipe(tmp_path / "recipe.toml").export.targets] == ["trt", "coreml"]
+
+
 def test_init_describes_the_inputs_of_a_network_of_ones_own(tmp_path: Path) -> None:
     deploy("init", "-m", "mine.net:build", "--input", "image=1x3x8x8", "--input", "ids=1x4:int64", "--output", "y", cwd=tmp_path)
     assert [str(spec) for spec in load_recipe(tmp_path / "recipe.toml").model.inputs] == ["image 1×3×8×8 float32", "ids 1×4 int64"]
