@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dtvit_deploy.calibration.folders import some
 from dtvit_deploy.calibration.listing import read_text
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.plural import some
 
 LARGEST_MAP = 16 << 20
 """Bytes; ImageNet-22k's synsets have 1.5 MB."""

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from dtvit_deploy.calibration.decode import SUFFIXES
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.plural import counted, some
 
 LITTER = frozenset(
     {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle", "$recycle.bin", "lost+found"}
     | {"system volume information"}
 )
 """Names, in lower case, that macOS, Windows and network drives give to files and folders of their own."""
-_SHOWN = 10
-"""Names that a message lists before it counts the rest."""
 
 
 def is_image(name: str) -> bool:
@@ -71,8 +70,8 @@ def skipped(files: list[str]) -> tuple[str, ...]:
     """What is to be said of files that are no images, in one line; nothing where there are none."""
     if not files:
         return ()
-    what = "1 file was skipped, which is" if len(files) == 1 else f"{len(files)} files were skipped, which are"
-    return (f"{what} no image of a kind that can be read: {by_kind(files)}",)
+    verbs = ("was", "is") if len(files) == 1 else ("were", "are")
+    return (f"{counted(len(files), 'file')} {verbs[0]} skipped, which {verbs[1]} no image of a kind that can be read: {by_kind(files)}",)
 
 
 def no_image(folder: Path, files: list[str]) -> InputError:
@@ -80,14 +79,8 @@ def no_image(folder: Path, files: list[str]) -> InputError:
     if not files:
         return InputError(f"{folder} holds no files", remedy="give a folder of images")
     return InputError(
-        f"no image among the {len(files)} files of {folder}: {by_kind(files)}", remedy=f"known are {', '.join(sorted(SUFFIXES))}"
+        f"no image among the {counted(len(files), 'file')} of {folder}: {by_kind(files)}", remedy=f"known are {', '.join(sorted(SUFFIXES))}"
     )
-
-
-def some(names: Iterable[str]) -> str:
-    """The first few names; the rest are counted."""
-    listed = list(names)
-    return ", ".join(listed[:_SHOWN]) + (f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

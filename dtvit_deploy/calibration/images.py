@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtvit_deploy.artifact import sha256_of
-from dtvit_deploy.calibration.folders import entries, is_image, no_image, skipped, some, walk
+from dtvit_deploy.calibration.folders import entries, is_image, no_image, skipped, walk
 from dtvit_deploy.calibration.listing import LISTS, read_listing
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.plural import counted, some
 
 if TYPE_CHECKING:
     from dtvit_deploy.calibration.class_map import ClassMap
@@ -124,9 +125,9 @@ def open_images(folder: Path, *, classes: tuple[str, ...] = (), class_map: Class
     if not any(found.values()):
         return ImageSet(tuple(LabelledImage(path, None) for path in top), classes, notes)
     if top:
-        filled = sorted(name for name, paths in found.items() if paths)
+        filled = some(sorted(name for name, paths in found.items() if paths))
         raise InputError(
-            f"{folder} holds {len(top)} images ({some(Path(path).name for path in top)}) beside folders of images ({some(filled)})",
+            f"{folder} holds {counted(len(top), 'image')} ({some(Path(path).name for path in top)}) beside folders of images ({filled})",
             remedy="move them into class folders, or give a folder that holds only one of the two",
         )
     if not classes and class_map is None and (empty := sorted(name for name, paths in found.items() if not paths)):

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import msgspec
 
 from dtvit_deploy.calibration.decode import SUFFIXES
-from dtvit_deploy.calibration.folders import some
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.plural import some
 
 LARGEST_LIST = 64 << 20
 """Bytes of a list: a million paths."""

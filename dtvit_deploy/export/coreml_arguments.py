@@ -20,6 +20,7 @@ from torch.fx import Node
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export import coreml_spelled as spelled
 from dtvit_deploy.export.rewrites.editor import Editor, arguments, shape_of
+from dtvit_deploy.plural import some
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from dtvit_deploy.nodes import NodeMap
 
 Given = Mapping[str, Any]
-_SHOWN = 5
-"""Nodes that a refusal names."""
 TRAINED = "call eval() on the network, and drop nothing while it infers"
 BUFFER = "make the tensor in __init__ and keep it as a buffer"
 
@@ -290,12 +289,11 @@ def _asked(code: types.CodeType) -> set[str]:
 
 
 def _refusal(refused: Sequence[tuple[Node, str, str, str]], nodes: NodeMap, release: str) -> InputError:
-    shown = [
+    found = (
         f"{argument} of {_name_of(node)} ({node.name}) in {nodes.module_of(node.name)}: coremltools {taken}"
-        for node, argument, taken, _ in refused[:_SHOWN]
-    ]
-    more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
+        for node, argument, taken, _ in refused
+    )
     return InputError(
-        f"coremltools {release} ignores what the network asks for: {'; '.join(shown)}{more}",
+        f"coremltools {release} ignores what the network asks for: {some(found, separator='; ')}",
         remedy="; ".join(dict.fromkeys(remedy for *_, remedy in refused)) + "; other targets have it: --target onnx",
     )

@@ -17,7 +17,7 @@ from dtvit_deploy.export.coreml_origin import WHOLE, module_of
 from dtvit_deploy.export.coreml_placement_rules import FORM, INT8, LAYERS, RELAY, Found, dtype_of, found_in
 from dtvit_deploy.export.mlpackage import mil_of, read_mlpackage
 from dtvit_deploy.nodes import NodeMap
-from dtvit_deploy.plural import counted
+from dtvit_deploy.plural import counted, some
 from dtvit_deploy.quiet import quiet
 
 FREE = ("const", "cast")
@@ -105,8 +105,7 @@ def lines(findings: Sequence[Finding]) -> tuple[str, ...]:
 def _line(group: Sequence[Finding]) -> str:
     first = max(group, key=lambda finding: finding.count)
     modules = list(dict.fromkeys(finding.module for finding in group))
-    rest = f" and {counted(len(modules) - _SHOWN, 'more module')}" if len(modules) > _SHOWN else ""
-    where = "" if modules == [WHOLE] else f"{', '.join(modules[:_SHOWN])}{rest}: "
+    where = "" if modules == [WHOLE] else f"{some(modules, _SHOWN, 'module')}: "
     count = sum(finding.count for finding in group)
     others = len({finding.message for finding in group}) > 1
     times = f" ({'and the like, ' if others else ''}{count} times)" if count > 1 else ""

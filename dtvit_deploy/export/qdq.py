@@ -30,6 +30,7 @@ from dtvit_deploy.export.int8 import (
 from dtvit_deploy.export.onnx import MODULE, module_of, nodes_of
 from dtvit_deploy.export.products import LEAST_MACS, Product, products
 from dtvit_deploy.graph import inferred
+from dtvit_deploy.plural import some
 
 VIEWS = frozenset({"Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze"})
 """Operators that pass all values of their first input on: both have one range. A simplifier makes some that the program lacks."""
@@ -292,6 +293,5 @@ def _notes(source: onnx.ModelProto, found: Mapping[int, Product], reasons: Mappi
     for reason in dict.fromkeys(filter(None, reasons.values())):
         nodes = [source.graph.node[index] for index, why in reasons.items() if why == reason]
         modules = list(dict.fromkeys(map(module_of, nodes)))
-        more = f" and {len(modules) - _SHOWN} more" if len(modules) > _SHOWN else ""
-        notes.append(f"{len(nodes)} {'stays' if len(nodes) == 1 else 'stay'} {rest}, {reason}: {', '.join(modules[:_SHOWN])}{more}")
+        notes.append(f"{len(nodes)} {'stays' if len(nodes) == 1 else 'stay'} {rest}, {reason}: {some(modules, _SHOWN)}")
     return tuple(notes)

@@ -7,6 +7,7 @@ import onnx
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.onnx import module_of
 from dtvit_deploy.graph import inferred
+from dtvit_deploy.plural import some
 
 DYNAMIC = frozenset({"Shape", "Size", "Range", "NonZero", "If", "Loop", "Scan", "Unique", "Compress", "NonMaxSuppression"})
 """Operators whose output's shape depends on data, that compute with shapes, or that run other nodes by data.
@@ -35,9 +36,8 @@ def require_static(model: onnx.ModelProto) -> None:
     """
     found = [f"{node.op_type} {node.name or node.output[0]!r} in {module_of(node)}: {reason}" for node, reason in dynamic_nodes(model)]
     if found:
-        shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
         raise InputError(
-            f"the graph is not static: {shown}",
+            f"the graph is not static: {some(found, separator='; ')}",
             remedy="give those modules fixed sizes, and choose by data with torch.where, which keeps every value",
         )
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.entries import UnclearError, weights_in
-from dtvit_deploy.models.fitting import COUNTER, some
+from dtvit_deploy.models.fitting import COUNTER, named
 from dtvit_deploy.models.inert import Made, UnsafeError
 from dtvit_deploy.models.torch_file import Stored, opened
 
@@ -149,18 +149,18 @@ def _tensors_of(values: Mapping[Any, Any], path: Path, notes: list[str]) -> dict
     """The tensors of an entry. A layer's extra state and a counter need not be tensors, and neither is a weight."""
     extra = [key for key, item in values.items() if not isinstance(item, Stored) and str(key).rpartition(".")[2] in _NO_WEIGHTS]
     if extra:
-        notes.append(f"{len(extra)} of the values are no weights and were left out: {some(extra)}")
+        notes.append(f"{len(extra)} of the values are no weights and were left out: {named(extra)}")
     kept = {key: item for key, item in values.items() if key not in extra}
     odd = [f"{key} ({item})" for key, item in kept.items() if isinstance(item, Made) and str(item).startswith("torch._utils._rebuild")]
     if odd:
-        raise InputError(f"{path} holds sparse, quantised, complex or meta tensors: {some(odd)}", remedy=_SAVE_AGAIN)
+        raise InputError(f"{path} holds sparse, quantised, complex or meta tensors: {named(odd)}", remedy=_SAVE_AGAIN)
     wrong = [
         f"{key} ({item if isinstance(item, Made) else type(item).__name__})"
         for key, item in kept.items()
         if not isinstance(key, str) or not isinstance(item, Stored)
     ]
     if wrong:
-        raise InputError(f"{path} holds values that are not named tensors: {some(wrong)}", remedy=_SAVE_AGAIN)
+        raise InputError(f"{path} holds values that are not named tensors: {named(wrong)}", remedy=_SAVE_AGAIN)
     return kept
 
 
@@ -180,7 +180,7 @@ def _require_plain(state: dict[str, Tensor], path: Path) -> None:
         raise InputError(f"{path} holds no tensor at all", remedy=_SAVE_AGAIN)
     odd = [name for name, tensor in state.items() if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex()]
     if odd:
-        raise InputError(f"{path} holds sparse, quantised, complex or meta tensors: {some(odd)}", remedy=_SAVE_AGAIN)
+        raise InputError(f"{path} holds sparse, quantised, complex or meta tensors: {named(odd)}", remedy=_SAVE_AGAIN)
 
 
 def require_finite(module: nn.Module, source: str) -> None:
@@ -204,7 +204,7 @@ def require_finite(module: nn.Module, source: str) -> None:
             wrong.append(f"{name} ({nan} NaN, {infinite} infinite of {tensor.numel():,})")
     if wrong:
         raise InputError(
-            f"{source} holds {values:,} weights that are NaN or infinite, in {len(wrong)} tensors: {some(wrong)}",
+            f"{source} holds {values:,} weights that are NaN or infinite, in {len(wrong)} tensors: {named(wrong)}",
             remedy="its training diverged, or it was rounded to a type that cannot hold it: give an earlier or a whole checkpoint",
         )
 

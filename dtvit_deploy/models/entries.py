@@ -94,13 +94,18 @@ def _entries(values: Mapping[Any, Any], path: tuple[str, ...], seen: set[int]) -
             yield from _entries(inner, here, seen)
 
 
+def is_average(key: str) -> bool:
+    """Whether a name says that what it is of is an average of the weights; ``teacher`` does, by what it is the teacher of."""
+    return key in AVERAGED or _AVERAGE.search(key) is not None
+
+
 def _known(key: str) -> bool:
-    return key in AVERAGED or key in USUAL or _AVERAGE.search(key) is not None
+    return is_average(key) or key in USUAL
 
 
 def _rank(entry: Entry) -> tuple[int, int, int] | None:
     """Smallest is best: whether it is no average, where its name stands in the list, how deep it lies. None where no name says anything."""
-    averaged = [AVERAGED.index(key) if key in AVERAGED else len(AVERAGED) for key in entry.path if key in AVERAGED or _AVERAGE.search(key)]
+    averaged = [AVERAGED.index(key) if key in AVERAGED else len(AVERAGED) for key in entry.path if is_average(key)]
     usual = [USUAL.index(key) for key in entry.path if key in USUAL]
     if averaged:
         return 0, min(averaged), len(entry.path)

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.models.entries import is_average
+from dtvit_deploy.plural import counted, some
 
 if TYPE_CHECKING:
     from dtvit_deploy.models.checkpoint import Checkpoint
 
 FEW = 3
 """Names of the network that are looked for behind other prefixes."""
-SHOWN = 5
-"""Names that an error lists of each kind; the rest are counted."""
 COUNTER = "num_batches_tracked"
 """How many batches a BatchNorm has seen. It decides nothing once training is over, and old or converted files lack it."""
 AVERAGED_COUNTER = "n_averaged"
@@ -64,7 +64,7 @@ def load_state(module: nn.Module, checkpoint: Checkpoint) -> tuple[str, ...]:
     }
     if any(problems.values()):
         of_entry = f" ({checkpoint.entry})" if checkpoint.entry else ""
-        listed = "; ".join(f"{len(names)} {problem}: {some(names)}" for problem, names in problems.items() if names)
+        listed = "; ".join(f"{len(names)} {problem}: {named(names)}" for problem, names in problems.items() if names)
         raise InputError(
             f"the checkpoint {checkpoint.path}{of_entry} does not fit the network: {listed}",
             remedy="give the model, the number of classes and the input size that it was trained with",
@@ -136,18 +136,13 @@ def _part(state: Mapping[str, Tensor], needed: Sequence[str]) -> str:
     Of several, an average of the weights is preferred, as among the entries of a file.
     """
     whole = [prefix for prefix in _before(needed[0], state) if all(prefix + name in state for name in needed)]
-    return min(whole, key=lambda prefix: (not _is_average(prefix), len(prefix)), default="")
-
-
-def _is_average(prefix: str) -> bool:
-    from dtvit_deploy.models.entries import AVERAGED
-
-    return any(part in AVERAGED or "ema" in part.split("_") for part in prefix.split("."))
+    return min(whole, key=lambda prefix: (not any(map(is_average, prefix.split("."))), len(prefix)), default="")
 
 
 def _of_part(state: Mapping[str, Tensor], part: str, notes: list[str]) -> dict[str, Tensor]:
     others = [name for name in state if not name.startswith(part)]
-    notes.append(f"the network is what the file has under {part!r}; {_counted(others)} beside it {_was(others)} left out: {some(others)}")
+    beside = f"{counted(len(others), 'tensor')} beside it {_was(others)} left out"
+    notes.append(f"the network is what the file has under {part!r}; {beside}: {named(others)}")
     return {name.removeprefix(part): tensor for name, tensor in state.items() if name.startswith(part)}
 
 
@@ -181,16 +176,14 @@ def _converted(state: dict[str, Tensor], expected: Mapping[str, Tensor], notes: 
             f"{len(dropped) + len(lacking)} of the counters {COUNTER!r} are not in the file, or do not fit; only training reads them"
         )
     if others := [name for name in changed if not _is_counter(name)]:
-        notes.append(f"{_counted(others)} of integers or booleans {_was(others)} converted, with every value kept: {some(others)}")
+        notes.append(
+            f"{counted(len(others), 'tensor')} of integers or booleans {_was(others)} converted, with every value kept: {named(others)}"
+        )
     return found
 
 
 def _is_counter(name: str) -> bool:
     return name.rpartition(".")[2] == COUNTER
-
-
-def _counted(names: list[str]) -> str:
-    return f"{len(names)} tensor{'' if len(names) == 1 else 's'}"
 
 
 def _was(names: list[str]) -> str:
@@ -205,7 +198,6 @@ def _shape(tensor: Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "scalar"
 
 
-def some(names: Iterable[str]) -> str:
+def named(names: Iterable[str]) -> str:
     """The first few, made fit for a terminal: names come from the file."""
-    listed = ["".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name[:200]) for name in names]
-    return ", ".join(listed[:SHOWN]) + (f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else "")
+    return some("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name[:200]) for name in names)

@@ -14,6 +14,7 @@ from dtvit_deploy.graph import read_graph
 from dtvit_deploy.pipeline.float16 import CPU, FLOAT16
 from dtvit_deploy.pipeline.mixed_precision import DOUBTFUL
 from dtvit_deploy.pipeline.stages import load_onnx, made_here, source_digest, versions, write_onnx
+from dtvit_deploy.plural import counted, some
 from dtvit_deploy.runtimes.pairing import Pairing
 from dtvit_deploy.target import Cpu, Precision
 from dtvit_deploy.verdict import Gate, holds
@@ -22,8 +23,6 @@ SAMPLES = 8
 """Real samples that the emulation answers at most: it takes about a nanosecond for each multiply and add."""
 PORTABLE = "portable"
 """Kind of the link that the rewriting adds, and the stage's name in the cache."""
-_SHOWN = 5
-"""Findings that an error repeats."""
 
 
 def portable_stage(halved: Artifact, cache: Cache) -> Artifact:
@@ -45,7 +44,7 @@ def _doubts(halved: Artifact) -> tuple[str, ...]:
     """What would overflow on the way on an ARM64 core, of a graph that is not for one."""
     link = halved.manifest.parent(FLOAT16)
     found: dict[str, str] = link.options.get(DOUBTFUL, {}) if link is not None else {}
-    others = f" (and {len(found) - 1} more modules)" if len(found) > 1 else ""
+    others = f" (and {counted(len(found) - 1, 'more module')})" if len(found) > 1 else ""
     advice = "export with --arm64 (in a recipe: export.cpu) if it is to run there"
     return tuple(f"{module}{others}: {reason}; {advice}" for module, reason in list(found.items())[:1])
 
@@ -60,9 +59,8 @@ def told_of_arm64(artifact: Artifact, cpu: Cpu) -> Artifact:
 
     found = lint(load_onnx(artifact))
     if cpu is Cpu.ARM64 and (wrong := lines([one for one in found if one.severity is Severity.ERROR])):
-        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise InputError(
-            f"{artifact.manifest.file_name} would not work in ONNX Runtime on an ARM64 CPU: {'; '.join(wrong[:_SHOWN])}{more}",
+            f"{artifact.manifest.file_name} would not work in ONNX Runtime on an ARM64 CPU: {some(wrong, separator='; ')}",
             remedy="change these modules, or leave --arm64 (in a recipe: export.cpu) out if it is for x86-64 alone",
         )
     if not found:

@@ -15,7 +15,7 @@ from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.calibration.ranges import Sample
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.material import Material, digest_of, open_material
-from dtvit_deploy.plural import counted
+from dtvit_deploy.plural import counted, some
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifact import Manifest
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from dtvit_deploy.signature import Feeds, Signature
 
 SYNTHETIC = "CALIBRATED ON RANDOM NUMBERS, not on images: the ranges, and whatever is made from them, are good for trying things out only"
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def _of_images(material: Material, data: Path, count: int, seed: int) -> Calibra
 
     present = {image.label for image in images.images}
     absent = [name for label, name in enumerate(images.classes) if label not in present] if None not in present else []
-    notes = (f"{len(absent)} of the {len(images.classes)} classes have no calibration image: {_some(absent)}",) if absent else ()
+    notes = (f"{len(absent)} of the {len(images.classes)} classes have no calibration image: {some(absent)}",) if absent else ()
     samples = tuple(named[index] for index in order)
     return CalibrationSet(samples, feeds, material.source, images, material.preprocessing, notes=(*images.notes, *notes))
 
@@ -149,7 +148,7 @@ def _checked(found: CalibrationSet, evaluation: Path, manifest: Manifest, allow_
     note = f"{len(both)} of the {held_out} evaluation images in {evaluation.name} are calibration images too"
     if both and not allow_leak:
         raise InputError(
-            f"{note}: {_some(both)}",
+            f"{note}: {some(both)}",
             remedy="take them out of one of the two; to calibrate all the same, which the range table then says: `calibrate --allow-leak`,"
             " or `allow_leak = true` of a recipe's [int8]",
         )
@@ -165,7 +164,7 @@ def require_held_out(images: ImageSet, what: str, evaluation: Path, manifest: Ma
     both, held_out = _shared(images, evaluation, manifest, class_map)
     if both:
         raise InputError(
-            f"{len(both)} of the {held_out} evaluation images in {evaluation.name} are among {what}: {_some(both)}",
+            f"{len(both)} of the {held_out} evaluation images in {evaluation.name} are among {what}: {some(both)}",
             remedy="take them out of one of the two",
         )
 
@@ -179,7 +178,3 @@ def _shared(images: ImageSet, evaluation: Path, manifest: Manifest, class_map: C
 def _name(path: Path, base: Path) -> str:
     """Below the folder that was given; where else it lies is nobody's business."""
     return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -17,7 +17,7 @@ from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.pipeline.material import digest_of
 from dtvit_deploy.pipeline.stages import describe, load_onnx, made_here, source_digest, versions
-from dtvit_deploy.plural import counted
+from dtvit_deploy.plural import counted, some
 from dtvit_deploy.staging import replacing
 from dtvit_deploy.target import Precision
 from dtvit_deploy.trt import gpu
@@ -150,10 +150,7 @@ def linted(graph: Artifact, compilers: Sequence[tuple[str, str]], build: BuildOp
         if errors:
             raise InputError(
                 f"{compiler} would refuse or misread {graph.manifest.stem}: "
-                + "; ".join(
-                    f"{finding.module} ({finding.node}): {finding.message}{_known_from(finding.source)}" for finding in errors[:_SHOWN]
-                )
-                + (f"; and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""),
+                + some((f"{one.module} ({one.node}): {one.message}{_known_from(one.source)}" for one in errors), _SHOWN, separator="; "),
                 remedy="; ".join(dict.fromkeys(finding.remedy for finding in errors[:_SHOWN])),
             )
         notes += lines(found)

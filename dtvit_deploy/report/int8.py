@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.ranges import ENOUGH
-from dtvit_deploy.plural import counted
+from dtvit_deploy.plural import counted, some
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.figures import ABSENT
 from dtvit_deploy.report.tables import Section, Table, amounts, section, table, words
@@ -72,8 +72,7 @@ def _found(name: str, search: Search) -> list[str]:
     sentences = [f"{name}: {search.reason}. Each trial was evaluated on {counted(search.samples, 'sample')}."]
     named = readable(search.in_float, [one.module for one in search.modules])
     if named:
-        more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
-        sentences.append(f"{name}, in float: {', '.join(one or '(the network itself)' for one in named[:MOST_NAMED])}{more}.")
+        sentences.append(f"{name}, in float: {some((one or '(the network itself)' for one in named), MOST_NAMED)}.")
     return sentences
 
 

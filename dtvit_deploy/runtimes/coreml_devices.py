@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from dtvit_deploy.errors import MissingError
+from dtvit_deploy.plural import some
 from dtvit_deploy.quiet import quiet
 
 CONNECT = "connect one by cable, unlock it, trust this Mac on it, and turn its developer mode on"
@@ -156,9 +157,8 @@ def _others(devices: Sequence[Listed]) -> str:
     if not devices:
         return ""
     phones = sorted(devices, key=lambda one: (one.hardware_properties.device_type.lower() != "iphone", not one.wired))
-    told = [f"{device.name[:60] or 'one without a name'} {device.unfit}" for device in phones[:_SHOWN]]
-    more = f"; and {len(devices) - _SHOWN} more" if len(devices) > _SHOWN else ""
-    return f" that could be used: {'; '.join(told)}{more}"
+    told = (f"{device.name[:60] or 'one without a name'} {device.unfit}" for device in phones)
+    return f" that could be used: {some(told, _SHOWN, separator='; ')}"
 
 
 def as_coremltools_has_it(device: Listed) -> Any:

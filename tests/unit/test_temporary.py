@@ -158,6 +158,8 @@ def test_a_request_that_comes_while_it_is_made_leaves_nothing(place: Path) -> No
     except SystemExit as ended:
         failure.leave(ended.code)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(command)], capture_output=True, text=True, preexec_fn=answering, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(command)], capture_output=True, text=True, preexec_fn=answering, check=False
+    )
     assert (done.returncode, done.stdout) == (143, ""), done.stderr
     assert list(place.iterdir()) == []

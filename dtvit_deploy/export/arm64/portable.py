@@ -17,6 +17,7 @@ from onnx import TensorProto
 
 from dtvit_deploy.export.onnx import module_of
 from dtvit_deploy.graph import inferred
+from dtvit_deploy.plural import some
 
 UNSURE = frozenset({"AveragePool", "GlobalAveragePool", "Erf"})
 """Operators that never compute in FP16: see `lint.RULES` for what each does there."""
@@ -40,9 +41,7 @@ class Portable(NamedTuple):
         if not self.changed:
             return ()
         operators = ", ".join(sorted(set(self.changed.values())))
-        modules = list(self.changed)
-        rest = f" and {len(modules) - 3} more modules" if len(modules) > 3 else ""
-        where = f"{', '.join(modules[:3])}{rest}"
+        where = some(self.changed, 3, "module")
         return (f"{operators} in {where}: FP32 between two casts, since ONNX Runtime has no sound FP16 kernel for it on ARM64",)
 
 

@@ -24,7 +24,7 @@ from dtvit_deploy.export.tensorrt.dla_layers import refusal
 from dtvit_deploy.export.tensorrt.graph import Graph, Severity
 from dtvit_deploy.export.tensorrt.lint import WHOLE, Finding
 from dtvit_deploy.export.tensorrt.operators import Compiler
-from dtvit_deploy.plural import counted
+from dtvit_deploy.plural import counted, some
 
 LOADABLES = 16
 """Pieces of networks that one DLA core can hold at a time."""
@@ -211,9 +211,7 @@ def _findings(placement: Placement, compiler: Compiler) -> tuple[Finding, ...]:
         message = f"the DLA would get {placement.loadables} pieces, and a core holds {LOADABLES}"
         found.append(_finding(WHOLE, message, "build without a DLA core"))
     for fallback in placement.fallbacks:
-        modules = ", ".join(fallback.modules[:_SHOWN]) + (
-            f" and {len(fallback.modules) - _SHOWN} more" if fallback.modules[_SHOWN:] else ""
-        )
+        modules = some(fallback.modules, _SHOWN)
         fall = "falls" if fallback.nodes == 1 else "fall"
         message = (
             f"{counted(fallback.nodes, 'node')} {fall} back to the GPU ({', '.join(fallback.operators)}, in {modules}): {fallback.reason}"

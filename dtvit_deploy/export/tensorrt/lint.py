@@ -20,7 +20,7 @@ from dtvit_deploy.export.tensorrt.numbers import dynamic, int64, mixed, overflow
 from dtvit_deploy.export.tensorrt.operators import CHANGES, OLDEST_OPSET, RESTRICTIONS, Compiler, missing_operator, newest_opset
 from dtvit_deploy.export.tensorrt.quantization import quantization
 from dtvit_deploy.export.tensorrt.spellings import spellings
-from dtvit_deploy.plural import counted
+from dtvit_deploy.plural import some
 
 __all__ = ["Compiler", "Finding", "ParserMessage", "Severity", "blame", "findings", "lines", "lint"]
 
@@ -199,12 +199,11 @@ def _finding(found: Found) -> Finding:
 def _line(group: Sequence[Finding]) -> str:
     first = group[0]
     modules = list(dict.fromkeys(finding.module for finding in group))
-    rest = f" and {counted(len(modules) - _SHOWN, 'more module')}" if len(modules) > _SHOWN else ""
     count = sum(finding.count for finding in group)
     times = f" ({count} times)" if count > 1 else ""
     remedy = first.remedy if len(modules) == 1 else first.remedy.replace(first.module, "MODULE")
     source = f" ({first.source})" if first.source else ""
-    return f"{first.severity}: {', '.join(modules[:_SHOWN])}{rest}: {first.message}{times}; {remedy}{source}"
+    return f"{first.severity}: {some(modules, _SHOWN, 'module')}: {first.message}{times}; {remedy}{source}"
 
 
 def _node(graph: Graph, error: ParserMessage) -> onnx.NodeProto | None:

@@ -19,6 +19,7 @@ import torch
 
 from dtvit_deploy.coreml.views import node_of
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.plural import counted
 from dtvit_deploy.runtimes.base import MissingOperatorError
 from dtvit_deploy.runtimes.mil.call import REMEDY, Bound, Call, Operand
 from dtvit_deploy.runtimes.mil.dry import dry_answer
@@ -259,8 +260,7 @@ def _as_declared(operation: Operation, made: Any, *, typed: bool = True) -> tupl
     """
     several: tuple[torch.Tensor, ...] = (made,) if isinstance(made, torch.Tensor) else tuple(made)
     if len(several) != len(operation.outputs):
-        count = f"{len(several)} tensor{'s' if len(several) > 1 else ''}"
-        raise _failure(operation, ValueError(f"it makes {count}, {len(operation.outputs)} are declared"))
+        raise _failure(operation, ValueError(f"it makes {counted(len(several), 'tensor')}, {len(operation.outputs)} are declared"))
     for output, value in zip(operation.outputs, several, strict=True):
         held = HELD.get(output.type.dtype)
         if held is None:
