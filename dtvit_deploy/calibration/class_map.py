@@ -117,7 +117,7 @@ def read_class_map(path: Path) -> ClassMap:
     """
     if not path.is_file():
         raise InputError(f"there is no class map at {path}", remedy="give a text, CSV or JSON file of classes")
-    text = read_text(path, LARGEST_MAP)
+    text = read_text(path, LARGEST_MAP, "a class map", "class")
     suffix = path.suffix.lower()
     try:
         rows = (

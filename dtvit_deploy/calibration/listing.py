@@ -103,18 +103,24 @@ _Table = list[tuple[int, Sequence[str]]]
 """Rows with their line numbers."""
 
 
-def read_text(file: Path, largest: int) -> str:
+def read_text(file: Path, largest: int, what: str = "a list of images", each: str = "path") -> str:
     """A text from elsewhere, in UTF-8.
+
+    Args:
+        file: where it is.
+        largest: bytes.
+        what: it should be, for messages.
+        each: of its lines.
 
     Raises:
         InputError: it is too large, or no such text.
     """
     try:
         if (size := file.stat().st_size) > largest:
-            raise InputError(f"{file} has {size:,} bytes; a list has at most {largest:,}", remedy="split it")
+            raise InputError(f"{file} has {size:,} bytes; {what} has at most {largest:,}", remedy="split it")
         return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read as a list of images: {error}", remedy="write it in UTF-8, one path a line") from error
+        raise InputError(f"{file} cannot be read as {what}: {error}", remedy=f"write it in UTF-8, one {each} a line") from error
 
 
 def _from_lines(file: Path) -> _Table:
@@ -196,7 +202,7 @@ def _plain(value: Any) -> str:
 
 
 def _is_header(table: _Table, file: Path) -> bool:
-    """Whether the first row names the columns: what it says is no file, and the next rows name some, or it has a usual name."""
+    """Whether the first row names the columns: it is no file's, and one of its cells is a usual name of a column."""
     first = [cell.lower() for cell in table[0][1]]
     if len(table) < 2 or any(_any_file(file, [cell]) for cell in table[0][1]):
         return False

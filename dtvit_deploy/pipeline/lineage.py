@@ -7,7 +7,6 @@ an artefact says of everything up to its program is either the same, or not true
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtvit_deploy.artifact import Artifact, Link, Manifest, manifest_path, read_json
@@ -80,17 +79,13 @@ def _known(link: Link, before: Link, program: ProgramEntry, cache: Cache) -> set
 
 def _simplified(cache: Cache, source: str) -> Iterator[Manifest]:
     """Manifests of the graphs that this machine made of an ONNX graph."""
-
-    def manifests(folder: Path) -> Iterator[Manifest]:
+    for folder in cache.entries("simplified"):
         path = manifest_path(folder / "model.onnx")
         if path.is_file():
             manifest: Manifest = read_json(path, Manifest)
             parent = manifest.parent("onnx")
             if parent is not None and parent.sha256 == source:
                 yield manifest
-
-    for folder in cache.entries("simplified"):
-        yield from manifests(folder)
 
 
 def _said(link: Link) -> tuple[str, str, dict[str, object]]:
