@@ -20,7 +20,7 @@ import secrets
 import shlex
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -97,26 +97,32 @@ class Cache:
         Raises:
             InputError: others can write the cache's folder.
         """
-        _require_own_way(self.root)
-        _require_private(self.root)
-        for folder in self._folders(_ENTRY):
-            if folder.name.rpartition("-")[0] == stage:
-                _require_private(folder)
-                if _is_whole(folder, by_size=True) and matches(folder) and _is_whole(folder):
-                    return folder
-        return None
+        return next((folder for folder in self._entries(stage) if matches(folder) and _is_whole(folder)), None)
 
     def entries(self, stage: str) -> list[Path]:
-        """Every whole entry of a stage.
+        """Every entry of a stage that is whole by the sizes of its files, of which none is read.
 
         Raises:
             InputError: others can write the cache's folder.
         """
+        return list(self._entries(stage))
+
+    def _entries(self, stage: str) -> Iterator[Path]:
+        self._require_ours()
+        for folder in self._folders(_ENTRY):
+            if folder.name.rpartition("-")[0] == stage:
+                _require_private(folder)
+                if _is_whole(folder, by_size=True):
+                    yield folder
+
+    def _require_ours(self) -> None:
+        """Refuse a root that another user can write, or lead elsewhere.
+
+        Raises:
+            InputError: see `_require_own_way` and `_require_private`.
+        """
+        _require_own_way(self.root)
         _require_private(self.root)
-        named = [folder for folder in self._folders(_ENTRY) if folder.name.rpartition("-")[0] == stage]
-        for folder in named:
-            _require_private(folder)
-        return [folder for folder in named if _is_whole(folder, by_size=True)]
 
     def size(self) -> int:
         """Bytes of all entries."""
@@ -131,8 +137,7 @@ class Cache:
 
     def _usable(self, folder: Path) -> bool:
         """Whether an entry is there and whole; from now on it is the one used last."""
-        _require_own_way(self.root)
-        _require_private(self.root)
+        self._require_ours()
         _require_private(folder)
         with contextlib.suppress(OSError):  # not there; or there, and not ours to write
             os.utime(folder)
@@ -142,8 +147,7 @@ class Cache:
         """Build in a hidden folder, and give it the name that ``place`` finds for it, unless one of that name is there."""
         try:
             self.root.mkdir(0o700, parents=True, exist_ok=True)
-            _require_own_way(self.root)
-            _require_private(self.root)
+            self._require_ours()
             remove_abandoned(self.root, _HIDDEN)
             part, lock = locked_folder(self.root, f".{name}-", 0o700)
         except OSError as error:

@@ -96,7 +96,8 @@ def test_a_root_behind_somebody_elses_link_is_refused(place: str, tmp_path: Path
     cache = Cache(link if place == "the root itself" else link / "cache")
     assert cache.entry("stage", 1, build)  # a link of one's own is fine
     os.chown(link, ANOTHER, -1, follow_symlinks=False)
-    for use in (lambda: cache.entry("stage", 1, build), lambda: cache.entry("stage", 2, build), lambda: cache.find("stage", bool)):
+    looks = (lambda: cache.find("stage", bool), lambda: cache.entries("stage"))
+    for use in (lambda: cache.entry("stage", 1, build), lambda: cache.entry("stage", 2, build), *looks):
         with pytest.raises(InputError, match=rf"reached through a link of another user \(number {ANOTHER}\), {link}"):
             use()
 
