@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from dtvit_deploy.accuracy import Accuracy
 from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.devices import local
 from dtvit_deploy.errors import InputError, MissingError
@@ -21,19 +20,18 @@ from dtvit_deploy.pipeline import measure, scoring, timing
 from dtvit_deploy.pipeline.arm64 import SAMPLES, emulated_arm64, known_on_arm64, meant_for_arm64
 from dtvit_deploy.pipeline.calibration_set import SYNTHETIC
 from dtvit_deploy.pipeline.compared import parity
-from dtvit_deploy.pipeline.gates import disagrees, gates_of, not_measured
+from dtvit_deploy.pipeline.gates import disagrees
 from dtvit_deploy.pipeline.material import NOT_REAL, Material
 from dtvit_deploy.pipeline.origin import require_same_root
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import NOT_INSTALLED, ProgramEntry, versions
+from dtvit_deploy.pipeline.subjects import candidate_of, reference_subject, subject_of
 from dtvit_deploy.plural import counted
 from dtvit_deploy.recipe import Gates
-from dtvit_deploy.recommend import Candidate, recommend
+from dtvit_deploy.recommend import recommend
 from dtvit_deploy.report.schema import Report, Subject
-from dtvit_deploy.runtimes.pairing import Pairing, pairings
+from dtvit_deploy.runtimes.pairing import pairings
 from dtvit_deploy.runtimes.registry import why_emulated
-from dtvit_deploy.search import Search
-from dtvit_deploy.target import Precision
 from dtvit_deploy.verdict import verdict
 
 _EMULATED = "emulated, at a speed that is not the device's; a figure needs the device"
@@ -116,10 +114,10 @@ def check(
     compared = parity(bench, wants.parity, adversarial=wants.adversarial, tolerances=wants.tolerances) if wants.parity else []
     inside = _inside(bench, wants, compared, gates)
     timed = timing.latency(bench, wants.latency) if wants.latency is not None else []
-    subjects = [_reference(bench, scored, timed)]
+    subjects = [reference_subject(bench, scored, timed)]
     for index, pairing in enumerate(found):
         subjects.append(
-            _subject(
+            subject_of(
                 bench,
                 pairing,
                 parity=compared[index] if compared else (),
@@ -135,7 +133,7 @@ def check(
     manifest = program.artifact.manifest
     every = [gate for subject in subjects if subject.verdict for gate in subject.verdict.gates]
     advice, places = (
-        recommend(list(map(_candidate, found, subjects[1 : len(found) + 1])), subjects[0].accuracy) if scored and timed else ((), ())
+        recommend(list(map(candidate_of, found, subjects[1 : len(found) + 1])), subjects[0].accuracy) if scored and timed else ((), ())
     )
     every += places
     notes = [note for link in manifest.lineage for note in link.notes]
@@ -180,7 +178,7 @@ def _on_arm64(bench: measure.Bench, artifacts: Sequence[Artifact], wants: Wants,
     inside = _inside(bench, wants, compared, gates)
     held = msgspec.structs.replace(gates, fp16=msgspec.structs.replace(gates.fp16, top1_drop=None, p50_ms=None))
     return [
-        _subject(
+        subject_of(
             bench,
             pairing,
             parity=differences,
@@ -242,84 +240,3 @@ def _counts(wants: Wants, material: Material, *, layers: bool, timed: bool) -> d
     if timed:
         counts["latency"] = "1 sample, again and again"
     return counts
-
-
-def _reference(bench: measure.Bench, scored: list[Accuracy], timed: list[timing.Timed]) -> Subject:
-    artifact, runtime = bench.reference.artifact, bench.reference.runtime
-    return Subject(
-        name="torch FP32",
-        file="",
-        sha256=artifact.manifest.sha256,
-        precision=str(artifact.manifest.precision),
-        rung=runtime.rung,
-        conditions={"runtime": f"torch {runtime.available().version}", "threads": str(bench.threads), "precision": "fp32"},
-        accuracy=scored[0] if scored else None,
-        latency=timed[0].latency if timed else None,
-    )
-
-
-def _subject(
-    bench: measure.Bench,
-    pairing: Pairing,
-    *,
-    parity: tuple[Difference, ...],
-    layers: LayerReport | None,
-    accuracy: Accuracy | None,
-    reference: Accuracy | None,
-    timed: timing.Timed,
-    gates: Gates,
-) -> Subject:
-    artifact, manifest = pairing.artifact, pairing.artifact.manifest
-    held = gates_of(gates.of(manifest.precision), parity, accuracy, reference, timed.latency, pairing.name)
-    held += not_measured(getattr(gates, manifest.precision.value), held, pairing.name)
-    notes = [note for link in manifest.lineage for note in link.notes if link.kind not in ("checkpoint", "seeded")]
-    return Subject(
-        name=f"{manifest.title}{pairing.where}",
-        file=artifact.name,
-        sha256=manifest.sha256,
-        precision=str(manifest.precision),
-        rung=pairing.runtime.rung,
-        conditions=bench.conditions(pairing),
-        bytes=artifact.bytes,
-        notes=(*notes, *timed.notes),
-        parity=parity,
-        accuracy=accuracy,
-        latency=timed.latency,
-        layers=layers,
-        plan=timed.plan,
-        search=_search_of(artifact),
-        verdict=verdict(held) if held else None,
-    )
-
-
-def _candidate(pairing: Pairing, subject: Subject) -> Candidate:
-    return Candidate(
-        runtime=pairing.artifact.manifest.format,
-        where=pairing.where,
-        name=subject.name,
-        file=subject.file,
-        precision=pairing.artifact.manifest.precision,
-        products=_products(pairing.artifact),
-        sound=subject.verdict is not None and subject.verdict.passed,
-        accuracy=subject.accuracy,
-        latency=subject.latency,
-        emulated=pairing.emulated,
-    )
-
-
-def _products(artifact: Artifact) -> int:
-    """Products that are INT8, as the manifest says; NNCF does not tell, and quantises what there is."""
-    link = artifact.manifest.parent("int8")
-    found = link.options.get("products") if link is not None else int(artifact.manifest.precision is Precision.INT8)
-    return found if isinstance(found, int) else 0
-
-
-def _search_of(artifact: Artifact) -> Search | None:
-    """What the search for an INT8 artefact found, as its manifest has it."""
-    link = artifact.manifest.parent("int8")
-    if link is None or "search" not in link.options:
-        return None
-    try:
-        return msgspec.convert(link.options["search"], Search)
-    except msgspec.ValidationError as error:
-        raise InputError(f"the manifest of {artifact.name} tells of a search that makes no sense: {error}") from error
