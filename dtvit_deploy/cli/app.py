@@ -87,7 +87,7 @@ def _check(
     trust: bool,
 ) -> None:
     from dtvit_deploy.artifact import load_artifact
-    from dtvit_deploy.cli import show
+    from dtvit_deploy.cli.progress import working
     from dtvit_deploy.models.reference import ModelOptions
     from dtvit_deploy.pipeline.check import check
     from dtvit_deploy.pipeline.export import opened_cache
@@ -99,7 +99,7 @@ def _check(
     artifacts = [load_artifact(path) for path in artefacts]
     # The report's folder is opened first, so that one that cannot be written is refused before minutes of measuring.
     with staged(out) if out is not None else nullcontext():
-        with show.working() as progress, opened_cache(use=True) as cache:
+        with working() as progress, opened_cache(use=True) as cache:
             artifacts = [with_trust(artifact, cache, trust=trust) for artifact in artifacts]
             material = open_material(data, artifacts[0].manifest, given.read_map(class_map))
             program = reference_of(artifacts, cache, model, ModelOptions(checkpoint=checkpoint))
@@ -216,7 +216,7 @@ def run(
     """Do everything a recipe asks for: export, verify, evaluate, profile, one verdict, one report."""
     import msgspec
 
-    from dtvit_deploy.cli import show
+    from dtvit_deploy.cli.progress import working
     from dtvit_deploy.pipeline.export import opened_cache
     from dtvit_deploy.pipeline.run import run as run_recipe
     from dtvit_deploy.recipe import load_recipe
@@ -227,7 +227,7 @@ def run(
     if class_map is not None:
         asked = msgspec.structs.replace(asked, data=msgspec.structs.replace(asked.data, class_map=class_map))
     given.say_if_crowded(asked.run.threads)
-    with show.working() as progress, opened_cache(not no_cache) as cache:
+    with working() as progress, opened_cache(not no_cache) as cache:
         report = run_recipe(asked, out, cache, progress, layers=layers)
     _finish(report, None, as_json, folder=out)
 

@@ -51,6 +51,7 @@ def calibrate(
 ) -> None:
     """Observe what every tensor reaches on real images: one range table for every backend. Goes on where it was interrupted."""
     from dtvit_deploy.cli import show
+    from dtvit_deploy.cli.progress import working
     from dtvit_deploy.pipeline.calibrate import CalibrateOptions
     from dtvit_deploy.pipeline.calibrate import calibrate as calibrated
     from dtvit_deploy.pipeline.export import opened_cache
@@ -71,7 +72,7 @@ def calibrate(
         ),
         class_map=given.read_map(class_map),
     )
-    with show.working() as progress, opened_cache(not no_cache) as cache:
+    with working() as progress, opened_cache(not no_cache) as cache:
         table = calibrated(options, out, cache, progress)
     if as_json:
         show.as_json(_summary(table, out))

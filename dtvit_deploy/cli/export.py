@@ -97,6 +97,7 @@ def export(
 ) -> None:
     """Export a model to one or more targets and precisions."""
     from dtvit_deploy.cli import show
+    from dtvit_deploy.cli.progress import working
     from dtvit_deploy.pipeline import export as exporting
     from dtvit_deploy.report.figures import megabytes
 
@@ -148,7 +149,7 @@ def export(
         ),
         cpu=Cpu.ARM64 if arm64 else Cpu.X86_64,
     )
-    with show.working() as progress, exporting.opened_cache(not no_cache) as cache:
+    with working() as progress, exporting.opened_cache(not no_cache) as cache:
         program, artifacts = exporting.export(options, out, cache, progress)
     if as_json:
         show.as_json([{"file": str(artifact.path), "manifest": artifact.manifest} for artifact in artifacts])

@@ -79,9 +79,9 @@ def say_if_crowded(threads: int) -> int:
     from dtvit_deploy.devices.local import crowded
 
     if why := crowded(threads):
-        from dtvit_deploy.cli import show
+        from dtvit_deploy.cli.progress import Terminal
 
-        show.Terminal().step(why)
+        Terminal().step(why)
     return threads
 
 

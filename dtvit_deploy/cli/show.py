@@ -1,19 +1,16 @@
-"""Tables, progress and verdicts for a terminal. Everything but ``--json`` and the final table goes to standard error."""
+"""Tables, notes and verdicts for a terminal; what a command says while it works is in `dtvit_deploy.cli.progress`."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -30,20 +27,13 @@ if TYPE_CHECKING:
     from dtvit_deploy.report.schema import Report, Subject
     from dtvit_deploy.verdict import Verdict
 
-T = TypeVar("T")
 WIDEST_LAYERS = 12
 """Rows of the table of modules; the report has them all."""
-
-
 _SOURCE = re.compile(r" \([^()]*https?://[^()]*\)")
 _ADDRESS = re.compile(r":? ?\bhttps?://[^\s;,)]+")
-SOON, LONG, MINUTE = 5, 10, 60
-"""Seconds of work after which a step says how long it was, its end is worth a line, and a log hears of a bar again."""
-HANDFUL = 8
-"""Items that are done before one wonders; a stage of more is named where nobody sees a bar."""
 
 
-class _Stream(Console):
+class Stream(Console):
     """One of the two standard streams. Names and reasons come from files of others: none of it is markup, and none moves the cursor."""
 
     def __init__(self, *, errors: bool = False) -> None:
@@ -59,56 +49,9 @@ class _Stream(Console):
         self.print(text, style=style, soft_wrap=True)
 
 
-class Terminal:
-    """Progress for a person: a line for each step, and a bar where somebody watches."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.console = _Stream(errors=True)
-        self._clock, self._began = clock, clock()
-
-    @property
-    def seconds(self) -> int:
-        """Whole seconds since the work began."""
-        return int(self._clock() - self._began)
-
-    def step(self, what: str) -> None:
-        """Name what begins, and how long what was before it took altogether."""
-        after = f" (after {_elapsed(self.seconds)})" if self.seconds >= SOON else ""
-        self.console.say(f"· {what}{after}", "dim")
-
-    def track(self, items: Iterable[T], what: str, total: int) -> Iterator[T]:
-        if not self.console.is_terminal and total > HANDFUL:
-            self.step(f"{what}: {total}")
-        named = TextColumn("· {task.description}", style="dim", markup=False)
-        columns = (named, BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
-            task = bar.add_task(plain(what), total=total)
-            told = self.seconds
-            for number, item in enumerate(items, 1):
-                yield item
-                bar.advance(task)
-                if not self.console.is_terminal and self.seconds >= told + MINUTE and number < total:
-                    told = self.seconds
-                    self.step(f"{what}: {number} of {total}")
-
-
-@contextlib.contextmanager
-def working() -> Iterator[Terminal]:
-    """Progress of what is done in the block. What prints there, a user's own network say, is sent to standard error, out of results."""
-    terminal = Terminal()
-    with contextlib.redirect_stdout(sys.stderr):
-        yield terminal
-    if terminal.seconds >= LONG:
-        terminal.step("done")
-
-
-def _elapsed(seconds: int) -> str:
-    return f"{seconds} s" if seconds < 100 else f"{seconds // 60}:{seconds % 60:02} min"
-
-
-def console() -> _Stream:
+def console() -> Stream:
     """Standard output."""
-    return _Stream()
+    return Stream()
 
 
 def as_json(value: object) -> None:
@@ -118,11 +61,11 @@ def as_json(value: object) -> None:
     sys.stdout.flush()
 
 
-def note(text: str, out: _Stream, label: str = "note:") -> None:
+def note(text: str, out: Stream, label: str = "note:") -> None:
     out.say(Text.assemble((plain(label), "yellow"), " ", plain(text)))
 
 
-def notes(general: Iterable[str], of_artefacts: Iterable[tuple[str, Iterable[str]]], out: _Stream, sources: str) -> None:
+def notes(general: Iterable[str], of_artefacts: Iterable[tuple[str, Iterable[str]]], out: Stream, sources: str) -> None:
     """What is to be said of everything, then what artefacts say of themselves, each note once, under the names of those that say it.
 
     Web addresses are left out: ``sources`` says where they are.
@@ -184,7 +127,7 @@ def report(found: Report, folder: Path | None = None) -> None:
         verdict(found.verdict, out, "AGREEMENT ONLY" if only else "PASS", grouped_failures(found))
 
 
-def _summary(found: Report, out: _Stream) -> None:
+def _summary(found: Report, out: Stream) -> None:
     subjects = found.subjects
     columns: list[tuple[str, list[str]]] = [("", [subject.name for subject in subjects])]
     if any(subject.accuracy for subject in subjects):
@@ -273,7 +216,7 @@ def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
-def layers(subject: Subject, found: LayerReport, out: _Stream) -> None:
+def layers(subject: Subject, found: LayerReport, out: Stream) -> None:
     """The modules with the largest error relative to their floor, or in INT8 with the largest of their own, in the order of execution."""
     name, modules = subject.file, found.modules
     shown = modules
@@ -294,7 +237,7 @@ def layers(subject: Subject, found: LayerReport, out: _Stream) -> None:
     out.say(f"{name}: {found.verdict} ({counted(found)})")
 
 
-def verdict(found: Verdict, out: _Stream, passed: str = "PASS", failures: Sequence[str] | None = None) -> None:
+def verdict(found: Verdict, out: Stream, passed: str = "PASS", failures: Sequence[str] | None = None) -> None:
     """The gates that failed, each in a line unless they are given as ``failures``, and the word."""
     for line in [f"{gate.name}: {gate.reason}" for gate in found.failed] if failures is None else failures:
         out.say(Text.assemble(("✗", "red"), plain(f" {line}")))

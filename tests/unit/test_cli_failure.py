@@ -94,7 +94,7 @@ def test_a_users_module_that_survives_an_exit_does_not_survive_a_request_to_end(
 PREAMBLE = """
 import os, signal, sys, time
 from pathlib import Path
-from dtvit_deploy.cli import failure, show
+from dtvit_deploy.cli import failure, progress, show
 from dtvit_deploy.staging import staged
 """
 
@@ -263,7 +263,7 @@ class TestStandardOutput:
         body = """
             failure.open_streams()
             with failure.told(), open(sys.argv[1], "w") as artefact:
-                show.Terminal().step("a step")
+                progress.Terminal().step("a step")
                 show.console().print("a table")
                 artefact.write("artefact")
             """

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from dtvit_deploy.accuracy import Accuracy
 from dtvit_deploy.cli import show
+from dtvit_deploy.cli.progress import Terminal, working
 from dtvit_deploy.evidence import Rung
 from dtvit_deploy.latency import MeasureOptions, Warmup, summarise
 from dtvit_deploy.latency.measurement import device_time
@@ -241,18 +242,18 @@ class Recorder:
 
 class TestProgress:
     def test_it_goes_to_standard_error_alone(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with show.working() as progress:
+        with working() as progress:
             progress.step("tracing the network")
             assert list(progress.track(iter("abc"), "samples", 3)) == ["a", "b", "c"]
         assert capsys.readouterr() == ("", "· tracing the network\n")
 
     def test_a_long_stage_is_named_where_nobody_sees_its_bar(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with show.working() as progress:
+        with working() as progress:
             assert list(progress.track(range(64), "net.fp16.onnx", 64)) == list(range(64))
         assert capsys.readouterr() == ("", "· net.fp16.onnx: 64\n")
 
     def test_what_a_users_network_prints_goes_there_too(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with show.working():
+        with working():
             print("hello from a network")  # noqa: T201
         show.as_json([])
         assert capsys.readouterr() == ("[]\n", "hello from a network\n")
@@ -261,7 +262,7 @@ class TestProgress:
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
         clock = FakeClock()
-        terminal = show.Terminal(clock.now)
+        terminal = Terminal(clock.now)
         terminal.step("building 1 of 3: onnx fp32")
         clock.advance(41)
         terminal.step("building 2 of 3: trt fp16")
@@ -276,14 +277,14 @@ class TestProgress:
         ]
 
     def test_names_in_it_do_not_act(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with show.working() as progress:
+        with working() as progress:
             progress.step(HOSTILE)
             list(progress.track([1], HOSTILE, 1))
         assert capsys.readouterr().err == f"· {SHOWN}\n"
 
     def test_a_bar_shows_where_somebody_watches(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         monkeypatch.setattr(Console, "is_terminal", True)
-        with show.working() as progress:
+        with working() as progress:
             list(progress.track(range(7), HOSTILE, 7))
         assert "7/7" in capsys.readouterr().err
 
