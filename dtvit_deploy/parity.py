@@ -89,6 +89,11 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     least_sqnr: float | None = None
 
     @property
+    def title(self) -> str:
+        """What was compared, as its gate is called behind the artefact's name."""
+        return f"parity of {self.output!r} on {self.feeds}"
+
+    @property
     def reached(self) -> str:
         """What was measured beside the limit that it kept to."""
         if self.tolerance is None:

@@ -111,7 +111,10 @@ Tolerances = Annotated[
     ),
 ]
 Trust = Annotated[
-    bool, typer.Option("--trust", help="Execute engines that were not built by you on this machine. Engines are native code.")
+    bool,
+    typer.Option(
+        "--trust", help="Execute engines that were not built by you on this machine, which are native code, and load graphs untried."
+    ),
 ]
 Arm64 = Annotated[
     bool,

@@ -35,7 +35,7 @@ def gates_of(
 ) -> list[Gate]:
     """The gates that what was measured can be held to."""
     label = f"{name}: "
-    found = [holds(f"{label}parity of {one.output!r} on {one.feeds}", one.passed, one.reason or one.reached) for one in parity]
+    found = [holds(f"{label}{one.title}", one.passed, one.reason or one.reached) for one in parity]
     real = [one for one in parity if one.feeds in REAL]
     if limits.agreement is not None:
         found += [

@@ -111,16 +111,17 @@ def grouped_failures(report: Report) -> list[str]:
     told: list[str] = []
     grouped: set[str] = set()
     for subject in report.subjects:
-        mine = {gate.name: gate for gate in subject.verdict.failed} if subject.verdict is not None else {}
+        mine = [gate.name for gate in subject.verdict.failed] if subject.verdict is not None else []
         for output in dict.fromkeys(one.output for one in subject.parity):
             wrong = [one for one in subject.parity if one.output == output and not one.passed]
-            names = [name for name in mine if any(name.endswith(f": parity of {output!r} on {one.feeds}") for one in wrong)]
+            names = {name: one for one in wrong for name in mine if name.endswith(f": {one.title}")}
             if len(names) < 2:
                 continue
             worst = max(wrong, key=lambda one: one.excess)
             grouped.update(names)
             feeds = ", ".join(one.feeds for one in wrong)
-            where = names[0].partition(": parity of ")[0]
+            first, one = next(iter(names.items()))
+            where = first.removesuffix(f": {one.title}")
             told.append(f"{where}: parity of {output!r} on {feeds}: the worst, {worst.feeds}: {worst.reason}")
     return told + [f"{gate.name}: {gate.reason}" for gate in report.verdict.failed if gate.name not in grouped]
 

@@ -55,7 +55,7 @@ def require_survived(artifact: Artifact, runtime: str, title: str) -> None:
     """Load an artefact elsewhere, and run it, before it is loaded here.
 
     Args:
-        artifact: whose digest was checked; one that is trusted was made here, and needs no trial.
+        artifact: whose digest was checked; one that is trusted was made here, or the user vouches for it.
         runtime: the name of the one that asks, by which the other process finds it.
         title: what people call that.
 
