@@ -27,13 +27,13 @@ from dtvit_deploy.pipeline.golden import golden_stage
 from dtvit_deploy.pipeline.int8 import Int8, Quantiser, int8_stage, search_stage
 from dtvit_deploy.pipeline.material import Material, open_material, preprocessing_of
 from dtvit_deploy.pipeline.nncf import calibration_of, nncf_stage, require_nncf
+from dtvit_deploy.pipeline.openvino import openvino_stage
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import (
     GuardFeeds,
     ProgramEntry,
     copy_artifact,
     onnx_stage,
-    openvino_stage,
     program_stage,
 )
 from dtvit_deploy.pipeline.tensorrt import Choice, chosen, tensorrt_stages

@@ -14,7 +14,8 @@ from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import MissingError
 from dtvit_deploy.export.nncf import REMEDY, NncfOptions, openvino_from_nncf
 from dtvit_deploy.pipeline.calibration_set import CalibrationSet, real_set
-from dtvit_deploy.pipeline.stages import describe, made_here, openvino_stage, source_digest, versions
+from dtvit_deploy.pipeline.openvino import openvino_stage
+from dtvit_deploy.pipeline.stages import describe, made_here, source_digest, versions
 from dtvit_deploy.plural import counted
 from dtvit_deploy.target import Precision
 

@@ -1,7 +1,7 @@
 """The stages of an export, each kept in the cache under the digest of everything that went into it.
 
-checkpoint → program and onnx → simplified → float16 (:mod:`dtvit_deploy.pipeline.float16`), and either of these → openvino; each stage's
-manifest repeats its parent's lineage and adds a link of its own.
+checkpoint → program and onnx → simplified → float16 (:mod:`dtvit_deploy.pipeline.float16`), and either of these → openvino
+(:mod:`dtvit_deploy.pipeline.openvino`); each stage's manifest repeats its parent's lineage and adds a link of its own.
 """
 
 from __future__ import annotations
@@ -226,29 +226,6 @@ def onnx_stage(program: ProgramEntry, guard: GuardFeeds, cache: Cache) -> Artifa
 
     key = {"parent": exported.manifest, "guard": guard.digest, "tools": tools, "source": source_digest()}
     return made_here(cache.entry("simplified", key, build) / "model.onnx")
-
-
-def openvino_stage(source: Artifact, precision: Precision, cache: Cache) -> Artifact:
-    """ONNX → OpenVINO IR, a folder.
-
-    Args:
-        source: the simplified FP32 graph for FP32 and BF16, which are the same IR, the typed FP16 one, or one with Q/DQ.
-        precision: the artefact's; the manifest tells the runtime what floating-point operators are to be computed in.
-    """
-    from dtvit_deploy.runtimes.openvino import GRAPH, HINT, inference_hint
-
-    tools, options = versions("openvino"), {HINT: inference_hint(precision)}
-
-    def build(folder: Path) -> None:
-        from dtvit_deploy.export.openvino import openvino_from_onnx
-
-        path = folder / "model.openvino"
-        path.mkdir()
-        openvino_from_onnx(source.path, path / GRAPH)
-        describe(path, source.manifest, precision, "openvino", tools, options, ())
-
-    key = {"parent": source.manifest, "precision": precision, "options": options, "tools": tools, "source": source_digest()}
-    return made_here(cache.entry("openvino", key, build) / "model.openvino")
 
 
 def made_here(path: Path) -> Artifact:

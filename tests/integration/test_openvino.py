@@ -20,7 +20,7 @@ from commandline import deploy
 from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
 from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.pipeline.stages import openvino_stage
+from dtvit_deploy.pipeline.openvino import openvino_stage
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.signature import Signature, TensorSpec
 from dtvit_deploy.target import Precision
