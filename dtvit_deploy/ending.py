@@ -8,6 +8,7 @@ after that minute; whoever asked the process to end gets it killed by then, and 
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 from collections.abc import Callable, Iterator
 
@@ -42,3 +43,26 @@ def remove_all() -> bool:
         with contextlib.suppress(Exception):  # whatever one of them runs into, the others still have theirs to remove
             removal()
     return True
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Keep Ctrl-C and requests to end waiting until the block is done; only the main thread is ever interrupted by them.
+
+    By handlers and not by the thread's mask: a signal that one thread masks is given to another, and Python's handler then runs in the main
+    thread all the same.
+    """
+    waiting: list[int] = []
+    with contextlib.ExitStack() as at_end:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                former = signal.getsignal(number)
+                if former is not None:  # None: set by an embedding program in C, and impossible to put back
+                    signal.signal(number, lambda given, _: waiting.append(given))
+                    at_end.callback(signal.signal, number, former)
+        try:
+            yield
+        finally:
+            at_end.close()
+            for caught in waiting:
+                signal.raise_signal(caught)

@@ -16,13 +16,11 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import stat
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from dtvit_deploy.ending import changing_names, removed_at_the_end
+from dtvit_deploy.ending import changing_names, removed_at_the_end, uninterrupted
 from dtvit_deploy.errors import DeployError, InputError
 
 _PARTIAL = re.compile(r"\.partial-\d+-[0-9a-f]{8}")
@@ -259,22 +257,3 @@ def _is_full(folder: Path) -> bool:
         return shutil.disk_usage(folder).free < _FULL_BELOW
     except OSError:
         return False
-
-
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Keep Ctrl-C and requests to end waiting until the block is done; only the main thread is ever interrupted by them."""
-    waiting: list[int] = []
-    with contextlib.ExitStack() as at_end:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                former = signal.getsignal(number)
-                if former is not None:  # None: set by an embedding program in C, and impossible to put back
-                    signal.signal(number, lambda given, _: waiting.append(given))
-                    at_end.callback(signal.signal, number, former)
-        try:
-            yield
-        finally:
-            at_end.close()
-            for caught in waiting:
-                signal.raise_signal(caught)

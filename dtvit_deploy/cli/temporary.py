@@ -15,6 +15,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from dtvit_deploy.ending import uninterrupted
+
 VARIABLE = "TMPDIR"
 NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 """Where Python's getpass looks for who the user is. torch wants to know, for the name of a folder in the temporary one; where no variable
@@ -32,8 +34,6 @@ def own_temporary_folder() -> Iterator[None]:
     Where none can be made (a full disk, no place that can be written), the system's own places are left as they are: whatever needs one
     says so, and what needs none goes on.
     """
-    from dtvit_deploy.staging import uninterrupted
-
     before = {name: os.environ.get(name) for name in (VARIABLE, *NAMES)}
     with uninterrupted():  # a request to end must not come between the making and the note of it
         if made := _made():
