@@ -17,7 +17,6 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.nodes import NodeMap
 from dtvit_deploy.pipeline.stages import GuardFeeds
 from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.runtimes.mil.program import FLOATS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,6 +81,7 @@ class _Answers:
 
     def origin(self, feed: Feeds, nodes: NodeMap) -> str:
         """The first tensor under a node's name that moved, in words; nothing where none is shared."""
+        from dtvit_deploy.runtimes.mil.program import FLOATS
         from dtvit_deploy.runtimes.torch import TorchRuntime
 
         made = [out for operation in self._program.operations for out in operation.outputs if out.type.dtype in FLOATS]
