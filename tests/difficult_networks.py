@@ -123,6 +123,26 @@ _then(
     maximum_1d=lambda y: F.adaptive_max_pool1d(y.flatten(2), 10),
 )
 
+_then(
+    "pools",
+    (13, 17),
+    average_of_own_divisor=lambda y: F.avg_pool2d(y, 3, 2, 1, divisor_override=5),
+    sums=lambda y: F.avg_pool2d(y, 2, divisor_override=1),
+    sums_3d=lambda y: F.avg_pool3d(y.unsqueeze(2).expand(-1, -1, 4, -1, -1), 2, divisor_override=3).flatten(2),
+    sums_with_edge=lambda y: F.avg_pool2d(y, (4, 2), (4, 3), (1, 0), ceil_mode=True, divisor_override=2),
+    average_with_edge=lambda y: F.avg_pool2d(y, 4, 4, 1, ceil_mode=True),
+    average_with_edge_alone=lambda y: F.avg_pool2d(y, 4, 4, 1, ceil_mode=True, count_include_pad=False),
+    average_1d_with_edge=lambda y: F.avg_pool1d(y.flatten(2), 5, 3, 2, ceil_mode=True),
+    average_3d_with_edge=lambda y: F.avg_pool3d(y.unsqueeze(2).expand(-1, -1, 4, -1, -1), 3, 2, 1, ceil_mode=True).flatten(2),
+    average_without_last=lambda y: F.avg_pool2d(y, 2, 3, 1, ceil_mode=True),
+    maximum_with_edge=lambda y: F.max_pool2d(y, 4, 4, 1, ceil_mode=True),
+    maximum_without_last=lambda y: F.max_pool2d(y, 2, 3, 1, ceil_mode=True),
+    maximum_without_one=lambda y: F.max_pool2d(y, 2, (3, 2), (1, 0), ceil_mode=True),
+    maximum_1d_without_last=lambda y: F.max_pool1d(y.flatten(2)[:, :, :13], 2, 3, 1, ceil_mode=True),
+    maximum_places_without_last=lambda y: F.max_pool2d(y, 2, 3, 1, ceil_mode=True, return_indices=True),
+    maximum_dilated=lambda y: F.max_pool2d(y, 3, 2, 1, dilation=2, ceil_mode=True),
+)
+
 
 class Attention(nn.Module):
     """Scaled dot-product attention over 6 tokens in 2 heads of 4, with whatever mask the tokens give."""

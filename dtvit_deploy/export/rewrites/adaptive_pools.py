@@ -40,7 +40,7 @@ def average_by_matrix(edit: Editor, node: Node) -> Node | None:
         if wanted == 1:
             source = edit.call(aten.mean.dim, source, [axis], True)
         elif wanted != size:
-            source = _times(edit, averages(size, wanted), source, axis)
+            source = times(edit, averages(size, wanted), source, axis)
     return source
 
 
@@ -57,7 +57,7 @@ def windows(size: int, wanted: int) -> list[tuple[int, int]]:
     return [(index * size // wanted, math.ceil((index + 1) * size / wanted)) for index in range(wanted)]
 
 
-def _times(edit: Editor, matrix: torch.Tensor, source: Node, axis: int) -> Node:
+def times(edit: Editor, matrix: torch.Tensor, source: Node, axis: int) -> Node:
     """The product of a matrix and an axis."""
     shape = shape_of(source)
     if axis == -1:

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dtvit_deploy.export.rewrites import filled, masked_assignment, random_slope, softplus
+from dtvit_deploy.export.rewrites import filled, masked_assignment, pools, random_slope, softplus
 from dtvit_deploy.export.rewrites.adaptive_pools import AVERAGES, MAXIMA, average_by_matrix, maximum_of_slices
 from dtvit_deploy.export.rewrites.attention import TARGETS, spell_out_attention
 from dtvit_deploy.export.rewrites.editor import Editor
@@ -28,6 +28,8 @@ OPERATORS: dict[Any, Callable[[Editor, Node], Node | None]] = {
     **dict.fromkeys(TARGETS, spell_out_attention),
     **dict.fromkeys(AVERAGES, average_by_matrix),
     **dict.fromkeys(MAXIMA, maximum_of_slices),
+    **dict.fromkeys(pools.AVERAGES, pools.average_in_full),
+    **dict.fromkeys(pools.MAXIMA, pools.maximum_in_full),
     **dict.fromkeys(filled.TARGETS, filled.filled),
     **dict.fromkeys(masked_assignment.TARGETS, masked_assignment.choice_by_mask),
     **dict.fromkeys(softplus.TARGETS, softplus.plain_softplus),
