@@ -458,6 +458,9 @@ NETWORKS["dynamic"]["branch"] = lambda: _image(Chosen())
 _then(
     "gaps of one translator",
     running_product=lambda y: y.cumprod(-1),
+    inverse=lambda y: torch.linalg.inv(y[0, 0, :3, :3] + 5 * torch.eye(3)),
+    antialiased=lambda y: F.interpolate(y, (4, 3), mode="bilinear", antialias=True),
+    scattered_sums=lambda y: torch.zeros(1, 4, 5).scatter_add(2, y.flatten(2)[:, :, :6].abs().long().clamp(max=4), y.flatten(2)[:, :, :6]),
 )
 
 EVERYWHERE = ("onnx", "openvino", "trt", "coreml")
@@ -470,6 +473,11 @@ REFUSED: dict[tuple[str, str], str] = {
     **{("random", target): "is not deterministic in eval" for target in EVERYWHERE},
     **{("text", target): "a str in 'name'" for target in EVERYWHERE},
     **{("running_product", target): "cannot be translated to ONNX" for target in EVERYWHERE[:3]},
+    **{("inverse", target): "cannot be translated to ONNX" for target in EVERYWHERE[:3]},
+    ("inverse", "coreml"): "coremltools cannot translate",
+    ("antialiased", "openvino"): "OpenVINO ignores what the network asks for: antialias",
+    ("antialiased", "coreml"): "ignores what the network asks for: antialias",
+    ("scattered_sums", "coreml"): "coremltools cannot translate scatter_add",
     ("running_product", "coreml"): "not evaluated here: scatter",  # exported, and nothing but a Mac can tell what it answers
     **{(name, "coreml"): "Core ML has no bool for inputs and outputs" for name in ("boolean_constant", "buffers_out")},
 }

@@ -75,9 +75,18 @@ ClassMap = Annotated[
 
 
 def say_if_crowded(threads: int) -> int:
-    """The number as it is; that it is more than can run at once is said on standard error."""
-    from dtvit_deploy.devices.local import crowded
+    """The number as it is; that it is more than can run at once is said on standard error.
 
+    Raises:
+        InputError: it is more than any machine like this one could start.
+    """
+    from dtvit_deploy.devices.local import cores, crowded, most_threads
+
+    if threads > (most := most_threads()):
+        raise InputError(
+            f"{threads} threads were asked for, of at most {most} on this machine",
+            remedy=f"this process may use {cores()} cores: give a thread to each of them, or 1",
+        )
     if why := crowded(threads):
         from dtvit_deploy.cli.progress import Terminal
 

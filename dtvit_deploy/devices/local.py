@@ -37,6 +37,11 @@ def _share(folder: Path) -> list[float]:
     return [int(match[1]) / int(match[2])] if match else []
 
 
+def most_threads() -> int:
+    """More than anybody has a use for here; runtimes end the process where the system refuses them a thread."""
+    return max(256, 16 * cores())
+
+
 def crowded(threads: int, root: Path = Path("/")) -> str:
     """Why so many threads would wait for each other here; empty where each has a core, and for one, which is the least.
 

@@ -29,6 +29,7 @@ TYPED_BY_ATTRIBUTE = frozenset({"Constant", "ConstantOfShape", "EyeLike", "Rando
 HEADROOM = 2.0
 """A tensor is kept in FP32 when its largest magnitude on the feeds comes within this factor of FP16's largest number: the next
 image may be brighter."""
+SCATTERS = frozenset({"ScatterElements", "ScatterND"})
 SQUARED = frozenset({"LpNormalization", "ReduceL2", "ReduceSumSquare"})
 """Operators that TensorRT's parser takes apart into a product, a sum and more, each in the type of the tensor: squares overflow there where
 neither end of the operator does (https://github.com/onnx/onnx-tensorrt/blob/release/10.1-GA/onnxOpImporters.cpp). LayerNormalization
@@ -92,7 +93,7 @@ def float16_onnx(
     """
     source = inferred(model)
     adding = _adding_up(source, sums or {})
-    kept = _overflowing(source, magnitudes) | dict.fromkeys(sorted(nodes_of(source, keep_fp32)), "asked for")
+    kept = _without_kernel(source) | _overflowing(source, magnitudes) | dict.fromkeys(sorted(nodes_of(source, keep_fp32)), "asked for")
     if cpu is Cpu.ARM64:
         kept = adding | kept
     if imprecise:
@@ -231,6 +232,15 @@ def _overflowing(model: onnx.ModelProto, magnitudes: Mapping[str, float]) -> dic
             if name in large:
                 found[index] = f"|{name}| reaches {large[name]:.3g}, FP16 ends at {LARGEST_FP16:.0f}"
     return found
+
+
+def _without_kernel(model: onnx.ModelProto) -> dict[int, str]:
+    """Indexes of the nodes that ONNX Runtime computes in FP32 alone: a scatter that adds, multiplies or compares."""
+    return {
+        index: f"ONNX Runtime has no FP16 kernel of {node.op_type} with a reduction"
+        for index, node in enumerate(model.graph.node)
+        if node.op_type in SCATTERS and any(attribute.name == "reduction" and attribute.s != b"none" for attribute in node.attribute)
+    }
 
 
 def _adding_up(model: onnx.ModelProto, sums: Mapping[str, float]) -> dict[int, str]:

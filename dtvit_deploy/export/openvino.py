@@ -40,8 +40,21 @@ def openvino_from_onnx(source: Path, target: Path) -> None:
             f"OpenVINO {openvino.__version__} cannot translate {source.name}: {str(error).strip().splitlines()[-1]}",
             remedy="replace the operators that it names in your network, or export another target",
         ) from error
+    _require_carried(model)
     name_operators(model)
     openvino.save_model(model, target, compress_to_fp16=False)
+
+
+def _require_carried(model: openvino.Model) -> None:
+    """Refuse what the CPU plugin reads and takes no notice of (findings/openvino-resize-attributes.sh): it would answer otherwise."""
+    resized = (operator for operator in model.get_ordered_ops() if operator.get_type_name() == "Interpolate")
+    if ignored := [operator for operator in resized if operator.get_attributes().get("antialias")]:
+        names = sorted(min(operator.output(0).get_names(), default="a resize") for operator in ignored)
+        raise InputError(
+            f"OpenVINO ignores what the network asks for: antialias of {', '.join(names)}",
+            remedy="use antialias=False, average by whole factors (avg_pool2d) before, or multiply by constant matrices, which is exact;"
+            " other targets have it: --target onnx",
+        )
 
 
 def name_operators(model: openvino.Model) -> None:

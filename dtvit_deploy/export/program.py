@@ -241,6 +241,8 @@ def _answer(exported: ExportedProgram, inputs: tuple[torch.Tensor, ...]) -> tupl
     for spec in exported.graph_signature.input_specs:
         if spec.kind is InputKind.USER_INPUT:
             flat_inputs.append(next(given))
+        elif spec.kind is InputKind.TOKEN:  # the order of calls that may raise, of an inverse say
+            flat_inputs.append(torch.empty(0))
         else:
             held = exported.state_dict.get(spec.target)
             flat_inputs.append(exported.constants[spec.target] if held is None else held)

@@ -23,9 +23,12 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl")
 
 _PICKLED = (b"PK\x03\x04", b"\x80")
 """How the two formats of torch.save begin."""
+_POINTER = b"version https://git-lfs"
 _SAVE_AGAIN = "save the state dict alone: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
 _NO_WEIGHTS = ("_extra_state", COUNTER)
 """Last parts of names in a state dict whose values need not be tensors."""
+_SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
+"""How NumPy's single numbers are pickled."""
 _IN_FOLDERS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json", "zero_to_fp32.py")
 """What Hugging Face's and DeepSpeed's folders hold, in the order in which one is of use."""
 
@@ -102,6 +105,8 @@ def _is_safetensors(path: Path) -> bool:
             start = file.read(9)
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
+    if len(start) == 9 and _POINTER.startswith(start):
+        raise InputError(f"{path} is a pointer of Git LFS, not the file that it stands for", remedy="fetch that: git lfs pull")
     if start.startswith(_PICKLED) and start[8:] != b"{":
         return False
     return path.suffix.lower() == ".safetensors" or start[8:] == b"{"
@@ -146,8 +151,13 @@ def _read_saved(path: Path, notes: list[str]) -> tuple[dict[str, Tensor], str]:
 
 
 def _tensors_of(values: Mapping[Any, Any], path: Path, notes: list[str]) -> dict[str, Stored]:
-    """The tensors of an entry. A layer's extra state and a counter need not be tensors, and neither is a weight."""
+    """The tensors of an entry.
+
+    A layer's extra state and a counter need not be tensors, and neither is a weight; and scripts put numbers and texts beside the weights.
+    """
     extra = [key for key, item in values.items() if not isinstance(item, Stored) and str(key).rpartition(".")[2] in _NO_WEIGHTS]
+    if any(isinstance(item, Stored) for item in values.values()):
+        extra += [key for key, item in values.items() if isinstance(key, str) and key not in extra and _is_word(item)]
     if extra:
         notes.append(f"{len(extra)} of the values are no weights and were left out: {named(extra)}")
     kept = {key: item for key, item in values.items() if key not in extra}
@@ -162,6 +172,11 @@ def _tensors_of(values: Mapping[Any, Any], path: Path, notes: list[str]) -> dict
     if wrong:
         raise InputError(f"{path} holds values that are not named tensors: {named(wrong)}", remedy=_SAVE_AGAIN)
     return kept
+
+
+def _is_word(item: Any) -> bool:
+    """Whether a value is one number, a text or nothing, which can be no weight."""
+    return item is None or isinstance(item, bool | int | float | complex | str | bytes) or str(item) in _SCALARS
 
 
 def _unreadable(path: Path, reason: str) -> InputError:

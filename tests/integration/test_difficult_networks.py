@@ -114,6 +114,7 @@ def test_a_parameter_that_was_folded_is_not_carried_along() -> None:
     "name",
     [
         *("softplus_steep", "nan_to_num", "index_of_choice", "average_3d", "average_oblong", "maximum_3"),
+        *("sums_with_edge", "average_with_edge_alone", "maximum_without_one", "scattered_sums"),
         *("attention_masked_rows", "attention_infinite_bias", "attention_3d_causal", "attention_grouped"),
         *("constant_twice", "buffers_out", "input_out", "nested_tuples"),
         *("mask_assigned", "through_view", "spectral_norm_hook", "orthogonal"),
@@ -172,7 +173,9 @@ def test_an_operator_that_onnx_lacks_is_no_obstacle_to_core_ml(tmp_path: Path, c
         require_as_described(CoreMl(entry, guard, (), CoreMlOptions(), cache).build(precision, None))
 
 
-@pytest.mark.parametrize("name", ["attention_masked_rows", "average_pyramid", "constant_twice"])
+@pytest.mark.parametrize(
+    "name", ["attention_masked_rows", "average_pyramid", "constant_twice", "average_1d_with_edge", "maximum_without_last"]
+)
 def test_so_does_openvinos(name: str, tmp_path: Path, cache_folder: Path) -> None:
     pytest.importorskip("openvino", reason="OpenVINO executes its own graphs")
     from dtvit_deploy.cache import Cache
@@ -188,3 +191,15 @@ def test_so_does_openvinos(name: str, tmp_path: Path, cache_folder: Path) -> Non
     for got, want in zip(answers(made, given), expected(given, given.inputs), strict=True):
         np.testing.assert_allclose(got, want.numpy(), rtol=1e-4, atol=1e-5)
     assert load_artifact(made.path).manifest == made.manifest
+
+
+def test_openvino_refuses_what_its_plugin_would_ignore(tmp_path: Path, cache_folder: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO reads the graph")
+    from dtvit_deploy.cache import Cache
+
+    write_program(reference("antialiased"), tmp_path)
+    entry = read_program_entry(tmp_path)
+    cache = Cache(cache_folder)
+    graph = onnx_stage(entry, open_material(None, entry.artifact.manifest).guard(), cache)
+    with pytest.raises(InputError, match="OpenVINO ignores what the network asks for: antialias of output"):
+        openvino_stage(graph, Precision.FP32, cache)

@@ -303,7 +303,8 @@ def test_a_file_of_any_other_content_is_refused(suffix: str, tmp_path: Path, con
     [
         ([torch.zeros(1)], "a list, not a state dict"),
         (torch.zeros(1), "a Tensor, not a state dict"),
-        ({"weight": torch.zeros(1), "epoch": 3}, r"not named tensors: epoch \(int\)"),
+        ({"weight": torch.zeros(1), "bias": [0.5]}, r"not named tensors: bias \(list\)"),
+        ({"weight": 0.5, "epoch": 3}, r"not named tensors: weight \(float\)"),
         ({0: torch.zeros(1)}, "not named tensors"),
         ({"weight": torch.zeros(2, device="meta")}, "meta"),
         ({"weight": torch.eye(2).to_sparse()}, "sparse"),

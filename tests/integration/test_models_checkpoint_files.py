@@ -372,3 +372,19 @@ def test_a_plain_pickle_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "m.pkl").write_bytes(pickle.dumps(small(0).state_dict()))
     with pytest.raises(InputError, match=r"pickle\.dump, not by torch\.save"):
         read_checkpoint(tmp_path / "m.pkl")
+
+
+def test_numbers_and_texts_beside_the_weights_of_a_flat_file_are_left_out_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    torch.save({"weight": torch.ones(2), "epoch": 3, "best": np.float64(0.8), "arch": "vit", "seed": None}, path)
+    found = read_checkpoint(path)
+    assert list(found.state) == ["weight"]
+    assert found.notes == ("4 of the values are no weights and were left out: epoch, best, arch, seed",)
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.safetensors", "net.ckpt"])
+def test_a_pointer_in_place_of_the_file_is_told_as_one(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n")
+    with pytest.raises(InputError, match="pointer of Git LFS") as caught:
+        read_checkpoint(tmp_path / name)
+    assert caught.value.remedy == "fetch that: git lfs pull"

@@ -173,3 +173,9 @@ def test_a_target_has_the_names_that_people_call_it(name: str, target: Target) -
 def test_any_other_name_is_answered_with_all_of_them(name: str) -> None:
     with pytest.raises(typer.BadParameter, match=r"is not one of 'onnx', 'openvino', 'trt', 'coreml' \(and 'tensorrt' for 'trt'\)"):
         parse_target(name)
+
+
+def test_more_threads_than_a_machine_can_start_are_refused() -> None:
+    with pytest.raises(InputError, match="100000 threads were asked for, of at most ") as caught:
+        say_if_crowded(100000)
+    assert "give a thread to each" in (caught.value.remedy or "")

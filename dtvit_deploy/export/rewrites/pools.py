@@ -78,7 +78,8 @@ def average_in_full(edit: Editor, node: Node) -> Node | None:
             source = times(edit, matrix, source, axis.axis)
         return source if divisor is None else edit.call(aten.mul.Scalar, source, 1 / divisor)
     if divisor is None:
-        return _rounded_down(node, given)
+        _round_down(node, given)
+        return None
     kernel, stride, padding = ([getattr(axis, name) for axis in axes] for name in ("kernel", "stride", "padding"))
     average = edit.call(node.target, source, kernel, stride, padding, False, True)
     return edit.call(aten.mul.Scalar, average, math.prod(kernel) / divisor)
@@ -89,7 +90,8 @@ def maximum_in_full(edit: Editor, node: Node) -> Node | None:
     given = arguments(node)
     axes = _axes(node, given, MAXIMA[node.target])
     if all(axis.beyond <= 0 for axis in axes):
-        return _rounded_down(node, given)
+        _round_down(node, given)
+        return None
     read_places = any(user.args[1] != 0 and user.users for user in node.users) if isinstance(node.meta["val"], tuple) else False
     if read_places or not any(axis.one_too_many for axis in axes) or any(axis.dilation > 1 for axis in axes):
         return None
@@ -100,7 +102,7 @@ def maximum_in_full(edit: Editor, node: Node) -> Node | None:
     return edit.call(pool, longer, *lists)
 
 
-def _rounded_down(node: Node, given: dict[str, Any]) -> None:
+def _round_down(node: Node, given: dict[str, Any]) -> None:
     """Have a pool stand as it is, without rounding up."""
     if given["ceil_mode"]:
         target: Any = node.target
