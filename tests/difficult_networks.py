@@ -139,7 +139,6 @@ _then(
     maximum_without_last=lambda y: F.max_pool2d(y, 2, 3, 1, ceil_mode=True),
     maximum_without_one=lambda y: F.max_pool2d(y, 2, (3, 2), (1, 0), ceil_mode=True),
     maximum_1d_without_last=lambda y: F.max_pool1d(y.flatten(2)[:, :, :13], 2, 3, 1, ceil_mode=True),
-    maximum_places_without_last=lambda y: F.max_pool2d(y, 2, 3, 1, ceil_mode=True, return_indices=True),
     maximum_dilated=lambda y: F.max_pool2d(y, 3, 2, 1, dilation=2, ceil_mode=True),
 )
 

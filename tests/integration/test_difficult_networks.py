@@ -10,8 +10,9 @@ import onnxsim
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from difficult_networks import NETWORKS
+from difficult_networks import NETWORKS, Then
 from dtvit_deploy.artifact import Artifact, Link, load_artifact
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.float16 import float16_onnx
@@ -203,3 +204,18 @@ def test_openvino_refuses_what_its_plugin_would_ignore(tmp_path: Path, cache_fol
     graph = onnx_stage(entry, open_material(None, entry.artifact.manifest).guard(), cache)
     with pytest.raises(InputError, match="OpenVINO ignores what the network asks for: antialias of output"):
         openvino_stage(graph, Precision.FP32, cache)
+
+
+def test_the_places_of_maxima_stay_where_rounding_up_adds_no_window() -> None:
+    torch.manual_seed(0)
+    network = Then(lambda y: F.max_pool2d(y, 2, 3, 1, ceil_mode=True, return_indices=True)).eval()
+    image = torch.randn(1, 3, 7, 8)
+    given = Reference(
+        model="mine:places", module=network, inputs={"image": image}, output_names=(), weights=Link(kind="seeded", sha256="0" * 64)
+    )
+    program = program_from_reference(given).exported
+    (pool,) = (node for node in program.graph.nodes if "max_pool2d" in str(node.target))
+    assert pool.args[-1] is False
+    with torch.no_grad():
+        for got, want in zip(program.module(check_guards=False)(image), network(image), strict=True):
+            assert torch.equal(got, want)
