@@ -67,6 +67,14 @@ def inferred(model: onnx.ModelProto, *, strict: bool = True, data_prop: bool = F
         raise InputError(f"types and shapes of the graph cannot be inferred: {first}", remedy=AGAIN) from error
 
 
+def unused(name: str, taken: set[str]) -> str:
+    """A name that no tensor and no node has, which is taken from now on: the one that is wanted, or that with underscores behind it."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
+
+
 def signature_fault(model: onnx.ModelProto, signature: Signature) -> str:
     """The first difference between what a graph takes and gives and a signature; empty if there is none."""
     import onnx

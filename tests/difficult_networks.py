@@ -356,8 +356,40 @@ def _through_view(x: Tensor) -> Tensor:
     return x
 
 
+class Marked(nn.Module):
+    """Adds to a copy of its own weights, by a view of it, what the picture says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 5))
+
+    def forward(self, image: Tensor) -> Tensor:
+        weight = self.weight * 2
+        weight[1].add_(image.mean())
+        return image @ weight.T
+
+
+def _into_zeros(x: Tensor) -> Tensor:
+    whole = torch.zeros(1, 3, 7, 5)
+    whole[:, :, ::2] = x[:, :, ::2]
+    return whole
+
+
+def _into_sums(x: Tensor) -> Tensor:
+    sums = torch.ones(3, 7, 5)
+    sums.view(21, 5)[2].add_(x.flatten()[:5])
+    return x + sums
+
+
+def _after_dropout(x: Tensor) -> Tensor:
+    return F.dropout(x, 0.5, training=False).sub_(0.5)
+
+
 _before(
     "in place",
+    into_zeros=_into_zeros,
+    into_sums=_into_sums,
+    after_dropout=_after_dropout,
     normalised=lambda x: x.sub_(0.5).div_(0.25),
     clamped=lambda x: x.clamp_(-0.5, 0.5),
     filled=lambda x: x.masked_fill_(x < 0, 0.1),
@@ -374,6 +406,7 @@ NETWORKS["in place"] |= {
     "relu_first": lambda: _image(nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3))),
     "hardswish_first": lambda: _image(nn.Sequential(nn.Hardswish(inplace=True), nn.Conv2d(3, 4, 3), nn.SiLU(inplace=True))),
     "counts": lambda: _image(Counts()),
+    "own_weights": lambda: _image(Marked()),
 }
 
 

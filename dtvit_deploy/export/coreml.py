@@ -7,7 +7,6 @@ and cost every application its plain arrays, and whoever wants the camera's pixe
 
 from __future__ import annotations
 
-import math
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from dtvit_deploy.export.coreml_arguments import honour
 from dtvit_deploy.export.coreml_interface import Interface
 from dtvit_deploy.export.coreml_order import Orders, watched_orders
 from dtvit_deploy.export.coreml_origin import explained, module_of, number_of
+from dtvit_deploy.export.coreml_program import has_translation, prepared
 from dtvit_deploy.export.float16 import HEADROOM, LARGEST_FP16
 from dtvit_deploy.export.garbage import uncollected
 from dtvit_deploy.export.mlpackage import coremltools, write_mlpackage, write_program
@@ -97,10 +97,10 @@ def mlpackage_from_program(
         MissingError: coremltools cannot be used.
     """
     ct = coremltools()
-    written_out = decompose(exported, _has_translation)
+    written_out = decompose(exported, has_translation)
     if honour(exported, nodes, str(ct.__version__)) or written_out:
         nodes = node_map(exported)
-    made = _prepared(exported)
+    made = prepared(exported)
     typing = _Typing(made, nodes, keep_fp32, imprecise or {}) if precision is Precision.FP16 else None
     pipeline = ct.PassPipeline()
     if typing and (measure or judge):
@@ -120,61 +120,6 @@ def mlpackage_from_program(
             _seen(program, judge)
         write_mlpackage(interface.model_of(ct, program), path)
     return Converted(typing.kept if typing else {}, views)
-
-
-def _has_translation(operator: Any) -> bool:
-    """Whether coremltools has a translation for an operator, or :func:`_undo` makes one that it has of it."""
-    from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
-
-    name = operator.name() if hasattr(operator, "name") else operator.__name__
-    return (
-        name in ("prims::var", "prims::broadcast_in_dim", "prims::convert_element_type") or _TORCH_OPS_REGISTRY.get_func(name) is not None
-    )
-
-
-def _prepared(exported: ExportedProgram) -> Sequence[torch.fx.Node]:
-    """Make a program what coremltools takes, number its nodes, and return them in that order.
-
-    ``run_decompositions({})``, which coremltools asks for, takes three seconds and changes nothing here but to drop unused outputs.
-    """
-    graph = exported.graph_module.graph
-    graph.eliminate_dead_code()
-    for node in list(graph.nodes):
-        if str(node.target).startswith("aten.max_pool") and len(node.args) == 2:
-            node.args = (*node.args, node.args[1])  # torch's default, without which coremltools refuses the node
-        elif str(node.target).startswith("prims."):
-            _undo(node)
-        elif str(node.target) == "aten.clone.default" and any(user.op == "output" for user in node.users):
-            _keep(node)
-    nodes = list(graph.nodes)
-    for number, node in enumerate(nodes):
-        node.meta["debug_handle"] = number  # every MIL operator carries that of the node it was made for, through all passes
-    return nodes
-
-
-def _keep(node: Any) -> None:
-    """Make a copy that is an output a view of the same size: coremltools passes copies over, and one tensor cannot be two outputs."""
-    import torch
-
-    (source, *_), shape = node.args, list(node.meta["val"].shape)
-    if shape:
-        node.target, node.args, node.kwargs = torch.ops.aten.view.default, (source, shape), {}
-
-
-def _undo(node: Any) -> None:
-    """Make a node again what the ONNX exporter, which has no variance, decomposed, and coremltools has."""
-    import torch
-
-    if node.target is torch.ops.prims.var.default:
-        source, axes, correction = (*node.args, 1.0)[:3]
-        node.target, node.args, node.kwargs = torch.ops.aten.var.correction, (source, axes), {"correction": correction}
-    elif node.target is torch.ops.prims.convert_element_type.default:
-        source, dtype = node.args
-        node.target, node.args, node.kwargs = torch.ops.aten._to_copy.default, (source,), {"dtype": dtype}
-    elif node.target is torch.ops.prims.broadcast_in_dim.default:
-        source, shape, axes = node.args
-        if math.prod(source.meta["val"].shape) == math.prod(shape):  # else it repeats, and more than axes of one are to be made
-            node.target, node.args = torch.ops.aten.view.default, (source, shape)
 
 
 def _before_typing(pipeline: Any, look: Callable[[Any], None]) -> None:

@@ -10,7 +10,6 @@ argument given by name that neither the translation reads nor the table knows en
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +18,11 @@ from torch.fx import Node
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export import coreml_spelled as spelled
+from dtvit_deploy.export.coreml_keywords import unread
+from dtvit_deploy.export.rewrites.attention import spell_out_attention
 from dtvit_deploy.export.rewrites.editor import Editor, arguments, shape_of
+from dtvit_deploy.export.rewrites.filled import filled
+from dtvit_deploy.export.rewrites.softplus import plain_softplus
 from dtvit_deploy.plural import some
 
 if TYPE_CHECKING:
@@ -91,6 +94,17 @@ def _grouped(node: Node, given: Given) -> bool:
     return bool(given["enable_gqa"]) and shape_of(given["key"])[-3] not in (1, shape_of(given["query"])[-3])
 
 
+def _as_for_all(rewrite: Callable[[Editor, Node], Node | None]) -> Callable[[Editor, Node, Given], Node]:
+    """A rewrite that every traced program goes through; what a decomposition has brought since has not."""
+
+    def instead(edit: Editor, node: Node, _: Given) -> Node:
+        made = rewrite(edit, node)
+        assert made is not None
+        return made
+
+    return instead
+
+
 FILL = "fills with the fraction, whatever the type"
 NEAREST = "give whole factors, size=…, or recompute_scale_factor=True"
 RELEASES: Mapping[str, Sequence[Ignored]] = {
@@ -123,7 +137,7 @@ RELEASES: Mapping[str, Sequence[Ignored]] = {
             "threshold",
             "computes softplus beyond the threshold too",
             lambda _, given: float(given["threshold"]) < 20,  # from there on both are the same number in FP32
-            spelled.thresholded_softplus,
+            _as_for_all(plain_softplus),
         ),
         *(
             Ignored(
@@ -135,7 +149,7 @@ RELEASES: Mapping[str, Sequence[Ignored]] = {
             )
             for name in ("argmax", "argmin")
         ),
-        *(Ignored(name, "dtype", FILL, _has_fraction, spelled.whole_fill) for name in ("new_full", "full_like")),
+        *(Ignored(name, "dtype", FILL, _has_fraction, _as_for_all(filled)) for name in ("new_full", "full_like")),
         Ignored("scalar_tensor", "dtype", FILL, _has_fraction, remedy=BUFFER),
         *(
             Ignored(
@@ -166,30 +180,11 @@ RELEASES: Mapping[str, Sequence[Ignored]] = {
             "enable_gqa",
             "leaves keys and values as they are",
             _grouped,
-            remedy="repeat the heads of keys and values yourself: key.repeat_interleave(queries per key, dim=-3)",
+            _as_for_all(spell_out_attention),
         ),
     )
 }
 """By release of coremltools. A release that is not here is held to the newest one before it."""
-
-HARMLESS: Mapping[str, str] = {
-    "device": "a package has none",
-    "layout": "a package has none",
-    "memory_format": "a package has none",
-    "pin_memory": "a package has none",
-    "non_blocking": "nothing is copied",
-    "requires_grad": "a package has no gradients",
-    "sparse_grad": "a package has no gradients",
-    "implicit": "it marks what torch itself inserted",
-    "output_size": "every size is known",
-    "path": "the order of products, not their sum",
-    "out_int32": "integers are 32 bits wide in a package",
-    "dtype": "operators that read the tensor make its type theirs; where they cannot, the table says",
-    "sorter": "places are counted, in whatever order the sequence is",
-    "min": "of what is asserted, and not computed",
-    "max": "of what is asserted, and not computed",
-}
-"""Arguments by name that a translation may leave unread, and why that changes no answer."""
 
 
 def honour(exported: ExportedProgram, nodes: NodeMap, release: str) -> bool:
@@ -215,12 +210,12 @@ def honour(exported: ExportedProgram, nodes: NodeMap, release: str) -> bool:
         known = rows.get(_name_of(node), ())
         mattering = [row for row in known if row.matters(node, given)]
         refused += [(node, row.argument, row.taken, row.remedy) for row in mattering if row.instead is None]
-        refused += [(node, *unread) for unread in _unread(node, {row.argument for row in known})]
+        refused += [(node, *unread) for unread in unread(node, {row.argument for row in known})]
         for row in mattering:
             if row.instead is not None:
                 with edit.before(node):
                     made = row.instead(edit, node, given)
-                _become(edit, node, made)
+                edit.become(node, made)
                 changed = True
                 break
     if refused:
@@ -228,12 +223,6 @@ def honour(exported: ExportedProgram, nodes: NodeMap, release: str) -> bool:
     if changed:
         edit.finish()
     return changed
-
-
-def _become(edit: Editor, node: Node, made: Node) -> None:
-    """Have a node compute what another one does, which goes: the tensor is the same, and so is its name, by which artefacts have it."""
-    node.target, node.args, node.kwargs, node.meta["val"] = made.target, made.args, made.kwargs, made.meta["val"]
-    edit.graph.erase_node(made)
 
 
 def rows_of(release: str) -> Sequence[Ignored]:
@@ -249,43 +238,6 @@ def _numbers(release: str) -> tuple[int, ...]:
 def _name_of(node: Node) -> str:
     target: Any = node.target
     return str(target.overloadpacket.__name__)
-
-
-def _unread(node: Node, known: set[str]) -> list[tuple[str, str, str]]:
-    """Arguments given by name that the translation does not ask for, differ from their default, and may matter."""
-    target: Any = node.target
-    defaults = {argument.name: argument.default_value for argument in target._schema.arguments if argument.has_default_value()}
-    given = {
-        name: value
-        for name, value in node.kwargs.items()
-        if value is not None and value != defaults.get(name) and name not in known and name not in HARMLESS
-    }
-    read = keywords_read(target) if given else None
-    if read is None:
-        return []
-    return [
-        (name, f"does not read {name}={value}", "replace that operator in your network")
-        for name, value in given.items()
-        if name not in read
-    ]
-
-
-def keywords_read(target: Any) -> frozenset[str] | None:
-    """Names of the arguments that the translation of an operator asks for by name; None where it has no translation."""
-    from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
-    from coremltools.converters.mil.frontend.torch.utils import sanitize_op_kind
-
-    function = _TORCH_OPS_REGISTRY.get_func(sanitize_op_kind(target.name()))
-    return None if function is None else frozenset(_asked(function.__code__))
-
-
-def _asked(code: types.CodeType) -> set[str]:
-    """Words among the constants of every function within that asks for arguments by name: more than are asked for, and never fewer."""
-    found = {word for word in code.co_consts if isinstance(word, str)} if {"_get_kwinputs", "kwinputs"} & {*code.co_names} else set()
-    for inner in code.co_consts:
-        if isinstance(inner, types.CodeType):
-            found |= _asked(inner)
-    return found
 
 
 def _refusal(refused: Sequence[tuple[Node, str, str, str]], nodes: NodeMap, release: str) -> InputError:

@@ -47,23 +47,9 @@ def best_of_all(edit: Editor, node: Node, given: Given) -> Node:
     return edit.call(aten.reshape.default, found, [1] * len(shape_of(x))) if given["keepdim"] else found
 
 
-def whole_fill(edit: Editor, node: Node, given: Given) -> Node:
-    """A tensor of integers filled with what is left of a fraction in one."""
-    known: Any = node.target
-    names = [argument.name for argument in known._schema.arguments]
-    args = [int(given[name]) if name == "fill_value" else value for name, value in zip(names, node.args, strict=False)]
-    return edit.call(node.target, *args, **node.kwargs)
-
-
 def clamp_by_upper(edit: Editor, node: Node, given: Given) -> Node:
     """Where the bounds cross, the upper one is the answer."""
     return edit.call(aten.minimum.default, edit.call(aten.maximum.default, given["self"], given["min"]), given["max"])
-
-
-def thresholded_softplus(edit: Editor, node: Node, given: Given) -> Node:
-    x, beta, threshold = given["self"], given["beta"], given["threshold"]
-    linear = edit.call(aten.gt.Scalar, edit.call(aten.mul.Tensor, x, float(beta)), float(threshold))
-    return edit.call(aten.where.self, linear, x, edit.call(aten.softplus.default, x, beta))
 
 
 def picked_diagonal(edit: Editor, node: Node, given: Given) -> Node:

@@ -17,7 +17,7 @@ from onnx import TensorProto, numpy_helper
 
 from dtvit_deploy.export.onnx import module_of, nodes_of
 from dtvit_deploy.export.products import products
-from dtvit_deploy.graph import inferred
+from dtvit_deploy.graph import inferred, unused
 from dtvit_deploy.target import Cpu
 
 LARGEST_FP16 = 65504.0
@@ -199,11 +199,7 @@ class _Typed:
         """A tensor keeps its name in the type that it has first; an output of the graph keeps it in FP32."""
         if kind == TensorProto.FLOAT if name in self._outputs else not self._versions[name]:
             return name
-        wanted = f"{name}_as_{'fp16' if kind == TensorProto.FLOAT16 else 'fp32'}"
-        while wanted in self._taken:
-            wanted += "_"
-        self._taken.add(wanted)
-        return wanted
+        return unused(f"{name}_as_{'fp16' if kind == TensorProto.FLOAT16 else 'fp32'}", self._taken)
 
 
 def _converted(tensor: onnx.TensorProto, kind: int, name: str) -> onnx.TensorProto:

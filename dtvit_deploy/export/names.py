@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dtvit_deploy.graph import unused
+
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
@@ -67,7 +69,7 @@ def restore_names(rewritten: onnx.ModelProto, seen: Renaming, before: Outputs, a
             del free[same]
             renamed[name] = same
         elif name in known:
-            renamed[name] = _unused(name, taken)
+            renamed[name] = unused(f"{name}_changed", taken)
     _rename(rewritten, renamed)
 
 
@@ -124,14 +126,6 @@ def _distance(one: NDArray[Any], two: NDArray[Any]) -> float:
         if not math.isfinite(distance):
             distance = float(np.linalg.norm(np.where(one == two, 0.0, one.astype(np.float64) - two)))
     return distance
-
-
-def _unused(name: str, taken: set[str]) -> str:
-    renamed = f"{name}_changed"
-    while renamed in taken:
-        renamed += "_"
-    taken.add(renamed)
-    return renamed
 
 
 def _rename(model: onnx.ModelProto, renamed: Mapping[str, str]) -> None:

@@ -29,7 +29,7 @@ from dtvit_deploy.export.int8 import (
 )
 from dtvit_deploy.export.onnx import MODULE, module_of, nodes_of
 from dtvit_deploy.export.products import LEAST_MACS, Product, products
-from dtvit_deploy.graph import inferred
+from dtvit_deploy.graph import inferred, unused
 from dtvit_deploy.plural import some
 
 VIEWS = frozenset({"Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze"})
@@ -263,7 +263,7 @@ class _Rewriting:
 
     def _append(self, operator: str, inputs: Sequence[str], output: str, reader: onnx.NodeProto, axis: int | None = None) -> str:
         """A conversion belongs to the module for whose sake it is made: that is what its time is charged to."""
-        name = self._unused(output)
+        name = unused(output, self._taken)
         node = onnx.helper.make_node(operator, inputs, [name], name=name, axis=axis)
         module = next((entry.value for entry in reader.metadata_props if entry.key == MODULE), None)
         if module is not None:
@@ -272,14 +272,8 @@ class _Rewriting:
         return name
 
     def _keep(self, name: str, values: NDArray[Any]) -> str:
-        name = self._unused(name)
+        name = unused(name, self._taken)
         self._initializers[name] = numpy_helper.from_array(values, name)
-        return name
-
-    def _unused(self, name: str) -> str:
-        while name in self._taken:
-            name += "_"
-        self._taken.add(name)
         return name
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.graph import inferred
+from dtvit_deploy.graph import inferred, unused
 
 if TYPE_CHECKING:
     import onnx
@@ -103,9 +103,9 @@ class _Rounded:
             if name not in self._ends and self._exact(node):
                 continue
             # The Cast that was there is the first of the two: an integer would be rounded twice by way of FP32.
-            halved = made.output[index] = self._unused(f"{name}_rounded") if name not in self._ends else name
+            halved = made.output[index] = unused(f"{name}_rounded", self._taken) if name not in self._ends else name
             if not to_half:
-                made.output[index] = self._unused(f"{name}_unrounded")
+                made.output[index] = unused(f"{name}_unrounded", self._taken)
                 self._cast(made.output[index], halved, self._half, node)
             self._cast(halved, self._widened(name), self._single, node)
 
@@ -124,13 +124,13 @@ class _Rounded:
     def _widened(self, name: str) -> str:
         """What readers of an FP16 tensor read: its own name, but for one that must stay FP16 at the graph's end."""
         if name in self._ends:
-            self._instead[name] = self._unused(f"{name}_widened")
+            self._instead[name] = unused(f"{name}_widened", self._taken)
         return self._instead.get(name, name)
 
     def _cast(self, source: str, output: str, kind: int, maker: onnx.NodeProto | None) -> None:
         import onnx
 
-        cast = onnx.helper.make_node("Cast", [source], [output], name=self._unused(f"{output}_cast"), to=kind)
+        cast = onnx.helper.make_node("Cast", [source], [output], name=unused(f"{output}_cast", self._taken), to=kind)
         if maker is not None:
             cast.metadata_props.extend(maker.metadata_props)
         self._nodes.append(cast)
@@ -142,9 +142,3 @@ class _Rounded:
         if tensor.data_type != self._half:
             return tensor
         return numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float32"), tensor.name)
-
-    def _unused(self, name: str) -> str:
-        while name in self._taken:
-            name += "_"
-        self._taken.add(name)
-        return name

@@ -131,8 +131,8 @@ def _terms(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     if name in ("addmm", "addmv", "baddbmm", "addbmm"):
         return int(args[1].shape[-1])
     if name in ("convolution", "_convolution"):
-        weight, transposed = args[1], args[6]
-        return int(weight.numel() // weight.shape[1] if transposed else weight[0].numel())
+        weight, transposed, groups = args[1], args[6], args[8]
+        return int(weight[:, 0].numel() // groups if transposed else weight[0].numel())
     if name in ("mean", "sum", "nansum", "prod", "linalg_vector_norm", "norm"):
         dim = kwargs.get("dim", args[2 if "norm" in name else 1] if len(args) > (2 if "norm" in name else 1) else None)
         dims = [dim] if isinstance(dim, int) else list(dim or range(first.ndim))

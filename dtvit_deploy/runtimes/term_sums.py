@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dtvit_deploy.graph import inferred
+from dtvit_deploy.graph import inferred, unused
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.onnxruntime import OnnxSession
 from dtvit_deploy.target import Precision
@@ -46,12 +46,6 @@ def term_sums(model: onnx.ModelProto, signature: Signature, feeds: Iterable[Feed
     sums: dict[str, str] = {}
     magnitudes: dict[str, str] = {}
 
-    def unused(name: str) -> str:
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        return name
-
     for node in model.graph.node:
         if node.op_type not in OPERATORS or node.domain or not set(filter(None, node.input)) <= floats:
             continue
@@ -59,14 +53,14 @@ def term_sums(model: onnx.ModelProto, signature: Signature, feeds: Iterable[Feed
         positive.CopyFrom(node)
         for index, name in enumerate(node.input):
             if name and name not in magnitudes:
-                magnitudes[name] = unused(f"{name}_magnitude")
+                magnitudes[name] = unused(f"{name}_magnitude", taken)
                 graph.node.append(onnx.helper.make_node("Abs", [name], [magnitudes[name]]))
             positive.input[index] = magnitudes.get(name, "")
         for attribute in positive.attribute:
             if attribute.name in ("alpha", "beta"):
                 attribute.f = abs(attribute.f)
-        positive.name, positive.output[0] = "", unused(f"{node.output[0]}_terms")
-        sums[node.output[0]] = unused(f"{node.output[0]}_largest")
+        positive.name, positive.output[0] = "", unused(f"{node.output[0]}_terms", taken)
+        sums[node.output[0]] = unused(f"{node.output[0]}_largest", taken)
         reduced = onnx.helper.make_node("ReduceMax", [positive.output[0]], [sums[node.output[0]]], keepdims=0)
         graph.node.extend((positive, reduced))
         graph.output.append(onnx.helper.make_tensor_value_info(sums[node.output[0]], onnx.TensorProto.FLOAT, ()))

@@ -205,6 +205,8 @@ class _Interpreter(Interpreter):
             value = type(value)(map(self._cast, value)) if isinstance(value, (tuple, list)) else self._cast(value)
         if n.name in self._taps and isinstance(value, torch.Tensor):
             self.tapped[n.name] = value
+        for source in self.user_to_last_uses.get(n, ()):
+            self._originals.pop(source, None)
         return value
 
     def _guarded(self, n: torch.fx.Node, value: Any) -> Any:

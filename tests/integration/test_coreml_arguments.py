@@ -18,10 +18,12 @@ from dtvit_deploy.quiet import quiet
 
 pytest.importorskip("coremltools", reason="coremltools translates the programs")
 
-from dtvit_deploy.export.coreml import _prepared
-from dtvit_deploy.export.coreml_arguments import RELEASES, honour, keywords_read, rows_of
+from dtvit_deploy.export.coreml_arguments import RELEASES, honour, rows_of
+from dtvit_deploy.export.coreml_keywords import keywords_read
+from dtvit_deploy.export.coreml_program import prepared
 from dtvit_deploy.export.mlpackage import coremltools, write_program
 from dtvit_deploy.export.program import node_map
+from dtvit_deploy.export.rewrites.decomposition import decompose
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator
 from dtvit_deploy.runtimes.mil.load import load_program
 
@@ -81,7 +83,6 @@ IGNORED = {
         ("scaled_dot_product_attention", "enable_gqa"),
         lambda x: F.scaled_dot_product_attention(x, x[:, :2], x[:, 2:], enable_gqa=True),
         HEADS,
-        True,
     ),
 }
 FAILING = {
@@ -149,7 +150,7 @@ def translated(exported: Any, given: Tensor) -> Tensor:
     """What the package answers that coremltools makes of a program."""
     ct = coremltools()
     kind = np.float32 if given.is_floating_point() else np.int32
-    _prepared(exported)
+    prepared(exported)
     with quiet():
         program = ct.convert(
             exported,
@@ -215,6 +216,15 @@ def test_a_tensor_that_is_written_otherwise_keeps_its_name() -> None:
     assert honour(exported, node_map(exported), "9.0")
     assert [node.name for node in exported.graph.nodes if node.name in before] == before
     assert exported.graph_signature.user_outputs == ("gelu",)
+
+
+def test_so_does_one_that_torch_writes_with_others() -> None:
+    exported = program_of(lambda x: F.elu(x * 2, 0.3), ROW)
+    before = [node.name for node in exported.graph.nodes]
+    assert decompose(exported, lambda operator: operator is not torch.ops.aten.elu.default)
+    assert [node.name for node in exported.graph.nodes if node.name in before] == before
+    assert exported.graph_signature.user_outputs == ("elu",)
+    assert agree(exported.module()(ROW), F.elu(ROW * 2, 0.3))
 
 
 def test_every_row_of_the_table_is_tried() -> None:

@@ -118,7 +118,7 @@ def test_a_parameter_that_was_folded_is_not_carried_along() -> None:
         *("sums_with_edge", "average_with_edge_alone", "maximum_without_one", "scattered_sums"),
         *("attention_masked_rows", "attention_infinite_bias", "attention_3d_causal", "attention_grouped"),
         *("constant_twice", "buffers_out", "input_out", "nested_tuples"),
-        *("mask_assigned", "through_view", "spectral_norm_hook", "orthogonal"),
+        *("mask_assigned", "through_view", "into_zeros", "own_weights", "spectral_norm_hook", "orthogonal"),
     ],
 )
 def test_its_onnx_graph_does_too_in_either_precision(name: str) -> None:

@@ -140,6 +140,16 @@ class TestPlantedErrors:
         assert self.moved(lambda x: x.mean((2, 3)), torch.full((1, 3, 112, 112), 0.1)) > 100
         assert self.moved(lambda x: x.mean((2, 3)), torch.rand(1, 3, 112, 112)) < 40
 
+    def test_a_transposed_convolution_of_groups_adds_the_terms_of_one(self) -> None:
+        """The sums of a thousand channels apart are as short as that of one."""
+        image, weight = torch.full((1, 3, 112, 112), 0.1), torch.full((1000, 1, 2, 2), 0.1)
+
+        def upsampled(x: Tensor, groups: int) -> Tensor:
+            return nn.functional.conv_transpose2d(x[:, :1, :2, :2].expand(1, 1000, 2, 2), weight.to(x.dtype), stride=2, groups=groups)
+
+        assert self.moved(lambda x: upsampled(x, 1000), image) < 10
+        assert self.moved(lambda x: upsampled(x, 1), image) > 10
+
     def test_a_difference_of_equals_has_the_error_of_its_terms(self) -> None:
         assert self.moved(lambda x: x * 1000.0 - 999.0, 1 + 1e-6 * torch.randn(1, 3, 8, 8)) > 50
 

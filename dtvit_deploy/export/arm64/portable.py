@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto
 
 from dtvit_deploy.export.onnx import module_of
-from dtvit_deploy.graph import inferred
+from dtvit_deploy.graph import inferred, unused
 from dtvit_deploy.plural import some
 
 UNSURE = frozenset({"AveragePool", "GlobalAveragePool", "Erf"})
@@ -66,14 +66,8 @@ def portable_onnx(model: onnx.ModelProto) -> Portable:
     nodes: list[onnx.NodeProto] = []
     changed: dict[str, str] = {}
 
-    def unused(name: str) -> str:
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        return name
-
     def cast(source: str, output: str, kind: int, maker: onnx.NodeProto) -> onnx.NodeProto:
-        made = onnx.helper.make_node("Cast", [source], [output], name=unused(f"{output}_cast"), to=kind)
+        made = onnx.helper.make_node("Cast", [source], [output], name=unused(f"{output}_cast", taken), to=kind)
         made.metadata_props.extend(maker.metadata_props)
         return made
 
@@ -86,12 +80,12 @@ def portable_onnx(model: onnx.ModelProto) -> Portable:
         wide = onnx.NodeProto()
         wide.CopyFrom(node)
         for index in halves:
-            wide.input[index] = unused(f"{node.input[index]}_as_fp32")
+            wide.input[index] = unused(f"{node.input[index]}_as_fp32", taken)
             nodes.append(cast(node.input[index], wide.input[index], TensorProto.FLOAT, node))
         nodes.append(wide)
         for index, name in enumerate(node.output):
             if types.get(name) == TensorProto.FLOAT16:
-                wide.output[index] = unused(f"{name}_as_fp32")
+                wide.output[index] = unused(f"{name}_as_fp32", taken)
                 nodes.append(cast(wide.output[index], name, TensorProto.FLOAT16, node))
         changed.setdefault(module_of(node), node.op_type)
     if not changed:

@@ -79,7 +79,8 @@ def _masked(edit: Editor, scores: Node, allowed: Node) -> Node:
 def _biased(edit: Editor, scores: Node, bias: Node) -> Node:
     """Softmax of scores with a bias by data: no score is lower than that of what may not be looked at.
 
-    A row of minus infinities answers 0. One of FP32's lowest numbers answers the mean, as in torch, which cannot tell them apart either.
+    A row of minus infinities answers 0. One of FP32's lowest numbers answers the mean, as in torch, which cannot tell them apart either;
+    so does, other than in torch, a row that is biased by some -100,000 as a whole.
     Where the network itself writes minus infinity, a row's greatest score is compared with a number: OpenVINO has none of it in FP16.
     """
     least = MASKED if _writes_infinity(edit, bias) else -math.inf

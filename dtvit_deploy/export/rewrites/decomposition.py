@@ -79,8 +79,8 @@ def _write_out(edit: Editor, node: Node, is_known: Callable[[Any], bool]) -> boo
         return False
     with edit.before(node):
         made = edit.inline(traced, sources)
-    name = node.name
-    edit.replace(node, made)
-    if made not in sources:
-        edit.rename(made, name)  # the tensor is the same, and so is its name
+    if made in sources:
+        edit.replace(node, made)
+    else:
+        edit.become(node, made)
     return True

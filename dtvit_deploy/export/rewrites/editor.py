@@ -61,11 +61,6 @@ class Editor:
         answer: Node = made[end.args[0]]
         return answer
 
-    def rename(self, node: Node, name: str) -> None:
-        signature, before = self.exported.graph_signature, node.name
-        node._rename(name)
-        signature.output_specs[:] = [_named(spec, {before: node.name}) for spec in signature.output_specs]
-
     def constant(self, tensor: torch.Tensor, name: str) -> Node:
         """A tensor that the program holds; one of its own for each call."""
         signature, nodes = self.exported.graph_signature, [node for node in self.graph.nodes if node.op == "placeholder"]
@@ -97,6 +92,14 @@ class Editor:
         signature = self.exported.graph_signature
         signature.output_specs[:] = [_named(spec, {old.name: new.name}) for spec in signature.output_specs]
         self.graph.erase_node(old)
+
+    def become(self, node: Node, made: Node) -> None:
+        """Have a node compute what a new one does, which goes: the tensor is the same, and so is its name, which FX gives but once."""
+        if made.op != "call_function" or made.users:
+            self.replace(node, made)
+            return
+        node.target, node.args, node.kwargs, node.meta["val"] = made.target, made.args, made.kwargs, made.meta["val"]
+        self.graph.erase_node(made)
 
     def set_outputs(self, outputs: list[Node]) -> None:
         """Have the program answer with other nodes, as many as before."""
