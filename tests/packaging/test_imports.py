@@ -72,7 +72,6 @@ NEEDS_TORCH_OR_ONNX = {
     "dtvit_deploy.export.tensorrt.quantization",
     "dtvit_deploy.export.tensorrt.spellings",
     "dtvit_deploy.models.checkpoint",
-    "dtvit_deploy.export.tensorrt.spellings",
     "dtvit_deploy.models.cost",
     "dtvit_deploy.models.dualtoken",
     "dtvit_deploy.models.dualtoken_layers",
