@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch.fx import Node
+if TYPE_CHECKING:
+    from torch.fx import Node
 
 HARMLESS: Mapping[str, str] = {
     "device": "a package has none",
