@@ -68,13 +68,26 @@ def require_lineage(artifact: Artifact, program: ProgramEntry, cache: Cache) -> 
 def _known(link: Link, before: Link, program: ProgramEntry, cache: Cache) -> set[str]:
     """Digests that the same tools are known to give for a step; empty where none is known."""
     if link.kind == "onnx":
-        made: Iterator[Manifest] = iter([read_json(manifest_path(program.translated), Manifest)])
+        made = _translated(cache, program)
     elif link.kind == "simplified":
         made = _simplified(cache, before.sha256)
     else:
         return set()
     links = (each.parent(link.kind) for each in made)
     return {each.sha256 for each in links if each is not None and each.tools == link.tools}
+
+
+def _translated(cache: Cache, program: ProgramEntry) -> Iterator[Manifest]:
+    """Manifests of the ONNX graphs of a program, one for each set of names that its inputs and outputs were given."""
+    digest = program.artifact.manifest.sha256
+    paths = [program.translated]
+    for folder in cache.entries("program"):
+        own = manifest_path(folder / "program.pt2")
+        if own.is_file() and read_json(own, Manifest).sha256 == digest:
+            paths.append(folder / program.translated.name)
+    for path in map(manifest_path, paths):
+        if path.is_file():
+            yield read_json(path, Manifest)
 
 
 def _simplified(cache: Cache, source: str) -> Iterator[Manifest]:
