@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -279,7 +280,8 @@ def test_a_calibration_says_how_much_of_it_is_kept_and_goes_on_from_there(number
         said = process.communicate(timeout=HANGS)[1]
         assert process.returncode == 128 + number
         assert said.splitlines()[-1].endswith("; nothing was left half written")
-        ends[kept] = [line for line in said.splitlines() if "kept" in line]
+        told = [line for line in said.splitlines() if "kept" in line]
+        ends[kept] = [re.sub(r" \(after \d+ s\)$", "", line) for line in told]  # which a slow machine adds
         assert [path.name for path in out.glob("*")] == ["ranges.json.unfinished"] * bool(kept)
     assert ends == {
         0: [],
