@@ -92,7 +92,7 @@ def test_held_out_accuracy_is_what_the_checkpoint_says(exported: Path, digits: P
 def test_the_hash_chain_leads_from_the_file_to_the_checkpoint(exported: Path, checkpoint: Path) -> None:
     artifact = load_artifact(exported / "dualtoken-vit-t-mix.fp16.onnx")
     kinds = [link.kind for link in artifact.manifest.lineage]
-    assert kinds == ["checkpoint", "program", "onnx", "simplified", "float16"]
+    assert kinds == ["checkpoint", "program", "onnx", "simplified", "float16", "portable"]
     assert artifact.manifest.lineage[0].sha256 == sha256_of(checkpoint)
     assert artifact.manifest.lineage[-1].sha256 == sha256_of(artifact.path)
     fp32 = load_artifact(exported / "dualtoken-vit-t-mix.fp32.onnx")

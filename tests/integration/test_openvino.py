@@ -119,7 +119,8 @@ class TestTheDigits:
             assert [link.kind for link in lineage] == ["checkpoint", "program", "onnx", *kinds]
             assert lineage[-1].sha256 == sha256_of(path)
             source = "fp16" if precision == "fp16" else "fp32"
-            assert lineage[-2].sha256 == load_artifact(exported / f"dualtoken-vit-t-mix.{source}.onnx").manifest.sha256
+            graph = load_artifact(exported / f"dualtoken-vit-t-mix.{source}.onnx").manifest
+            assert lineage[-2] == graph.parent(kinds[-2])  # ONNX alone goes on from there to what loads on ARM64
 
     def test_bf16_is_the_fp32_graph_and_fp16_half_its_size(self, exported: Path) -> None:
         found = {one: load_artifact(exported / f"dualtoken-vit-t-mix.{one}.openvino") for one in PRECISIONS}
