@@ -14,6 +14,7 @@ from typing import Any
 
 from dtvit_deploy.calibration.listing import read_text
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.nesting import require_shallow_json
 from dtvit_deploy.plural import some
 
 LARGEST_MAP = 16 << 20
@@ -120,6 +121,8 @@ def read_class_map(path: Path) -> ClassMap:
     text = read_text(path, LARGEST_MAP, "a class map", "class")
     suffix = path.suffix.lower()
     try:
+        if suffix == ".json":
+            require_shallow_json(text.encode())
         rows = (
             _from_json(json.loads(text))
             if suffix == ".json"
@@ -127,7 +130,7 @@ def read_class_map(path: Path) -> ClassMap:
             if suffix in (".csv", ".tsv")
             else _from_text(text)
         )
-    except (ValueError, RecursionError, csv.Error, TypeError, AttributeError) as error:
+    except (ValueError, csv.Error, TypeError, AttributeError) as error:
         raise InputError(f"{path} is no class map: {error}", remedy="give a text, CSV or JSON file of classes, one a line") from error
     groups = tuple(group for group in rows if group.names or group.number is not None)
     if not groups:

@@ -16,6 +16,7 @@ import msgspec
 
 from dtvit_deploy.calibration.decode import SUFFIXES
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.nesting import require_shallow_json
 from dtvit_deploy.plural import some
 
 LARGEST_LIST = 64 << 20
@@ -160,10 +161,11 @@ def _from_json(file: Path) -> tuple[Sequence[str], _Table, tuple[str, ...]]:
         return ["file_name"], [(number, [name]) for number, name in enumerate(images, 1)], (BOXES_UNUSED,)
     text = read_text(file, LARGEST_LIST)
     try:
+        require_shallow_json(text.encode())
         found: Any = (
             [json.loads(line) for line in text.splitlines() if line.strip()] if file.suffix.lower() == ".jsonl" else json.loads(text)
         )
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{file} cannot be read as JSON: {error}", remedy="save it again") from error
     rows: Any = found
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):

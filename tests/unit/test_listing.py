@@ -113,6 +113,7 @@ def test_coco_annotations_are_a_list_of_images_and_say_that_their_boxes_are_not_
         ("l.json", "[1, 2]", "lists no images"),
         ("l.json", "{", "cannot be read as JSON"),
         ("l.json", "[" * 100_000, "cannot be read as JSON"),
+        ("l.json", '[{"path": ' + "[" * 200 + "]" * 200 + "}]", "nested more than 64 deep"),
         ("l.json", '{"annotations": []}', "lists no images"),
         ("l.csv", "", "lists no image"),
         ("l.csv", 'path,label\n"a.png,cat\nb.png,dog', "do not exist|lack a column"),
