@@ -124,6 +124,21 @@ class Cache:
         _require_own_way(self.root)
         _require_private(self.root)
 
+    def beside(self, name: str) -> Path:
+        """A private folder next to the entries, for what a library keeps; the cache leaves it alone.
+
+        Raises:
+            InputError: others can write the cache's folder or this one, or a link of theirs leads there.
+            OSError: it cannot be made.
+        """
+        self.root.mkdir(0o700, parents=True, exist_ok=True)
+        self._require_ours()
+        folder = self.root / name
+        folder.mkdir(0o700, exist_ok=True)
+        _require_own_way(folder)
+        _require_private(folder)
+        return folder
+
     def size(self) -> int:
         """Bytes of all entries."""
         return sum(map(_size, self._folders(_ENTRY)))

@@ -102,13 +102,10 @@ def _alone() -> Iterator[None]:
 
 def _folder() -> Path:
     try:
-        root = Cache.default().root
-        root.mkdir(0o700, parents=True, exist_ok=True)
-        folder = root / "matplotlib"  # no entry's name, so the cache leaves it alone
-        folder.mkdir(exist_ok=True)
+        folder = Cache.default().beside("matplotlib")
         if os.access(folder, os.W_OK):
             return folder
-    except (OSError, InputError):  # it cannot be written, or the user has no home
+    except (OSError, InputError):  # it cannot be written, others can write it, or the user has no home
         pass
     return Path(tempfile.mkdtemp(prefix="matplotlib-"))
 

@@ -153,6 +153,7 @@ class TestWhoElseMayWrite:
             lambda: cache.entry("program", 1, unused),
             lambda: cache.entry("program", 2, unused),
             lambda: cache.find("program", bool),
+            lambda: cache.beside("fonts"),
         ):
             with pytest.raises(InputError, match=rf"the cache {cache.root} can be written by others \(mode {mode:o}\)") as caught:
                 use()
@@ -166,6 +167,13 @@ class TestWhoElseMayWrite:
         for use in (lambda: cache.entry("program", 1, unused), lambda: cache.find("program", bool)):
             with pytest.raises(InputError, match=f"the cache {cache.root} belongs to another user"):
                 use()
+
+    def test_so_is_a_folder_beside_the_entries(self, cache: Cache) -> None:
+        folder = cache.beside("fonts")
+        assert cache.beside("fonts") == folder == cache.root / "fonts"
+        folder.chmod(0o777)
+        with pytest.raises(InputError, match=r"fonts can be written by others \(mode 777\)"):
+            cache.beside("fonts")
 
     @pytest.mark.parametrize("how", ["another's", "open to all"])
     def test_an_entry_that_others_put_there_is_not_even_looked_into(
