@@ -55,10 +55,10 @@ def main() -> None:
                 if asked.wanted and not {kind, name}.intersection(asked.wanted):
                     continue
                 tried += 1
-                for target in targets:
-                    results = _results(name, target, precisions, cache)
+                for way in (way for target in targets for way in (FLAVOURS if target is Target.TRT else (target,))):
+                    results = _results(name, way, precisions, cache)
                     counts.update(result for result, _ in results)
-                    told = [f"{kind}: {name} → {target}: {result}" + (f": {why}" if why else "") for result, why in dict(results).items()]
+                    told = [f"{kind}: {name} → {way}: {result}" + (f": {why}" if why else "") for result, why in dict(results).items()]
                     unexpected += [line for line, result in zip(told, dict(results), strict=True) if result not in EXPECTED]
                     print("\n".join(told), flush=True)
     print(f"{tried} networks to {', '.join(map(str, targets))} in {', '.join(map(str, precisions))}, {time.perf_counter() - started:.0f} s")
@@ -67,21 +67,23 @@ def main() -> None:
         sys.exit("\n".join(["not as expected:", *unexpected]))
 
 
-def _results(name: str, target: Target, precisions: list[Precision], cache: Cache) -> list[tuple[str, str]]:
-    """What became of a network on its way to a target, once for each artefact that was asked for."""
-    every = len(precisions) * (len(FLAVOURS) if target is Target.TRT else 1)
-    expected = REFUSED.get((name, str(target)))
+def _results(name: str, way: Target | Flavour, precisions: list[Precision], cache: Cache) -> list[tuple[str, str]]:
+    """What became of a network on its way to a target or a kind of engine, once for each precision that was asked for."""
+    target = Target.TRT if isinstance(way, Flavour) else way
+    expected = REFUSED.get((name, str(way)), REFUSED.get((name, str(target))))
     try:
         program = program_stage(f"difficult_networks:{name}", ModelOptions(), cache)
-        found = _verified(program, target, precisions, cache)
+        found = _verified(program, target, way, precisions, cache)
     except DeployError as error:
         true = expected is not None and re.search(expected, str(error)) is not None
-        return [("refused with a reason that is true" if true else "refused", str(error))] * every
-    return [("exported, and should have been refused", "")] * every if expected else found
+        return [("refused with a reason that is true" if true else "refused", str(error))] * len(precisions)
+    return [("exported, and should have been refused", "")] * len(precisions) if expected else found
 
 
-def _verified(program: ProgramEntry, target: Target, precisions: list[Precision], cache: Cache) -> list[tuple[str, str]]:
-    tensorrt = {"tensorrt": TensorRt(flavours=FLAVOURS)} if target is Target.TRT else {}
+def _verified(
+    program: ProgramEntry, target: Target, way: Target | Flavour, precisions: list[Precision], cache: Cache
+) -> list[tuple[str, str]]:
+    tensorrt = {"tensorrt": TensorRt(flavours=(way,))} if isinstance(way, Flavour) else {}
     options = ExportOptions(
         model=program.artifact.manifest.model, reference=ModelOptions(), targets=[target], precisions=precisions, **tensorrt
     )

@@ -509,9 +509,9 @@ REFUSED: dict[tuple[str, str], str] = {
     ("inverse", "coreml"): "coremltools cannot translate",
     ("antialiased", "openvino"): "OpenVINO ignores what the network asks for: antialias",
     ("antialiased", "coreml"): "ignores what the network asks for: antialias",
-    ("scattered_sums", "trt"): "Unsupported reduction type",  # TensorRT-RTX's parser; without it the folder for a Jetson is made
+    ("scattered_sums", "rtx"): "Unsupported reduction type",  # by its parser; the folder for a Jetson is made
     ("scattered_sums", "coreml"): "coremltools cannot translate scatter_add",
     ("running_product", "coreml"): "not evaluated here: scatter",  # exported, and nothing but a Mac can tell what it answers
     **{(name, "coreml"): "Core ML has no bool for inputs and outputs" for name in ("boolean_constant", "buffers_out")},
 }
-"""What cannot be carried, by name and target, and what the message must say."""
+"""What cannot be carried, by name and target (or kind of engine), and what the message must say."""

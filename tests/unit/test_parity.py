@@ -251,6 +251,9 @@ class TestNotFinite:
         found = compared(one, one, noise_floor([(one, one)]))
         assert not found.passed
         assert found.reason == "the reference itself is NaN or infinite in 1 of 6 values"
+        made = difference("logits", "zeros", one, one, 0.0, FP32)
+        assert not made.passed
+        assert made.reason == f"{found.reason}; where the network is not made for such a feed, --no-adversarial leaves it out"
 
     def test_it_is_no_agreement(self) -> None:
         one = np.eye(3)
