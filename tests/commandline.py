@@ -12,9 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dtvit_deploy.artifact import sha256_of
+from warm import WarmStart
 
 DEPLOY = str(Path(sys.executable).with_name("dtvit-deploy"))
 Done = subprocess.CompletedProcess[str]
+LONGEST = 900
+"""Seconds until a command is taken for one that hangs."""
+_WARM = WarmStart()
 
 
 def answering() -> None:
@@ -38,9 +42,10 @@ def deploy(
     code: int | None = 0,
     before: str = "",
     limit: Callable[[], None] | None = None,
+    fresh: bool = False,
     **env: str,
 ) -> Done:
-    """Run it to its end.
+    """Run it to its end, in a process that is forked from one that has imported the frameworks, where that makes no difference.
 
     Args:
         arguments: the command and its options.
@@ -48,13 +53,19 @@ def deploy(
         code: what it must exit with; None lets it be any.
         before: Python that its process runs first, to take something away from it or to make it brief.
         limit: is called in that process before Python is there, to bound what it may use.
+        fresh: starts Python anew, with another seed for its hashes: for what must not depend on their order.
         env: variables besides those of the tests.
     """
     script = f"import sys\n{before}\nfrom dtvit_deploy.__main__ import main\nsys.argv[0] = 'dtvit-deploy'\nmain()"
     start = [sys.executable, "-c", script] if before else [DEPLOY]
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | env  # no test takes the bytecode of a user's module for litter
-    command = [*start, *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900, check=False, preexec_fn=limit)
+    words = [*map(str, arguments)]
+    if not (before or limit or fresh) and _WARM.serves(environment):
+        done = _WARM.run(words, cwd, environment, LONGEST)
+    else:
+        done = subprocess.run(
+            [*start, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=LONGEST, check=False, preexec_fn=limit
+        )
     assert code is None or done.returncode == code, done.stdout + done.stderr
     return done
 

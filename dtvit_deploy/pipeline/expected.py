@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ class Expected:
         feeds: the group.
         answers: torch FP32's, one for each.
         floors: pairs of runs that ought to be equal, by precision.
-        planted: pairs of runs in FP64, without and with planted rounding errors.
+        planted: evaluates pairs in FP64, without and with planted rounding errors, once.
         inner: scores and indices of rankings, for each feed.
         ties: how far apart two scores may be that rounding cannot tell apart, by precision and by ranking.
     """
@@ -49,7 +50,7 @@ class Expected:
     feeds: Sequence[Feeds]
     answers: list[Outputs]
     floors: dict[Precision, Pairs]
-    planted: Pairs
+    planted: Callable[[], Pairs]
     inner: list[Outputs]
     ties: dict[Precision, dict[str, float]]
     _known: dict[tuple[Precision, int], list[Ranked]] = field(default_factory=dict)
@@ -96,13 +97,20 @@ def expected_of(reference: Reference, signature: Signature, group: str, feeds: S
             pairs += [(run, exactly(index, run)) for index, run in enumerate(runs[: len(few)])]
             pairs += [] if rankings else zip(runs, ideal, strict=False)
         floors[precision] = pairs
-    planted: Pairs = []
-    if reference.rounding:
-        some = [(index, draw) for index in range(min(PLANTED_SAMPLES, len(few))) for draw in range(DRAWS)]
-        for index, draw in progress.track(some, f"planted rounding errors, {group}", len(some)):
-            run = moved_by_rounding(reference.fp64, few[index], ROUNDOFF[Precision.FP32], draw)
-            planted.append((exactly(index, run), run))
-            moved[Precision.FP32].append((run, exact[index]))
+
+    some = [(index, draw) for index in range(min(PLANTED_SAMPLES, len(few))) for draw in range(DRAWS)]
+
+    @functools.cache
+    def moved_by_planting() -> list[tuple[int, Outputs]]:
+        tracked = progress.track(some, f"planted rounding errors, {group}", len(some))
+        return [(index, moved_by_rounding(reference.fp64, few[index], ROUNDOFF[Precision.FP32], draw)) for index, draw in tracked]
+
+    @functools.cache
+    def planted() -> Pairs:
+        return [(exactly(index, run), run) for index, run in moved_by_planting()]
+
+    if rankings and reference.rounding:
+        moved[Precision.FP32] += [(run, exact[index]) for index, run in moved_by_planting()]
     ties = {precision: {one.node: _tie(one, pairs, precision) for one in rankings} for precision, pairs in moved.items()}
     answers = [{name: run[name] for name in names} for run in runs]
     return Expected(feeds, answers, floors, planted, runs, ties)
@@ -151,8 +159,3 @@ def _axis_of_ranks(shape: Sequence[int], one: Ranking) -> int | None:
     ranks = one.shape[one.axis]
     places = [place for place, side in enumerate(shape) if side == ranks]
     return one.axis if one.axis in places else places[0] if len(places) == 1 else None
-
-
-def planted_of(groups: Mapping[str, Expected]) -> dict[str, Pairs]:
-    """Pairs without and with planted errors, by group."""
-    return {group: one.planted for group, one in groups.items()}

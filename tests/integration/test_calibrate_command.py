@@ -76,7 +76,7 @@ class TestResume:
             assert done == 0 or f"going on after {done} of 40 samples" in ended.stderr
             done = min(done + kept, 40)
             assert not (out / "ranges.json").exists()
-        deploy(*CALIBRATE, "--samples", 40, "-o", "killed/ranges.json", cwd=given)
+        deploy(*CALIBRATE, "--samples", 40, "-o", "killed/ranges.json", cwd=given, fresh=True)
         assert (out / "ranges.json").read_bytes() == whole
         assert [path.name for path in out.iterdir()] == ["ranges.json"]
 

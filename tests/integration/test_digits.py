@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +12,15 @@ import numpy as np
 import onnx
 import pytest
 
+from commandline import deploy
 from dtvit_deploy.artifact import Artifact, Manifest, load_artifact, manifest_path, sha256_of
 from dtvit_deploy.errors import InputError
 
 pytestmark = pytest.mark.slow
 
 
-def command(*words: object, code: int = 0) -> str:
-    done = subprocess.run([sys.executable, "-m", "dtvit_deploy", *map(str, words)], capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    return done.stdout
+def command(*words: object, code: int = 0, fresh: bool = False) -> str:
+    return deploy(*words, code=code, fresh=fresh).stdout
 
 
 @pytest.fixture(scope="session")
@@ -100,7 +97,7 @@ def test_the_hash_chain_leads_from_the_file_to_the_checkpoint(exported: Path, ch
 
 
 def test_two_exports_without_the_cache_are_byte_identical(exported: Path, digits: Path, checkpoint: Path, tmp_path: Path) -> None:
-    command("export", "-c", checkpoint, "-p", "fp32", "-p", "fp16", "--data", digits / "held-out", "-o", tmp_path, "--no-cache")
+    command("export", "-c", checkpoint, "-p", "fp32", "-p", "fp16", "--data", digits / "held-out", "-o", tmp_path, "--no-cache", fresh=True)
     names = sorted(path.name for path in exported.iterdir())
     assert names == sorted(path.name for path in tmp_path.iterdir())
     for name in names:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 
+from commandline import deploy
 from dtvit_deploy.artifact import load_artifact, manifest_path
 from dtvit_deploy.calibration.ranges import load_ranges
 from dtvit_deploy.export.onnx import module_of
@@ -22,8 +21,7 @@ LOST = 2
 
 
 def command(*words: object, code: int = 0) -> tuple[str, str]:
-    done = subprocess.run([sys.executable, "-m", "dtvit_deploy", *map(str, words)], capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
+    done = deploy(*words, code=code)
     return done.stdout, done.stderr
 
 
@@ -138,6 +136,6 @@ def test_random_numbers_leave_a_stain_that_every_manifest_shows(checkpoint: Path
     assert "CALIBRATED ON RANDOM NUMBERS" in said
     path = artefacts(tmp_path / "out")[0]
     assert "CALIBRATED ON RANDOM NUMBERS" in manifest_path(path).read_text()
-    report = json.loads(subprocess.run([sys.executable, "-m", "dtvit_deploy", "verify", path, "--json"], capture_output=True).stdout)
+    report = json.loads(command("verify", path, "--json", code=1)[0])
     assert any("CALIBRATED ON RANDOM NUMBERS" in note for note in report["notes"])
     assert not report["verdict"]["passed"]  # agreement was not shown on real input

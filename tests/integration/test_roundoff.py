@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -15,8 +15,12 @@ from torch import Tensor, nn
 
 from dtvit_deploy.parity import LARGEST_FLOOR, ROUNDOFF
 from dtvit_deploy.runtimes.roundoff import moved_by_rounding
+from dtvit_deploy.runtimes.torch import TorchSession
 from dtvit_deploy.target import Precision
 from judged import Judged, judged, picture
+
+if TYPE_CHECKING:
+    from dtvit_deploy.signature import Feeds, Outputs
 
 UNIT = ROUNDOFF[Precision.FP32]
 
@@ -78,15 +82,38 @@ def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return judged(module, picture(side), tmp_path_factory.mktemp("network"))
 
 
+def off_by_one(model: onnx.ModelProto) -> None:
+    """Every output answers 1 more."""
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1), "one"))
+    for output in model.graph.output:
+        (maker,) = (node for node in model.graph.node if output.name in node.output)
+        maker.output[list(maker.output).index(output.name)] = f"{output.name} before"
+        model.graph.node.append(onnx.helper.make_node("Add", [f"{output.name} before", "one"], [output.name]))
+
+
 def test_a_right_artefact_passes_on_every_feed(network: Judged) -> None:
     assert network.failed() == set()
 
 
+def test_errors_are_planted_only_where_what_was_measured_does_not_do(network: Judged, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted: list[int] = []
+
+    def unmoved(session: TorchSession, feeds: Feeds, _: float, draw: int) -> Outputs:
+        planted.append(draw)
+        return session.run(feeds)
+
+    monkeypatch.setattr("dtvit_deploy.runtimes.roundoff.moved_by_rounding", unmoved)
+    assert all(one.passed for one in network.compared(adversarial=False))
+    assert not planted
+    assert not all(one.passed for one in network.compared(network.changed(off_by_one), adversarial=False))
+    assert planted
+
+
 def test_the_floor_is_no_wide_tolerance_on_what_is_ordinary(network: Judged) -> None:
-    for one in network.compared():
+    for one in network.compared(network.changed(off_by_one)):
         if one.feeds == "noise" and one.tolerance is not None:
-            size = one.max_abs / one.max_rel if one.max_rel else 1.0
-            assert one.tolerance < 1e-4 * max(size, 0.01)
+            assert not one.passed  # so the planted errors were asked too
+            assert one.tolerance < 1e-4 * max(one.max_abs / one.max_rel, 0.01)
 
 
 @pytest.mark.parametrize(("factor", "feeds"), [(1.001, {"noise"}), (-1, {"noise", "zeros", "constant", "saturated", "tiny"})])
@@ -189,7 +216,9 @@ def test_an_answer_of_nothing_but_noise_is_judged_beside_the_other_answers(tmp_p
         def forward(self, image: Tensor) -> Tensor:
             return nn.functional.layer_norm(image.flatten(1) + 5.3, (image[0].numel(),))
 
-    found = {one.feeds: one for one in judged(Last(), picture(16), tmp_path).compared()}
-    assert all(one.passed for one in found.values())
-    answer = found["noise"].max_abs / found["noise"].max_rel
-    assert 0 < (found["zeros"].tolerance or 0) <= LARGEST_FLOOR * answer * 1.01
+    right = judged(Last(), picture(16), tmp_path)
+    assert right.failed() == set()
+    wrong = {one.feeds: one for one in right.compared(right.changed(off_by_one))}
+    answer = wrong["noise"].max_abs / wrong["noise"].max_rel
+    assert not wrong["zeros"].passed
+    assert 0 < (wrong["zeros"].tolerance or 0) <= LARGEST_FLOOR * answer * 1.01

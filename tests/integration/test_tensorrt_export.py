@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from commandline import deploy
 from dtvit_deploy.artifact import load_artifact, sha256_of
 from dtvit_deploy.trt import gpu
 from dtvit_deploy.trt.header import read_header
@@ -25,8 +26,7 @@ NAME = "dualtoken-vit-t-mix"
 
 
 def command(*words: object, code: int = 0) -> tuple[str, str]:
-    done = subprocess.run([sys.executable, "-m", "dtvit_deploy", *map(str, words)], capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
+    done = deploy(*words, code=code)
     return done.stdout, done.stderr
 
 
