@@ -31,8 +31,8 @@ _ENOUGH = 1 << 20
 """Bytes of a request."""
 
 
-_OF_A_TEST = {"DTVIT_DEPLOY_CACHE", "PYTEST_CURRENT_TEST"}
-"""Variables that only a command reads, not Python or a framework as it starts."""
+_OF_A_TEST = {"DTVIT_DEPLOY_CACHE", "PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"}
+"""Variables that neither Python nor a framework reads as it starts; torch sets the last in whichever process traces."""
 
 
 class WarmStart:
