@@ -154,7 +154,7 @@ def difference(
         floor: see :func:`noise_floor`.
         precision: the artefact's, which sets the factor, or the least SQNR in its place.
         planted: what planted rounding errors move the output by, a lower bound of the floor. It raises no tolerance above a tenth
-            (:data:`LARGEST_FLOOR`) of the largest answer.
+            (:data:`LARGEST_FLOOR`) of the largest answer; to adversarial feeds, of the largest on any feed.
         largest: greatest magnitude of this output on any feed, where these are not the only ones.
         asked: the tolerance that the user sets in place of one that is measured, in the output's units; of whole numbers, the share of a
             sample's values that may differ.
@@ -177,7 +177,8 @@ def difference(
     carried = max(scale, largest) if precision is Precision.FP32 and feeds not in REAL else scale
     measured = floor
     if precision in FACTOR and math.isfinite(planted):
-        floor = max(floor, min(planted, LARGEST_FLOOR * max(scale, largest) / FACTOR[precision]))
+        beside = scale if feeds in REAL else max(scale, largest)
+        floor = max(floor, min(planted, LARGEST_FLOOR * beside / FACTOR[precision]))
     own = FACTOR[precision] * max(floor, least) if precision in FACTOR else None
     tolerance = own if asked is None else asked
     least_sqnr = (LEAST_SQNR if feeds in REAL else LEAST_SQNR_ELSEWHERE) if tolerance is None else None

@@ -67,14 +67,14 @@ def _indices(one: Ranked, reference: NDArray[Any], answer: NDArray[Any]) -> NDAr
     if not keepdim:
         theirs, ours = np.expand_dims(theirs, one.axis), np.expand_dims(ours, one.axis)
     count = one.scores.shape[one.axis]
-    known = (theirs >= 0) & (theirs < count)
+    known = (theirs >= 0) & (theirs < count) & (theirs == np.floor(theirs))  # indices may have been cast to float
     # An index that is not known has no score: the reference's own stands in for it, and is then found to be another.
     asked = np.where(known, theirs, ours).astype(np.int64)
     expected, found = (np.take_along_axis(one.scores, index.astype(np.int64), one.axis) for index in (ours, asked))
     allowed = known & (np.abs(found - expected) <= one.tie)
     order = np.sort(asked, axis=one.axis)
     repeated = (np.diff(order, axis=one.axis) == 0).any(one.axis, keepdims=True)
-    return np.where(allowed & ~repeated, theirs, ours).astype(reference.dtype).reshape(reference.shape)
+    return np.where(allowed & ~repeated, asked, ours).astype(reference.dtype).reshape(reference.shape)
 
 
 def _rows(one: Ranked, reference: Outputs, answer: Outputs) -> dict[str, NDArray[Any]]:

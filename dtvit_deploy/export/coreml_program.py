@@ -54,13 +54,13 @@ def _undo(node: Any) -> None:
     """Make a node again what the ONNX exporter, which has no variance, decomposed, and coremltools has."""
     import torch
 
+    given = dict(zip((one.name for one in node.target._schema.arguments), node.args, strict=False)) | node.kwargs
     if node.target is torch.ops.prims.var.default:
-        source, axes, correction = (*node.args, 1.0)[:3]
-        node.target, node.args, node.kwargs = torch.ops.aten.var.correction, (source, axes), {"correction": correction}
+        options = {"correction": given.get("correction", 1.0)}
+        node.target, node.args, node.kwargs = torch.ops.aten.var.correction, (given["inp"], given["dims"]), options
     elif node.target is torch.ops.prims.convert_element_type.default:
-        source, dtype = node.args
-        node.target, node.args, node.kwargs = torch.ops.aten._to_copy.default, (source,), {"dtype": dtype}
+        node.target, node.args, node.kwargs = torch.ops.aten._to_copy.default, (given["a"],), {"dtype": given["dtype"]}
     elif node.target is torch.ops.prims.broadcast_in_dim.default:
-        source, shape, axes = node.args
+        source, shape = given["a"], given["shape"]
         if math.prod(source.meta["val"].shape) == math.prod(shape):  # else it repeats, and more than axes of one are to be made
-            node.target, node.args = torch.ops.aten.view.default, (source, shape)
+            node.target, node.args, node.kwargs = torch.ops.aten.view.default, (source, shape), {}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from dtvit_deploy.artifact import Artifact
 from dtvit_deploy.cache import Cache
-from dtvit_deploy.pipeline.mixed_precision import IMPRECISE, Judge, Mixed, mixed_precision, rounded_answers
+from dtvit_deploy.pipeline.judge import Judge, ranked_outputs
+from dtvit_deploy.pipeline.mixed_precision import IMPRECISE, Mixed, mixed_precision, rounded_answers
 from dtvit_deploy.pipeline.stages import GuardFeeds, load_onnx, made_here, source_digest, versions, write_onnx
 from dtvit_deploy.target import Cpu, Precision
 
@@ -57,7 +58,7 @@ def float16_rest_stage(quantised: Artifact, simplified: Artifact, guard: GuardFe
 
         model, signature = load_onnx(quantised), quantised.manifest.signature
         reached, expected = magnitudes_and_outputs(model, signature, guard.feeds)
-        judge = Judge(expected, guard.real)
+        judge = Judge(expected, guard.real, ranked_outputs(model))
 
         def evaluate(imprecise: Mapping[str, str]) -> tuple[Float16, float]:
             typed = float16_onnx(model, reached, keep_fp32, imprecise)

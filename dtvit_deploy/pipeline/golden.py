@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.garbage import uncollected
-from dtvit_deploy.parity import ROUNDOFF, compare_outputs
+from dtvit_deploy.parity import compare_outputs
+from dtvit_deploy.pipeline.expected import Pairs, expected_of
 from dtvit_deploy.pipeline.material import Material, digest_of
 from dtvit_deploy.pipeline.measure import Reference, kept_for_precision
+from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.scoring import scores_of
 from dtvit_deploy.pipeline.stages import source_digest, versions
 from dtvit_deploy.target import Precision
@@ -21,11 +24,12 @@ if TYPE_CHECKING:
     from dtvit_deploy.cache import Cache
     from dtvit_deploy.export.tensorrt.on_device import Golden
     from dtvit_deploy.pipeline.stages import ProgramEntry
-    from dtvit_deploy.signature import Feeds, Outputs
+    from dtvit_deploy.signature import Feeds, Outputs, Signature
 
 SAMPLES = 4
 """Feeds that travel with a job: a few megabytes, and enough to see that an engine answers as it should."""
-_EXPECTED, _EXACT, _PLANTED = "expected", "exact", "planted"
+_EXPECTED, _PLANTED = "expected", "planted"
+_SIDES = ("one", "other")
 
 
 def golden_stage(program: ProgramEntry, graph: Artifact, material: Material, cache: Cache) -> Golden:
@@ -45,15 +49,12 @@ def golden_stage(program: ProgramEntry, graph: Artifact, material: Material, cac
     some = material.subset(SAMPLES)
     feeds = list(some.feeds())
     precision = graph.manifest.precision
-    answers = _answers(program, feeds, kept_for_precision([graph]), cache)
-    expected, exact = answers[_EXPECTED], answers[_EXACT]
+    stored = _answers(program, feeds, kept_for_precision([graph]), cache)
+    expected = stored.answers
     group = "images" if material.images else "feeds" if material.real else "noise"
-    floors = [*zip(answers[str(precision if str(precision) in answers else Precision.FP32)], exact, strict=True)]
-    planted: list[tuple[Outputs, Outputs]] = []
-    if precision is Precision.FP32:
-        floors += zip(expected, exact, strict=True)
-        planted += zip(exact, answers[_PLANTED], strict=True)
-    held = compare_outputs({group: expected}, {group: expected}, {group: floors}, precision, planted={group: planted})
+    floors = {group: stored.pairs[str(precision if str(precision) in stored.pairs else Precision.FP32)]}
+    planted = {group: stored.pairs[_PLANTED] if precision is Precision.FP32 else []}
+    held = compare_outputs({group: expected}, {group: expected}, floors, precision, planted=planted)
     if hopeless := [one for one in held if not one.passed]:
         raise InputError(
             f"no device could be held to {graph.manifest.stem}: {'; '.join(one.reason for one in hopeless)}",
@@ -70,22 +71,26 @@ def golden_stage(program: ProgramEntry, graph: Artifact, material: Material, cac
     )
 
 
-def _answers(program: ProgramEntry, feeds: list[Feeds], kept: frozenset[str], cache: Cache) -> dict[str, list[Outputs]]:
-    """What the reference answers in FP32, in FP64 without and with planted rounding errors, and in the ideal FP16."""
-    outputs = [spec.name for spec in program.artifact.manifest.signature.outputs]
+class _Stored(NamedTuple):
+    """What the reference answers in FP32, and pairs of runs that ought to be equal: by precision, and with planted rounding errors."""
+
+    answers: list[Outputs]
+    pairs: dict[str, Pairs]
+
+
+def _answers(program: ProgramEntry, feeds: list[Feeds], kept: frozenset[str], cache: Cache) -> _Stored:
+    """Evaluate the reference as `verify` does, ties of its rankings told apart."""
+    signature = program.artifact.manifest.signature
 
     def build(folder: Path) -> None:
-        from dtvit_deploy.runtimes.roundoff import moved_by_rounding
-
         with uncollected():  # what was traced a moment ago is still there to be looked through
-            reference = Reference(program, 1, (Precision.FP16,), kept)
-            sessions: dict[str, Any] = {_EXPECTED: reference.fp32, _EXACT: reference.fp64}
-            sessions |= {str(precision): session for precision, session in reference.ideal.items()}
-            every = {name: [session.run(feed) for feed in feeds] for name, session in sessions.items()}
-            unit = ROUNDOFF[Precision.FP32]
-            every[_PLANTED] = [moved_by_rounding(reference.fp64, feed, unit, draw) for draw, feed in enumerate(feeds)]
-            for name, runs in every.items():
-                np.savez(folder / f"{name}.npz", *(np.stack([run[output] for run in runs]) for output in outputs))
+            reference = Reference(program, 1, (Precision.FP16,), kept, ranked=True, rounding=True)
+            found = expected_of(reference, signature, "golden", feeds, Silent())
+            pairs = {**{str(precision): each for precision, each in found.floors.items()}, _PLANTED: found.planted()}
+        _save(folder / f"{_EXPECTED}.npz", signature, found.answers)
+        for name, each in pairs.items():
+            for side, runs in zip(_SIDES, zip(*each, strict=True), strict=True):
+                _save(folder / f"{name}-{side}.npz", signature, runs)
 
     key = {
         "program": program.artifact.manifest,
@@ -95,9 +100,18 @@ def _answers(program: ProgramEntry, feeds: list[Feeds], kept: frozenset[str], ca
         "source": source_digest(),
     }
     folder = cache.entry("golden", key, build)
-    found: dict[str, list[Outputs]] = {}
-    for path in sorted(folder.glob("*.npz")):
-        with np.load(path) as stored:
-            stacked = {name: stored[f"arr_{place}"] for place, name in enumerate(outputs)}
-        found[path.stem] = [{name: array[index] for name, array in stacked.items()} for index in range(len(feeds))]
-    return found
+    names = [path.stem.removesuffix(f"-{_SIDES[0]}") for path in sorted(folder.glob(f"*-{_SIDES[0]}.npz"))]
+    sides = {name: [_load(folder / f"{name}-{side}.npz", signature) for side in _SIDES] for name in names}
+    pairs = {name: list(zip(one, other, strict=True)) for name, (one, other) in sides.items()}
+    return _Stored(_load(folder / f"{_EXPECTED}.npz", signature), pairs)
+
+
+def _save(path: Path, signature: Signature, runs: Sequence[Outputs]) -> None:
+    """Runs, stacked, in the order of the outputs: their names may be none of a file's."""
+    np.savez(path, *(np.stack([run[spec.name] for run in runs]) for spec in signature.outputs))
+
+
+def _load(path: Path, signature: Signature) -> list[Outputs]:
+    with np.load(path) as stored:
+        stacked = {spec.name: stored[f"arr_{place}"] for place, spec in enumerate(signature.outputs)}
+    return [{name: array[index] for name, array in stacked.items()} for index in range(len(next(iter(stacked.values()))))]

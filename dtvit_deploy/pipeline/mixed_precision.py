@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dtvit_deploy.parity import LARGEST_FLOOR
+from dtvit_deploy.pipeline.judge import Judge, ranked_outputs
 from dtvit_deploy.plural import counted
 from dtvit_deploy.target import Cpu
 
@@ -121,7 +122,7 @@ def mixed_precision(
     reached, expected = magnitudes_and_outputs(model, signature, feeds)
     sums = term_sums(model, signature, feeds)
     answered = added_answers if cpu is Cpu.ARM64 else rounded_answers
-    outputs = Judge(expected, real)
+    outputs = Judge(expected, real, ranked_outputs(model))
     whole = float16_onnx(model, reached, keep_fp32, None, sums, cpu)
     errors = outputs.errors(answered(whole.model, signature, feeds))
     before = max(errors, default=0.0)
@@ -221,41 +222,6 @@ class SmallestSet:
                     for module in group:
                         del self._noise[module]
             size //= 2
-
-
-class Judge:
-    """What the FP32 graph answers, and how far another graph is from it."""
-
-    def __init__(self, expected: Sequence[Outputs], real: int | None) -> None:
-        self._real = len(expected) if real is None else real
-        floating = [name for name, array in expected[0].items() if np.issubdtype(array.dtype, np.floating)] if expected else []
-        self._expected = [{name: run[name].astype(np.float64) for name in floating} for run in expected]
-        sizes = {name: [_size(run[name]) for run in self._expected] for name in floating}
-        # An adversarial feed may have an answer next to 0, of which every rounding is a large part.
-        usual = {name: float(np.median(found)) for name, found in sizes.items()}
-        self._scales = [{name: max(sizes[name][index], usual[name]) for name in floating} for index in range(len(expected))]
-
-    def errors(self, answers: Sequence[Outputs], which: Sequence[int] | None = None) -> list[float]:
-        """Of each answer, the greatest of its outputs'; infinite where one is not finite and should be."""
-        return [
-            self._error(index, answer) for index, answer in zip(which if which is not None else range(len(answers)), answers, strict=True)
-        ]
-
-    def error(self, answers: Sequence[Outputs]) -> float:
-        return max(self.errors(answers), default=0.0)
-
-    def _error(self, index: int, answer: Outputs) -> float:
-        worst = 0.0
-        for name, expected in self._expected[index].items():
-            if not np.isfinite(expected).all():
-                continue  # the network itself has no answer to this feed
-            noise = _size(answer[name].astype(np.float64) - expected)
-            worst = max(worst, math.inf if math.isnan(noise) else noise / max(self._scales[index][name], float(np.finfo(np.float32).tiny)))
-        return worst if index < self._real or math.isinf(worst) else 0.0
-
-
-def _size(values: np.ndarray) -> float:
-    return float(np.sqrt(np.square(values).mean())) if values.size else 0.0
 
 
 def added_answers(model: onnx.ModelProto, signature: Signature, feeds: Sequence[Feeds]) -> list[Outputs]:

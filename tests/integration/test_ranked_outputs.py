@@ -12,7 +12,10 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
+from dtvit_deploy.cache import Cache
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.pipeline.golden import golden_stage
+from dtvit_deploy.pipeline.judge import ranked_outputs
 from dtvit_deploy.runtimes.rankings import rankings_of
 from dtvit_deploy.runtimes.torch import read_program
 from judged import Judged, judged, picture
@@ -171,3 +174,66 @@ def test_a_tolerance_that_is_asked_for_takes_the_place_of_the_measured_one(detec
 
 def test_without_adversarial_feeds_there_are_none(detector: Judged) -> None:
     assert {one.feeds for one in detector.compared(adversarial=False)} == {"noise"}
+
+
+class Floating(nn.Module):
+    """A label as a float, as those give it who hand every output to the same code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.conv(image).argmax(1).float()
+
+
+def test_an_index_in_float_is_whole_or_wrong(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    labels = judged(Floating(), picture(16), tmp_path)
+    assert labels.failed() == set()
+
+    def change(model: onnx.ModelProto) -> None:
+        """Every label is 0.9 too large: its whole part is right."""
+        (maker,) = (node for node in model.graph.node if "output" in node.output)
+        maker.output[0] = "before"
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(0.9), "off"))
+        model.graph.node.append(helper.make_node("Add", ["before", "off"], ["output"]))
+
+    assert ("output", "noise") in labels.failed(labels.changed(change))
+
+
+class Crowded(nn.Module):
+    """Boxes far from each other whose scores are nearer to each other than FP16's numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.score, self.sides = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 1, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        features = self.stem(image).relu()
+        boxes = torch.arange(64.0).reshape(1, 64, 1) * 4 + self.sides(features).flatten(2).transpose(1, 2)
+        best, index = (1 + self.score(features).flatten(1) / 500).topk(64, 1)
+        return {"scores": best, "boxes": boxes.gather(1, index[..., None].expand(-1, -1, 4))}
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    torch.manual_seed(0)
+    return judged(Crowded(), picture(), tmp_path_factory.mktemp("crowded"))
+
+
+class TestTiesWhereNoDeviceIsJudgedYet:
+    def test_the_search_for_fp16_keeps_nothing_for_them(self, crowded: Judged) -> None:
+        link = crowded.float16().manifest.parent("float16")
+        assert link is not None
+        assert link.options["imprecise"] == {}
+
+    def test_a_device_can_be_held_to_a_tolerance(self, crowded: Judged) -> None:
+        halved = crowded.float16()
+        golden = golden_stage(crowded.program, halved, crowded.material, Cache(crowded.folder / "cache"))
+        assert golden.tolerance.keys() == {"scores", "boxes"}
+        assert golden.tolerance["boxes"] < 2
+
+
+def test_outputs_that_a_ranking_decides(crowded: Judged) -> None:
+    assert ranked_outputs(onnx.load(crowded.artifact.path)) == {"boxes"}
