@@ -138,6 +138,8 @@ _then(
     maximum_with_edge=lambda y: F.max_pool2d(y, 4, 4, 1, ceil_mode=True),
     maximum_without_last=lambda y: F.max_pool2d(y, 2, 3, 1, ceil_mode=True),
     maximum_without_one=lambda y: F.max_pool2d(y, 2, (3, 2), (1, 0), ceil_mode=True),
+    average_in_double=lambda y: F.avg_pool2d(F.adaptive_avg_pool2d(y.double(), 3), 2, 2, ceil_mode=True).float(),
+    maximum_dilated_without_last=lambda y: F.max_pool2d(y[:, :, :6], 2, 3, 1, dilation=2, ceil_mode=True),
     maximum_1d_without_last=lambda y: F.max_pool1d(y.flatten(2)[:, :, :13], 2, 3, 1, ceil_mode=True),
     maximum_dilated=lambda y: F.max_pool2d(y, 3, 2, 1, dilation=2, ceil_mode=True),
 )
@@ -193,6 +195,7 @@ _attention(
     attention_bias=lambda q, k, v, x: attend(q, k, v, x[:, None, :, :6] * 0.3),
     attention_infinite_bias=lambda q, k, v, x: attend(q, k, v, torch.zeros(6, 6).masked_fill(torch.ones(6, 6).tril(-1) == 0, -torch.inf)),
     attention_lowest_bias=lambda q, k, v, x: attend(q, k, v, (x[:, None, :, :6] < 0) * torch.finfo(torch.float32).min),
+    attention_low_rows=lambda q, k, v, x: attend(q, k, v, (x[:, None, :, :1] < 0) * -1e5 + x[:, None, :, :6]),
     attention_grouped=lambda q, k, v, x: attend(q, k[:, :1], v[:, :1], enable_gqa=True),
     attention_large=lambda q, k, v, x: attend(q * 100, k * 100, v, _some(x)),
 )
@@ -204,6 +207,22 @@ _attention(
     attention_3d_cross=lambda q, k, v, x: attend(q[:, :2], k, v),
     attention_2d=lambda q, k, v, x: attend(q[0], k[0], v[0])[None],
 )
+
+
+class Namesake(nn.Module):
+    """Has parameters of the names that a rewrite would give to constants of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mask_0, self.pool_0 = nn.Parameter(torch.randn(6, 8)), nn.Parameter(torch.randn(7, 3))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        one = (tokens + self.mask_0)[:, None]
+        pooled = F.adaptive_avg_pool1d(tokens.transpose(1, 2), 4)
+        return torch.cat([attend(one, one, one, is_causal=True)[:, 0, :4], pooled.transpose(1, 2)], 1) * self.pool_0.sum()
+
+
+NETWORKS["attention"]["attention_namesake"] = lambda: (Namesake(), {"tokens": torch.randn(2, 6, 8)})
 NETWORKS["attention"]["attention_padding_input"] = lambda: (
     Encoder(),
     {"tokens": torch.randn(2, 6, 8), "length": torch.tensor([4, 1])},
@@ -228,24 +247,30 @@ NETWORKS["attention"]["encoder_stack"] = lambda: (Stack(), {"tokens": torch.rand
 class Region(nn.Module):
     """Attends and pools where gradients or autocast are switched, inside forward."""
 
-    def __init__(self, region: Callable[[], Any]) -> None:
+    def __init__(self, region: Callable[[], Any], inner: Callable[[], Any] = torch.enable_grad) -> None:
         super().__init__()
-        self.conv, self.region = nn.Conv2d(3, 4, 3), region
+        self.conv, self.region, self.inner = nn.Conv2d(3, 4, 3), region, inner
 
     def forward(self, image: Tensor) -> Tensor:
         with self.region():
             tokens = self.conv(image).flatten(2)
             attended = attend(tokens, tokens, tokens, is_causal=True)
-            with torch.enable_grad():
+            with self.inner():
                 pooled = F.adaptive_avg_pool1d(attended, 4)
         return pooled * 2
+
+
+def no_autocast() -> Any:
+    return torch.autocast("cpu", enabled=False)
 
 
 NETWORKS["regions"] |= {
     "no_grad": lambda: _image(Region(torch.no_grad)),
     "enable_grad": lambda: _image(Region(torch.enable_grad)),
     "inference_mode": lambda: _image(Region(torch.inference_mode)),
-    "autocast_off": lambda: _image(Region(lambda: torch.autocast("cpu", enabled=False))),
+    "autocast_off": lambda: _image(Region(no_autocast)),
+    "autocast_off_twice": lambda: _image(Region(no_autocast, no_autocast)),
+    "autocast_off_in_grad": lambda: _image(Region(torch.enable_grad, no_autocast)),
 }
 
 
@@ -400,6 +425,7 @@ _before(
     through_view=_through_view,
     copied=lambda x: x.copy_(x.flip(-1)),
     activated=lambda x: F.relu(x, inplace=True),
+    typed_alike=lambda x: x.type_as(torch.zeros(())).sub_(0.5),
     out_argument=lambda x: torch.mul(x, 2.0, out=x),
 )
 NETWORKS["in place"] |= {

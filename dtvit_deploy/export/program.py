@@ -28,6 +28,7 @@ from torch.nn.utils import parametrize
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.outputs import flat
+from dtvit_deploy.export.rewrites.editor import module_path
 from dtvit_deploy.export.rewrites.rules import rewrite
 from dtvit_deploy.models.factory import DTYPES
 from dtvit_deploy.models.users_code import users_code
@@ -222,13 +223,8 @@ def _is_users(file: str) -> bool:
 
 
 def node_map(exported: ExportedProgram) -> NodeMap:
-    def module(node: torch.fx.Node) -> str:
-        stack = node.meta.get("nn_module_stack") or {}
-        path = list(stack.values())[-1][0] if stack else ""
-        return path.removeprefix("L['self'].").removeprefix("L__self__")
-
     nodes = (
-        Node(node.name, module(node), str(node.target), tuple(source.name for source in node.all_input_nodes))
+        Node(node.name, module_path(node), str(node.target), tuple(source.name for source in node.all_input_nodes))
         for node in exported.graph.nodes
         if node.op == "call_function"
     )

@@ -81,6 +81,7 @@ class Arm64Session:
             raise InputError(f"{name} is no graph that can be evaluated: {_first(error)}", remedy="export it again") from error
         self._name = name
         self._steps: Sequence[Callable[[Values], None]] = cut.steps
+        self._constants = cut.answers
         self._names = [spec.name for spec in signature.outputs]
         self._options = options
         self.signature = signature
@@ -99,14 +100,14 @@ class Arm64Session:
             raise RuntimeError("the session was left; it cannot run")
         if self._options.threads and torch.get_num_threads() != self._options.threads:
             torch.set_num_threads(self._options.threads)  # a setting of the process, and other sessions set theirs
-        values: Values = dict(feeds)
+        values: Values = self._constants | dict(feeds)
         try:
             with torch.inference_mode():
                 for step in self._steps:
                     step(values)
+            return {name: values[name] for name in (*self._names, *self._options.taps)}
         except (RuntimeError, ValueError, KeyError) as error:  # factors that do not fit together, say
             raise InputError(f"{self._name} cannot be evaluated: {_first(error)}", remedy="export it again") from error
-        return {name: values[name] for name in (*self._names, *self._options.taps)}
 
     def __enter__(self) -> Self:
         return self
@@ -126,10 +127,11 @@ class _Cut:
 
     Attributes:
         products: how many there are.
+        answers: what is wanted and no node computes, since it is a constant.
     """
 
     def __init__(self, model: onnx.ModelProto, wanted: Sequence[str], options: SessionOptions, name: str) -> None:
-        from onnx import TensorProto
+        from onnx import TensorProto, numpy_helper
 
         self._model, self._options, self._name = model, options, name
         graph = model.graph
@@ -153,6 +155,7 @@ class _Cut:
                 for name in node.input:
                     self._last[name] = max(self._last.get(name, 0), depth)
         self._wanted = frozenset(wanted)
+        self.answers: Values = {name: numpy_helper.to_array(self._constants[name]) for name in wanted if name in self._constants}
         self._read_by_products = {name for nodes in products.values() for node in nodes for name in node.input}
         self.products = sum(map(len, products.values()))
         self.steps: list[Callable[[Values], None]] = []
@@ -183,15 +186,14 @@ class _Cut:
             del field[:]
             field.extend(values)
         signature = Signature(tuple(map(self._spec, given)), tuple(map(self._spec, sorted(needed))))
-        session = OnnxSession(rounded_onnx(piece).SerializeToString(), signature, Precision.FP16, self._options_of_piece(), self._name)
+        session = OnnxSession(
+            rounded_onnx(piece).SerializeToString(), signature, Precision.FP16, SessionOptions(threads=self._options.threads), self._name
+        )
 
         def step(values: Values) -> None:
             values.update(session.run({name: values[name] for name in given}))
 
         return step
-
-    def _options_of_piece(self) -> SessionOptions:
-        return SessionOptions(threads=self._options.threads)
 
     def _product(self, node: onnx.NodeProto) -> Callable[[Values], None]:
         import torch

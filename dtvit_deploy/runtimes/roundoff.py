@@ -156,6 +156,6 @@ def moved_by_rounding(session: TorchSession, feeds: Feeds, unit: float, draw: in
         draw: another number gives errors with other signs.
     """
     floats = [array for array in feeds.values() if array.dtype.kind == "f"]
-    repeating = all(np.unique(array).size <= FEW_VALUES < array.size for array in floats)
+    repeating = bool(floats) and all(np.unique(array).size <= FEW_VALUES < array.size for array in floats)
     with RoundingNoise(unit, draw, repeating=repeating):
         return session.run(feeds)

@@ -33,7 +33,7 @@ SECONDS = 50
 """Of wall time: the answer comes within a minute, where others do not take the processors. T mix as a Core ML package takes five."""
 CPU_SECONDS = 50
 MEMORY = 3 << 30
-"""Bytes of addresses beside fifteen times the artefact's. Libraries take up to a third of it before anything is loaded."""
+"""Bytes of addresses beside those of the libraries, and fifteen times the artefact's."""
 AGAIN = "export it again"
 _TRY = "from dtvit_deploy.runtimes.trial import main; main(*sys.argv[1:])"
 _within: ContextVar[bool] = ContextVar("within", default=False)
@@ -106,7 +106,8 @@ def _tried(artifact: Artifact, runtime: str, title: str) -> _Refusal | None:
 def _busy() -> float:
     """How many times longer than alone a process takes here, where more want to run than there are processors; five at most."""
     try:
-        return min(5.0, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
+        usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(5.0, max(1.0, os.getloadavg()[0] / usable))
     except OSError:
         return 1.0
 
@@ -117,9 +118,11 @@ def _signal_name(number: int) -> str:
 
 def main(runtime: str, title: str, path: str, memory: str, seconds: str) -> None:
     """What the other process does: takes the manifest from its standard input, and prints `_Refusal` or nothing as JSON."""
-    from dtvit_deploy.child import limit
+    from dtvit_deploy.child import addresses, limit
+    from dtvit_deploy.runtimes.registry import RUNTIMES
 
-    limit(memory=int(memory), seconds=int(seconds))
+    RUNTIMES[runtime]()  # its libraries are none of the artefact's memory: torch with CUDA maps several gigabytes
+    limit(memory=addresses() + int(memory), seconds=int(seconds))
     artifact = Artifact(Path(path), msgspec.json.decode(sys.stdin.buffer.read(), type=Manifest))
     refusal = None
     try:

@@ -46,7 +46,7 @@ def average_by_matrix(edit: Editor, node: Node) -> Node | None:
 
 def averages(size: int, wanted: int) -> torch.Tensor:
     """Matrix (wanted, size), of which row i averages window i."""
-    matrix = torch.zeros(wanted, size)
+    matrix = torch.zeros(wanted, size, dtype=torch.float64)
     for row, (first, end) in enumerate(windows(size, wanted)):
         matrix[row, first:end] = 1 / (end - first)
     return matrix
@@ -58,7 +58,8 @@ def windows(size: int, wanted: int) -> list[tuple[int, int]]:
 
 
 def times(edit: Editor, matrix: torch.Tensor, source: Node, axis: int) -> Node:
-    """The product of a matrix and an axis."""
+    """The product of a matrix and an axis, in the type of what is multiplied."""
+    matrix = matrix.to(source.meta["val"].dtype)
     shape = shape_of(source)
     if axis == -1:
         return edit.call(aten.matmul.default, source, edit.constant(matrix.T.contiguous(), "pool"))

@@ -21,6 +21,7 @@ from dtvit_deploy.export.rewrites.editor import Editor, arguments, shape_of
 aten: Any = torch.ops.aten
 MASKED = -30000.0
 """The score of what may not be looked at."""
+LOWEST = torch.finfo(torch.float32).min
 TARGETS = (aten.scaled_dot_product_attention.default,)
 
 
@@ -79,12 +80,15 @@ def _masked(edit: Editor, scores: Node, allowed: Node) -> Node:
 def _biased(edit: Editor, scores: Node, bias: Node) -> Node:
     """Softmax of scores with a bias by data: no score is lower than that of what may not be looked at.
 
-    A row of minus infinities answers 0. One of FP32's lowest numbers answers the mean, as in torch, which cannot tell them apart either;
-    so does, other than in torch, a row that is biased by some -100,000 as a whole.
+    A row of minus infinities answers 0. One of FP32's lowest numbers answers the mean, as in torch, which cannot tell them apart either.
+    A row that is biased by some -100,000 as a whole is first raised to where its greatest score is 0, which changes no weight.
     Where the network itself writes minus infinity, a row's greatest score is compared with a number: OpenVINO has none of it in FP16.
     """
     least = MASKED if _writes_infinity(edit, bias) else -math.inf
-    some = edit.call(aten.gt.Scalar, edit.call(aten.amax.default, scores, [-1], True), least)
+    greatest = edit.call(aten.amax.default, scores, [-1], True)
+    some = edit.call(aten.gt.Scalar, greatest, least)
+    if least != MASKED:  # else such a row answers 0
+        scores = edit.call(aten.sub.Tensor, scores, edit.call(aten.clamp.default, greatest, LOWEST, 0.0))
     finite = edit.call(aten.maximum.default, scores, edit.constant(torch.tensor(MASKED), "masked"))
     return _or_zero(edit, edit.call(aten.softmax.int, finite, -1), some)
 

@@ -30,9 +30,11 @@ class Editor:
     def before(self, node: Node, like: Node | None = None) -> Iterator[None]:
         """What is called within the block stands before ``node``, and belongs to the module of ``like``, or else of ``node``."""
         outer, self._like = self._like, like or node
-        with self.graph.inserting_before(node):
-            yield
-        self._like = outer
+        try:
+            with self.graph.inserting_before(node):
+                yield
+        finally:
+            self._like = outer
 
     def call(self, target: Any, *args: Any, **kwargs: Any) -> Node:
         """A new node, of the operator ``target``."""
@@ -68,7 +70,8 @@ class Editor:
         place = next((index for index, kind in enumerate(kinds) if kind is InputKind.USER_INPUT), len(kinds))
         anchor = nodes[place] if place < len(nodes) else next(node for node in self.graph.nodes if node.op != "placeholder")
         held = self.exported.constants
-        target = next(free for index in range(len(held) + 1) if (free := f"{name}_{index}") not in held)
+        taken = held.keys() | self.exported.state_dict.keys()
+        target = next(free for index in range(len(taken) + 1) if (free := f"{name}_{index}") not in taken)
         with self.graph.inserting_before(anchor):
             node: Node = self.graph.placeholder(f"c_{target}")
         node.meta["val"] = self.fake.from_tensor(tensor, static_shapes=True)
@@ -133,6 +136,13 @@ def arguments(node: Node) -> dict[str, Any]:
     known = [argument.name for argument in target._schema.arguments]
     given = {argument.name: argument.default_value for argument in target._schema.arguments if argument.has_default_value()}
     return given | dict(zip(known, node.args, strict=False)) | node.kwargs
+
+
+def module_path(node: Node) -> str:
+    """The torch module that a node was traced in; empty for the network itself."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = str(list(stack.values())[-1][0]) if stack else ""
+    return path.removeprefix("L['self'].").removeprefix("L__self__")
 
 
 def shape_of(node: Node) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from torch.fx import Graph, Node
 HANDING_ON = frozenset(
     {
         *("alpha_dropout", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_tensors", "cartesian_prod", "dropout", "einsum"),
-        *("feature_alpha_dropout", "feature_dropout", "meshgrid", "pad"),
+        *("feature_alpha_dropout", "feature_dropout", "meshgrid", "pad", "type_as"),
     }
 )
 """Operators that may answer with an input, or with a view of one, although their schemas do not say so."""

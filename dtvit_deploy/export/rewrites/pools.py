@@ -3,7 +3,8 @@
 Matches average pools with ``divisor_override``, which torch's exporter to ONNX drops without a word: an average is multiplied. And pools
 with ``ceil_mode``: where torch leaves out a last window that would begin in the padding, that exporter or OpenVINO's reader keeps it, and
 they divide a window that reaches beyond the padding by different numbers. Where rounding up adds no window it is switched off; an average
-that it does add one to is a product with a constant matrix, and a maximum repeats the last row, which every such window holds already.
+that it does add one to is a product with a constant matrix, and a maximum repeats the last row, which every such window holds already, or,
+where windows are dilated, is taken of the values that each window reads.
 Exact: sums over a rectangle, the counts that they are divided by, and maxima are those over its rows of those over its columns.
 """
 
@@ -17,8 +18,9 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.rewrites.adaptive_pools import times
-from dtvit_deploy.export.rewrites.editor import Editor, arguments, shape_of
+from dtvit_deploy.export.rewrites.editor import Editor, arguments, module_path, shape_of
 
 aten: Any = torch.ops.aten
 AVERAGES = {aten.avg_pool1d.default: 1, aten.avg_pool2d.default: 2, aten.avg_pool3d.default: 3}
@@ -56,9 +58,18 @@ class Axis:
         rest = self.size + 2 * self.padding - self.dilation * (self.kernel - 1) - 1
         return math.ceil(rest / self.stride) + 1 > self.wanted
 
+    def places(self) -> list[list[int]]:
+        """What each window reads: ``wanted`` rows of ``kernel`` places, those outside replaced by the last one inside."""
+        found = []
+        for row in range(self.wanted):
+            start = row * self.stride - self.padding
+            inside = [place for index in range(self.kernel) if 0 <= (place := start + index * self.dilation) < self.size]
+            found.append(inside + inside[-1:] * (self.kernel - len(inside)))
+        return found
+
     def matrix(self, *, padded: bool, divided: bool) -> torch.Tensor:
         """Matrix (wanted, size), of which row i sums window i, divided by how many values it has, those of the padding counted or not."""
-        matrix = torch.zeros(self.wanted, self.size)
+        matrix = torch.zeros(self.wanted, self.size, dtype=torch.float64)
         for row in range(self.wanted):
             start = row * self.stride - self.padding
             first, end = max(start, 0), min(start + self.kernel, self.size)
@@ -93,13 +104,33 @@ def maximum_in_full(edit: Editor, node: Node) -> Node | None:
         _round_down(node, given)
         return None
     read_places = any(user.args[1] != 0 and user.users for user in node.users) if isinstance(node.meta["val"], tuple) else False
-    if read_places or not any(axis.one_too_many for axis in axes) or any(axis.dilation > 1 for axis in axes):
+    if not any(axis.one_too_many for axis in axes):
         return None
+    if read_places:
+        where = module_path(node) or "the network itself"
+        raise InputError(
+            f"a maximum pool with ceil_mode whose indices are read, in {where}, leaves out a window along one axis and adds one along"
+            " another, which no format says",
+            remedy="pad its input by as much as the last windows lack, and leave ceil_mode out",
+        )
+    if any(axis.dilation > 1 for axis in axes):
+        return _maximum_of_places(edit, given["self"], axes)
     pads = [side for axis in reversed(axes) for side in (0, max(axis.beyond, 0))]
     longer = edit.call(PADS[len(axes)], given["self"], pads)
     lists = ([getattr(axis, name) for axis in axes] for name in ("kernel", "stride", "padding"))
     pool = next(target for target, count in MAXIMA.items() if count == len(axes))
     return edit.call(pool, longer, *lists)
+
+
+def _maximum_of_places(edit: Editor, source: Node, axes: list[Axis]) -> Node:
+    """Along one axis after the other, the values of every window side by side: those outside are replaced by others of the same window."""
+    for axis in axes:
+        places = edit.constant(torch.tensor(axis.places()).flatten(), "places")
+        shape = list(shape_of(source))
+        shape[axis.axis :] = [axis.wanted, axis.kernel, *shape[axis.axis :][1:]]
+        windows = edit.call(aten.reshape.default, edit.call(aten.index_select.default, source, axis.axis, places), shape)
+        source = edit.call(aten.amax.default, windows, [axis.axis])
+    return source
 
 
 def _round_down(node: Node, given: dict[str, Any]) -> None:

@@ -39,7 +39,13 @@ def _inline(edit: Editor, node: Node) -> None:
     found = _body(node)
     assert found is not None
     body, inputs = found
-    inner = getattr(edit.exported.graph_module, str(body.target)).graph
+    outside = edit.exported.graph_module
+    inside = getattr(outside, str(body.target))
+    for each in inside.graph.nodes:
+        if each.op == "get_attr":  # a region in this one: its graph comes along, under a name that is no other's
+            held_as, each.target = each.target, f"{body.target}_{each.target}"
+            setattr(outside, each.target, getattr(inside, held_as))
+    inner = inside.graph
     held = dict(zip((one for one in inner.nodes if one.op == "placeholder"), inputs, strict=True))
     with edit.before(node):
         answers: Any = edit.graph.graph_copy(inner, held)
@@ -49,4 +55,4 @@ def _inline(edit: Editor, node: Node) -> None:
     edit.graph.erase_node(node)
     if not body.users:
         edit.graph.erase_node(body)
-        delattr(edit.exported.graph_module, str(body.target))
+        delattr(outside, str(body.target))

@@ -6,14 +6,16 @@ checked once for all of them (:func:`dtvit_deploy.export.program.require_answers
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from dtvit_deploy.errors import DeployError, InputError
 from dtvit_deploy.export.rewrites import filled, masked_assignment, pools, random_slope, softplus
 from dtvit_deploy.export.rewrites.adaptive_pools import AVERAGES, MAXIMA, average_by_matrix, maximum_of_slices
 from dtvit_deploy.export.rewrites.attention import TARGETS, spell_out_attention
-from dtvit_deploy.export.rewrites.editor import Editor
+from dtvit_deploy.export.rewrites.editor import Editor, module_path
 from dtvit_deploy.export.rewrites.ends import separate_outputs
 from dtvit_deploy.export.rewrites.folding import fold
 from dtvit_deploy.export.rewrites.own_copy import copy_what_is_written
@@ -46,7 +48,7 @@ def rewrite(exported: ExportedProgram) -> None:
     copy_what_is_written(edit)
     fold(edit)
     for node in [node for node in edit.graph.nodes if node.target in OPERATORS]:
-        with edit.before(node):
+        with _told(node), edit.before(node):
             made = OPERATORS[node.target](edit, node)
         if made is not None:
             for user in [user for user in node.users if user.target is operator.getitem]:
@@ -56,4 +58,24 @@ def rewrite(exported: ExportedProgram) -> None:
                     edit.graph.erase_node(user)
             edit.replace(node, made)
     separate_outputs(edit)
+    edit.drop_unread(list(edit.held()))
     edit.finish()
+
+
+@contextlib.contextmanager
+def _told(node: Node) -> Iterator[None]:
+    """Say where in the network a rewrite met what it does not expect.
+
+    Raises:
+        InputError: it did.
+    """
+    try:
+        yield
+    except DeployError:
+        raise
+    except Exception as error:
+        said = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(
+            f"{node.target} in {module_path(node) or 'the network itself'} cannot be rewritten for the translators: {said}",
+            remedy="write it in other operators, and report it: that is a gap of dtvit-deploy (--debug shows where)",
+        ) from error

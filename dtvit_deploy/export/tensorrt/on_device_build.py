@@ -155,7 +155,7 @@ def read_job() -> tuple[dict[str, Any], str]:
     try:
         job = json.loads(text.decode(), parse_constant=not_a_number)
         require_job(job)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise JobError(f"job.json is no job that this script can take: {' '.join(str(error).split())[:300]}; export it again") from error
     for path, expected in sorted(job["files"].items()):
         parts = [HERE.joinpath(*Path(path).parts[: index + 1]) for index in range(len(Path(path).parts))]
@@ -663,22 +663,29 @@ def write(path: Path, data: Any) -> int:
 def open_stage(out: Path, prefix: str) -> tuple[Path, int]:
     """A new folder that nobody else can write, and the lock that says that its owner lives; what killed runs left goes first."""
     for left in list(out.glob(f"{prefix}*")):
-        found = left.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            continue
-        lock = os.open(str(left), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(str(left), ignore_errors=True)
-        except OSError:
-            pass  # its owner lives
-        finally:
+        with contextlib.suppress(OSError):  # its owner removes it this moment
+            found = left.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
+                remove_if_left(left)
+    while True:
+        stage = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=str(out)))
+        with contextlib.suppress(FileNotFoundError):  # another run took it for one that was left, before the lock was on it
+            lock = os.open(str(stage), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+            with contextlib.suppress(OSError):  # a file system without locks: nobody removes it then
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.path.lexists(str(stage)):
+                return stage, lock
             os.close(lock)
-    stage = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=str(out)))
-    lock = os.open(str(stage), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-    with contextlib.suppress(OSError):  # a file system without locks: nobody removes it then
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    return stage, lock
+
+
+def remove_if_left(folder: Path) -> None:
+    """Remove a folder unless its owner, who holds its lock, lives."""
+    lock = os.open(str(folder), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(str(folder), ignore_errors=True)
+    finally:
+        os.close(lock)
 
 
 def own_timings(path: Path) -> bytes:
