@@ -84,6 +84,8 @@ _then(
     threshold=lambda y: F.threshold(y, 0.1, 20.0),
     nan_to_num=lambda y: torch.nan_to_num(y / y.clamp(min=0), nan=0.5, posinf=3.0, neginf=-3.0),
     elu=F.elu,
+    exponential_less_one=torch.expm1,
+    log_of_one_more=lambda y: torch.log1p(y.abs()),
     celu=lambda y: F.celu(y, 0.7),
     selu=F.selu,
     mish=F.mish,
@@ -534,10 +536,10 @@ REFUSED: dict[tuple[str, str], str] = {
     **{("inverse", target): "cannot be translated to ONNX" for target in EVERYWHERE[:3]},
     ("inverse", "coreml"): "coremltools cannot translate",
     ("antialiased", "openvino"): "OpenVINO ignores what the network asks for: antialias",
+    ("antialiased", "trt"): "resizing with antialiasing is not supported",
     ("antialiased", "coreml"): "ignores what the network asks for: antialias",
     ("scattered_sums", "rtx"): "Unsupported reduction type",  # by its parser; the folder for a Jetson is made
     ("scattered_sums", "coreml"): "coremltools cannot translate scatter_add",
-    ("running_product", "coreml"): "not evaluated here: scatter",  # exported, and nothing but a Mac can tell what it answers
     **{(name, "coreml"): "Core ML has no bool for inputs and outputs" for name in ("boolean_constant", "buffers_out")},
 }
 """What cannot be carried, by name and target (or kind of engine), and what the message must say."""

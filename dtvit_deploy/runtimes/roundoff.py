@@ -33,9 +33,15 @@ _INSIDE = get_decompositions(
         *(_aten.native_layer_norm, _aten.native_group_norm, _aten._softmax, _aten._log_softmax, _aten.logsumexp),
         *(_aten._native_batch_norm_legit, _aten._native_batch_norm_legit_no_training, _aten._fused_rms_norm),
         *(_aten.var, _aten.var_mean, _aten.std, _aten.std_mean, _aten._scaled_dot_product_flash_attention_for_cpu),
+        *(_aten.elu, _aten.softplus, _aten.log_sigmoid_forward),
     ]
 )
-"""Operators that hide a sum or a difference, taken apart."""
+_INSIDE |= {
+    _aten.expm1.default: lambda x: _aten.exp(x) - 1,
+    _aten.log1p.default: lambda x: _aten.log(x + 1),
+}
+"""Operators that hide a sum or a difference, taken apart. Of the last two, which ONNX does not have, runtimes lose what is below the
+last place of 1."""
 _PASSED_ON = frozenset(
     {
         *("_to_copy", "abs", "alias", "amax", "amin", "arange", "argmax", "argmin", "argsort", "as_strided", "broadcast_in_dim"),

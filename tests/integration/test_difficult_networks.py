@@ -98,6 +98,14 @@ def test_what_translators_disagree_about_is_gone_before_they_see_it(name: str, g
     assert gone not in operators(program_from_reference(reference(name)))
 
 
+def test_indices_of_windows_that_no_format_counts_as_torch_does_are_refused_with_their_module() -> None:
+    network = Then(lambda y: F.max_pool2d(y, 3, 4, 1, ceil_mode=True, return_indices=True)[1].float()).eval()
+    inputs = {"image": torch.randn(1, 3, 8, 7)}
+    given = Reference(model="mine:net", module=network, inputs=inputs, output_names=(), weights=reference("elu").weights)
+    with pytest.raises(InputError, match=r"whose indices are read, in the network itself, leaves out a window"):
+        program_from_reference(given)
+
+
 @pytest.mark.parametrize("name", ["attention_plain", "attention_scaled", "average_1d_whole", "softplus"])
 def test_what_they_agree_about_is_left_to_them(name: str) -> None:
     left = {"scaled_dot_product_attention", "adaptive_avg_pool1d", "softplus"}

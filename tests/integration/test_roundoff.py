@@ -206,6 +206,12 @@ class TestPlantedErrors:
         kernel = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0)).double()
         assert 0.1 < self.moved(lambda x: nn.functional.conv2d(x, kernel), torch.randn(1, 3, 8, 8)) < 20
 
+    def test_what_onnx_has_no_operator_for_is_off_by_the_last_place_of_1(self) -> None:
+        small = torch.full((1, 3, 8, 8), 1e-3)
+        for function in (torch.expm1, torch.log1p, lambda x: nn.functional.elu(-x)):
+            assert self.moved(function, small) > 30
+        assert self.moved(nn.functional.elu, small) < 2
+
     def test_another_draw_moves_otherwise(self) -> None:
         image = torch.full((1, 3, 8, 8), 0.3)
         assert len({self.moved(lambda x: x.exp().sum((1, 2, 3)), image, draw) for draw in range(6)}) > 1

@@ -3,8 +3,8 @@
 Matches average pools with ``divisor_override``, which torch's exporter to ONNX drops without a word: an average is multiplied. And pools
 with ``ceil_mode``: where torch leaves out a last window that would begin in the padding, that exporter or OpenVINO's reader keeps it, and
 they divide a window that reaches beyond the padding by different numbers. Where rounding up adds no window it is switched off; an average
-that it does add one to is a product with a constant matrix, and a maximum repeats the last row, which every such window holds already, or,
-where windows are dilated, is taken of the values that each window reads.
+that it does add one to is a product with a constant matrix, and a maximum repeats the last row, which every such window holds already.
+And maxima over dilated windows, which TensorRT and Core ML do not have: they are taken of the values that each window reads.
 Exact: sums over a rectangle, the counts that they are divided by, and maxima are those over its rows of those over its columns.
 """
 
@@ -100,10 +100,12 @@ def maximum_in_full(edit: Editor, node: Node) -> Node | None:
     """The answer of a maximum pool in other operators, or None where it is left alone, or was changed as it stands."""
     given = arguments(node)
     axes = _axes(node, given, MAXIMA[node.target])
+    read_places = any(user.args[1] != 0 and user.users for user in node.users) if isinstance(node.meta["val"], tuple) else False
+    if not read_places and any(axis.dilation > 1 for axis in axes):
+        return _maximum_of_places(edit, given["self"], axes)
     if all(axis.beyond <= 0 for axis in axes):
         _round_down(node, given)
         return None
-    read_places = any(user.args[1] != 0 and user.users for user in node.users) if isinstance(node.meta["val"], tuple) else False
     if not any(axis.one_too_many for axis in axes):
         return None
     if read_places:
@@ -113,8 +115,6 @@ def maximum_in_full(edit: Editor, node: Node) -> Node | None:
             " another, which no format says",
             remedy="pad its input by as much as the last windows lack, and leave ceil_mode out",
         )
-    if any(axis.dilation > 1 for axis in axes):
-        return _maximum_of_places(edit, given["self"], axes)
     pads = [side for axis in reversed(axes) for side in (0, max(axis.beyond, 0))]
     longer = edit.call(PADS[len(axes)], given["self"], pads)
     lists = ([getattr(axis, name) for axis in axes] for name in ("kernel", "stride", "padding"))

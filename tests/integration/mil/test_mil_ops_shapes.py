@@ -286,6 +286,64 @@ class TestGathering:
             mil_op(kind, {"x": x}, [Type("fp32", (1,))], indices=where)
 
 
+def written(data: Array, place: tuple[Any, ...], value: Array, mode: str) -> None:
+    """One update after the other, as the reference describes it."""
+    was = data[place]
+    changed = {"update": value, "add": was + value, "sub": was - value, "mul": was * value, "max": np.maximum(was, value)}
+    changed |= {"min": np.minimum(was, value)}
+    data[place] = was / value if mode == "div" else changed[mode]
+
+
+MODES = ("add", "div", "max", "min", "mul", "sub", "update")
+
+
+class TestScattering:
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("axis", [0, 1, -1])
+    def test_slices_along_an_axis(self, axis: int, mode: str, agrees: Callable[..., None]) -> None:
+        rng = np.random.default_rng(0)
+        data, indices = rng.standard_normal((4, 3, 5), np.float32), ints([2, 0, -3] if mode == "update" else [2, 0, -1, 2])
+        updates = rng.uniform(1, 2, [len(indices) if at == axis % 3 else size for at, size in enumerate(data.shape)]).astype(np.float32)
+        expected = data.copy()
+        for at, index in enumerate(indices):
+            written(np.moveaxis(expected, axis, 0), (index,), np.moveaxis(updates, axis, 0)[at], mode)
+        agrees("scatter", {"data": data, "indices": indices, "updates": updates}, expected, axis=np.int32(axis), mode=mode)
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_along_an_axis_each_for_itself(self, mode: str, agrees: Callable[..., None]) -> None:
+        rng = np.random.default_rng(1)
+        data, indices = rng.standard_normal((2, 4), np.float32), ints([[3, 0, -2], [1, 0, 2]])
+        updates = rng.uniform(1, 2, (2, 3)).astype(np.float32)
+        expected = data.copy()
+        for row, column in np.ndindex(2, 3):
+            written(expected, (row, indices[row, column]), updates[row, column], mode)
+        agrees("scatter_along_axis", {"data": data, "indices": indices, "updates": updates}, expected, axis=np.int32(1), mode=mode)
+
+    @pytest.mark.parametrize("depth", [1, 2, 3])
+    def test_positions_in_the_first_axes(self, depth: int, agrees: Callable[..., None]) -> None:
+        rng = np.random.default_rng(2)
+        data = rng.integers(-9, 9, (2, 3, 4)).astype(np.int32)
+        indices = ints([[1, 2, 3], [0, 1, 0], [-1, 2, 3]])[:, :depth]
+        updates = rng.integers(-9, 9, (3, *data.shape[depth:])).astype(np.int32)
+        expected = data.copy()
+        for place, update in zip(indices, updates, strict=True):
+            written(expected, tuple(place), update, "add")
+        agrees("scatter_nd", {"data": data, "indices": indices, "updates": updates}, expected)
+
+    @pytest.mark.parametrize("index", [[3, 0], [-4, 0], [0, 2]])
+    def test_an_index_does_not_go_round(self, index: list[int], mil_op: Callable[..., Any]) -> None:
+        given = {"data": np.zeros((3, 2), np.float32), "indices": ints([index]), "updates": np.ones(1, np.float32)}
+        with pytest.raises(InputError, match=r"the program's scatter_nd out.0 cannot be evaluated: .*out of (range|bounds)"):
+            mil_op("scatter_nd", given, [Type("fp32", (3, 2))])
+
+    def test_what_nothing_says_is_refused(self, mil_op: Callable[..., Any]) -> None:
+        given = {"data": ints([4, 5]), "indices": ints([0]), "updates": ints([2])}
+        with pytest.raises(InputError, match="it has no mode"):
+            mil_op("scatter", given, [Type("int32", (2,))])
+        with pytest.raises(InputError, match="divides whole numbers"):
+            mil_op("scatter", given, [Type("int32", (2,))], mode="div")
+
+
 class TestCreation:
     def test_filled(self, agrees: Callable[..., None], mil_op: Callable[..., Any]) -> None:
         assert (

@@ -18,6 +18,7 @@ from dtvit_deploy.runtimes.mil.ops import (
     quantisation,
     reduction,
     resizing,
+    scattering,
     shapes,
     slicing,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "quantisation",
     "reduction",
     "resizing",
+    "scattering",
     "shapes",
     "slicing",
 ]

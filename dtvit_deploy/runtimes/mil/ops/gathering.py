@@ -11,7 +11,7 @@ from dtvit_deploy.runtimes.mil.call import Bound, Call, op
 Tensor = torch.Tensor
 
 
-def _from_front(indices: Tensor, size: int) -> Tensor:
+def from_front(indices: Tensor, size: int) -> Tensor:
     """What is before the first becomes what is beyond the last, which torch refuses: it would count from the end once more."""
     front = indices.long()
     front = torch.where(front < 0, front + size, front)
@@ -28,14 +28,14 @@ def gather(call: Call) -> Bound:
     size = shape[axis]
     made = (*shape[:axis], *pointed[batch:], *shape[axis + 1 :])
     if not batch:
-        return call.on(lambda x, indices: x.index_select(axis, _from_front(indices, size).flatten()).reshape(made), "x", "indices")
+        return call.on(lambda x, indices: x.index_select(axis, from_front(indices, size).flatten()).reshape(made), "x", "indices")
     rows = math.prod(shape[:batch])
     middle, behind = shape[batch:axis], shape[axis + 1 :]
     count = math.prod(pointed[batch:])
 
     def gathered(x: Tensor, indices: Tensor) -> Tensor:
         each = x.reshape(rows, math.prod(middle), size, math.prod(behind))
-        where = _from_front(indices, size).reshape(rows, 1, count, 1).expand(rows, each.shape[1], count, each.shape[3])
+        where = from_front(indices, size).reshape(rows, 1, count, 1).expand(rows, each.shape[1], count, each.shape[3])
         return each.gather(2, where).reshape(made)
 
     return call.on(gathered, "x", "indices")
@@ -45,7 +45,7 @@ def gather(call: Call) -> Bound:
 def gather_along_axis(call: Call) -> Bound:
     shape = call.shape("x")
     axis = call.axis(len(shape), 0)
-    return call.on(lambda x, indices: torch.gather(x, axis, _from_front(indices, shape[axis])), "x", "indices")
+    return call.on(lambda x, indices: torch.gather(x, axis, from_front(indices, shape[axis])), "x", "indices")
 
 
 @op("gather_nd", exact=True)
@@ -61,7 +61,7 @@ def gather_nd(call: Call) -> Bound:
     ]
 
     def gathered(x: Tensor, indices: Tensor) -> Tensor:
-        places = [_from_front(indices[..., at], shape[batch + at]) for at in range(depth)]
+        places = [from_front(indices[..., at], shape[batch + at]) for at in range(depth)]
         return x[tuple(grid + places)]
 
     return call.on(gathered, "x", "indices")
