@@ -100,6 +100,28 @@ def test_of_a_network_and_its_average_in_one_state_dict_the_average_is_taken(tmp
     assert "'model_ema.'" in said
 
 
+def test_of_a_network_and_its_moments_in_one_state_dict_the_network_is_taken(tmp_path: Path) -> None:
+    network, _ = loaded(
+        written(tmp_path / "m.pt", under("grad.", small(2)) | under("exp_avg.", small(2)) | under("the_weights.", small(0)))
+    )
+    assert same(network, small(0))
+
+
+def test_names_that_are_one_without_a_prefix_are_refused_and_no_tensor_is_lost(tmp_path: Path) -> None:
+    state = under("m.", small(0)) | {"0.bias": torch.ones(4)}
+    state["3.bias"] = state.pop("m.3.bias")
+    with pytest.raises(InputError, match=r"one without the prefix 'm\.'.* m\.0\.bias and the same without it"):
+        loaded(written(tmp_path / "m.pt", state))
+
+
+def test_a_prefix_of_some_names_alone_is_dropped_with_a_note(tmp_path: Path) -> None:
+    state = under("m.", small(0))
+    state["3.bias"] = state.pop("m.3.bias")
+    network, said = loaded(written(tmp_path / "m.pt", state))
+    assert same(network, small(0))
+    assert "8 of the 9 names in the file begin with 'm.', which was dropped" in said
+
+
 def test_a_part_that_is_not_the_whole_network_is_refused_in_the_names_that_the_network_has(tmp_path: Path) -> None:
     state = under("model.", small(0)) | {"criterion.weight": torch.ones(5)}
     del state["model.3.bias"]
@@ -220,6 +242,22 @@ SHAPES: dict[str, Callable[[nn.Module, nn.Module], object]] = {
     "an entry of any name": lambda right, other: {"generator_weights_v2": right.state_dict(), "epoch": 3},
     "entries in entries": lambda right, other: {"model": {"state_dict": right.state_dict()}, "optimizer": other.state_dict()},
     "a mapping of a class of its own": lambda right, other: {"model": Configuration(right.state_dict())},
+    "moments of an optimizer, by name": lambda right, other: {"model": right.state_dict(), "exp_avg": other.state_dict(), "exp_avg_sq": {}},
+    "moments beside an entry of any name": lambda right, other: {"generator": right.state_dict(), "momentum_buffer": other.state_dict()},
+    "gradients and squares": lambda right, other: {"w": right.state_dict(), "square_avg": other.state_dict(), "grads": other.state_dict()},
+    "a running average of a figure": lambda right, other: {"net": right.state_dict(), "loss_avg": {"train": torch.ones(9)}},
+    "an average called avg": lambda right, other: {"model": other.state_dict(), "model_avg": right.state_dict()},
+    "counters of an average": lambda right, other: {
+        "state_dict": right.state_dict(),
+        "ema": {"decay": torch.tensor(0.99), "updates": torch.tensor(3)},
+    },
+    "counters of an average beside it": lambda right, other: {
+        "model": other.state_dict(),
+        "ema": {"decay": torch.tensor(0.99), "module": right.state_dict()},
+    },
+    "a figure beside an entry of any name": lambda right, other: {"best": torch.tensor(0.9), "generator": right.state_dict()},
+    "a network that is called as settings are": lambda right, other: {"hypernet": right.state_dict(), "hyper_parameters": {}},
+    "a network that is called as a scaler is": lambda right, other: {"upscaler": right.state_dict(), "grad_scaler": {"s": torch.ones(9)}},
     "extra state of a layer": lambda right, other: right.state_dict() | {"3._extra_state": None, "1.num_batches_tracked": 0},
 }
 
