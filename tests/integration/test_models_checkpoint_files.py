@@ -12,6 +12,7 @@ import random
 import re
 import shutil
 import sys
+import tracemalloc
 import types
 import uuid
 import zipfile
@@ -293,6 +294,83 @@ def test_what_calls_more_than_data_is_refused_wherever_it_stands(call: tuple[Any
     path = written(tmp_path / "m.pt", {"state_dict": small().state_dict(), "args": [argparse.Namespace(deep={"er": Calls()})]})
     with pytest.raises(InputError, match=rf"would run \w+\.{call[0].__name__}"):
         read_checkpoint(path)
+
+
+# What a small file could make of itself
+
+
+class Refers:
+    """Becomes a persistent id, as storages are in files of torch.save."""
+
+    def __init__(self, *what: object) -> None:
+        self.what = what
+
+
+class Pickler(pickle.Pickler):
+    def persistent_id(self, value: object) -> object:
+        return value.what if isinstance(value, Refers) else None
+
+
+def saved(path: Path, value: object) -> Path:
+    """A file in the newer format, with persistent ids of the test's own."""
+    with zipfile.ZipFile(path, "w") as archive, archive.open("archive/data.pkl", "w") as record:
+        Pickler(record, protocol=4).dump(value)  # type: ignore[arg-type]
+    return path
+
+
+def row(path: Path, *values: object) -> Path:
+    """A file in the older format."""
+    path.write_bytes(b"".join(value if isinstance(value, bytes) else pickle.dumps(value, protocol=2) for value in values))
+    return path
+
+
+DOUBLED: tuple[Any, ...] = ()
+for _ in range(18):
+    DOUBLED = (DOUBLED, DOUBLED)
+"""A few bytes of pickle, and a text of a million characters; with forty levels there is no memory for that."""
+MAGIC = 0x1950A86A20F9469CFC6C
+NEVER_WRITTEN_OUT: dict[str, Callable[[Path], Path]] = {
+    "the name of a storage": lambda path: saved(path, {"w": Refers("storage", torch.FloatStorage, DOUBLED, "cpu", 1)}),
+    "the type of a storage": lambda path: saved(path, {"w": Refers("storage", DOUBLED, "0", "cpu", 1)}),
+    "the version": lambda path: row(path, MAGIC, DOUBLED),
+    "the names of the storages that follow": lambda path: row(path, MAGIC, 1001, {}, {}, [DOUBLED]),
+    "a module": lambda path: row(path, pickle.dumps(DOUBLED, 2)[:-1] + b"\x8c\x03abc\x93."),
+    "a class": lambda path: row(path, b"\x80\x04\x8c\x03abc" + pickle.dumps(DOUBLED, 2)[:-1] + b"\x93."),
+    "a value beside the weights": lambda path: written(path, {"w": torch.ones(2), "other": DOUBLED}),
+    "what a class of no name was given": lambda path: row(path, pickle.dumps(DOUBLED, 2)[:-1] + b")R."),
+}
+
+
+@pytest.mark.parametrize("what", NEVER_WRITTEN_OUT)
+def test_what_a_file_holds_is_never_written_out_as_text(what: str, tmp_path: Path) -> None:
+    path = NEVER_WRITTEN_OUT[what](tmp_path / "m.pt")
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError) as caught:
+            read_checkpoint(path)
+        assert tracemalloc.get_traced_memory()[1] < 500_000
+    finally:
+        tracemalloc.stop()
+    assert len(str(caught.value)) < 300 + len(str(path))
+
+
+def test_what_a_call_copies_counts_as_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dtvit_deploy.models.inert.MOST_STEPS", 20_000)
+    pairs = [(str(index), index) for index in range(1000)]
+
+    class Copies:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return collections.OrderedDict, (pairs,)
+
+    assert same(loaded(written(tmp_path / "m.pt", {"model": small(0).state_dict(), "other": [Copies()]}))[0], small(0))
+    with pytest.raises(InputError, match="more than 20,000 steps"):
+        read_checkpoint(written(tmp_path / "m.pt", {"model": small(0).state_dict(), "other": [Copies() for _ in range(20)]}))
+
+
+def test_a_shape_has_only_as_many_dimensions_as_a_tensor_can_have(tmp_path: Path) -> None:
+    assert read_checkpoint(written(tmp_path / "m.pt", {"w": torch.ones((1,) * 64)})).state["w"].ndim == 64
+    with pytest.raises(InputError, match="a tensor of no shape"):
+        read_checkpoint(written(tmp_path / "m.pt", {"w": torch.ones((1,) * 65)}))
 
 
 # Counters, integers
