@@ -21,8 +21,8 @@ _AVERAGE = re.compile(
 )
 """``avg`` beside another word is what optimizers keep (``exp_avg``, ``square_avg``), or a figure (``loss_avg``)."""
 _NOT_WEIGHTS = re.compile(
-    r"optimi[sz]er|callback|param_groups|message_hub|hyper_?param|gradscaler|lr_?sched"
-    r"|(^|_)(optim|sched(ul(e|ers?))?|scaler|loops|rng|args|config|cfg|meta|hparams|loss(es)?|metrics?)($|_)"
+    r"optimi[sz]er|callback|param_groups|message_hub|hyper_?param|(grad|amp|loss)_?scaler|scheduler|lr_?sched"
+    r"|(^|_)(optim|sched(ule)?|scalers?|loops|rng|args|config|cfg|meta|hypers?|hparams|loss(es)?|metrics?)($|_)"
     r"|(^|_)(exp_(avg|inf)|(square|grad)_avg|acc_delta)($|_)|(^|_)(momentum(s|_buffers?)?|grads?|gradients?)$",
     re.IGNORECASE,
 )
