@@ -178,17 +178,6 @@ class Tally:
         )
 
 
-def score(logits: NDArray[Any], labels: NDArray[Any] | None, reference: NDArray[Any] | None, names: Sequence[str]) -> Accuracy:
-    """Score N samples at once; see :meth:`Tally.add`.
-
-    Raises:
-        InputError: as there.
-    """
-    tally = Tally()
-    tally.add(logits, labels, reference, names)
-    return tally.result()
-
-
 def printable(name: str) -> str:
     """A file name as a report can hold it."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -6,27 +6,30 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from dtvit_deploy.errors import DeployError
+
 _SAID = re.compile(
     r"bad.?alloc|(?:cannot|can't|could not|failed to|unable to) (?:re)?alloc|(?:not enough|out of|insufficient) memory"
-    r"|failed to map segment|could not create a (?:memory|primitive)|can't start new thread",
+    r"|failed to map segment|could not create a (?:memory|primitive)(?! desc)|can't start new thread",
     re.IGNORECASE,
 )
-"""Of C++, of the C library, of the dynamic loader, of NumPy, torch, ONNX Runtime and oneDNN; a thread that cannot start lacks its stack."""
+"""Of C++, of the C library, of the dynamic loader, of NumPy, torch, ONNX Runtime and oneDNN; a thread that cannot start lacks its stack.
+That oneDNN could not create a descriptor says that it has no code for something."""
 
 
 def ran_out(error: BaseException) -> bool:
     """Whether an exception, or one that it came from, tells that no memory was to be had."""
-    return any(isinstance(one, MemoryError) or _SAID.search(str(one)) for one in _chain(error))
+    return any(isinstance(one, MemoryError) or _SAID.search(_text(one)) for one in _chain(error))
 
 
 def while_loading(error: BaseException) -> bool:
     """Whether it ran out as a library was loaded: then that is what is missing, and no input is to blame."""
-    return any(isinstance(one, ImportError) or "failed to map segment" in str(one) for one in _chain(error))
+    return any(isinstance(one, ImportError) or "failed to map segment" in _text(one) for one in _chain(error))
 
 
 def words(error: BaseException) -> str:
     """The line in which it says so; empty where it has no words for it."""
-    lines = (line.strip() for one in _chain(error) for line in str(one).splitlines())
+    lines = (line.strip() for one in _chain(error) for line in _text(one).splitlines())
     return next((line for line in lines if _SAID.search(line)), "")
 
 
@@ -43,9 +46,16 @@ def at_the_limit() -> bool:
     return most != resource.RLIM_INFINITY and peak > 0.9 * most
 
 
+def _text(error: BaseException) -> str:
+    """What a library said. A message of this package's own holds names that the user chose, and so does an OSError behind its reason."""
+    if isinstance(error, DeployError):
+        return ""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield error
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

@@ -10,17 +10,18 @@ import re
 
 DEEPEST = 64
 """Levels. A recipe has three, a report twelve."""
-_JSON_STRING = re.compile(rb'"(?:[^"\\]+|\\.)*"?', re.DOTALL)  # also without its end, or each quote would be looked for to the end
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_TOML_STRING = re.compile(
-    r'"""(?:[^"\\]+|\\.|"(?!""))*(?:""")?'  # of several lines
-    r"|'''(?:[^']+|'(?!''))*(?:''')?"
-    r'|"(?:[^"\\\n]+|\\.)*"?'
+# Patterns repeat single characters alone: whoever repeats a choice has Python remember each turn, hundreds of bytes for two of the text.
+# That needs texts without escaped quotes. A string may lack its end, or each quote would be looked for to the end of the text.
+_JSON_TOKEN = re.compile(rb'"[^"]*"?|[\[{]+|[\]}]+')
+_NO_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
+_TOML_TOKEN = re.compile(
+    r'"""[\s\S]*?(?:"{3,5}|\Z)'  # of several lines; it may end in quotes of its own
+    r"|'''[\s\S]*?(?:'{3,5}|\Z)"
+    r'|"[^"\n]*"?'
     r"|'[^'\n]*'?"
-    r"|\#[^\n]*",
-    re.DOTALL,
+    r"|\#[^\n]*"
+    r"|[.=,\n\[\]{}]"
 )
-_TOML_TOKEN = re.compile(r"[.=,\n\[\]{}]")
 
 
 def require_shallow_json(content: bytes) -> None:
@@ -31,10 +32,13 @@ def require_shallow_json(content: bytes) -> None:
     """
     if content.count(b"[") + content.count(b"{") <= DEEPEST:
         return
+    quoted = content.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NO_STRUCTURE)
     depth = 0
-    for bracket in _JSON_STRING.sub(b"", content).translate(None, _NO_BRACKETS):
-        depth += 1 if bracket in b"[{" else -1
-        _require_depth(depth)
+    for token in _JSON_TOKEN.finditer(quoted.replace(b'""', b"")):  # two quotes in a row change nothing of what is between others
+        run = token[0]
+        if not run.startswith(b'"'):
+            depth += len(run) if run[:1] in b"[{" else -len(run)
+            _require_depth(depth)
 
 
 def require_shallow_toml(text: str) -> None:
@@ -44,7 +48,11 @@ def require_shallow_toml(text: str) -> None:
         ValueError: it is.
     """
     depth = parts = 0
-    for token in _TOML_TOKEN.findall(_TOML_STRING.sub("s", text)):
+    # An escape becomes a letter: without it, the quotes on its sides could be three.
+    for found in _TOML_TOKEN.finditer(text.replace("\\\\", "s").replace('\\"', "s")):
+        token = found[0]
+        if token[0] in "\"'#":
+            continue
         if token == ".":
             parts += 1
             _require_depth(parts)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import functools
 import json
 import re
 from collections import Counter, defaultdict
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dtvit_deploy.calibration.listing import read_text
+from dtvit_deploy.calibration.tables import TABLES, Table, read_text, table_of
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.nesting import require_shallow_json
 from dtvit_deploy.plural import some
@@ -21,7 +20,7 @@ LARGEST_MAP = 16 << 20
 """Bytes; ImageNet-22k's synsets have 1.5 MB."""
 
 _NUMBER_FIRST = re.compile(r"[\"']?(\d+)[\"']?\s*[:,\s]\s*(\S.*)")
-_NUMBER_LAST = re.compile(r"(.*\S)\s*[:,\s]\s*(\d+)")
+_NUMBER_LAST = re.compile(r"[:,\s](\d+)\Z")
 _WORDNET = re.compile(r"n\d{8}")
 _NUMBERS = ("index", "idx", "number", "label", "id", "class_id", "class_index", "target")
 _NAMES = ("name", "class", "class_name", "wnid", "synset", "words", "label", "label_name", "category", "id")
@@ -49,6 +48,12 @@ class ClassMap:
 
     path: Path
     groups: tuple[Group, ...]
+
+    @functools.cached_property
+    def names(self) -> frozenset[str]:
+        """All that data may call a class."""
+        numbers = (str(group.number) for group in self.groups if group.number is not None)
+        return frozenset(name for group in self.groups for name in (*group.names, *group.synonyms)).union(numbers)
 
     def labels(self, used: Iterable[str], classes: tuple[str, ...], source: Path) -> dict[str, int]:
         """Label, in the order of the logits, of each name that data use.
@@ -80,10 +85,20 @@ class ClassMap:
         return {name: min(labels) for name, labels in found.items()}
 
     def _indices(self, classes: tuple[str, ...]) -> list[int | None]:
-        """The network's class of each group; None for those that it does not know."""
+        """The network's class of each group; None for those that it does not know.
+
+        Several groups may have a whole name in common: the data tell apart what the network does not. A part of a name says nothing where
+        another group has it too.
+        """
         often = Counter(classes)
         known = {name: label for label, name in enumerate(classes) if often[name] == 1}
-        named = [next((known[name] for name in (*group.names, *group.synonyms) if name in known), None) for group in self.groups]
+        shared = Counter(
+            name for names, synonyms in {(group.names, group.synonyms) for group in self.groups} for name in (*names, *synonyms)
+        )
+        named = [
+            next((known[name] for name in (*group.names, *(one for one in group.synonyms if shared[one] == 1)) if name in known), None)
+            for group in self.groups
+        ]
         if any(label is not None for label in named):
             return named
         numbers = [group.number for group in self.groups]
@@ -126,11 +141,11 @@ def read_class_map(path: Path) -> ClassMap:
         rows = (
             _from_json(json.loads(text))
             if suffix == ".json"
-            else _from_csv(text, suffix)
-            if suffix in (".csv", ".tsv")
+            else _from_table(table_of(text, path))
+            if suffix in TABLES
             else _from_text(text)
         )
-    except (ValueError, csv.Error, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is no class map: {error}", remedy="give a text, CSV or JSON file of classes, one a line") from error
     groups = tuple(group for group in rows if group.names or group.number is not None)
     if not groups:
@@ -139,13 +154,26 @@ def read_class_map(path: Path) -> ClassMap:
 
 
 def _from_text(text: str) -> list[Group]:
-    lines = [line.strip().strip("{}").rstrip(",").strip() for line in text.splitlines()]
+    lines = [line.strip().strip("{}").rstrip(",").strip() for line in text.split("\n")]
     lines = [line for line in lines if line and not line.startswith("#")]
-    for pattern, number, rest in ((_NUMBER_FIRST, 1, 2), (_NUMBER_LAST, 2, 1)):
-        found = [pattern.fullmatch(line) for line in lines]
+    for numbered in (_number_first, _number_last):
+        found = [numbered(line) for line in lines]
         if all(found):
-            return [_group(int(match[number]), match[rest].split("\t")) for match in found if match]
+            return [_group(int(pair[0]), pair[1].split("\t")) for pair in found if pair]
     return [_group(None, line.split("\t")) for line in lines]
+
+
+def _number_first(line: str) -> tuple[str, str] | None:
+    match = _NUMBER_FIRST.fullmatch(line)
+    return (match[1], match[2]) if match else None
+
+
+def _number_last(line: str) -> tuple[str, str] | None:
+    """The number at the end of a line and what stands before it; found from the end, or blanks within would be tried one by one."""
+    match = _NUMBER_LAST.search(line)
+    name = line[: match.start() + 1].rstrip() if match else ""
+    name = name.removesuffix(":") if name.endswith(":") else name.removesuffix(",")
+    return (match[1], name.rstrip()) if match and name.rstrip() else None
 
 
 def _group(number: int | None, texts: Iterable[str]) -> Group:
@@ -160,11 +188,10 @@ def _group(number: int | None, texts: Iterable[str]) -> Group:
     return Group(number, tuple(names), tuple(name for name in synonyms if name and name not in names))
 
 
-def _from_csv(text: str, suffix: str) -> list[Group]:
-    first = text.partition("\n")[0]
-    delimiter = "\t" if suffix == ".tsv" else max(",;\t|", key=first.count)
-    rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)]
-    rows = [row for row in rows if any(row)]
+def _from_table(table: Table) -> list[Group]:
+    rows = [cells for _, cells in table]
+    if not rows:
+        return []
     if len({len(row) for row in rows}) > 1:
         raise ValueError("its rows have different numbers of columns")
     numeric = [column for column in range(len(rows[0])) if len(rows) > 1 and all(row[column].isdecimal() for row in rows[1:])]

@@ -209,8 +209,13 @@ def _from_list(file: Path, classes: tuple[str, ...], class_map: ClassMap | None)
             f"{len(bare)} of the {len(rows)} lines of {file} name no class, the first is line {bare[0]}",
             remedy="give every image a class, or none",
         )
-    index, names = _labels((row.label for row in rows), classes, class_map, file, numbered=True)
-    return ImageSet(tuple(LabelledImage(row.path, index[row.label]) for row in rows), names, notes)
+    # As the list has them where all are names; otherwise without what tables and annotations put to a number or an id.
+    known = set(classes) if class_map is None else class_map.names
+    called = [row.label for row in rows]
+    if not set(called) <= known:
+        called = [row.label if row.label in known else row.plain for row in rows]
+    index, names = _labels(called, classes, class_map, file, numbered=True)
+    return ImageSet(tuple(LabelledImage(row.path, index[name]) for row, name in zip(rows, called, strict=True)), names, notes)
 
 
 def _labels(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import codecs
 import json
 import re
 import stat
@@ -15,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 
 from dtvit_deploy.calibration.decode import SUFFIXES
+from dtvit_deploy.calibration.tables import TABLES, Table, cells_of, read_text, table_of
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.nesting import require_shallow_json
 from dtvit_deploy.plural import some
@@ -26,6 +26,7 @@ LARGEST_ANNOTATIONS = 1 << 30
 LISTS = (".txt", ".lst", ".csv", ".tsv", ".json", ".jsonl")
 BOXES_UNUSED = "the annotations say which images to take; their boxes and masks are not used, since no accuracy of detectors is measured"
 
+_WHAT = ("a list of images", "path")
 _TRIED = 50
 """Rows by which it is found out what the columns are, and where the paths begin."""
 # fmt: off
@@ -34,7 +35,7 @@ _PATHS = (
 )
 _LABELS = (
     "label", "class", "class_name", "classname", "category", "target", "y", "wnid", "synset", "species", "breed", "class_id", "label_id",
-    "label_name", "category_id", "predictionstring",
+    "label_name", "category_id", "predictionstring", "labels", "classes", "cls", "kind", "gt", "ground_truth",
 )
 # fmt: on
 _WORDNET = re.compile(r"(n\d{8})\s")
@@ -55,13 +56,21 @@ class Row:
     path: str
     label: str
 
+    @property
+    def plain(self) -> str:
+        """The label without what is put to it: 3.0, as tables of numbers have it, is 3; a WordNet id may be followed by a place."""
+        if whole := _WHOLE.fullmatch(self.label):
+            return whole[1]
+        wordnet = _WORDNET.match(self.label)
+        return wordnet[1] if wordnet else self.label
+
 
 def read_listing(file: Path) -> tuple[list[Row], tuple[str, ...]]:
     """The rows of a list, every path of which exists, and what is to be said of it.
 
     A text line is a path, or a path and a label, with a tab or a blank between. In a table, with a header or without, the column of paths
-    is the one that names files; the label is the other one, or the one whose header says so. Paths are relative to the list, or to a folder
-    beside it of its name, or of the usual names; the suffix of an image may be left out.
+    is the one that names files; the label is the other one, or, with a header, the one whose name says so. Paths are
+    relative to the list, or to a folder beside it of its name, or of the usual names; the suffix of an image may be left out.
 
     Raises:
         InputError: it cannot be read, lists nothing or what is not there, or which column is the label is unclear.
@@ -69,11 +78,11 @@ def read_listing(file: Path) -> tuple[list[Row], tuple[str, ...]]:
     notes: tuple[str, ...] = ()
     suffix = file.suffix.lower()
     header: Sequence[str] | None = None
-    table: _Table
+    table: Table
     if suffix in (".json", ".jsonl"):
         header, table, notes = _from_json(file)
-    elif suffix in (".csv", ".tsv"):
-        table = _from_table(file)
+    elif suffix in TABLES:
+        table = table_of(read_text(file, LARGEST_LIST, *_WHAT), file)
     else:
         table = _from_lines(file)
     if not table:
@@ -83,7 +92,7 @@ def read_listing(file: Path) -> tuple[list[Row], tuple[str, ...]]:
     base, column = _paths(table, header, file)
     label = _label_column(table, header, column, file)
     rows = [
-        Row(number, _found(base, cells[column]), _clean(cells[label]) if label is not None else "")
+        Row(number, _found(base, cells[column]), cells[label].strip() if label is not None else "")
         for number, cells in table
         if len(cells) > max(column, label or 0)
     ]
@@ -100,38 +109,14 @@ def read_listing(file: Path) -> tuple[list[Row], tuple[str, ...]]:
     return rows, notes
 
 
-_Table = list[tuple[int, Sequence[str]]]
-"""Rows with their line numbers."""
-
-
-def read_text(file: Path, largest: int, what: str = "a list of images", each: str = "path") -> str:
-    """A text from elsewhere, in UTF-8.
-
-    Args:
-        file: where it is.
-        largest: bytes.
-        what: it should be, for messages.
-        each: of its lines.
-
-    Raises:
-        InputError: it is too large, or no such text.
-    """
-    try:
-        if (size := file.stat().st_size) > largest:
-            raise InputError(f"{file} has {size:,} bytes; {what} has at most {largest:,}", remedy="split it")
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read as {what}: {error}", remedy=f"write it in UTF-8, one {each} a line") from error
-
-
-def _from_lines(file: Path) -> _Table:
-    lines = [(number, line) for number, line in enumerate(read_text(file, LARGEST_LIST).split("\n"), 1) if line.strip()]
+def _from_lines(file: Path) -> Table:
+    lines = [(number, line) for number, line in enumerate(read_text(file, LARGEST_LIST, *_WHAT).split("\n"), 1) if line.strip()]
     lines = [(number, line.rstrip("\r")) for number, line in lines]
     if any("\t" in line for _, line in lines):
         return [(number, line.split("\t")) for number, line in lines]
     if file.suffix.lower() == ".txt" and any("," in line for _, line in lines) and not _any_file(file, [line for _, line in lines]):
-        return _cells("\n".join(line for _, line in lines), ",")
-    ways: list[_Table] = [[(number, [line]) for number, line in lines]]
+        return cells_of("\n".join(line for _, line in lines), ",", file)
+    ways: list[Table] = [[(number, [line]) for number, line in lines]]
     ways.append([(number, line.rsplit(None, 1)) for number, line in lines])
     ways.append([(number, line.split(None, 1)[::-1]) for number, line in lines])  # a label, and then a path
     for way in ways:
@@ -140,34 +125,18 @@ def _from_lines(file: Path) -> _Table:
     return ways[0]  # nothing of it is there, which is said of the lines as they are
 
 
-def _from_table(file: Path) -> _Table:
-    text = read_text(file, LARGEST_LIST)
-    first = text.partition("\n")[0]
-    delimiter = "\t" if file.suffix.lower() == ".tsv" else max(",;\t|", key=first.count)
-    return _cells(text, delimiter)
-
-
-def _cells(text: str, delimiter: str) -> _Table:
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
-    try:
-        return [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cell.strip() for cell in cells)]
-    except csv.Error as error:
-        raise InputError(f"line {reader.line_num} of the table cannot be read: {error}", remedy="write it anew, quotes in pairs") from error
-
-
-def _from_json(file: Path) -> tuple[Sequence[str], _Table, tuple[str, ...]]:
+def _from_json(file: Path) -> tuple[Sequence[str], Table, tuple[str, ...]]:
     """COCO annotations, or a list of objects, one for each image, in one text or one a line."""
     if (images := _of_coco(file)) is not None:
         return ["file_name"], [(number, [name]) for number, name in enumerate(images, 1)], (BOXES_UNUSED,)
-    text = read_text(file, LARGEST_LIST)
+    text = read_text(file, LARGEST_LIST, *_WHAT)
     try:
         require_shallow_json(text.encode())
-        found: Any = (
-            [json.loads(line) for line in text.splitlines() if line.strip()] if file.suffix.lower() == ".jsonl" else json.loads(text)
-        )
+        # Not splitlines, which cuts at characters that a string of JSON may hold.
+        lines = text.split("\n") if file.suffix.lower() == ".jsonl" else None
+        rows: Any = json.loads(text) if lines is None else [json.loads(line) for line in lines if line.strip()]
     except ValueError as error:
         raise InputError(f"{file} cannot be read as JSON: {error}", remedy="save it again") from error
-    rows: Any = found
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise InputError(
             f"{file} lists no images: it is neither COCO annotations nor a list of objects, one for each image",
@@ -194,7 +163,9 @@ def _of_coco(file: Path) -> list[str] | None:
     try:
         if (size := file.stat().st_size) > LARGEST_ANNOTATIONS:
             raise InputError(f"{file} has {size:,} bytes; annotations have at most {LARGEST_ANNOTATIONS:,}", remedy="split them")
-        return [image.file_name for image in msgspec.json.decode(file.read_bytes(), type=_Annotations).images]
+        content = file.read_bytes()
+        start = len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
+        return [image.file_name for image in msgspec.json.decode(memoryview(content)[start:], type=_Annotations).images]
     except (msgspec.MsgspecError, RecursionError, OSError):
         return None
 
@@ -203,7 +174,7 @@ def _plain(value: Any) -> str:
     return "" if value is None else str(value) if isinstance(value, str | int) else json.dumps(value)
 
 
-def _is_header(table: _Table, file: Path) -> bool:
+def _is_header(table: Table, file: Path) -> bool:
     """Whether the first row names the columns: it is no file's, and one of its cells is a usual name of a column."""
     first = [cell.lower() for cell in table[0][1]]
     if len(table) < 2 or any(_any_file(file, [cell]) for cell in table[0][1]):
@@ -225,7 +196,7 @@ def _any_file(file: Path, names: Sequence[str]) -> bool:
     return any(_is_file(_found(base, name)) for base in _bases(file) for name in names[:_TRIED])
 
 
-def _paths(table: _Table, header: Sequence[str] | None, file: Path) -> tuple[str, int]:
+def _paths(table: Table, header: Sequence[str] | None, file: Path) -> tuple[str, int]:
     """The folder that paths are relative to, and the column that they are in: where most are found."""
     rows = [cells for _, cells in table[:_TRIED]]
     columns = range(max(map(len, rows)))
@@ -241,20 +212,21 @@ def _paths(table: _Table, header: Sequence[str] | None, file: Path) -> tuple[str
     return best
 
 
-def _label_column(table: _Table, header: Sequence[str] | None, paths: int, file: Path) -> int | None:
+def _label_column(table: Table, header: Sequence[str] | None, paths: int, file: Path) -> int | None:
     width = max(len(cells) for _, cells in table[:_TRIED])
     others = [column for column in range(width) if column != paths]
+    clear = len(others) < 2
     if header is not None:
         lower = [name.lower() for name in header]
         others = [column for column in others if column >= len(lower) or lower[column]]  # without the numbers of a data frame's rows
         named = [lower.index(name) for name in _LABELS if name in lower and lower.index(name) != paths]
-        if named or len(others) > 1:
-            others = named[:1] or others
-    if len(others) > 1:
+        clear = bool(named) or not others  # one column of another name may be a width or a caption
+        others = named or others
+    if not clear:
         columns = ", ".join(header) if header is not None else f"{width}, without a header"
         raise InputError(
             f"which column of {file} is the class is unclear: it has {columns}",
-            remedy="name that column `label` in the first line, or leave only paths and classes",
+            remedy="name that column `label` in the first line, or leave only paths",
         )
     return others[0] if others else None
 
@@ -272,15 +244,6 @@ def _found(base: str, name: str) -> str:
     if not name or Path(name).suffix in LISTS:
         return path
     return next(filter(_is_file, completed), path)
-
-
-def _clean(label: str) -> str:
-    """A label as it is compared: 3.0, as tables of numbers have it, is 3; a WordNet id may be followed by where something was found."""
-    label = label.strip()
-    if whole := _WHOLE.fullmatch(label):
-        return whole[1]
-    wordnet = _WORDNET.match(label)
-    return wordnet[1] if wordnet else label
 
 
 def _is_file(path: str) -> bool:

@@ -91,7 +91,7 @@ def _check(
     from dtvit_deploy.models.reference import ModelOptions
     from dtvit_deploy.pipeline.check import check
     from dtvit_deploy.pipeline.export import opened_cache
-    from dtvit_deploy.pipeline.material import open_material
+    from dtvit_deploy.pipeline.material import open_material, require_images
     from dtvit_deploy.pipeline.origin import reference_of
     from dtvit_deploy.pipeline.trust import with_trust
     from dtvit_deploy.staging import staged
@@ -101,7 +101,9 @@ def _check(
     with staged(out) if out is not None else nullcontext():
         with working() as progress, opened_cache(use=True) as cache:
             artifacts = [with_trust(artifact, cache, trust=trust) for artifact in artifacts]
-            material = open_material(data, artifacts[0].manifest, given.read_map(class_map))
+            mapped = given.read_map(class_map)
+            require_images(mapped, data)
+            material = open_material(data, artifacts[0].manifest, mapped)
             program = reference_of(artifacts, cache, model, ModelOptions(checkpoint=checkpoint))
             report = check(command, program, artifacts, material, wants, threads=threads, runtimes=runtimes or (), progress=progress)
         _finish(report, out, as_json)

@@ -11,7 +11,7 @@ import typer
 from dtvit_deploy.cli import options as given
 from dtvit_deploy.cli.failure import explained
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.target import Precision, Target
+from dtvit_deploy.target import Precision, Target, pairs
 
 
 @explained
@@ -30,6 +30,7 @@ def init(
     out: Annotated[Path, typer.Option("--out", "-o", help="The recipe; one that is there is left alone.")] = Path("recipe.toml"),
 ) -> None:
     """Write a recipe for a model: what was given, and every other key as a comment that says what it does."""
+    from dtvit_deploy.accuracy import printable
     from dtvit_deploy.cli import show
     from dtvit_deploy.models.reference import require_form
     from dtvit_deploy.recipe import load_recipe
@@ -45,6 +46,8 @@ def init(
         )
     if Precision.INT8 in (precision or ()) and calibration is None:
         raise InputError("INT8 is calibrated on images, and none were given", remedy="give --calibration a folder of some hundred")
+    targets, precisions = list(dict.fromkeys(target or [Target.ONNX])), list(dict.fromkeys(precision or [Precision.FP32]))
+    pairs(targets, precisions)
     paths = {"model.checkpoint": checkpoint, "data.evaluation": data, "data.calibration": calibration, "data.class_map": class_map}
     for path in filter(None, paths.values()):
         if not path.exists():
@@ -56,18 +59,31 @@ def init(
         "model.num_classes": asked.num_classes,
         "model.inputs": asked.inputs or None,
         "model.outputs": asked.outputs or None,
-        "export.targets": list(dict.fromkeys(target or [Target.ONNX])),
-        "export.precisions": list(dict.fromkeys(precision or [Precision.FP32])),
+        "export.targets": targets,
+        "export.precisions": precisions,
     }
-    # Relative to the recipe, which may be moved together with them.
-    values |= {key: None if path is None else os.path.relpath(path, out.parent) for key, path in paths.items()}
-    name = model or Path(checkpoint or "").name
+    values |= {key: None if path is None else _beside(path, out) for key, path in paths.items()}
+    text = commented(values, f"A recipe for {model or Path(checkpoint or '').name}: dtvit-deploy run {out.name} -o out")
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:  # of a name of a file, or of an option: bytes that are no text
+        line = printable(text.split("\n")[text.count("\n", 0, error.start)])
+        raise InputError(f"a recipe is UTF-8, and a name for it is not: {line}", remedy="give it another name") from error
     with replacing(out) as part:
         if os.path.lexists(out):
             raise InputError(f"{out} exists, and is left as it is", remedy="give --out another name, or move that one away")
-        part.write_text(commented(values, f"A recipe for {name}: dtvit-deploy run {out.name} -o out"), encoding="utf-8")
+        part.write_bytes(content)
         try:
             load_recipe(part)
         except InputError as error:
             raise InputError(str(error).replace(str(part), str(out)), remedy="correct the options") from error
     show.console().say(f"{out} is written; next: dtvit-deploy run {out} -o out")
+
+
+def _beside(path: Path, recipe: Path) -> str:
+    """A path relative to the recipe, which may be moved together with what it names.
+
+    Folders are taken for what they are, since ``..`` behind a link leads out of what it points to. A file may be a link and stay one: its
+    name says what it is.
+    """
+    return os.path.relpath(os.path.join(os.path.realpath(path.parent), path.name), os.path.realpath(recipe.parent))  # noqa: PTH118

@@ -16,7 +16,7 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.entries import UnclearError, weights_in
 from dtvit_deploy.models.fitting import COUNTER, named
 from dtvit_deploy.models.inert import Made, UnsafeError
-from dtvit_deploy.models.torch_file import Stored, opened
+from dtvit_deploy.models.torch_file import CompressedError, Stored, TorchScriptError, opened
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl")
 """Names that are taken for checkpoints; which of the formats a file has, its first bytes say."""
@@ -142,6 +142,10 @@ def _read_saved(path: Path, notes: list[str]) -> tuple[dict[str, Tensor], str]:
             f"{path} holds more than data: to load it elsewhere would run {error}, so it was not read",
             remedy=f"do not load it with torch.load(weights_only=False); where you trust the file, load it and {_SAVE_AGAIN}",
         ) from error
+    except TorchScriptError as error:
+        raise InputError(f"{path} is a TorchScript archive, not a state dict", remedy=_SAVE_AGAIN) from error
+    except CompressedError as error:
+        raise InputError(f"{path} {error}", remedy=f"where you trust the file, load it and {_SAVE_AGAIN}") from error
     except Exception as error:  # a hostile or broken file raises whatever it can: BadZipFile, struct.error, MemoryError, …
         raise _unreadable(path, str(error) or type(error).__name__) from error
     if entry.path:
@@ -155,9 +159,11 @@ def _tensors_of(values: Mapping[Any, Any], path: Path, notes: list[str]) -> dict
 
     A layer's extra state and a counter need not be tensors, and neither is a weight; and scripts put numbers and texts beside the weights.
     """
-    extra = [key for key, item in values.items() if not isinstance(item, Stored) and str(key).rpartition(".")[2] in _NO_WEIGHTS]
+    extra = dict.fromkeys(
+        key for key, item in values.items() if not isinstance(item, Stored) and str(key).rpartition(".")[2] in _NO_WEIGHTS
+    )
     if any(isinstance(item, Stored) for item in values.values()):
-        extra += [key for key, item in values.items() if isinstance(key, str) and key not in extra and _is_word(item)]
+        extra |= dict.fromkeys(key for key, item in values.items() if isinstance(key, str) and _is_word(item))
     if extra:
         notes.append(f"{len(extra)} of the values are no weights and were left out: {named(extra)}")
     kept = {key: item for key, item in values.items() if key not in extra}
@@ -176,14 +182,12 @@ def _tensors_of(values: Mapping[Any, Any], path: Path, notes: list[str]) -> dict
 
 def _is_word(item: Any) -> bool:
     """Whether a value is one number, a text or nothing, which can be no weight."""
-    return item is None or isinstance(item, bool | int | float | complex | str | bytes) or str(item) in _SCALARS
+    return (
+        item is None or isinstance(item, bool | int | float | complex | str | bytes) or (isinstance(item, Made) and str(item) in _SCALARS)
+    )
 
 
 def _unreadable(path: Path, reason: str) -> InputError:
-    if reason == "TorchScript":
-        return InputError(f"{path} is a TorchScript archive, not a state dict", remedy=_SAVE_AGAIN)
-    if reason.startswith("is compressed"):
-        return InputError(f"{path} {reason}", remedy=f"where you trust the file, load it and {_SAVE_AGAIN}")
     return InputError(
         f"{path} cannot be read as a checkpoint: {reason.splitlines()[0]}",
         remedy=f"it is empty, damaged or of another kind: copy it again, or {_SAVE_AGAIN}",

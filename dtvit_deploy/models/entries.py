@@ -15,11 +15,18 @@ DEEPEST = 3
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "averaged_model", "swa_model", "teacher")
 """Names of averages of the weights, best first: the accuracy of a training was usually measured with those."""
 USUAL = ("state_dict", "model_state_dict", "model_state", "model", "module", "network", "net", "params", "weights", "student")
-_AVERAGE = re.compile(r"(^|[_.])(ema|swa|avg|averaged?)([_.]|$)", re.IGNORECASE)
-_NOT_WEIGHTS = re.compile(
-    r"optimi[sz]er|(^|_)optim($|_)|sched|scaler|callback|loops|hyper|param_groups|message_hub|(^|_)(rng|args|config|cfg|meta)($|_)",
+_AVERAGE = re.compile(
+    r"(^|[_.])(ema|swa|averaged?|avg_(model|net(work)?|weights?|params?|state)|(model|net(work)?|weights?|params?)_avg)([_.]|$)|^avg$",
     re.IGNORECASE,
 )
+"""``avg`` beside another word is what optimizers keep (``exp_avg``, ``square_avg``), or a figure (``loss_avg``)."""
+_NOT_WEIGHTS = re.compile(
+    r"optimi[sz]er|callback|param_groups|message_hub|hyper_?param|(grad|amp|loss)_?scaler|scheduler|lr_?sched"
+    r"|(^|_)(optim|sched(ule)?|scalers?|loops|rng|args|config|cfg|meta|hypers?|hparams|loss(es)?|metrics?)($|_)"
+    r"|(^|_)(exp_(avg|inf)|(square|grad)_avg|acc_delta)($|_)|(^|_)(momentum(s|_buffers?)?|grads?|gradients?)$",
+    re.IGNORECASE,
+)
+"""What stands beside weights. Whole words, where part of one may be a network: ``hypernet``, ``upscaler``, ``momentum_encoder``."""
 
 
 class UnclearError(ValueError):
@@ -45,7 +52,8 @@ class Entry:
 def weights_in(value: Any) -> tuple[Entry, tuple[Entry, ...]]:
     """The entry that is the weights, and the others that could have been.
 
-    An average of the weights comes first, then the usual names in the order of :data:`USUAL`, then the only entry that holds tensors.
+    An average of the weights comes first, then the usual names in the order of :data:`USUAL`, then the only entry that holds tensors. An
+    entry of single numbers, as averages keep of themselves (``decay``, ``updates``), is passed over where anything else holds more.
 
     Raises:
         UnclearError: there is none, or several of names that say nothing.
@@ -53,9 +61,15 @@ def weights_in(value: Any) -> tuple[Entry, tuple[Entry, ...]]:
     top = mapping(value)
     if top is None:
         raise UnclearError(f"holds {_kind(value)}, not a state dict")
-    if any(isinstance(item, Stored) for item in top.values()) and not any(_known(str(key)) and mapping(item) for key, item in top.items()):
+    entries = list(_entries(top, (), set()))
+    flat = any(isinstance(item, Stored) for item in top.values())
+    found = [entry for entry in entries if _has_rows(entry.values)]
+    if _has_rows(top):
+        found = [entry for entry in found if _known(entry.path[0])]
+    elif not found:
+        found = [entry for entry in entries if not flat or _known(entry.path[0])]
+    if flat and not found:
         return Entry((), top), ()
-    found = list(_entries(top, (), set()))
     known = sorted((entry for entry in found if _rank(entry) is not None), key=lambda entry: _rank(entry) or (0, 0, 0))
     if known:
         return known[0], tuple(known[1:])
@@ -84,19 +98,29 @@ def _entries(values: Mapping[Any, Any], path: tuple[str, ...], seen: set[int]) -
     """Every mapping below that holds tensors by name; one that is there twice is met once."""
     for key, item in values.items():
         inner = mapping(item)
-        if inner is None or not isinstance(key, str) or id(inner) in seen or _NOT_WEIGHTS.search(key):
+        if inner is None or not isinstance(key, str) or id(inner) in seen or stands_beside(key):
             continue
         seen.add(id(inner))
         here = (*path, key)
         if any(isinstance(one, Stored) and isinstance(name, str) for name, one in inner.items()):
             yield Entry(here, inner)
-        elif len(here) < DEEPEST:
+        if len(here) < DEEPEST and not _has_rows(inner):
             yield from _entries(inner, here, seen)
+
+
+def _has_rows(values: Mapping[Any, Any]) -> bool:
+    """Whether any tensor of a mapping is more than a single number."""
+    return any(isinstance(one, Stored) and any(number > 1 for number in one.shape) for one in values.values())
 
 
 def is_average(key: str) -> bool:
     """Whether a name says that what it is of is an average of the weights; ``teacher`` does, by what it is the teacher of."""
     return key in AVERAGED or _AVERAGE.search(key) is not None
+
+
+def stands_beside(key: str) -> bool:
+    """Whether a name says that what it is of stands beside the weights: the state of an optimizer, a gradient, a figure."""
+    return _NOT_WEIGHTS.search(key) is not None
 
 
 def _known(key: str) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.models.entries import is_average
+from dtvit_deploy.models.entries import is_average, stands_beside
 from dtvit_deploy.plural import counted, some
 
 if TYPE_CHECKING:
@@ -38,12 +38,13 @@ def load_state(module: nn.Module, checkpoint: Checkpoint) -> tuple[str, ...]:
         What was done to the names and values, for people.
 
     Raises:
-        InputError: names are missing or unexpected, or a shape or a kind of type differs; some of each are named.
+        InputError: names are missing or unexpected, two are one without their prefix, or a shape or a kind of type differs; some of each
+            are named.
     """
     whole = module.state_dict()
     expected = {name: value for name, value in whole.items() if isinstance(value, Tensor)}
     notes: list[str] = []
-    state = _renamed(checkpoint.state, expected, notes)
+    state = _renamed(checkpoint, expected, notes)
     state = _converted(state, expected, notes)
     given = {_place(tensor) for name, tensor in expected.items() if name in state}
     problems = {
@@ -88,9 +89,9 @@ def common_prefix(names: Iterable[str]) -> str:
     return "".join(f"{part}." for part in parts or [])
 
 
-def _renamed(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
+def _renamed(checkpoint: Checkpoint, expected: Mapping[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
     """The state under the network's names: the prefix is taken off, and the one put on, with which most names are the network's."""
-    state = _without_compiled(state, expected, notes)
+    state = _without_compiled(checkpoint.state, expected, notes)
     if AVERAGED_COUNTER in state and AVERAGED_COUNTER not in expected:
         del state[AVERAGED_COUNTER]
     needed = _needed(expected)
@@ -107,8 +108,17 @@ def _renamed(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], notes:
     found = renamed(drop, add)
     if not whole.startswith(drop) and (part := _part(state, needed)):
         return _of_part(state, part, notes)
-    if drop and whole.startswith(drop):
-        notes.append(f"every name in the file begins with {drop!r}, which was dropped")
+    if len(found) < len(state):  # one of two tensors would be lost, and which is the network's nobody knows
+        both = [drop + name for name in state if drop + name in state and not name.startswith(drop)]
+        raise InputError(
+            f"the checkpoint {checkpoint.path} has names that are one without the prefix {drop!r}, with which most fit the network:"
+            f" {named(both)} and the same without it",
+            remedy="save the state dict of the network alone",
+        )
+    if drop:
+        having = sum(name.startswith(drop) for name in state)
+        which = "every name" if having == len(state) else f"{having} of the {len(state)} names"
+        notes.append(f"{which} in the file {'begins' if having in (1, len(state)) else 'begin'} with {drop!r}, which was dropped")
     if add:
         notes.append(f"every name of the network begins with {add!r}, which the file lacks")
     return found
@@ -135,8 +145,12 @@ def _part(state: Mapping[str, Tensor], needed: Sequence[str]) -> str:
 
     Of several, an average of the weights is preferred, as among the entries of a file.
     """
-    whole = [prefix for prefix in _before(needed[0], state) if all(prefix + name in state for name in needed)]
-    return min(whole, key=lambda prefix: (not any(map(is_average, prefix.split("."))), len(prefix)), default="")
+
+    def worth(prefix: str) -> tuple[bool, bool, int]:
+        parts = prefix.split(".")
+        return any(map(stands_beside, parts)), not any(map(is_average, parts)), len(prefix)
+
+    return min((prefix for prefix in _before(needed[0], state) if all(prefix + name in state for name in needed)), key=worth, default="")
 
 
 def _of_part(state: Mapping[str, Tensor], part: str, notes: list[str]) -> dict[str, Tensor]:

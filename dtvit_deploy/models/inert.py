@@ -10,11 +10,11 @@ from __future__ import annotations
 import pickletools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 MOST_STEPS = 10_000_000
-"""Opcodes of one pickle: a state dict of a thousand tensors has about 40,000."""
+"""Opcodes of one pickle, and values that calls copy: a state dict of a thousand tensors has about 40,000."""
 
 # fmt: off
 _DATA = frozenset({
@@ -46,7 +46,7 @@ class UnsafeError(ValueError):
     """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Named:
     """A class or a function that a file refers to."""
 
@@ -57,21 +57,22 @@ class Named:
         return f"{self.module}.{self.name}"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Made:
     """An object that an ordinary unpickler would have made.
 
     Attributes:
         callee: what it would have called.
         arguments: of that call.
-        items: what a mapping of its own kind was filled with; keys that are no plain values are left out.
+        items: what a mapping of its own kind was filled with, None where it was not; keys that are no plain values are left out.
     """
 
     callee: object
     arguments: object = ()
-    items: dict[Any, Any] = field(default_factory=dict)
+    items: dict[Any, Any] | None = None
 
     def __str__(self) -> str:
+        """Of its callee alone: what is in an object can refer to itself many times over, and its text be longer than any memory."""
         return str(self.callee) if isinstance(self.callee, Named) else type(self.callee).__name__
 
 
@@ -100,18 +101,23 @@ class Reader:
         """
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._steps = 0
         try:
-            for steps, (opcode, argument, _) in enumerate(pickletools.genops(source)):
+            for opcode, argument, _ in pickletools.genops(source):
                 if opcode.name == "STOP":
                     return self._stack[-1]
-                if steps > MOST_STEPS:
-                    raise UnreadableError(f"more than {MOST_STEPS:,} steps")
+                self._count(1)
                 self._step(opcode.name, argument)
         except (UnreadableError, UnsafeError):
             raise
         except Exception as error:  # a broken pickle makes the steps raise whatever they run into: IndexError, KeyError, TypeError, …
             raise UnreadableError(f"it cannot be followed ({type(error).__name__}: {str(error)[:200]})") from error
         raise UnreadableError("it ends too early")
+
+    def _count(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > MOST_STEPS:
+            raise UnreadableError(f"more than {MOST_STEPS:,} steps")
 
     def _step(self, name: str, argument: Any) -> None:
         stack, memo = self._stack, self._memo
@@ -163,7 +169,9 @@ class Reader:
             stack.append(Named(*argument.split(" ", 1)))
         elif name == "STACK_GLOBAL":
             module, qualified = self._pop(2)
-            stack.append(Named(str(module), str(qualified)))
+            if not isinstance(module, str) or not isinstance(qualified, str):
+                raise UnreadableError(f"a name of the types {type(module).__name__} and {type(qualified).__name__}")
+            stack.append(Named(module, qualified))
         elif name in ("REDUCE", "NEWOBJ"):
             callee, arguments = self._pop(2)
             stack.append(self._made(callee, arguments))
@@ -184,6 +192,7 @@ class Reader:
                 raise UnreadableError(f"{callee} is called with no arguments that could be any")
             _require_data(callee)
             if callee == Named("collections", "OrderedDict"):
+                self._count(len(arguments[0]) if arguments else 0)  # a call of three bytes copies what was remembered, however long
                 return dict(pair for pair in arguments[0] if isinstance(pair[0], _KEYS)) if arguments else {}
             built = self.build(callee, arguments)
             if built is not None:
@@ -209,6 +218,8 @@ class Reader:
     def _fill(self, flat: list[Any]) -> None:
         """Put keys and values, one after the other, into the mapping on top of the stack."""
         target = self._stack[-1]
+        if isinstance(target, Made) and target.items is None:
+            target.items = {}
         items = target.items if isinstance(target, Made) else target
         if not isinstance(items, dict):
             raise UnreadableError("items are set of what has none")

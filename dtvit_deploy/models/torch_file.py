@@ -23,6 +23,8 @@ from dtvit_deploy.models.inert import Named, Reader, UnreadableError
 
 LARGEST_PICKLE = 1 << 28
 """Bytes of ``data.pkl``; the tensors are not in it."""
+MOST_DIMENSIONS = 64
+"""Of a tensor, as torch has it: one shape of a million could be that of a million tensors."""
 NO_CHECKSUMS = "the file was saved without checksums, so that damage to it cannot be seen"
 
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -50,7 +52,15 @@ class DamagedError(ValueError):
     """The file is not what its own tables say."""
 
 
-@dataclass(eq=False)
+class CompressedError(DamagedError):
+    """Its records unpack to more than the file has."""
+
+
+class TorchScriptError(UnreadableError):
+    """It is a program, not what torch.save wrote."""
+
+
+@dataclass(eq=False, slots=True)
 class Storage:
     """A row of numbers in the file; ``count`` of them, of one type."""
 
@@ -59,7 +69,7 @@ class Storage:
     count: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Stored:
     """A tensor in the file: a view of a storage."""
 
@@ -123,8 +133,8 @@ def opened(path: Path) -> Iterator[TorchFile]:
     """A file of `torch.save`, for as long as its tensors are wanted.
 
     Raises:
-        DamagedError: it is cut off, compressed, or its checksums do not fit.
-        UnreadableError: it is of another kind.
+        DamagedError: it is cut off, or its checksums do not fit; CompressedError: it is compressed.
+        UnreadableError: it is of another kind; TorchScriptError: of that one.
         UnsafeError: it calls what no data are made with.
         OSError: it cannot be read.
     """
@@ -142,11 +152,11 @@ class _Zipped(TorchFile):
             records = archive.infolist()
         names = [record.filename for record in records]
         if any(name.partition("/")[2] == _TORCHSCRIPT for name in names):
-            raise UnreadableError("TorchScript")
+            raise TorchScriptError("it is a TorchScript archive")
         size = file.seek(0, 2)
         unpacked = sum(record.file_size for record in records)
         if unpacked > size or any(record.compress_type != zipfile.ZIP_STORED for record in records):
-            raise DamagedError(f"is compressed, as torch.save never does it: {size:,} bytes that unpack to {unpacked:,}")
+            raise CompressedError(f"is compressed, as torch.save never does it: {size:,} bytes that unpack to {unpacked:,}")
         if len(set(names)) < len(names):
             raise DamagedError("has two records of one name")
         # torch.serialization.set_crc32_options(False) writes 0 for all of them, which a flipped bit cannot.
@@ -190,7 +200,7 @@ class _Rowed(TorchFile):
             self.value = first  # a plain pickle, in which whoever asks will find no tensors
             return
         if (version := self._reader.read(row)) != _OLDER:
-            raise UnreadableError(f"it is of version {version!r} of torch's older format")
+            raise UnreadableError(f"it is of version {_said(version)} of torch's older format")
         system = self._reader.read(row)
         if isinstance(system, dict) and system.get("little_endian") is False:
             raise UnreadableError("it was saved on a machine of the other byte order")
@@ -207,7 +217,7 @@ class _Rowed(TorchFile):
         self.value = self._reader.read(row)
         keys = self._reader.read(row)
         at = file.tell()
-        for key in map(str, keys):
+        for key in map(_key, keys):
             if key not in storages:
                 raise DamagedError(f"the storage {key} is of nothing in the file")
             file.seek(at)
@@ -237,8 +247,20 @@ def _storage(what: Any) -> Storage:
     _, kind, key, _, count = what[:5]
     name = kind.name if isinstance(kind, Named) else ""
     if name not in _NUMBERS or not isinstance(count, int) or count < 0:
-        raise UnreadableError(f"it has a storage of the type {kind}")
-    return Storage(str(key), _NUMBERS[name], count)
+        raise UnreadableError(f"it has a storage of the type {_said(kind)}")
+    return Storage(_key(key), _NUMBERS[name], count)
+
+
+def _key(key: Any) -> str:
+    """What a storage is called: a number or a text, and nothing that would have to be written out."""
+    if not isinstance(key, str | int):
+        raise UnreadableError(f"it has a storage that is called by a {type(key).__name__}")
+    return str(key)
+
+
+def _said(value: Any) -> str:
+    """A value in a message; of what can hold others, only the type, since they may be written into each other without end."""
+    return str(value) if isinstance(value, str | int | float | Named) else type(value).__name__
 
 
 def _built(callee: Named, arguments: tuple[Any, ...]) -> Any:
@@ -248,6 +270,8 @@ def _built(callee: Named, arguments: tuple[Any, ...]) -> Any:
         storage, offset, shape, stride = arguments[:4]
         if not isinstance(storage, Storage):
             raise UnreadableError("its tensors were written by pickle.dump, not by torch.save")
+        if any(not isinstance(one, tuple | list) or len(one) > MOST_DIMENSIONS for one in (shape, stride)):
+            raise UnreadableError("it has a tensor of no shape")
         dtype: Any = storage.dtype
         if name.endswith("v3"):  # the storage has no type there
             dtype = vars(torch).get(arguments[6].name) if isinstance(arguments[6], Named) else None  # getattr would import for some names
@@ -258,6 +282,8 @@ def _built(callee: Named, arguments: tuple[Any, ...]) -> Any:
     if name in ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"):
         return arguments[0]
     if name == "torch._tensor._rebuild_from_type_v2" and isinstance(arguments[0], Named) and isinstance(arguments[2], tuple):
+        if arguments[0] == callee:
+            raise UnreadableError("it has a tensor that is made in a circle")
         return _built(arguments[0], arguments[2])  # a tensor with attributes of its own
     if name == "torch.Size" and isinstance(arguments[0], tuple):
         return arguments[0]

@@ -14,7 +14,7 @@ from dtvit_deploy.calibration.images import ImageSet, leak, open_images, sample
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.calibration.ranges import Sample
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.pipeline.material import Material, digest_of, open_material
+from dtvit_deploy.pipeline.material import Material, digest_of, open_material, require_images
 from dtvit_deploy.plural import counted, some
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def real_set(
         InputError: they cannot be read, do not fit the network, are fewer than two different ones, all of one class, or among
             the evaluation images.
     """
+    require_images(class_map, data, evaluation)
     material = open_material(data, manifest, class_map)
     found = _of_images(material, data, count, seed) if material.images is not None else _of_ready(material, data, count, seed)
     if len({one.sha256 for one in found.samples}) < 2:

@@ -25,7 +25,7 @@ from dtvit_deploy.pipeline.described import require_as_described
 from dtvit_deploy.pipeline.float16 import float16_rest_stage, float16_stage
 from dtvit_deploy.pipeline.golden import golden_stage
 from dtvit_deploy.pipeline.int8 import Int8, Quantiser, int8_stage, search_stage
-from dtvit_deploy.pipeline.material import Material, open_material, preprocessing_of
+from dtvit_deploy.pipeline.material import Material, open_material, preprocessing_of, require_images
 from dtvit_deploy.pipeline.nncf import calibration_of, nncf_stage, require_nncf
 from dtvit_deploy.pipeline.openvino import openvino_stage
 from dtvit_deploy.pipeline.progress import Progress
@@ -139,6 +139,8 @@ def export(options: ExportOptions, out: Path, cache: Cache, progress: Progress) 
         InputError: the model, the data or ``out`` cannot be used; nothing is left in ``out`` then.
         MissingError: a target needs a package that is not installed.
     """
+    search = options.int8.search_data if isinstance(options.int8, Int8) else None
+    require_images(options.class_map, options.data, options.evaluation, search)
     with exported(options, out, cache, progress) as (program, artifacts, _):
         names = [artifact.name for artifact in artifacts]
     return program, tuple(load_artifact(out / name) for name in names)

@@ -97,22 +97,35 @@ def open_material(data: Path | None, manifest: Manifest, class_map: ClassMap | N
     Args:
         data: the folder or file.
         manifest: of the network that is fed.
-        class_map: what images call the classes.
+        class_map: what images call the classes; feeds have none, and other data of the same command may be images.
 
     Raises:
         InputError: it cannot be read, or does not fit the network's inputs.
     """
     signature = manifest.signature
-    if class_map is not None and (data is None or data.suffix == ".npz"):
-        raise InputError("a class map says what images call the classes, and no images were given", remedy="give images, or leave it out")
     if data is None:
         return Material(signature, None, None, tuple(random_feeds(signature, NOISE_SAMPLES, 0)), "seeded noise", real=False)
-    if data.suffix == ".npz":
+    if not are_images(data):
         feeds = load_feeds(data, signature)
         return Material(signature, None, None, feeds, f"the feeds in {data.name}", real=True)
     preprocessing = preprocessing_of(manifest)
     images = open_images(data, classes=manifest.classes, class_map=class_map)
     return Material(signature, images, preprocessing, (), f"the images in {data.name}", real=True)
+
+
+def are_images(data: Path) -> bool:
+    """Whether data are a folder or a list of images, and not ready feeds, which say nothing of images or classes."""
+    return data.suffix != ".npz"
+
+
+def require_images(class_map: ClassMap | None, *given: Path | None) -> None:
+    """Refuse a class map that nothing of what was given could need.
+
+    Raises:
+        InputError: there are no images.
+    """
+    if class_map is not None and not any(are_images(data) for data in given if data is not None):
+        raise InputError("a class map says what images call the classes, and no images were given", remedy="give images, or leave it out")
 
 
 def preprocessing_of(manifest: Manifest) -> Preprocessing:

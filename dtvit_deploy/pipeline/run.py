@@ -20,7 +20,7 @@ from dtvit_deploy.pipeline.check import Wants, check
 from dtvit_deploy.pipeline.compared import require_outputs
 from dtvit_deploy.pipeline.export import ExportOptions, exported, require_reachable
 from dtvit_deploy.pipeline.int8 import TRIAL_SAMPLES, Int8
-from dtvit_deploy.pipeline.material import open_material
+from dtvit_deploy.pipeline.material import are_images, open_material, require_images
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.scoring import scores_of
 from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage, source_digest, versions
@@ -72,6 +72,7 @@ def run(recipe: Recipe, out: Path, cache: Cache, progress: Progress, *, layers: 
         seed=model.seed,
     )
     class_map = read_class_map(recipe.data.class_map) if recipe.data.class_map is not None else None
+    require_images(class_map, recipe.data.evaluation, recipe.data.calibration)
     options = ExportOptions(
         model=model.name,
         reference=reference,
@@ -135,21 +136,21 @@ def _ranges(
 
     assert recipe.data.calibration is not None
     given = [path for path in (recipe.data.calibration, recipe.data.evaluation) if path is not None]
-    are_images = all(path.suffix != ".npz" for path in given)  # ready feeds are not compared: what became of an image is no image
+    comparable = all(map(are_images, given))  # ready feeds are not compared: what became of an image is no image
     options = CalibrateOptions(
         model=recipe.model.name,
         reference=reference,
         data=recipe.data.calibration,
         samples=recipe.int8.samples,
-        evaluation=recipe.data.evaluation if are_images else None,
+        evaluation=recipe.data.evaluation if comparable else None,
         allow_leak=recipe.int8.allow_leak,
         threads=recipe.run.threads,
         preprocessing=recipe.preprocessing,
-        class_map=class_map,
+        class_map=class_map if are_images(recipe.data.calibration) else None,
     )
     classes = program.artifact.manifest.classes
     data = [
-        sha256_of(path) if path.suffix == ".npz" else open_images(path, classes=classes, class_map=class_map).digest
+        open_images(path, classes=classes, class_map=class_map).digest if are_images(path) else sha256_of(path)
         for path in given
         if path.exists()
     ]

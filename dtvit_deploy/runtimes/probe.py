@@ -53,7 +53,7 @@ def probe(pairing: Pairing, options: SessionOptions) -> Cold:
         raise InputError(f"{pairing.name} did not load and run once within {TIMEOUT} s") from error
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise InputError(f"{pairing.name} could not be loaded and run in a process of its own: {last}")
+        raise InputError(f"{pairing.name} could not be loaded and run in a process of its own: {last}") from ChildProcessError(last)
     return msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=Cold)
 
 

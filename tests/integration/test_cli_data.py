@@ -103,3 +103,14 @@ def test_a_table_of_names_gives_the_figures_of_folders_of_ids(work: Path, ran: D
     command = ("evaluate", "out/mine.build.fp32.onnx", "-m", "mine:build", "-c", "last.ckpt", "--data", "val.csv", "--class-map", "map.txt")
     notes = require_figures(json.loads(deploy(*command, "--json", cwd=work).stdout))
     assert "skipped" not in notes
+
+
+@pytest.mark.parametrize(("calibration", "evaluation"), [("feeds.npz", "val"), ("val", "feeds.npz"), ("feeds.npz", "feeds.npz")])
+def test_a_class_map_is_for_those_data_of_a_recipe_that_are_images(calibration: str, evaluation: str, work: Path) -> None:
+    np.savez(work / "feeds.npz", image=np.random.RandomState(0).rand(4, 3, 16, 16).astype(np.float32))
+    text = (work / "recipe.toml").read_text().replace("\ntop1_drop = 0.0", "")
+    text = text.replace('evaluation = "val"', f'evaluation = "{evaluation}"\ncalibration = "{calibration}"')
+    (work / "int8.toml").write_text(text.replace('precisions = ["fp32"]', 'precisions = ["int8"]'))
+    done = deploy("run", "int8.toml", "--no-layers", "-o", "int8", cwd=work, code=2)
+    said = "no images were given" if calibration == evaluation else "nothing of mine:build would be INT8"  # which only ranges tell
+    assert said in done.stderr

@@ -12,6 +12,7 @@ import random
 import re
 import shutil
 import sys
+import tracemalloc
 import types
 import uuid
 import zipfile
@@ -98,6 +99,28 @@ def test_of_a_network_and_its_average_in_one_state_dict_the_average_is_taken(tmp
     network, said = loaded(written(tmp_path / "m.pt", under("model.", small(2)) | under("model_ema.", small(0))))
     assert same(network, small(0))
     assert "'model_ema.'" in said
+
+
+def test_of_a_network_and_its_moments_in_one_state_dict_the_network_is_taken(tmp_path: Path) -> None:
+    network, _ = loaded(
+        written(tmp_path / "m.pt", under("grad.", small(2)) | under("exp_avg.", small(2)) | under("the_weights.", small(0)))
+    )
+    assert same(network, small(0))
+
+
+def test_names_that_are_one_without_a_prefix_are_refused_and_no_tensor_is_lost(tmp_path: Path) -> None:
+    state = under("m.", small(0)) | {"0.bias": torch.ones(4)}
+    state["3.bias"] = state.pop("m.3.bias")
+    with pytest.raises(InputError, match=r"one without the prefix 'm\.'.* m\.0\.bias and the same without it"):
+        loaded(written(tmp_path / "m.pt", state))
+
+
+def test_a_prefix_of_some_names_alone_is_dropped_with_a_note(tmp_path: Path) -> None:
+    state = under("m.", small(0))
+    state["3.bias"] = state.pop("m.3.bias")
+    network, said = loaded(written(tmp_path / "m.pt", state))
+    assert same(network, small(0))
+    assert "8 of the 9 names in the file begin with 'm.', which was dropped" in said
 
 
 def test_a_part_that_is_not_the_whole_network_is_refused_in_the_names_that_the_network_has(tmp_path: Path) -> None:
@@ -220,6 +243,22 @@ SHAPES: dict[str, Callable[[nn.Module, nn.Module], object]] = {
     "an entry of any name": lambda right, other: {"generator_weights_v2": right.state_dict(), "epoch": 3},
     "entries in entries": lambda right, other: {"model": {"state_dict": right.state_dict()}, "optimizer": other.state_dict()},
     "a mapping of a class of its own": lambda right, other: {"model": Configuration(right.state_dict())},
+    "moments of an optimizer, by name": lambda right, other: {"model": right.state_dict(), "exp_avg": other.state_dict(), "exp_avg_sq": {}},
+    "moments beside an entry of any name": lambda right, other: {"generator": right.state_dict(), "momentum_buffer": other.state_dict()},
+    "gradients and squares": lambda right, other: {"w": right.state_dict(), "square_avg": other.state_dict(), "grads": other.state_dict()},
+    "a running average of a figure": lambda right, other: {"net": right.state_dict(), "loss_avg": {"train": torch.ones(9)}},
+    "an average called avg": lambda right, other: {"model": other.state_dict(), "model_avg": right.state_dict()},
+    "counters of an average": lambda right, other: {
+        "state_dict": right.state_dict(),
+        "ema": {"decay": torch.tensor(0.99), "updates": torch.tensor(3)},
+    },
+    "counters of an average beside it": lambda right, other: {
+        "model": other.state_dict(),
+        "ema": {"decay": torch.tensor(0.99), "module": right.state_dict()},
+    },
+    "a figure beside an entry of any name": lambda right, other: {"best": torch.tensor(0.9), "generator": right.state_dict()},
+    "a network that is called as settings are": lambda right, other: {"hypernet": right.state_dict(), "hyper_parameters": {}},
+    "a network that is called as a scaler is": lambda right, other: {"upscaler": right.state_dict(), "grad_scaler": {"s": torch.ones(9)}},
     "extra state of a layer": lambda right, other: right.state_dict() | {"3._extra_state": None, "1.num_batches_tracked": 0},
 }
 
@@ -255,6 +294,83 @@ def test_what_calls_more_than_data_is_refused_wherever_it_stands(call: tuple[Any
     path = written(tmp_path / "m.pt", {"state_dict": small().state_dict(), "args": [argparse.Namespace(deep={"er": Calls()})]})
     with pytest.raises(InputError, match=rf"would run \w+\.{call[0].__name__}"):
         read_checkpoint(path)
+
+
+# What a small file could make of itself
+
+
+class Refers:
+    """Becomes a persistent id, as storages are in files of torch.save."""
+
+    def __init__(self, *what: object) -> None:
+        self.what = what
+
+
+class Pickler(pickle.Pickler):
+    def persistent_id(self, value: object) -> object:
+        return value.what if isinstance(value, Refers) else None
+
+
+def saved(path: Path, value: object) -> Path:
+    """A file in the newer format, with persistent ids of the test's own."""
+    with zipfile.ZipFile(path, "w") as archive, archive.open("archive/data.pkl", "w") as record:
+        Pickler(record, protocol=4).dump(value)  # type: ignore[arg-type]
+    return path
+
+
+def row(path: Path, *values: object) -> Path:
+    """A file in the older format."""
+    path.write_bytes(b"".join(value if isinstance(value, bytes) else pickle.dumps(value, protocol=2) for value in values))
+    return path
+
+
+DOUBLED: tuple[Any, ...] = ()
+for _ in range(18):
+    DOUBLED = (DOUBLED, DOUBLED)
+"""A few bytes of pickle, and a text of a million characters; with forty levels there is no memory for that."""
+MAGIC = 0x1950A86A20F9469CFC6C
+NEVER_WRITTEN_OUT: dict[str, Callable[[Path], Path]] = {
+    "the name of a storage": lambda path: saved(path, {"w": Refers("storage", torch.FloatStorage, DOUBLED, "cpu", 1)}),
+    "the type of a storage": lambda path: saved(path, {"w": Refers("storage", DOUBLED, "0", "cpu", 1)}),
+    "the version": lambda path: row(path, MAGIC, DOUBLED),
+    "the names of the storages that follow": lambda path: row(path, MAGIC, 1001, {}, {}, [DOUBLED]),
+    "a module": lambda path: row(path, pickle.dumps(DOUBLED, 2)[:-1] + b"\x8c\x03abc\x93."),
+    "a class": lambda path: row(path, b"\x80\x04\x8c\x03abc" + pickle.dumps(DOUBLED, 2)[:-1] + b"\x93."),
+    "a value beside the weights": lambda path: written(path, {"w": torch.ones(2), "other": DOUBLED}),
+    "what a class of no name was given": lambda path: row(path, pickle.dumps(DOUBLED, 2)[:-1] + b")R."),
+}
+
+
+@pytest.mark.parametrize("what", NEVER_WRITTEN_OUT)
+def test_what_a_file_holds_is_never_written_out_as_text(what: str, tmp_path: Path) -> None:
+    path = NEVER_WRITTEN_OUT[what](tmp_path / "m.pt")
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError) as caught:
+            read_checkpoint(path)
+        assert tracemalloc.get_traced_memory()[1] < 500_000
+    finally:
+        tracemalloc.stop()
+    assert len(str(caught.value)) < 300 + len(str(path))
+
+
+def test_what_a_call_copies_counts_as_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dtvit_deploy.models.inert.MOST_STEPS", 20_000)
+    pairs = [(str(index), index) for index in range(1000)]
+
+    class Copies:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return collections.OrderedDict, (pairs,)
+
+    assert same(loaded(written(tmp_path / "m.pt", {"model": small(0).state_dict(), "other": [Copies()]}))[0], small(0))
+    with pytest.raises(InputError, match="more than 20,000 steps"):
+        read_checkpoint(written(tmp_path / "m.pt", {"model": small(0).state_dict(), "other": [Copies() for _ in range(20)]}))
+
+
+def test_a_shape_has_only_as_many_dimensions_as_a_tensor_can_have(tmp_path: Path) -> None:
+    assert read_checkpoint(written(tmp_path / "m.pt", {"w": torch.ones((1,) * 64)})).state["w"].ndim == 64
+    with pytest.raises(InputError, match="a tensor of no shape"):
+        read_checkpoint(written(tmp_path / "m.pt", {"w": torch.ones((1,) * 65)}))
 
 
 # Counters, integers

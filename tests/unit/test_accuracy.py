@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dtvit_deploy.accuracy import Accuracy, Flip, score, wilson
+from dtvit_deploy.accuracy import Accuracy, Flip, wilson
 from dtvit_deploy.errors import InputError
+from scored import score
 
 
 @given(st.integers(0, 10**9).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0, 10))

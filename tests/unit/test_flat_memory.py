@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtvit_deploy.accuracy import MOST_FLIPS, Tally, score
+from dtvit_deploy.accuracy import MOST_FLIPS, Tally
 from dtvit_deploy.calibration.images import LabelledImage
 from dtvit_deploy.calibration.npz import load_feeds
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.signature import Signature, TensorSpec
+from scored import score
 
 CLASSES = 1000
 SIGNATURE = Signature((TensorSpec("image", (1, 3, 64, 64)),), ())

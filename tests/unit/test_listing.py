@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,12 @@ LISTS = {
     "the rows of a data frame, numbered": ("val.csv", ",path,kind\n0,a.png,emu\n1,b.png,cat\n"),
     "objects": ("val.json", '[{"path": "a.png", "label": "emu"}, {"path": "b.png", "label": "cat"}]'),
     "objects, one a line": ("val.jsonl", '{"file_name": "a.png", "label": 2}\n{"file_name": "b.png", "label": 0}\n'),
+    "objects with a separator of lines in them, one a line": (
+        "val.jsonl",
+        '{"file_name": "a.png", "label": 2, "alt": "x\u2028y\x85z"}\n{"file_name": "b.png", "label": 0, "alt": ""}\n',
+    ),
+    "a byte order mark": ("val.csv", "\ufeffpath,label\na.png,emu\nb.png,cat\n"),
+    "an empty line, and then tabs": ("val.csv", "\npath\tlabel\na.png\temu\nb.png\tcat\n"),
     "Windows' ends of lines": ("val.csv", "path,label\r\na.png,emu\r\nb.png,cat\r\n"),
 }
 
@@ -95,14 +102,47 @@ def test_a_column_that_could_be_the_class_is_not_guessed(tmp_path: Path) -> None
         listed(tmp_path / "val.csv", "image,melanoma,nevus\na.png,1,0\nb.png,0,1\n")
 
 
-def test_coco_annotations_are_a_list_of_images_and_say_that_their_boxes_are_not_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("val.csv", "path,width\na.png,2\nb.png,0\n"),
+        ("val.csv", "id,path\n1,a.png\n2,b.png\n"),
+        ("val.tsv", "file_name\tcaption\na.png\tcat\nb.png\tdog\n"),
+        ("val.json", '[{"path": "a.png", "score": 1}, {"path": "b.png", "score": 0}]'),
+    ],
+)
+def test_a_column_whose_header_names_no_class_is_not_taken_for_one(name: str, text: str, tmp_path: Path) -> None:
+    images(tmp_path, "a.png", "b.png")
+    with pytest.raises(InputError, match="is the class is unclear: it has"):
+        listed(tmp_path / name, text)
+
+
+@pytest.mark.parametrize("names", [("1.0", "2.0", "3.0"), ("0.0", "1.0", "2.0", "3.0")], ids=str)
+def test_labels_that_look_like_numbers_are_names_where_the_network_has_them(names: tuple[str, ...], tmp_path: Path) -> None:
+    images(tmp_path, "a.png", "b.png")
+    text = "path,label\na.png,1.0\nb.png,2.0\n"
+    expected = {"a.png": names.index("1.0"), "b.png": names.index("2.0")}
+    assert listed(tmp_path / "val.csv", text, classes=names) == expected
+    found = read_class_map(_written(tmp_path / "map.csv", "class,name\n" + "".join(f"{name},v{name}\n" for name in names)))
+    assert listed(tmp_path / "val.csv", text, classes=names, class_map=found) == expected
+    assert listed(tmp_path / "val.csv", text, class_map=found) == expected
+
+
+def test_a_class_that_is_called_as_found_lines_begin_is_itself(tmp_path: Path) -> None:
+    images(tmp_path, "a.png", "b.png")
+    text = "path,label\na.png,n00000001 old\nb.png,n00000001 new\n"
+    assert listed(tmp_path / "val.csv", text, classes=("n00000001 new", "n00000001 old")) == {"a.png": 1, "b.png": 0}
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte order mark"])
+def test_coco_annotations_are_a_list_of_images_and_say_that_their_boxes_are_not_used(mark: str, tmp_path: Path) -> None:
     images(tmp_path / "val2017", "a.png", "b.png")
     coco = {
         "images": [{"id": 7, "file_name": "a.png"}, {"id": 8, "file_name": "b.png"}],
         "annotations": [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 1, 1]}],
         "categories": [{"id": 1, "name": "cat"}],
     }
-    found = open_images(_written(tmp_path / "annotations" / "instances_val2017.json", json.dumps(coco)))
+    found = open_images(_written(tmp_path / "annotations" / "instances_val2017.json", mark + json.dumps(coco)))
     assert by_name(found) == {"a.png": None, "b.png": None}
     assert found.notes == (BOXES_UNUSED,)
 
@@ -137,6 +177,8 @@ MAPS = {
     "ids in tabs": ("map.txt", "cat\tn00000003\ndog\tn00000002\nemu\tn00000001\n"),
     "numbers first": ("map.txt", "2 emu\n0 cat\n1 dog\n"),
     "numbers last": ("map.txt", "n00000001 2\nn00000003 0\nn00000002 1\n"),
+    "numbers last, after a colon": ("map.txt", "emu: 2\ncat : 0\ndog :1\n"),
+    "a dict of Python's by name": ("map.txt", "{'emu': 2,\n 'cat, house cat': 0,\n 'dog': 1}\n"),
     "a dict of Python's": ("map.txt", "{0: 'cat, house cat',\n 1: 'dog',\n 2: 'emu'}\n"),
     "a table": ("map.csv", "emu,2\ncat,0\ndog,1\n"),
     "a table with a header": ("map.csv", "index,wnid,name\n2,n00000001,emu\n0,n00000003,cat\n1,n00000002,dog\n"),
@@ -186,6 +228,39 @@ def test_a_part_of_a_name_means_a_class_only_where_nothing_has_that_name(tmp_pat
     assert found.labels(["1", "2"], ("tench", "projectile", "missile"), tmp_path) == {"1": 1, "2": 0}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "n04008634 projectile, missile\nn03773504 missile\nn02084071 dog\n",
+        "n04008634 projectile, missile\nn03773504 rocket, missile\nn02084071 dog\n",
+        "n04008634\tprojectile, missile\nn03773504\tmissile, weapon\nn02084071\tdog\n",
+    ],
+)
+def test_a_part_of_a_name_that_another_class_has_too_makes_nothing_that_class(text: str, tmp_path: Path) -> None:
+    found = read_class_map(_written(tmp_path / "map.txt", text))
+    classes = ("missile", "dog")
+    assert found.labels(["n02084071"], classes, tmp_path) == {"n02084071": 1}
+    with pytest.raises(InputError, match="does not map to a class of the network: n04008634"):
+        found.labels(["n04008634", "n02084071"], classes, tmp_path)
+    if "03773504 missile" in text:
+        assert found.labels(["n03773504"], classes, tmp_path) == {"n03773504": 0}
+
+
+def test_a_class_that_is_in_the_map_twice_is_the_same_class(tmp_path: Path) -> None:
+    found = read_class_map(_written(tmp_path / "map.txt", "n1, projectile\nn1, projectile\ndog\n"))
+    assert found.labels(["n1", "dog"], ("projectile", "dog"), tmp_path) == {"n1": 0, "dog": 1}
+
+
+@pytest.mark.parametrize(
+    "line", ["x" + " " * 20_000 + "y", "1" + " " * 20_000 + "y", ", " * 20_000 + "y", "1" * 20_000 + "y", "a, 1" * 10_000 + "y"]
+)
+def test_no_line_of_a_map_takes_longer_than_its_length(line: str, tmp_path: Path) -> None:
+    path = _written(tmp_path / "map.txt", f"{line}\n")
+    begun = time.process_time()
+    read_class_map(path)
+    assert time.process_time() - begun < 0.5
+
+
 def test_several_classes_of_the_data_may_be_one_of_the_network(tmp_path: Path) -> None:
     found = read_class_map(_written(tmp_path / "map.json", '{"tabby": 0, "siamese": 0, "poodle": 1}'))
     assert found.labels(["tabby", "siamese", "poodle"], (), tmp_path) == {"tabby": 0, "siamese": 0, "poodle": 1}
@@ -207,6 +282,13 @@ def test_a_map_that_leaves_something_open_is_refused(
     with pytest.raises(InputError, match=said) as caught:
         read_class_map(_written(tmp_path / "map.txt", text)).labels(used, classes, tmp_path / "val")
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.tsv", "m.txt"])
+@pytest.mark.parametrize("text", ["", "\n", " \n\t\n"], ids=repr)
+def test_a_map_without_any_text_holds_no_class(name: str, text: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no class"):
+        read_class_map(_written(tmp_path / name, text))
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,9 @@ DEEP_TOML = {
     "arrays": "a = " + "[" * 10_000,
     "inline tables": "a = " + "{b = " * 500,
     "both in turn": "a = " + "[{b = " * 500,
+    "behind a string that ends in a quote of its own": 'a = ["""x"""", ' + "[" * 500,
+    "behind a literal string that ends in two": "a = ['''x''''', " + "[" * 500,
+    "behind a string that ends in an escaped backslash": 'a = ["x\\\\", ' + "[" * 500,
     "behind a string that holds brackets": 'c = "]]]"\na = ' + "[" * 500,
 }
 FLAT_TOML = {
@@ -32,6 +37,8 @@ FLAT_TOML = {
     "brackets in a literal string": "a = '''" + "{" * 1000 + "'''",
     "brackets in a comment": "# " + "[" * 1000,
     "escaped quotes": 'a = "' + '\\"[' * 1000 + '"',
+    "quotes around one that is escaped": 'a = """""\\""' + "[" * 1000 + '"""',
+    "a backslash at the end of a literal string": "a = ['\\', '" + "[" * 1000 + "']",
     "many short keys": "a.b.c = 1\n" * 1000,
 }
 
@@ -66,6 +73,20 @@ def test_the_last_level_that_is_taken_and_the_first_that_is_not() -> None:
     require_shallow_toml("a" + ".a" * DEEPEST + "=1")
     with pytest.raises(ValueError, match="nested"):
         require_shallow_toml("a" + ".a" * (DEEPEST + 1) + "=1")
+
+
+@pytest.mark.parametrize("unit", ["\\n", '\\"', "\\\\", "a", "[", '""', '","', "'", '"["'], ids=repr)
+@pytest.mark.parametrize("opening", ['["', "[", 'a = """', "a = '''", 'a = "'])
+def test_no_text_takes_many_times_its_length_in_memory(opening: str, unit: str) -> None:
+    text = "[]" * DEEPEST + opening + unit * 30_000
+    tracemalloc.start()
+    try:
+        for refuse in (lambda: require_shallow_toml(text), lambda: require_shallow_json(text.encode())):
+            with contextlib.suppress(ValueError):
+                refuse()
+        assert tracemalloc.get_traced_memory()[1] < 6 * len(text)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("text", ['"' * 200_001, "'" * 200_001, '"\\' * 100_000, "x" * 200_000, '"""' * 66_667, "[]" * 100_000])

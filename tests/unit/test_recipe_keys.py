@@ -98,6 +98,25 @@ def test_init_writes_a_recipe_with_paths_that_hold_where_it_lies(name: str, tmp_
     assert [str(one) for one in (*recipe.export.targets, *recipe.export.precisions)] == ["openvino", "fp32", "fp16"]
 
 
+@pytest.mark.parametrize("name", ["link/recipe.toml", "link/new/recipe.toml", "deep/link/../recipe.toml"])
+def test_init_writes_paths_that_hold_behind_a_link(name: str, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "deep" / "down").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("elsewhere/deep/down")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "link").symlink_to("../elsewhere/deep/down")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "blob").write_bytes(b"")
+    (tmp_path / "images" / "net.pt").symlink_to("../blob")
+    (tmp_path / "linked").symlink_to("images")
+    deploy("init", "-m", "mine:build", "--data", "link/../../../images", "-c", "linked/net.pt", "-o", name, cwd=tmp_path)
+    recipe = load_recipe(tmp_path / name)
+    assert recipe.data.evaluation is not None
+    assert recipe.data.evaluation.samefile(tmp_path / "images")
+    assert recipe.model.checkpoint is not None
+    assert recipe.model.checkpoint.samefile(tmp_path / "blob")
+    assert recipe.model.checkpoint.name == "net.pt"  # by which it is known for what it is
+
+
 def test_init_knows_targets_by_the_names_that_export_knows(tmp_path: Path) -> None:
     deploy("init", "-m", "dualtoken-vit-t-mix", "-t", "tensorrt", "-t", "trt", "-t", "coreml", cwd=tmp_path)
     assert [str(target) for target in load_recipe(tmp_path / "recipe.toml").export.targets] == ["trt", "coreml"]
@@ -118,6 +137,11 @@ def test_init_describes_the_inputs_of_a_network_of_ones_own(tmp_path: Path) -> N
         (["-m", "nobody-s-model"], "there is no model 'nobody-s-model'"),
         (["-m", "dualtoken-vit-t-mix", "--data", "absent"], "absent does not exist"),
         (["-m", "dualtoken-vit-t-mix", "-p", "int8"], "INT8 is calibrated on images"),
+        (["-m", "dualtoken-vit-t-mix", "-t", "onnx", "-p", "bf16"], "nothing can be built for onnx, bf16"),
+        (["-m", "dualtoken-vit-t-mix", "-t", "coreml", "-t", "openvino", "-p", "bf16"], "nothing can be built for coreml with"),
+        (["-m", "dualtoken-vit-t-mix", "--data", "\udcff"], 'a recipe is UTF-8, and a name for it is not: evaluation = "\\udcff"'),
+        (["-m", "dualtoken-vit-t-mix", "-c", "\udcff/net.pt"], 'is not: checkpoint = "\\udcff/net.pt"'),
+        (["-m", "mine:build", "--output", "\udcff"], 'is not: outputs = ["\\udcff"]'),
         (["-m", "a.b:c", "--output", "y", "--output", "y"], "recipe.toml: model: expected each output once"),
     ],
 )
@@ -125,6 +149,8 @@ def test_init_refuses_with_one_message_and_leaves_everything_as_it_was(arguments
     (tmp_path / "there.toml").write_text("mine")
     (tmp_path / "link.toml").symlink_to("nowhere")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "\udcff").mkdir()
+    (tmp_path / "\udcff" / "net.pt").write_bytes(b"")
     before = sorted(path.name for path in tmp_path.iterdir())
     done = deploy("init", *arguments, cwd=tmp_path, code=2)
     assert said in done.stderr
