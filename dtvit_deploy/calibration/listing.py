@@ -220,7 +220,9 @@ def _label_column(table: Table, header: Sequence[str] | None, paths: int, file: 
         lower = [name.lower() for name in header]
         others = [column for column in others if column >= len(lower) or lower[column]]  # without the numbers of a data frame's rows
         named = [lower.index(name) for name in _LABELS if name in lower and lower.index(name) != paths]
-        clear = bool(named) or not others  # one column of another name may be a width or a caption
+        # One column of another name is the class if it holds words: numbers may be a width, or anything.
+        words = len(others) == 1 and not any(_is_number(cells[others[0]]) for _, cells in table[:_TRIED] if others[0] < len(cells))
+        clear = bool(named) or not others or words
         others = named or others
     if not clear:
         columns = ", ".join(header) if header is not None else f"{width}, without a header"
@@ -229,6 +231,14 @@ def _label_column(table: Table, header: Sequence[str] | None, paths: int, file: 
             remedy="name that column `label` in the first line, or leave only paths",
         )
     return others[0] if others else None
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _found(base: str, name: str) -> str:

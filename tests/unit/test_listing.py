@@ -46,6 +46,7 @@ LISTS = {
     "quotes": ("val.csv", '"image", "class"\n"a.png", "emu"\n"b.png", "cat"\n'),
     "semicolons": ("val.csv", "file;class\na.png;emu\nb.png;cat\n"),
     "tabs": ("val.tsv", "filename\tlabel\na.png\temu\nb.png\tcat\n"),
+    "a header that no other list has": ("val.csv", "path,animal\na.png,emu\nb.png,cat\n"),
     "more columns, of which the header names one": ("val.csv", "id,width,label,file_name\n1,30,emu,a.png\n2,40,cat,b.png\n"),
     "no suffix": ("val.csv", "ImageId,PredictionString\na,emu\nb,cat\n"),
     "numbers of a data frame": ("val.csv", "path,label\na.png,2.0\nb.png,0.0\n"),
@@ -107,11 +108,11 @@ def test_a_column_that_could_be_the_class_is_not_guessed(tmp_path: Path) -> None
     [
         ("val.csv", "path,width\na.png,2\nb.png,0\n"),
         ("val.csv", "id,path\n1,a.png\n2,b.png\n"),
-        ("val.tsv", "file_name\tcaption\na.png\tcat\nb.png\tdog\n"),
+        ("val.tsv", "file_name\tscore\na.png\t0.5\nb.png\t1e-3\n"),
         ("val.json", '[{"path": "a.png", "score": 1}, {"path": "b.png", "score": 0}]'),
     ],
 )
-def test_a_column_whose_header_names_no_class_is_not_taken_for_one(name: str, text: str, tmp_path: Path) -> None:
+def test_a_column_of_numbers_whose_header_names_no_class_is_not_taken_for_one(name: str, text: str, tmp_path: Path) -> None:
     images(tmp_path, "a.png", "b.png")
     with pytest.raises(InputError, match="is the class is unclear: it has"):
         listed(tmp_path / name, text)
