@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -34,61 +35,8 @@ EXTRAS = (
 """What only the extras install."""
 LIGHT = ("dtvit_deploy", "dtvit_deploy.__main__", "dtvit_deploy.cli", "dtvit_deploy.cli.app")
 """What every start of the command line imports, whatever it is asked."""
-NEEDS_TORCH_OR_ONNX = {
-    "dtvit_deploy.calibration.observe",
-    "dtvit_deploy.export.arm64.lint",
-    "dtvit_deploy.export.arm64.portable",
-    "dtvit_deploy.export.coreml",
-    "dtvit_deploy.export.coreml_arguments",
-    "dtvit_deploy.export.coreml_spelled",
-    "dtvit_deploy.export.float16",
-    "dtvit_deploy.export.onnx",
-    "dtvit_deploy.export.outputs",
-    "dtvit_deploy.export.products",
-    "dtvit_deploy.export.program",
-    "dtvit_deploy.export.qdq",
-    "dtvit_deploy.export.rewrites.adaptive_pools",
-    "dtvit_deploy.export.rewrites.attention",
-    "dtvit_deploy.export.rewrites.decomposition",
-    "dtvit_deploy.export.rewrites.editor",
-    "dtvit_deploy.export.rewrites.ends",
-    "dtvit_deploy.export.rewrites.filled",
-    "dtvit_deploy.export.rewrites.folding",
-    "dtvit_deploy.export.rewrites.masked_assignment",
-    "dtvit_deploy.export.rewrites.memory",
-    "dtvit_deploy.export.rewrites.own_copy",
-    "dtvit_deploy.export.rewrites.pools",
-    "dtvit_deploy.export.rewrites.random_slope",
-    "dtvit_deploy.export.rewrites.regions",
-    "dtvit_deploy.export.rewrites.rules",
-    "dtvit_deploy.export.rewrites.softplus",
-    "dtvit_deploy.export.simplify",
-    "dtvit_deploy.export.static",
-    "dtvit_deploy.export.tensorrt.dla",
-    "dtvit_deploy.export.tensorrt.dla_layers",
-    "dtvit_deploy.export.tensorrt.engine",
-    "dtvit_deploy.export.tensorrt.graph",
-    "dtvit_deploy.export.tensorrt.lint",
-    "dtvit_deploy.export.tensorrt.numbers",
-    "dtvit_deploy.export.tensorrt.operators",
-    "dtvit_deploy.export.tensorrt.quantization",
-    "dtvit_deploy.export.tensorrt.spellings",
-    "dtvit_deploy.models.checkpoint",
-    "dtvit_deploy.models.cost",
-    "dtvit_deploy.models.dualtoken",
-    "dtvit_deploy.models.dualtoken_layers",
-    "dtvit_deploy.models.entries",
-    "dtvit_deploy.models.factory",
-    "dtvit_deploy.models.fitting",
-    "dtvit_deploy.models.timm",
-    "dtvit_deploy.models.torch_file",
-    "dtvit_deploy.runtimes.half_sums",
-    "dtvit_deploy.runtimes.rankings",
-    "dtvit_deploy.runtimes.roundoff",
-    "dtvit_deploy.runtimes.torch",
-    "dtvit_deploy.runtimes.torch_sums",
-}
-"""Modules that are torch or onnx from end to end, and are imported where they are used."""
+HEAVY = ("dtvit_deploy.export.", "dtvit_deploy.models.", "dtvit_deploy.runtimes.", "dtvit_deploy.calibration.observe")
+"""Where modules may be torch or onnx from end to end; they are imported where they are used."""
 HELP_SECONDS = 0.3
 
 
@@ -98,9 +46,39 @@ def modules() -> list[str]:
     return sorted(".".join(path.parts).removesuffix(".__init__") for path in paths)
 
 
-NEEDS_TORCH_OR_ONNX |= {
-    module for module in modules() if module.startswith("dtvit_deploy.runtimes.mil.") and module != "dtvit_deploy.runtimes.mil.proto"
-}
+def imported_at_once(module: str) -> set[str]:
+    """What a module imports as it is imported itself: not within functions, and not for the type checker alone."""
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+    found: set[str] = set()
+    left: list[ast.stmt] = list(ast.parse(text).body)
+    while left:
+        match left.pop():
+            case ast.Import(names=names):
+                found |= {each.name for each in names}
+            case ast.ImportFrom(module=str(origin), names=names):
+                found |= {origin, *(f"{origin}.{each.name}" for each in names)}
+            case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=other):
+                left += other
+            case ast.If(body=body, orelse=other):
+                left += body + other
+    return found
+
+
+def needing_extras() -> set[str]:
+    """Modules that import an extra at once, themselves or through others of the package."""
+    every = {module: imported_at_once(module) for module in modules()}
+    found = {module for module, names in every.items() if any(name.partition(".")[0] in EXTRAS for name in names)}
+    while more := {module for module, names in every.items() if names & found} - found:
+        found |= more
+    return found
+
+
+NEEDS_EXTRAS = needing_extras()
+
+
+def test_what_needs_an_extra_at_once_lies_where_that_is_in_order() -> None:
+    assert [module for module in sorted(NEEDS_EXTRAS) if not f"{module}.".startswith(HEAVY)] == []
 
 
 def import_without_extras(module: str) -> subprocess.CompletedProcess[str]:
@@ -108,16 +86,16 @@ def import_without_extras(module: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.mark.parametrize("module", sorted(set(modules()) - NEEDS_TORCH_OR_ONNX))
+@pytest.mark.parametrize("module", sorted(set(modules()) - NEEDS_EXTRAS))
 def test_a_module_imports_by_itself_without_any_extra(module: str) -> None:
     result = import_without_extras(module)
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("module", sorted(NEEDS_TORCH_OR_ONNX))
-def test_the_list_of_exceptions_holds_only_what_must_be_there(module: str) -> None:
+@pytest.mark.parametrize("module", sorted(NEEDS_EXTRAS))
+def test_what_needs_an_extra_says_which(module: str) -> None:
     result = import_without_extras(module)
-    assert "ModuleNotFoundError" in result.stderr, f"{module} needs no extra: take it off the list"
+    assert "ModuleNotFoundError" in result.stderr
     assert any(f"import of {extra} halted" in result.stderr for extra in EXTRAS), result.stderr
 
 
