@@ -17,7 +17,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from dtvit_deploy import memory
 from dtvit_deploy.cli import temporary
-from dtvit_deploy.cli.insist import insist
+from dtvit_deploy.cli.insist import insist, may_say_the_last_word
 from dtvit_deploy.ended import Ended
 from dtvit_deploy.errors import DeployError, MissingError
 
@@ -75,7 +75,8 @@ def _tell(error: BaseException) -> int:
     """Write the message; the exit code."""
     if isinstance(error, KeyboardInterrupt | Ended) or requested:  # a library may have made something else of the request
         number = requested or signal.SIGINT
-        _say(_last_word(number), traceback=debug)
+        if may_say_the_last_word():
+            _say(_last_word(number), traceback=debug)
         return 128 + number
     if memory.ran_out(error) or (memory.at_the_limit() and not isinstance(error, DeployError)):
         said = memory.words(error) or str(error).partition("\n")[0]

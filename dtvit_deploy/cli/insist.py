@@ -24,6 +24,15 @@ PATIENCE = 1.0
 """Seconds that the main thread gets. With those of `dtvit_deploy.ending` and what the system takes to free the memory, three are kept."""
 
 
+_LAST_WORD = threading.Lock()
+"""Taken, for good, by whoever says it: the main thread may come to its end while the other one loses patience."""
+
+
+def may_say_the_last_word() -> bool:
+    """Whether nobody has said it yet; the caller does, at once."""
+    return _LAST_WORD.acquire(blocking=False)
+
+
 def insist(numbers: Collection[int], last_word: Callable[[int], str]) -> None:
     """From now on, end the process if one of these signals came and the main thread did not end it.
 
@@ -54,7 +63,10 @@ def end_now(number: int, said: str) -> None:
     """Remove what the blocks that are open would have removed, and end the process as a signal of that number does."""
     clean = remove_all()
     temporary.remove()
-    with contextlib.suppress(OSError):
-        # Past Python's own stream, whose lock the main thread may hold.
-        os.write(2, f"{said if clean else said.partition(';')[0]}\n".encode())
+    if may_say_the_last_word():
+        with contextlib.suppress(OSError):
+            # Past Python's own stream, whose lock the main thread may hold.
+            os.write(2, f"{said if clean else said.partition(';')[0]}\n".encode())
+    else:
+        time.sleep(0.1)  # it is being written
     os._exit(128 + number)

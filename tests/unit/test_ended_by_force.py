@@ -110,6 +110,18 @@ def test_other_work_is_done_on_the_way_out_where_python_comes_to_it() -> None:
     assert ended(process, signal.SIGTERM).splitlines() == ["unwound", "ended by SIGTERM; nothing was left half written"]
 
 
+def test_the_last_word_is_said_once_however_slow_the_way_out_is() -> None:
+    body = """
+        try:
+            with failure.told():
+                print("native", flush=True)
+                time.sleep(60)
+        finally:
+            time.sleep(4)  # on its way out, after it has said so
+        """
+    assert ended(start(body), signal.SIGTERM) == "ended by SIGTERM; nothing was left half written\n"
+
+
 def test_a_signal_to_a_forked_process_does_not_end_the_one_that_forked_it() -> None:
     body = """
         child = os.fork()
