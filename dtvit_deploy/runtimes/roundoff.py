@@ -36,11 +36,22 @@ _INSIDE = get_decompositions(
         *(_aten.elu, _aten.softplus, _aten.log_sigmoid_forward),
     ]
 )
+
+
+def _variance(values: Any, axes: Any, correction: float = 1.0, *, output_dtype: Any = None) -> Any:
+    """What torch's decompositions of deviations end in, and compute as a whole."""
+    axes = list(axes) if axes is not None else list(range(values.ndim))
+    count = math.prod(values.shape[axis] for axis in axes)
+    apart = values - _aten.mean.dim(values, axes, True)
+    return _aten.sum.dim_IntList(apart * apart, axes) / max(count - correction, 0)
+
+
 _INSIDE |= {
+    torch.ops.prims.var.default: _variance,
     _aten.expm1.default: lambda x: _aten.exp(x) - 1,
     _aten.log1p.default: lambda x: _aten.log(x + 1),
 }
-"""Operators that hide a sum or a difference, taken apart. Of the last two, which ONNX does not have, runtimes lose what is below the
+"""Operators that hide a sum or a difference, taken apart. Of `expm1` and `log1p`, which ONNX does not have, runtimes lose what is below the
 last place of 1."""
 _PASSED_ON = frozenset(
     {

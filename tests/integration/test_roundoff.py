@@ -212,6 +212,12 @@ class TestPlantedErrors:
             assert self.moved(function, small) > 30
         assert self.moved(nn.functional.elu, small) < 2
 
+    def test_a_deviation_is_as_far_off_as_its_mean(self) -> None:
+        image = torch.full((1, 3, 8, 8), 0.3)
+        session, feed = Evaluated(lambda x: x.std((2, 3))), {"image": image.numpy()}
+        moved = moved_by_rounding(session, feed, UNIT, 0)["output"]  # type: ignore[arg-type]
+        assert 0 < np.abs(moved).max() < 100 * UNIT
+
     def test_another_draw_moves_otherwise(self) -> None:
         image = torch.full((1, 3, 8, 8), 0.3)
         assert len({self.moved(lambda x: x.exp().sum((1, 2, 3)), image, draw) for draw in range(6)}) > 1
