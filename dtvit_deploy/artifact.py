@@ -10,6 +10,7 @@ import hashlib
 import math
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -188,6 +189,19 @@ def _files(path: Path) -> list[Path]:
 
 def manifest_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
+
+
+def named_artifacts(paths: Sequence[Path]) -> list[Path]:
+    """The artefacts that paths stand for, each once: an export's folder for all in it, a manifest (of a shell's ``out/*``) for its own."""
+    found: list[Path] = []
+    for path in paths:
+        described = path.with_suffix("") if path.suffix == ".json" else path
+        if path.is_dir() and not (path.name and manifest_path(path).is_file()):  # the folder "." has no name
+            inside = [one.with_suffix("") for one in sorted(path.glob("*.json")) if one.with_suffix("").exists()]
+            found += inside or [path]
+        else:
+            found.append(described if described.exists() else path)
+    return list(dict.fromkeys(found))
 
 
 def load_artifact(path: Path) -> Artifact:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -51,11 +52,15 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images, and the names of the classes in label order (empty when nobody named them), and what is to be said of the images."""
+    """Images, and the names of the classes in label order (empty when nobody named them), and what is to be said of the images.
+
+    ``alphabetical`` says that their words alone order the classes, since neither the network nor a map does.
+    """
 
     images: tuple[LabelledImage, ...]
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    alphabetical: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -139,7 +144,8 @@ def open_images(folder: Path, *, classes: tuple[str, ...] = (), class_map: Class
     used = found if class_map is None else [name for name, paths in found.items() if paths]
     index, names = _labels(used, classes, class_map, folder, numbered=False)
     labelled = [LabelledImage(path, index[name]) for name, paths in found.items() for path in paths]
-    return ImageSet(tuple(sorted(labelled, key=lambda image: image.path.parts)), names, notes)
+    alphabetical = not classes and class_map is None and not all(map(str.isdecimal, names))
+    return ImageSet(tuple(sorted(labelled, key=lambda image: image.path.parts)), names, notes, alphabetical)
 
 
 def sample(images: ImageSet, count: int, *, seed: int = 0) -> ImageSet:
@@ -165,7 +171,7 @@ def sample(images: ImageSet, count: int, *, seed: int = 0) -> ImageSet:
         drawn = sorted(range(len(positions)), key=lambda place: _draw(seed, label, place))
         ranked += [(rank, _draw(seed, label, "class", rank), positions[place]) for rank, place in enumerate(drawn)]
     chosen = sorted(position for _, _, position in sorted(ranked)[:count])
-    return ImageSet(tuple(images.images[position] for position in chosen), images.classes, images.notes)
+    return dataclasses.replace(images, images=tuple(images.images[position] for position in chosen))
 
 
 def leak(a: ImageSet, b: ImageSet) -> tuple[Path, ...]:
@@ -215,7 +221,9 @@ def _from_list(file: Path, classes: tuple[str, ...], class_map: ClassMap | None)
     if not set(called) <= known:
         called = [row.label if row.label in known else row.plain for row in rows]
     index, names = _labels(called, classes, class_map, file, numbered=True)
-    return ImageSet(tuple(LabelledImage(row.path, index[name]) for row, name in zip(rows, called, strict=True)), names, notes)
+    labelled = tuple(LabelledImage(row.path, index[name]) for row, name in zip(rows, called, strict=True))
+    alphabetical = not classes and class_map is None and not all(map(str.isdecimal, names))
+    return ImageSet(labelled, names, notes, alphabetical)
 
 
 def _labels(

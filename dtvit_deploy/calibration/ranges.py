@@ -228,6 +228,8 @@ def load_ranges(path: Path) -> RangeTable:
     Raises:
         InputError: it is missing, too large, no table, of another schema, or was changed since it was written.
     """
+    if not path.exists():
+        raise InputError(f"there is no range table at {path}", remedy=f"make one: dtvit-deploy calibrate … -o {path}")
     schema = read_json(path, _VERSIONED).schema  # by itself, since what else another schema has is not known
     if schema != SCHEMA:
         raise InputError(f"{path} has schema {schema}; this version reads schema {SCHEMA}", remedy=_AGAIN)

@@ -86,7 +86,7 @@ def _check(
     as_json: bool,
     trust: bool,
 ) -> None:
-    from dtvit_deploy.artifact import load_artifact
+    from dtvit_deploy.artifact import load_artifact, named_artifacts
     from dtvit_deploy.cli.progress import working
     from dtvit_deploy.models.reference import ModelOptions
     from dtvit_deploy.pipeline.check import check
@@ -96,7 +96,7 @@ def _check(
     from dtvit_deploy.pipeline.trust import with_trust
     from dtvit_deploy.staging import staged
 
-    artifacts = [load_artifact(path) for path in artefacts]
+    artifacts = [load_artifact(path) for path in named_artifacts(artefacts)]
     # The report's folder is opened first, so that one that cannot be written is refused before minutes of measuring.
     with staged(out) if out is not None else nullcontext():
         with working() as progress, opened_cache(use=True) as cache:

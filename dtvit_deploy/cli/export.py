@@ -164,7 +164,8 @@ def export(
     if data is None:
         show.note("no --data: what converters checked or measured on the way was on seeded noise, not on images", show.console())
     files = " ".join(str(a.path) for a in artifacts)
-    show.console().say(f"not yet compared with torch: dtvit-deploy verify {files} --data {data or 'IMAGES'}")
+    also = (f" --class-map {class_map}" if class_map else "") + (" --arm64" if arm64 else "")
+    show.console().say(f"not yet compared with torch: dtvit-deploy verify {files} --data {data or 'IMAGES'}{also}")
 
 
 def _by_nncf(ranges: Path | None, method: Method | None, search: Path | None, smooth_quant: bool, bias_correction: bool) -> NncfOptions:

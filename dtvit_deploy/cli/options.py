@@ -136,7 +136,9 @@ NoCache = Annotated[bool, typer.Option("--no-cache", help="Build everything anew
 ReportFolder = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder for report.json, report.md and report.html.", show_default=False)
 ]
-Artefacts = Annotated[list[Path], typer.Argument(help="Artefacts of one export (each with its manifest beside it).", show_default=False)]
+Artefacts = Annotated[
+    list[Path], typer.Argument(help="Artefacts of one export (each with its manifest beside it), or its folder.", show_default=False)
+]
 Inputs = Annotated[
     list[str] | None,
     typer.Option("--input", help="NAME=1x3x224x224[:float32], repeatable: inputs of a network of your own.", show_default=False),

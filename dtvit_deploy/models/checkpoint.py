@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -85,7 +86,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def _no_file(path: Path) -> InputError:
     remedy = f"give a file that ends in {', '.join(SUFFIXES)}"
     if not path.is_dir():
-        return InputError(f"there is no checkpoint at {path}: it is no file", remedy=remedy)
+        beside = [one.name for one in path.parent.glob("*") if one.suffix.lower() in SUFFIXES] if path.parent.is_dir() else []
+        near = [str(path.parent / name) for name in difflib.get_close_matches(path.name, beside, n=3)]
+        return InputError(f"there is no checkpoint at {path}", remedy=f"did you mean {' or '.join(near)}?" if near else remedy)
     held = next((name for name in _IN_FOLDERS if (path / name).is_file()), None)
     if held == "zero_to_fp32.py":
         remedy = f"run DeepSpeed's own {path / held} in it, which joins the parts, and give what it writes"

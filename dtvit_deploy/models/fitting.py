@@ -68,13 +68,26 @@ def load_state(module: nn.Module, checkpoint: Checkpoint) -> tuple[str, ...]:
         listed = "; ".join(f"{len(names)} {problem}: {named(names)}" for problem, names in problems.items() if names)
         raise InputError(
             f"the checkpoint {checkpoint.path}{of_entry} does not fit the network: {listed}",
-            remedy="give the model, the number of classes and the input size that it was trained with",
+            remedy=_renames(problems, {**expected, **state})
+            or "give the model, the number of classes and the input size that it was trained with",
         )
     try:
         module.load_state_dict({**whole, **state})
     except (RuntimeError, ValueError, TypeError) as error:  # a hook of the user's own
         raise InputError(f"the network refuses the checkpoint {checkpoint.path}: {error}") from error
     return tuple(notes)
+
+
+def _renames(problems: Mapping[str, Sequence[str]], tensors: Mapping[str, Tensor]) -> str:
+    """What to do where a few tensors differ in nothing but their names; empty where that is not all."""
+    missing, unexpected = problems["missing"], problems["unexpected"]
+    alike = sorted(missing, key=lambda name: tuple(tensors[name].shape)), sorted(unexpected, key=lambda name: tuple(tensors[name].shape))
+    pairs = list(zip(*alike, strict=False))
+    if len(missing) != len(unexpected) or not 0 < len(pairs) <= FEW or sum(map(len, problems.values())) > 2 * len(pairs):
+        return ""
+    if any(tensors[one].shape != tensors[other].shape for one, other in pairs):
+        return ""
+    return f"if they are the same weights, rename them in the file: {', '.join(f'{other} to {one}' for one, other in pairs)}"
 
 
 def common_prefix(names: Iterable[str]) -> str:

@@ -26,7 +26,7 @@ from dtvit_deploy.pipeline.origin import require_same_root
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import NOT_INSTALLED, ProgramEntry, versions
 from dtvit_deploy.pipeline.subjects import candidate_of, reference_subject, subject_of
-from dtvit_deploy.plural import counted
+from dtvit_deploy.plural import counted, some
 from dtvit_deploy.recipe import Gates
 from dtvit_deploy.recommend import recommend
 from dtvit_deploy.report.schema import Report, Subject
@@ -138,6 +138,9 @@ def check(
     every += places
     notes = [note for link in manifest.lineage for note in link.notes]
     notes += [*_stains(artifacts), *(() if material.real else (NOT_REAL,)), *material.notes]
+    if scored and material.images is not None and material.images.alphabetical:
+        order = some([f"{name} is {number}" for number, name in enumerate(material.images.classes)])
+        notes.append(f"the classes were numbered in alphabetical order ({order}), as neither the checkpoint nor --class-map orders them")
     if scored and scored[0].top1 is None:
         notes.append(AGREEMENT_ONLY)
     notes += [

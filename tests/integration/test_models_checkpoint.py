@@ -129,6 +129,28 @@ def test_a_mismatch_lists_missing_unexpected_and_wrongly_shaped_keys_with_both_s
     assert "3.weight (8×16 in the file, 5×16 in the network)" in message
 
 
+def test_where_only_names_differ_the_way_out_is_to_rename(tmp_path: Path) -> None:
+    state = small().state_dict()
+    state["first.weight"], state["last.bias"] = state.pop("0.weight"), state.pop("3.bias")
+    with pytest.raises(InputError) as caught:
+        load_state(small(), read_checkpoint(written(tmp_path / "m.pt", state)))
+    assert caught.value.remedy == "if they are the same weights, rename them in the file: first.weight to 0.weight, last.bias to 3.bias"
+    state["last.bias"] = torch.zeros(1)
+    with pytest.raises(InputError) as caught:
+        load_state(small(), read_checkpoint(written(tmp_path / "n.pt", state)))
+    assert "number of classes" in str(caught.value.remedy)
+
+
+def test_a_path_that_was_mistyped_is_told_what_lies_there(tmp_path: Path) -> None:
+    written(tmp_path / "network.pt", small().state_dict())
+    with pytest.raises(InputError, match=r"there is no checkpoint at .*netwrk\.pt$") as caught:
+        read_checkpoint(tmp_path / "netwrk.pt")
+    assert caught.value.remedy == f"did you mean {tmp_path / 'network.pt'}?"
+    with pytest.raises(InputError) as caught:
+        read_checkpoint(tmp_path / "gone" / "network.pt")
+    assert "ends in .safetensors" in str(caught.value.remedy)
+
+
 def test_a_mismatch_changes_nothing(tmp_path: Path) -> None:
     network = small(0)
     before = weights_digest(network)
@@ -248,7 +270,7 @@ def test_torchs_advice_to_switch_the_protection_off_is_not_passed_on(tmp_path: P
 
 
 def test_a_missing_file_a_folder_and_an_unknown_suffix_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no file"):
+    with pytest.raises(InputError, match="there is no checkpoint at"):
         read_checkpoint(tmp_path / "none.safetensors")
     with pytest.raises(InputError, match="a folder"):
         read_checkpoint(tmp_path)

@@ -19,6 +19,7 @@ from dtvit_deploy.artifact import (
     encode_json,
     load_artifact,
     manifest_path,
+    named_artifacts,
     read_json,
     sha256_of,
     write_json,
@@ -116,6 +117,18 @@ def test_a_folder_is_no_artefact_and_no_manifest(path: Path) -> None:
     manifest_path(path).unlink()
     manifest_path(path).mkdir()
     assert "has no manifest" in refusal(path)
+
+
+def test_a_folder_and_what_a_shell_makes_of_a_star_stand_for_the_artefacts(path: Path) -> None:
+    other = path.with_name("model.fp32.onnx")
+    other.write_bytes(CONTENT)
+    write_json(manifest_path(other), MANIFEST)
+    (path.parent / "report.json").write_text("{}")
+    folder, everything = path.parent, sorted(path.parent.iterdir())
+    assert named_artifacts([folder]) == [path, other]
+    assert named_artifacts(everything[:-1]) == [path, other]
+    assert named_artifacts([other, manifest_path(other), folder]) == [other, path]
+    assert named_artifacts([folder / "report.json", folder / "gone"]) == [folder / "report.json", folder / "gone"]
 
 
 def test_who_gives_any_folder_is_told_what_an_artefact_is(tmp_path: Path) -> None:

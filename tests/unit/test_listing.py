@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dtvit_deploy.calibration.class_map import read_class_map
-from dtvit_deploy.calibration.images import ImageSet, open_images
+from dtvit_deploy.calibration.images import ImageSet, open_images, sample
 from dtvit_deploy.calibration.listing import BOXES_UNUSED
 from dtvit_deploy.errors import InputError
 
@@ -133,6 +133,22 @@ def test_a_class_that_is_called_as_found_lines_begin_is_itself(tmp_path: Path) -
     images(tmp_path, "a.png", "b.png")
     text = "path,label\na.png,n00000001 old\nb.png,n00000001 new\n"
     assert listed(tmp_path / "val.csv", text, classes=("n00000001 new", "n00000001 old")) == {"a.png": 1, "b.png": 0}
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "alphabetical"), [("dog cat", (), True), ("1 0", (), False), ("dog cat", ("dog", "cat"), False)]
+)
+def test_words_that_nobody_orders_are_numbered_by_the_alphabet_and_that_is_known(
+    names: str, classes: tuple[str, ...], alphabetical: bool, tmp_path: Path
+) -> None:
+    one, other = names.split()
+    images(tmp_path, "a.png", "b.png")
+    in_a_list = open_images(_written(tmp_path / "val.csv", f"path,label\na.png,{one}\nb.png,{other}\n"), classes=classes)
+    images(tmp_path / "tree" / one, "a.png")
+    images(tmp_path / "tree" / other, "b.png")
+    for found in (in_a_list, open_images(tmp_path / "tree", classes=classes)):
+        assert found.alphabetical is alphabetical
+        assert sample(found, 1).alphabetical is alphabetical
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte order mark"])

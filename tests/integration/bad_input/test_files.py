@@ -53,7 +53,9 @@ class TestArtefacts:
         assert f"there is no artefact at {name}" in refused("verify", name, cwd=work)
 
     def test_a_folder_that_is_no_artefact_is_refused(self, work: Path) -> None:
-        assert "net has no manifest: net.json does not exist" in refused("verify", "net", cwd=work)
+        (work / "plain").mkdir()
+        (work / "plain" / "model.onnx").write_bytes(b"of somebody else")
+        assert "plain has no manifest: plain.json does not exist" in refused("verify", "plain", cwd=work)
 
 
 class TestReportsAndRecipes:
