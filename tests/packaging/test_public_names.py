@@ -13,7 +13,8 @@ import dtvit_deploy
 
 PUBLIC = {
     "dtvit_deploy": "DeployError InputError MissingError __version__",
-    "dtvit_deploy.artifact": "Artifact Link Manifest called encode_json load_artifact manifest_path read_json sha256_of write_json",
+    "dtvit_deploy.artifact": "Artifact Link Manifest called encode_json load_artifact manifest_path named_artifacts read_json"
+    " sha256_of write_json",
     "dtvit_deploy.errors": "DeployError InputError MissingError",
     "dtvit_deploy.evidence": "Rung",
     "dtvit_deploy.runtimes.base": "Availability DeviceTimed MissingOperatorError OnDevice Planned Runtime Session SessionOptions",
