@@ -21,9 +21,9 @@ get() {  # the packages of one architecture, unpacked into a folder
     for deb in "debs-$1"/*.deb; do dpkg -x "$deb" "$2"; done
 }
 get amd64 qemu qemu-user-static
-get arm64 root libc6 libgcc-s1 libstdc++6 zlib1g libexpat1 libffi8 libbz2-1.0 liblzma5 python3.11-minimal libpython3.11-minimal libpython3.11-stdlib
-mkdir -p root/proc root/sys/devices/system/cpu
-for name in possible present kernel_max; do echo 0 >root/sys/devices/system/cpu/$name; done
+get arm64 device libc6 libgcc-s1 libstdc++6 zlib1g libexpat1 libffi8 libbz2-1.0 liblzma5 python3.11-minimal libpython3.11-minimal libpython3.11-stdlib
+mkdir -p device/proc device/sys/devices/system/cpu
+for name in possible present kernel_max; do echo 0 >device/sys/devices/system/cpu/$name; done
 env/bin/python - <<'PYTHON'
 import onnx
 
@@ -52,9 +52,9 @@ for opset in (18, 19):
 PYTHON
 on() {  # a core's name, its part number and features as Linux tells them
     printf 'processor\t: 0\nFeatures\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 %s\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x1\nCPU part\t: %s\nCPU revision\t: 0\n' \
-        "$3" "$2" >root/proc/cpuinfo
-    env -i QEMU_CPU="$1" PYTHONHOME="$work/root/usr" PYTHONPATH="$work/packages" ORT_DISABLE_TELEMETRY=1 OMP_NUM_THREADS=1 HOME="$work" TMPDIR="$work" \
-        qemu/usr/bin/qemu-aarch64-static -L root -E LD_LIBRARY_PATH=/usr/lib/aarch64-linux-gnu root/usr/bin/python3.11 try.py "$1" 2>>log
+        "$3" "$2" >device/proc/cpuinfo
+    env -i QEMU_CPU="$1" PYTHONHOME="$work/device/usr" PYTHONPATH="$work/packages" ORT_DISABLE_TELEMETRY=1 OMP_NUM_THREADS=1 HOME="$work" TMPDIR="$work" \
+        qemu/usr/bin/qemu-aarch64-static -L device -E LD_LIBRARY_PATH=/usr/lib/aarch64-linux-gnu device/usr/bin/python3.11 try.py "$1" 2>>log
 }
 { on cortex-a57 0xd07 "" && on cortex-a76 0xd0b "fphp asimdhp"; } >seen || { tail -n 20 log >&2; exit 1; }
 cat seen

@@ -144,8 +144,8 @@ def open_images(folder: Path, *, classes: tuple[str, ...] = (), class_map: Class
     used = found if class_map is None else [name for name, paths in found.items() if paths]
     index, names = _labels(used, classes, class_map, folder, numbered=False)
     labelled = [LabelledImage(path, index[name]) for name, paths in found.items() for path in paths]
-    alphabetical = not classes and class_map is None and not all(map(str.isdecimal, names))
-    return ImageSet(tuple(sorted(labelled, key=lambda image: image.path.parts)), names, notes, alphabetical)
+    in_order = tuple(sorted(labelled, key=lambda image: image.path.parts))
+    return ImageSet(in_order, names, notes, _alphabetical(names, classes, class_map))
 
 
 def sample(images: ImageSet, count: int, *, seed: int = 0) -> ImageSet:
@@ -222,8 +222,11 @@ def _from_list(file: Path, classes: tuple[str, ...], class_map: ClassMap | None)
         called = [row.label if row.label in known else row.plain for row in rows]
     index, names = _labels(called, classes, class_map, file, numbered=True)
     labelled = tuple(LabelledImage(row.path, index[name]) for row, name in zip(rows, called, strict=True))
-    alphabetical = not classes and class_map is None and not all(map(str.isdecimal, names))
-    return ImageSet(labelled, names, notes, alphabetical)
+    return ImageSet(labelled, names, notes, _alphabetical(names, classes, class_map))
+
+
+def _alphabetical(names: tuple[str, ...], classes: tuple[str, ...], class_map: ClassMap | None) -> bool:
+    return not classes and class_map is None and not all(map(str.isdecimal, names))
 
 
 def _labels(

@@ -54,9 +54,11 @@ def _undo(node: Any) -> None:
     """Make a node again what the ONNX exporter, which has no variance, decomposed, and coremltools has."""
     import torch
 
-    given = dict(zip((one.name for one in node.target._schema.arguments), node.args, strict=False)) | node.kwargs
+    from dtvit_deploy.export.rewrites.editor import arguments
+
+    given = arguments(node)
     if node.target is torch.ops.prims.var.default:
-        options = {"correction": given.get("correction", 1.0)}
+        options = {"correction": given["correction"]}
         node.target, node.args, node.kwargs = torch.ops.aten.var.correction, (given["inp"], given["dims"]), options
     elif node.target is torch.ops.prims.convert_element_type.default:
         node.target, node.args, node.kwargs = torch.ops.aten._to_copy.default, (given["a"],), {"dtype": given["dtype"]}

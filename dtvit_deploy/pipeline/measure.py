@@ -90,7 +90,7 @@ class Reference:
         taps: inner tensors to return.
         adding: whether the ideal FP16 adds in FP16.
         ranked: return the scores and the indices of its rankings too.
-        rounding: whether rounding errors are to be planted in it.
+        rounding: whether planted rounding errors count where its rankings tie, as they do where an FP32 artefact is judged.
     """
 
     def __init__(
