@@ -5,7 +5,7 @@ they say; one that others can write is refused. Entries are whole or absent: one
 cut), or in which one changed, is built again. The least recently used go when it outgrows its limit.
 
 Whatever is not an entry yet, or no longer, has a hidden name. A process that was killed leaves such a folder behind; the next one that
-builds removes it, if the lock that its owner held is free (see :mod:`dtvit_deploy.staging`).
+builds removes it, if the lock that its owner held is free (see :mod:`dtvit_deploy.scratch`).
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ import os
 import re
 import secrets
 import shlex
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
-from dtvit_deploy.ending import changing_names, removed_at_the_end
+from dtvit_deploy.ending import changing_names
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.staging import locked_folder, remove_abandoned
+from dtvit_deploy.scratch import locked_folder, remove_abandoned, scratch_folder
 
 LIMIT = 8 << 30
 """Bytes. One network's artefacts are a few hundred megabytes."""
@@ -38,6 +37,7 @@ _LISTING = ".files"
 """In each entry: size and SHA-256 of its files, by name."""
 _SHARED = stat.S_IWGRP | stat.S_IWOTH
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CHOOSE = "set DTVIT_DEPLOY_CACHE to a folder of yours, or use --no-cache"
 
 
 class Cache:
@@ -164,31 +164,36 @@ class Cache:
             self.root.mkdir(0o700, parents=True, exist_ok=True)
             self._require_ours()
             remove_abandoned(self.root, _HIDDEN)
-            part, lock = locked_folder(self.root, f".{name}-", 0o700)
         except OSError as error:
-            raise self._unwritable(error, "set DTVIT_DEPLOY_CACHE to a folder of yours, or use --no-cache") from error
+            raise self._unwritable(error, _CHOOSE) from error
         try:
-            with removed_at_the_end(functools.partial(shutil.rmtree, part, ignore_errors=True)):
+            with scratch_folder(functools.partial(self._open, name)) as part:
                 build(part)
                 _list(part)
-            folder = place(part)
-            if not self._usable(folder):
-                with changing_names:
-                    self._remove(folder)
-                    try:
-                        part.rename(folder)
-                    except OSError:
-                        if not folder.is_dir():  # another process may have been faster; its result is as good
-                            raise
+                folder = place(part)
+                if not self._usable(folder):
+                    self._settle(part, folder)
         except OSError as error:
             if error.errno in _FULL or str(error.filename or "").startswith(str(self.root)):
                 raise self._unwritable(error, "free some space, or set DTVIT_DEPLOY_CACHE to another folder") from error
             raise
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-            os.close(lock)
         self._shrink(keep=folder)
         return folder
+
+    def _open(self, name: str) -> tuple[Path, int]:
+        try:
+            return locked_folder(self.root, f".{name}-", 0o700)
+        except OSError as error:
+            raise self._unwritable(error, _CHOOSE) from error
+
+    def _settle(self, part: Path, folder: Path) -> None:
+        with changing_names:
+            self._remove(folder)
+            try:
+                part.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # another process may have been faster; its result is as good
+                    raise
 
     def _shrink(self, keep: Path) -> None:
         entries = sorted((_used(folder), folder) for folder in self._folders(_ENTRY) if folder != keep)
@@ -201,10 +206,12 @@ class Cache:
             self._remove(folder)
 
     def _remove(self, folder: Path) -> None:
-        gone = self.root / f".{folder.name}-{secrets.token_hex(4)}"
-        with contextlib.suppress(OSError):
-            folder.rename(gone)  # first, since half an entry must not have an entry's name
-            shutil.rmtree(gone, ignore_errors=True)
+        def renamed() -> tuple[Path, int]:  # first, since half an entry must not have an entry's name
+            gone = folder.rename(self.root / f".{folder.name}-{secrets.token_hex(4)}")
+            return gone, os.open(gone, os.O_RDONLY | os.O_DIRECTORY)
+
+        with contextlib.suppress(OSError), scratch_folder(renamed):
+            pass
 
     def _unwritable(self, error: OSError, remedy: str) -> InputError:
         return InputError(f"the cache {self.root} cannot be written: {error.strerror or error}", remedy=remedy)

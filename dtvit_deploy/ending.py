@@ -15,23 +15,28 @@ from collections.abc import Callable, Iterator
 SECONDS = 1.0
 """How long the end waits for names that are being changed right now; after that, what a killed process leaves is left."""
 changing_names = threading.RLock()
-"""Held while finished files get their names, so that the end comes before or after that. Nobody else takes it for long."""
+"""Held while finished files get their names, and folders that must go again are made: the end comes before or after that."""
 _removals: dict[object, Callable[[], None]] = {}
 
 
 @contextlib.contextmanager
 def removed_at_the_end(removal: Callable[[], None]) -> Iterator[None]:
-    """Have ``removal`` called if the process ends by force within the block; it may run while the block does, in another thread."""
+    """Have ``removal`` called when the block ends, and where the process ends first: by force, while the block runs, in another thread.
+
+    It is called again where it did not come to its end: a request to end may come at the last moment before it begins.
+    """
     key = object()
     _removals[key] = removal
     try:
         yield
     finally:
-        _removals.pop(key, None)
+        with uninterrupted():
+            removal()
+            _removals.pop(key, None)
 
 
 def remove_all() -> bool:
-    """Remove what the open blocks would, and let no file get its name from now on: the process ends next.
+    """Remove what the open blocks would, and let nothing get a name from now on: the process ends next.
 
     Returns:
         False where files were still getting their names, so that nothing was touched; the next writer removes what is left, as after a

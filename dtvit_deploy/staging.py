@@ -2,26 +2,24 @@
 
 Beside it and not in the system's temporary folder, so that the move is one rename on one file system. A block that fails or is
 interrupted leaves nothing. A process that is killed leaves a hidden ``.partial-PID-RANDOM`` folder, which the next writer of the
-same folder removes. Whose owner is dead is told by a lock that the kernel drops with the process, not by the PID in the name:
-in a container every run has the same PID, and two containers that share a folder do not see each other's.
+same folder removes (`dtvit_deploy.scratch`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import os
 import re
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from dtvit_deploy.ending import changing_names, removed_at_the_end, uninterrupted
+from dtvit_deploy.ending import changing_names, uninterrupted
 from dtvit_deploy.errors import DeployError, InputError
+from dtvit_deploy.scratch import locked_folder, remove_abandoned, remove_empty, scratch_folder
 
 _PARTIAL = re.compile(r"\.partial-\d+-[0-9a-f]{8}")
 _FULL = {
@@ -32,8 +30,6 @@ _FULL = {
 _DESCRIBES = ".json"
 _FULL_BELOW = 64 << 10
 """Bytes free: what a writer that ran out of space leaves is less than one of its blocks."""
-_ATTEMPTS = 100
-"""Another process may remove the folder that it had made while this one is about to use it; each attempt loses one such race."""
 _ELSEWHERE = "choose another output folder"
 
 
@@ -49,12 +45,8 @@ def staged(folder: Path) -> Iterator[Path]:
     Raises:
         InputError: the folder cannot be made or written, a file or a folder is in the way, or the disk is full.
     """
-    with contextlib.ExitStack() as at_end:
-        with uninterrupted():
-            folders_made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
-            stage, lock = _open_stage(folder, folders_made)
-            at_end.enter_context(removed_at_the_end(functools.partial(_remove_stage, stage, folders_made)))
-            at_end.callback(_close_stage, stage, lock, folders_made)
+    folders_made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    with scratch_folder(functools.partial(_open_stage, folder, folders_made), folders_made) as stage:
         ours = stage
         try:
             remove_abandoned(folder, _PARTIAL)
@@ -87,79 +79,15 @@ def replacing(path: Path) -> Iterator[Path]:
             raise RuntimeError(f"nothing was written to {part}")
 
 
-def locked_folder(parent: Path, prefix: str, mode: int = 0o777) -> tuple[Path, int]:
-    """Make a folder that says by a lock that its owner lives.
-
-    Args:
-        prefix: its name, before eight random hexadecimal digits.
-        mode: of the folder, and of ``parent`` where that is made too; the umask applies.
-
-    Returns:
-        The folder, and the descriptor that holds its lock: whoever closes it must have removed or renamed the folder.
-
-    Raises:
-        OSError: it cannot be made there; nothing is left of it then.
-    """
-    for attempt in range(_ATTEMPTS):
-        folder = parent / f"{prefix}{secrets.token_hex(4)}"
-        try:
-            parent.mkdir(mode, parents=True, exist_ok=True)
-            folder.mkdir(mode)
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            _remove_empty([folder])
-            if isinstance(error, FileNotFoundError) and attempt < _ATTEMPTS - 1:  # some file systems answer so to every new name: /proc
-                continue
-            raise
-        # A file system without locks refuses them also to whoever would remove the folder, so it is safe without.
-        with contextlib.suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.exists():
-            return folder, lock
-        os.close(lock)  # removed as abandoned between its making and the lock
-    raise OSError(errno.EAGAIN, "the folders made there disappear at once", str(parent))
-
-
-def remove_abandoned(parent: Path, name: re.Pattern[str]) -> None:
-    """Remove the locked folders of that name that killed processes have left.
-
-    They are in nobody's way, so what cannot be removed stays without a word.
-
-    Raises:
-        OSError: ``parent`` cannot be read.
-    """
-    for folder in list(parent.iterdir()):
-        if not name.fullmatch(folder.name):
-            continue
-        with contextlib.suppress(OSError):
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(lock)
-
-
 def _open_stage(folder: Path, folders_made: list[Path]) -> tuple[Path, int]:
     try:
         return locked_folder(folder, f".partial-{os.getpid()}-")
     except OSError as error:
-        _remove_empty(folders_made)
+        remove_empty(folders_made)
         in_the_way = (path for path in (folder, *folder.parents) if os.path.lexists(path) and not path.is_dir())
         file = next(in_the_way, None)
         reason = f"{file} is not a folder" if file else error.strerror
         raise InputError(f"cannot write to the folder {folder}: {reason}", remedy=_ELSEWHERE) from error
-
-
-def _close_stage(stage: Path, lock: int, folders_made: list[Path]) -> None:
-    with uninterrupted():
-        _remove_stage(stage, folders_made)
-        os.close(lock)
-
-
-def _remove_stage(stage: Path, folders_made: list[Path]) -> None:
-    shutil.rmtree(stage, ignore_errors=True)
-    _remove_empty(folders_made)
 
 
 def _settle(stage: Path) -> None:
@@ -186,7 +114,7 @@ def _move_all(stage: Path, folder: Path) -> None:
     with contextlib.ExitStack() as undo:
         for number, source in enumerate(sorted(_units(stage), key=_place)):
             final = folder / source.relative_to(stage)
-            undo.callback(_remove_empty, [path for path in final.parents if not path.exists()])
+            undo.callback(remove_empty, [path for path in final.parents if not path.exists()])
             final.parent.mkdir(parents=True, exist_ok=True)
             described, ours = final.with_suffix(""), source.with_suffix("")
             alike = (ours.is_file() and described.is_file()) or (ours.is_dir() and described.is_dir())
@@ -226,13 +154,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    """Remove those of the folders that are empty, innermost first."""
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
 
 
 def _explain(error: Exception, folder: Path, ours: Path) -> None:

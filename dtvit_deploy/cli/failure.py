@@ -19,6 +19,7 @@ from dtvit_deploy import memory
 from dtvit_deploy.cli import temporary
 from dtvit_deploy.cli.insist import insist, may_say_the_last_word
 from dtvit_deploy.ended import Ended
+from dtvit_deploy.ending import remove_all
 from dtvit_deploy.errors import DeployError, MissingError
 
 P = ParamSpec("P")
@@ -146,7 +147,7 @@ def leave(code: int) -> NoReturn:
     with contextlib.suppress(ValueError):  # only the main thread may
         for number in ANSWERED:
             signal.signal(number, signal.SIG_IGN)  # it ends already
-    temporary.remove()
+    remove_all()  # where a request to end came between a block and what it does on its way out
     os._exit(code)
 
 

@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Collection
 
-from dtvit_deploy.cli import temporary
 from dtvit_deploy.ending import remove_all
 
 PATIENCE = 1.0
@@ -62,7 +61,6 @@ def _wait(reader: int, numbers: frozenset[int], last_word: Callable[[int], str])
 def end_now(number: int, said: str) -> None:
     """Remove what the blocks that are open would have removed, and end the process as a signal of that number does."""
     clean = remove_all()
-    temporary.remove()
     if may_say_the_last_word():
         with contextlib.suppress(OSError):
             # Past Python's own stream, whose lock the main thread may hold.

@@ -2,7 +2,8 @@
 
 Libraries leave what they make in the temporary folder to the interpreter's own end: coremltools a whole package for each export. That end
 never comes (`failure.leave`), nor would it after a crash in native code. So they are given a folder of ours, by the variable that Python,
-native code and child processes all read. Of a process that was killed it stays, and the next command removes it.
+native code and child processes all read; a command that calls another in the same process has its own. Of a process that was killed it
+stays, and the next command removes it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from dtvit_deploy.ending import uninterrupted
+from dtvit_deploy.scratch import locked_folder, remove_abandoned, scratch_folder
 
 VARIABLE = "TMPDIR"
 NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
@@ -23,8 +23,6 @@ NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 says it, the C library is asked, which asks a socket first, and fails for a user without a name, as in many a container."""
 PREFIX = "dtvit-deploy-"
 _NAME = re.compile(rf"{PREFIX}\d+-[0-9a-f]{{8}}")
-_open: list[Path] = []
-"""The folder of the command that runs; one that calls another in the same process has its own."""
 
 
 @contextlib.contextmanager
@@ -35,35 +33,22 @@ def own_temporary_folder() -> Iterator[None]:
     says so, and what needs none goes on.
     """
     before = {name: os.environ.get(name) for name in (VARIABLE, *NAMES)}
-    with uninterrupted():  # a request to end must not come between the making and the note of it
-        if made := _made():
-            _open.append(made[0])
-    if made is None:
+    with contextlib.ExitStack() as at_end:
+        with contextlib.suppress(OSError):
+            folder = at_end.enter_context(scratch_folder(_made))
+            at_end.callback(_use, before)
+            _use({VARIABLE: str(folder)})
+            if not any(before[name] for name in NAMES):
+                _use({"LNAME": "user"})  # of the four the one that nothing else reads
         yield
-        return
-    folder, lock = made
-    _use({VARIABLE: str(folder)})
-    if not any(before[name] for name in NAMES):
-        _use({"LNAME": "user"})  # of the four the one that nothing else reads
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        _use(before)
-        _open.remove(folder)
-        os.close(lock)
 
 
-def remove() -> None:
-    """Remove what is there now, in a process that ends without leaving its blocks."""
-    for folder in _open:
-        shutil.rmtree(folder, ignore_errors=True)
+def _made() -> tuple[Path, int]:
+    """The folder and the lock that tells others that its owner lives, in the first place that takes one.
 
-
-def _made() -> tuple[Path, int] | None:
-    """The folder and the lock that tells others that its owner lives, in the first place that takes one."""
-    from dtvit_deploy.staging import locked_folder, remove_abandoned
-
+    Raises:
+        FileNotFoundError: none does.
+    """
     # Not tempfile's own search: that writes a file in each place to see whether it can, and takes longer to import than all of this.
     asked = [os.environ.get(name) for name in (VARIABLE, "TEMP", "TMP")]
     for place in filter(None, [*asked, "/tmp", "/var/tmp"]):
@@ -74,7 +59,7 @@ def _made() -> tuple[Path, int] | None:
             with contextlib.suppress(OSError):  # a place that can be written and not listed
                 remove_abandoned(Path(place), _NAME)
             return made
-    return None
+    raise FileNotFoundError
 
 
 def _use(variables: Mapping[str, str | None]) -> None:

@@ -19,7 +19,7 @@ PUBLIC = {
     "dtvit_deploy.evidence": "Rung",
     "dtvit_deploy.runtimes.base": "Availability DeviceTimed MissingOperatorError OnDevice Planned Runtime Session SessionOptions",
     "dtvit_deploy.signature": "Signature TensorSpec",
-    "dtvit_deploy.staging": "locked_folder remove_abandoned replacing staged",
+    "dtvit_deploy.staging": "replacing staged",
     "dtvit_deploy.target": "Cpu Precision Target pairs",
 }
 

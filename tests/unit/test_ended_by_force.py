@@ -50,6 +50,17 @@ def build(folder):
 with failure.told():
     Cache(Path(sys.argv[1]) / "cache").entry("stage", 1, build)
 """
+ASKED_WHILE_REMOVING = """
+def ask(event, arguments):
+    if event == "os.remove":
+        os.kill(os.getpid(), signal.SIGTERM)
+
+def fill(folder):
+    (folder / "one").write_text("1")
+    (folder / "two").write_text("2")
+
+cache = Cache(Path(sys.argv[1]) / "cache")
+"""
 
 
 def start(body: str, *arguments: str) -> subprocess.Popen[str]:
@@ -85,6 +96,55 @@ def test_output_that_is_half_written_goes_with_it(body: str, number: signal.Sign
 def test_so_does_an_entry_of_the_cache(tmp_path: Path) -> None:
     ended(start(CACHED, str(tmp_path)), signal.SIGTERM)
     assert [path.name for path in tmp_path.rglob("*")] == ["cache"]
+
+
+KNOWN, DAMAGED, FAILED = (
+    """
+    for _ in range(2):
+        cache.entry_by_content("stage", fill, lambda folder: "the same each time")
+        sys.addaudithook(ask)
+    """,
+    """
+    (cache.entry("stage", 1, fill) / ".files").write_text("{")
+    sys.addaudithook(ask)
+    cache.entry("stage", 1, fill)
+    """,
+    """
+    with staged(cache.root) as out:
+        fill(out)
+        sys.addaudithook(ask)
+        raise failure.DeployError("no")
+    """,
+)
+
+
+@pytest.mark.parametrize(
+    "body", [KNOWN, DAMAGED, FAILED], ids=["an entry known already", "a damaged entry", "output of a block that failed"]
+)
+def test_a_request_that_comes_while_something_is_removed_waits_for_that(body: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", f"{PREAMBLE}{ASKED_WHILE_REMOVING}with failure.told():{body}", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=_default, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (143, "ended by SIGTERM; nothing was left half written\n")
+    assert [path.name for path in tmp_path.rglob(".*") if path.name != ".files"] == []
+
+
+def test_what_a_thread_that_nobody_can_stop_still_writes_goes_too(tmp_path: Path) -> None:
+    body = """
+        def write(stage):
+            for number in range(2000):
+                try:
+                    (stage / str(number)).touch()
+                except FileNotFoundError:  # its folder is gone
+                    return
+
+        with failure.told(), staged(Path(sys.argv[1]) / "out") as stage:
+            for _ in range(4):
+                threading.Thread(target=write, args=(stage,), daemon=True).start()
+            native()
+        """
+    process = start(body, str(tmp_path))
+    ended(process, signal.SIGTERM)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_that_are_getting_their_names_are_left_to_it() -> None:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -63,7 +64,10 @@ def test_a_place_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pyte
 
 
 def test_where_there_is_no_place_at_all_the_command_goes_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(temporary, "_made", lambda: None)
+    def refuse() -> NoReturn:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(temporary, "_made", refuse)
     with own_temporary_folder():
         assert os.environ["TMPDIR"] == str(place)
 
