@@ -10,6 +10,7 @@ difference of nearly equal numbers or a division by a small one, and what the ne
 * A sum of n terms moves by √n of them (the growth of a random walk), of the result and of the terms, so that a sum whose terms cancel has
   the error of its terms. Where a feed holds few distinct values, equal terms are added again and again, and each addition errs the same
   way: there it is n over the number of partial sums that a runtime keeps (:data:`PARTIAL_SUMS`).
+* An elementary function moves by one unit more: a runtime's own is right to a last place or so, not correctly rounded.
 * What one operator does inside counts: a normalisation is taken apart into its mean and its variance by torch's own decompositions.
 """
 
@@ -67,6 +68,9 @@ _PASSED_ON = frozenset(
     }
 )
 """Operators whose results are values that were there, or their negatives: nothing is rounded."""
+_ELEMENTARY = frozenset(
+    {"cos", "erf", "exp", "exp2", "gelu", "log", "log2", "log10", "pow", "rsqrt", "sigmoid", "silu", "sin", "tan", "tanh"}
+)
 _SIGN = torch.iinfo(torch.int64).min
 _KEPT_BITS = 18
 """Of a double's mantissa these last bits are noise of FP64 itself: values that differ there alone are taken for equal."""
@@ -111,6 +115,8 @@ class RoundingNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return args[0].reshape(args[1])
         terms = _terms(name, args, kwargs)
         roundings = max(math.sqrt(terms), terms / PARTIAL_SUMS if self._repeating else 0.0)
+        if name in _ELEMENTARY:
+            roundings += 1
         if terms > 1:
             args = self._with_moved_terms(name, args, math.sqrt(terms))
         value = func(*args, **kwargs)

@@ -12,7 +12,7 @@ import copy
 import enum
 import math
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +52,12 @@ ROUNDS_TO_0 = 2.0**-25
 """Half of FP16's smallest number: this and less becomes 0."""
 GUARDING = frozenset({"add", "clamp", "clamp_min", "rsub", "sub"})
 """Operators that keep a divisor from 0 by a number of their own, which is a constant of the graph in an artefact."""
+
+NEAR_ONE: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.log1p.default: lambda x, rounded: rounded(1 + x).log(),
+    torch.ops.aten.expm1.default: lambda x, rounded: rounded(x.exp()) - 1,
+}
+"""Operators that ONNX does not have: a typed artefact spells them by a sum with 1, and has that sum as a tensor of its own."""
 
 
 class TorchRuntime:
@@ -241,6 +247,8 @@ class _Interpreter(Interpreter):
             args, kwargs = tuple(map(_raised, args)), {name: _raised(value) for name, value in kwargs.items()}
         if self._arithmetic is Arithmetic.FP64 and kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16):
             kwargs = kwargs | {"dtype": torch.float64}
+        if self._raising and target in NEAR_ONE:
+            return NEAR_ONE[target](*args, self._cast)
         return super().call_function(target, args, kwargs)
 
 
