@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.models.reference import ModelOptions
 from dtvit_deploy.pipeline.calibrate import CalibrateOptions, calibrate
 from dtvit_deploy.pipeline.calibration_set import CalibrationSet, random_set, real_set

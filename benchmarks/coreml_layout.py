@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dtvit_deploy.artifact import load_artifact
+from dtvit_deploy.artifacts.artifact import load_artifact
 
 SHARE, FARTHEST = 0.4, 1e-4
 MODEL = "dualtoken-vit-s-mix"

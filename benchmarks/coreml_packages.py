@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from dtvit_deploy.artifact import Artifact, load_artifact
+from dtvit_deploy.artifacts.artifact import Artifact, load_artifact
 from dtvit_deploy.runtimes.mil.load import load_program
 
 ROOT = Path(__file__).parents[1]

@@ -32,20 +32,20 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from openvino_ir import SLOWEST, _lively, by_hand, layers
 
-from dtvit_deploy.artifact import Artifact
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.target import Precision, Target
 from dtvit_deploy.calibration.ranges import load_ranges
-from dtvit_deploy.latency import Measurement, MeasureOptions, measure, ratio
+from dtvit_deploy.harness.latency import Measurement, MeasureOptions, measure, ratio
 from dtvit_deploy.models.reference import ModelOptions, load_reference
 from dtvit_deploy.pipeline.calibrate import CalibrateOptions, calibrate
 from dtvit_deploy.pipeline.export import ExportOptions, export
 from dtvit_deploy.pipeline.int8 import Int8
 from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.quiet import quiet
+from dtvit_deploy.process.quiet import quiet
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.openvino import GRAPH, settings
 from dtvit_deploy.runtimes.registry import open_session
-from dtvit_deploy.target import Precision, Target
 
 AIM = 0.5
 """Of our INT8's time in units of our FP32's; told, and no limit."""

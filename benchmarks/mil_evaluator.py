@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dtvit_deploy.cache import Cache
-from dtvit_deploy.coreml.options import CoreMlOptions
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.formats.mlpackage.options import CoreMlOptions
 from dtvit_deploy.models.reference import ModelOptions, load_reference
 from dtvit_deploy.pipeline.coreml import CoreMl
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.stages import program_stage
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator
 from dtvit_deploy.runtimes.mil.load import load_program
-from dtvit_deploy.target import Precision
 
 SLOWEST = 4.0
 """Limit of the ratio of medians."""

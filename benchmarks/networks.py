@@ -20,8 +20,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from difficult_networks import NETWORKS, REFUSED
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.target import Precision, Target
 from dtvit_deploy.errors import DeployError
+from dtvit_deploy.formats.engine.options import Flavour
 from dtvit_deploy.models.reference import ModelOptions
 from dtvit_deploy.pipeline.check import Wants, check
 from dtvit_deploy.pipeline.export import ExportOptions, exported
@@ -29,8 +31,6 @@ from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage
 from dtvit_deploy.recipe import TensorRt
-from dtvit_deploy.target import Precision, Target
-from dtvit_deploy.trt.options import Flavour
 
 FLAVOURS = (Flavour.ON_DEVICE, *((Flavour.RTX,) if find_spec("tensorrt_rtx") else ()))
 EXPECTED = ("verified", "refused with a reason that is true")

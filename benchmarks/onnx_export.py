@@ -29,8 +29,8 @@ import onnxruntime
 import onnxsim
 import torch
 
-from dtvit_deploy.cache import Cache
-from dtvit_deploy.latency import MeasureOptions, measure, ratio
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.harness.latency import MeasureOptions, measure, ratio
 from dtvit_deploy.models.reference import ModelOptions, load_reference
 from dtvit_deploy.pipeline.export import ExportOptions, export
 from dtvit_deploy.pipeline.progress import Silent

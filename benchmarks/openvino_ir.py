@@ -27,16 +27,16 @@ import numpy as np
 import openvino
 import torch
 
-from dtvit_deploy.artifact import Artifact
-from dtvit_deploy.cache import Cache
-from dtvit_deploy.latency import MeasureOptions, measure, ratio
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.target import Precision, Target
+from dtvit_deploy.harness.latency import MeasureOptions, measure, ratio
 from dtvit_deploy.models.reference import ModelOptions, Reference, load_reference
 from dtvit_deploy.pipeline.export import ExportOptions, export
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.openvino import GRAPH, settings
 from dtvit_deploy.runtimes.registry import open_session
-from dtvit_deploy.target import Precision, Target
 
 SLOWEST = 1.02
 """Limit of the ratios ours / by hand."""

@@ -12,9 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from dtvit_deploy.artifact import load_artifact
-from dtvit_deploy.trt.header import read_header
-from dtvit_deploy.trt.passport import ENGINE, passport_of
+from dtvit_deploy.artifacts.artifact import load_artifact
+from dtvit_deploy.formats.engine.header import read_header
+from dtvit_deploy.formats.engine.passport import ENGINE, passport_of
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "build" / "digits"

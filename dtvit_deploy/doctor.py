@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from dtvit_deploy import telemetry
-from dtvit_deploy.child import child_command
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.target import Target
 from dtvit_deploy.devices import machine
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.target import Target
-from dtvit_deploy.trt import gpu
-from dtvit_deploy.trt.header import CAPABILITIES
-from dtvit_deploy.trt.library import NAMES
+from dtvit_deploy.formats.engine import gpu
+from dtvit_deploy.formats.engine.header import CAPABILITIES
+from dtvit_deploy.formats.engine.library import NAMES
+from dtvit_deploy.process import telemetry
+from dtvit_deploy.process.child import child_command
 
 IMPORT_LIMIT = 30.0
 """Seconds within which a runtime must import: one second where nothing else is done, many on a busy machine."""

@@ -29,16 +29,16 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import inspect
 
-from dtvit_deploy.bounds import Cosine, Magnitude, Natural, Share
+from dtvit_deploy.artifacts.bounds import Cosine, Magnitude, Natural, Share
+from dtvit_deploy.artifacts.nesting import require_shallow_toml
+from dtvit_deploy.artifacts.signature import TensorSpec
+from dtvit_deploy.artifacts.target import Cpu, Precision, Target
 from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.preprocessing import Preprocessing
-from dtvit_deploy.coreml.options import CoreMlOptions
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.nesting import require_shallow_toml
+from dtvit_deploy.formats.engine.options import BuildOptions, Flavour
+from dtvit_deploy.formats.mlpackage.options import CoreMlOptions
 from dtvit_deploy.runtimes.registry import RUNTIMES
-from dtvit_deploy.signature import TensorSpec
-from dtvit_deploy.target import Cpu, Precision, Target
-from dtvit_deploy.trt.options import BuildOptions, Flavour
 
 LARGEST_RECIPE = 1 << 20
 """Bytes: a recipe is a page of text."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from dtvit_deploy.artifact import sha256_of
+from dtvit_deploy.artifacts.artifact import sha256_of
 from warm import WarmStart
 
 DEPLOY = str(Path(sys.executable).with_name("dtvit-deploy"))

@@ -12,10 +12,10 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from dtvit_deploy.artifact import Artifact, Link, load_artifact, manifest_path, sha256_of, write_json
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Artifact, Link, load_artifact, manifest_path, sha256_of, write_json
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.harness.parity import Difference
 from dtvit_deploy.models.reference import Reference
-from dtvit_deploy.parity import Difference
 from dtvit_deploy.pipeline.compared import parity
 from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.material import Material, open_material

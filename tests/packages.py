@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 
-from dtvit_deploy.artifact import Artifact, load_artifact
-from dtvit_deploy.cache import Cache
-from dtvit_deploy.coreml.options import LINK, VIEWS, CoreMlOptions
+from dtvit_deploy.artifacts.artifact import Artifact, load_artifact
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.formats.mlpackage.options import LINK, VIEWS, CoreMlOptions
 from dtvit_deploy.pipeline.coreml import CoreMl
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.stages import ProgramEntry, describe
-from dtvit_deploy.runtimes.torch import read_program
-from dtvit_deploy.target import Precision
+from dtvit_deploy.runtimes.torch.session import read_program
 
 
 def package(
@@ -27,7 +27,7 @@ def package(
 
 def converted(program: ProgramEntry, precision: Precision, path: Path) -> Artifact:
     """The conversion alone, which takes a second where FP16's search takes five."""
-    from dtvit_deploy.export.coreml import mlpackage_from_program
+    from dtvit_deploy.export.coreml.package import mlpackage_from_program
     from dtvit_deploy.pipeline.coreml_interface import interface_of
 
     manifest = program.artifact.manifest

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dtvit_deploy.accuracy import Accuracy, Tally
+from dtvit_deploy.harness.accuracy import Accuracy, Tally
 
 
 def score(logits: NDArray[Any], labels: NDArray[Any] | None, reference: NDArray[Any] | None, names: Sequence[str]) -> Accuracy:

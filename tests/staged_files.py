@@ -8,13 +8,13 @@ import textwrap
 from pathlib import Path
 
 from commandline import answering
-from dtvit_deploy.staging import staged
+from dtvit_deploy.artifacts.staging import staged
 
 PREAMBLE = """
 import os, signal, sys
 from pathlib import Path
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.staging import replacing, staged
+from dtvit_deploy.artifacts.staging import replacing, staged
 out = Path(sys.argv[1])
 """
 

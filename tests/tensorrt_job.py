@@ -13,11 +13,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from dtvit_deploy.artifact import Link, Manifest, sha256_of
+from dtvit_deploy.artifacts.artifact import Link, Manifest, sha256_of
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.export.tensorrt.on_device import Golden, write_job
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
-from dtvit_deploy.trt.options import BuildOptions
+from dtvit_deploy.formats.engine.options import BuildOptions
 
 
 def load(path: Path) -> Any:

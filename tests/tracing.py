@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from commandline import answering
-from dtvit_deploy.child import BEGIN
+from dtvit_deploy.process.child import BEGIN
 
 STRACE = shutil.which("strace")
 CALLS = (

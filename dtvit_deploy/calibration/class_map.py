@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dtvit_deploy.artifacts.nesting import require_shallow_json
 from dtvit_deploy.calibration.tables import TABLES, Table, read_text, table_of
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.nesting import require_shallow_json
 from dtvit_deploy.plural import some
 
 LARGEST_MAP = 16 << 20

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.calibration.decode import decode_image
 from dtvit_deploy.calibration.images import ImageSet
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np

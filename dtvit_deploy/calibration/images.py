@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtvit_deploy.artifact import sha256_of
+from dtvit_deploy.artifacts.artifact import sha256_of
 from dtvit_deploy.calibration.folders import entries, is_image, no_image, skipped, walk
 from dtvit_deploy.calibration.listing import LISTS, read_listing
 from dtvit_deploy.errors import InputError

@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 import msgspec
 
+from dtvit_deploy.artifacts.nesting import require_shallow_json
 from dtvit_deploy.calibration.decode import SUFFIXES
 from dtvit_deploy.calibration.tables import TABLES, Table, cells_of, read_text, table_of
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.nesting import require_shallow_json
 from dtvit_deploy.plural import some
 
 LARGEST_LIST = 64 << 20

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, overload
 
-from dtvit_deploy.archive import data_offset
+from dtvit_deploy.artifacts.archive import data_offset
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np

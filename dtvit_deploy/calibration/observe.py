@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
+from dtvit_deploy.artifacts.nodes import NodeMap, is_view
 from dtvit_deploy.calibration.histogram import Histograms
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.nodes import NodeMap, is_view
 
 if TYPE_CHECKING:
-    from dtvit_deploy.signature import Feeds, Signature
+    from dtvit_deploy.artifacts.signature import Feeds, Signature
 
 COUNTED = 4096
 """Values of one tensor and image that are counted at most: 300 images then give a percentile of 99.99 the 60 values on either side."""

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from dtvit_deploy.artifact import encode_json, read_json
+from dtvit_deploy.artifacts.artifact import encode_json, read_json
+from dtvit_deploy.artifacts.nodes import NodeMap, is_view
+from dtvit_deploy.artifacts.signature import Signature
 from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.nodes import NodeMap, is_view
-from dtvit_deploy.signature import Signature
 
 if TYPE_CHECKING:
-    from dtvit_deploy.artifact import Manifest
+    from dtvit_deploy.artifacts.artifact import Manifest
 
 SCHEMA = 1
 ENOUGH = 0.05

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtvit_deploy.staging import replacing
+from dtvit_deploy.artifacts.staging import replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -86,7 +86,8 @@ def _check(
     as_json: bool,
     trust: bool,
 ) -> None:
-    from dtvit_deploy.artifact import load_artifact, named_artifacts
+    from dtvit_deploy.artifacts.artifact import load_artifact, named_artifacts
+    from dtvit_deploy.artifacts.staging import staged
     from dtvit_deploy.cli.progress import working
     from dtvit_deploy.models.reference import ModelOptions
     from dtvit_deploy.pipeline.check import check
@@ -94,7 +95,6 @@ def _check(
     from dtvit_deploy.pipeline.material import open_material, require_images
     from dtvit_deploy.pipeline.origin import reference_of
     from dtvit_deploy.pipeline.trust import with_trust
-    from dtvit_deploy.staging import staged
 
     artifacts = [load_artifact(path) for path in named_artifacts(artefacts)]
     # The report's folder is opened first, so that one that cannot be written is refused before minutes of measuring.
@@ -197,7 +197,7 @@ def profile(
     as_json: given.Json = False,
 ) -> None:
     """Latency, interleaved with torch in one run: percentiles, load time, memory, and whether the measurement is valid."""
-    from dtvit_deploy.latency import MeasureOptions
+    from dtvit_deploy.harness.latency import MeasureOptions
     from dtvit_deploy.pipeline.check import Wants
 
     wants = Wants(latency=MeasureOptions(min_seconds=seconds, min_samples=samples, max_seconds=max(300.0, seconds)), cuda_graph=cuda_graph)
@@ -247,7 +247,7 @@ def report(
 
 def _read_report(path: Path) -> Report:
     """A report, by its file or by the folder that it was written into."""
-    from dtvit_deploy.artifact import read_json
+    from dtvit_deploy.artifacts.artifact import read_json
     from dtvit_deploy.errors import InputError
     from dtvit_deploy.report import JSON
     from dtvit_deploy.report.schema import SCHEMA, Report

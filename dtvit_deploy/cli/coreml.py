@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dtvit_deploy.coreml.options import Layout, Weights
+from dtvit_deploy.formats.mlpackage.options import Layout, Weights
 
 if TYPE_CHECKING:
-    from dtvit_deploy.coreml.options import CoreMlOptions
+    from dtvit_deploy.formats.mlpackage.options import CoreMlOptions
 
 
 class Ios(enum.Enum):
@@ -53,7 +53,7 @@ def coreml_options(
     """The typed form of what Core ML packages are to be."""
     import msgspec
 
-    from dtvit_deploy.coreml.options import CoreMlOptions
+    from dtvit_deploy.formats.mlpackage.options import CoreMlOptions
 
     asked = CoreMlOptions(
         weights=weights,

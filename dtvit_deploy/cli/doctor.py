@@ -12,8 +12,8 @@ from dtvit_deploy.cli import options as given
 from dtvit_deploy.cli.failure import GATE_FAILED, explained
 
 if TYPE_CHECKING:
-    from dtvit_deploy.trt.explain import Explanation
-    from dtvit_deploy.trt.load import Loaded
+    from dtvit_deploy.formats.engine.explain import Explanation
+    from dtvit_deploy.formats.engine.load import Loaded
 
 _WIDTH = 80
 _LABELS = 9
@@ -66,9 +66,9 @@ def _explain(engine: Path, *, load: bool, trust: bool, as_json: bool) -> None:
     import msgspec
 
     from dtvit_deploy.cli import show
-    from dtvit_deploy.trt.explain import explain
-    from dtvit_deploy.trt.here import this_machine
-    from dtvit_deploy.trt.load import Loaded, ask_library, load_engine
+    from dtvit_deploy.formats.engine.explain import explain
+    from dtvit_deploy.formats.engine.here import this_machine
+    from dtvit_deploy.formats.engine.load import Loaded, ask_library, load_engine
 
     here = this_machine()
     found = explain(engine, here, trust=trust, ask=ask_library)

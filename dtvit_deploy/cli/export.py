@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dtvit_deploy.artifacts.target import Cpu, Precision, Target
 from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.cli import coreml as apple
 from dtvit_deploy.cli import options as given
 from dtvit_deploy.cli import tensorrt as trt
 from dtvit_deploy.cli.failure import explained
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.target import Cpu, Precision, Target
 
 if TYPE_CHECKING:
-    from dtvit_deploy.export.nncf import NncfOptions
+    from dtvit_deploy.export.openvino.nncf import NncfOptions
     from dtvit_deploy.pipeline.int8 import Int8
 
 
@@ -169,7 +169,7 @@ def export(
 
 
 def _by_nncf(ranges: Path | None, method: Method | None, search: Path | None, smooth_quant: bool, bias_correction: bool) -> NncfOptions:
-    from dtvit_deploy.export.nncf import NncfOptions
+    from dtvit_deploy.export.openvino.nncf import NncfOptions
 
     if ranges or method or search:
         raise InputError(

@@ -15,12 +15,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
-from dtvit_deploy import memory
 from dtvit_deploy.cli import temporary
 from dtvit_deploy.cli.insist import insist, may_say_the_last_word
-from dtvit_deploy.ended import Ended
-from dtvit_deploy.ending import remove_all
 from dtvit_deploy.errors import DeployError, MissingError
+from dtvit_deploy.process import memory
+from dtvit_deploy.process.ended import Ended
+from dtvit_deploy.process.ending import remove_all
 
 P = ParamSpec("P")
 R = TypeVar("R")

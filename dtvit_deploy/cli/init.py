@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from dtvit_deploy.artifacts.target import Precision, Target, pairs
 from dtvit_deploy.cli import options as given
 from dtvit_deploy.cli.failure import explained
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.target import Precision, Target, pairs
 
 
 @explained
@@ -30,12 +30,12 @@ def init(
     out: Annotated[Path, typer.Option("--out", "-o", help="The recipe; one that is there is left alone.")] = Path("recipe.toml"),
 ) -> None:
     """Write a recipe for a model: what was given, and every other key as a comment that says what it does."""
-    from dtvit_deploy.accuracy import printable
+    from dtvit_deploy.artifacts.staging import replacing
     from dtvit_deploy.cli import show
+    from dtvit_deploy.harness.accuracy import printable
     from dtvit_deploy.models.reference import require_form
     from dtvit_deploy.recipe import load_recipe
     from dtvit_deploy.recipe_keys import commented
-    from dtvit_deploy.staging import replacing
 
     if model is not None:
         require_form(model)

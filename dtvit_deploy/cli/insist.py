@@ -17,10 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Collection
 
-from dtvit_deploy.ending import remove_all
+from dtvit_deploy.process.ending import remove_all
 
 PATIENCE = 1.0
-"""Seconds that the main thread gets. With those of `dtvit_deploy.ending` and what the system takes to free the memory, three are kept."""
+"""Seconds that the main thread gets: with those of `dtvit_deploy.process.ending` and what the system takes to free memory, less than 3."""
 
 
 _LAST_WORD = threading.Lock()

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dtvit_deploy.artifacts.signature import TensorSpec
+from dtvit_deploy.artifacts.target import ALIASES, Precision, Target
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.runtimes.registry import RUNTIMES
-from dtvit_deploy.signature import TensorSpec
-from dtvit_deploy.target import ALIASES, Precision, Target
 
 if TYPE_CHECKING:
     from dtvit_deploy.calibration import class_map as classes

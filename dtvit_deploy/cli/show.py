@@ -20,12 +20,12 @@ from dtvit_deploy.report.figures import plain
 from dtvit_deploy.report.measured import counted, finding, lost
 
 if TYPE_CHECKING:
-    from dtvit_deploy.accuracy import Accuracy
-    from dtvit_deploy.latency import Measurement
-    from dtvit_deploy.layers import LayerReport
-    from dtvit_deploy.parity import Difference
+    from dtvit_deploy.harness.accuracy import Accuracy
+    from dtvit_deploy.harness.latency import Measurement
+    from dtvit_deploy.harness.layers import LayerReport
+    from dtvit_deploy.harness.parity import Difference
+    from dtvit_deploy.harness.verdict import Verdict
     from dtvit_deploy.report.schema import Report, Subject
-    from dtvit_deploy.verdict import Verdict
 
 WIDEST_LAYERS = 12
 """Rows of the table of modules; the report has them all."""

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from dtvit_deploy.scratch import locked_folder, remove_abandoned, scratch_folder
+from dtvit_deploy.artifacts.scratch import locked_folder, remove_abandoned, scratch_folder
 
 VARIABLE = "TMPDIR"
 NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")

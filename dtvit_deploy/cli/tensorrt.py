@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.trt.options import BuildOptions, Flavour
+from dtvit_deploy.formats.engine.options import BuildOptions, Flavour
 
 if TYPE_CHECKING:
     from dtvit_deploy.recipe import TensorRt

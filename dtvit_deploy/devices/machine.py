@@ -8,9 +8,9 @@ import re
 import shutil
 from pathlib import Path
 
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.devices import local
-from dtvit_deploy.trt import gpu
+from dtvit_deploy.formats.engine import gpu
 
 
 def facts() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 Tracing is the slow part of an export, and decomposing the trace is half of it. The ONNX exporter must decompose in any case, and hands
 over the result: that decomposed program, whose node names are the tensor names of the graph, is what is kept and what torch answers with
-(:func:`dtvit_deploy.export.onnx.onnx_from_program`). Decomposing here too would double the time for names that match less often.
+(:func:`dtvit_deploy.export.onnx.translate.onnx_from_program`). Decomposing here too would double the time for names that match less often.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx import Interpreter
 from torch.nn.utils import parametrize
 
+from dtvit_deploy.artifacts.nodes import Node, NodeMap
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.outputs import flat
 from dtvit_deploy.export.rewrites.editor import module_path
 from dtvit_deploy.export.rewrites.rules import rewrite
 from dtvit_deploy.models.factory import DTYPES
 from dtvit_deploy.models.users_code import users_code
-from dtvit_deploy.nodes import Node, NodeMap
 from dtvit_deploy.plural import counted
-from dtvit_deploy.quiet import quiet
-from dtvit_deploy.signature import Signature, TensorSpec
+from dtvit_deploy.process.quiet import quiet
 
 if TYPE_CHECKING:
     from dtvit_deploy.models.reference import Reference

@@ -10,9 +10,9 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from dtvit_deploy.models.dualtoken import DualTokenViT
-from dtvit_deploy.models.dualtoken_config import DualTokenConfig
-from dtvit_deploy.models.dualtoken_layers import GridInterpolation
+from dtvit_deploy.models.dualtoken.config import DualTokenConfig
+from dtvit_deploy.models.dualtoken.layers import GridInterpolation
+from dtvit_deploy.models.dualtoken.network import DualTokenViT
 
 
 @dataclass(frozen=True)

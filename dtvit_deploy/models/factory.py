@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from dtvit_deploy.artifacts.signature import TensorSpec
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.models.users_code import users_code
-from dtvit_deploy.signature import TensorSpec
 
 Examples: TypeAlias = Mapping[str, Tensor] | tuple[Tensor, ...]
 """Example inputs by the names of forward's parameters, or in their order."""

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from dtvit_deploy.artifacts.nesting import require_shallow_json
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.nesting import require_shallow_json
 
 LARGEST_TEXT = 16 << 20
 """Characters of one entry; a hundred thousand class names are two million."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtvit_deploy.artifact import Link, sha256_of
+from dtvit_deploy.artifacts.artifact import Link, sha256_of
+from dtvit_deploy.artifacts.signature import TensorSpec
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.models import registry
 from dtvit_deploy.models.source import TIMM, Network, network_of
 from dtvit_deploy.models.users_code import users_code
-from dtvit_deploy.signature import TensorSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.models.dualtoken_config import DualTokenConfig
+from dtvit_deploy.models.dualtoken.config import DualTokenConfig
 
 FORMS = "timm:NAME, or package.module:factory for a network of your own"
 """What a model can be besides a registry name."""

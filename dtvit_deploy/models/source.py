@@ -54,7 +54,7 @@ def network_of(name: str, options: ModelOptions, checkpoint: Checkpoint | None, 
 def _from_registry(name: str, options: ModelOptions, checkpoint: Checkpoint | None, description: Description) -> Network:
     import torch
 
-    from dtvit_deploy.models.dualtoken import DualTokenViT
+    from dtvit_deploy.models.dualtoken.network import DualTokenViT
     from dtvit_deploy.models.metadata import for_size
 
     config = registry.variant(name).config

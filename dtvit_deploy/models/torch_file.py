@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from dtvit_deploy.archive import data_offset, require_intact
+from dtvit_deploy.artifacts.archive import data_offset, require_intact
 from dtvit_deploy.models.inert import Named, Reader, UnreadableError
 
 LARGEST_PICKLE = 1 << 28

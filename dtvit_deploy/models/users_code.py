@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from dtvit_deploy.ended import Ended
 from dtvit_deploy.errors import DeployError, InputError
+from dtvit_deploy.process.ended import Ended
 
 
 @contextlib.contextmanager

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import msgspec
 
-from dtvit_deploy.artifact import Artifact
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.graph import read_graph
+from dtvit_deploy.artifacts.target import Cpu, Precision
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.graph import read_graph
+from dtvit_deploy.harness.verdict import Gate, holds
 from dtvit_deploy.pipeline.float16 import CPU, FLOAT16
 from dtvit_deploy.pipeline.mixed_precision import DOUBTFUL
 from dtvit_deploy.pipeline.stages import load_onnx, made_here, source_digest, versions, write_onnx
 from dtvit_deploy.plural import counted, some
 from dtvit_deploy.runtimes.pairing import Pairing
-from dtvit_deploy.target import Cpu, Precision
-from dtvit_deploy.verdict import Gate, holds
 
 SAMPLES = 8
 """Real samples that the emulation answers at most: it takes about a nanosecond for each multiply and add."""
@@ -103,7 +103,7 @@ def meant_for_arm64(artifact: Artifact) -> bool:
 
 def emulated_arm64(artifacts: Sequence[Artifact]) -> tuple[Pairing, ...]:
     """Those that are answered otherwise there than on x86-64, typed FP16 graphs, each in the emulation of that."""
-    from dtvit_deploy.runtimes.arm64 import EmulatedArm64
+    from dtvit_deploy.runtimes.arm64.session import EmulatedArm64
 
     halves = [one for one in artifacts if one.manifest.format == "onnx" and one.manifest.precision is Precision.FP16]
     return tuple(Pairing(one, EmulatedArm64(), asked=True) for one in halves)

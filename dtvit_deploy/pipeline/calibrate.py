@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtvit_deploy.artifact import encode_json
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import encode_json
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.staging import replacing
 from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.ranges import Convergence, Interval, RangeTable, Settling, TensorRange, weights_of
 from dtvit_deploy.errors import DeployError, InputError
@@ -20,13 +21,12 @@ from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage, versions
 from dtvit_deploy.plural import counted
 from dtvit_deploy.recipe import PreprocessingChanges
-from dtvit_deploy.staging import replacing
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from dtvit_deploy.artifact import Manifest
+    from dtvit_deploy.artifacts.artifact import Manifest
     from dtvit_deploy.calibration.class_map import ClassMap
     from dtvit_deploy.models.reference import ModelOptions
 
@@ -146,8 +146,8 @@ def _chosen(options: CalibrateOptions, manifest: Manifest) -> CalibrationSet:
 
 def _no_use(program: ProgramEntry) -> str:
     """Why nothing of a network can be INT8, which is known before a single image is read; empty where something can."""
-    from dtvit_deploy.export.products import LEAST_MACS, products
-    from dtvit_deploy.graph import inferred, read_graph
+    from dtvit_deploy.artifacts.graph import inferred, read_graph
+    from dtvit_deploy.export.onnx.products import LEAST_MACS, products
 
     found = products(inferred(read_graph(program.translated)), LEAST_MACS).values()
     if any(not product.refusal for product in found):

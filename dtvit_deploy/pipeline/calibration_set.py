@@ -18,9 +18,9 @@ from dtvit_deploy.pipeline.material import Material, digest_of, open_material, r
 from dtvit_deploy.plural import counted, some
 
 if TYPE_CHECKING:
-    from dtvit_deploy.artifact import Manifest
+    from dtvit_deploy.artifacts.artifact import Manifest
+    from dtvit_deploy.artifacts.signature import Feeds, Signature
     from dtvit_deploy.calibration.class_map import ClassMap
-    from dtvit_deploy.signature import Feeds, Signature
 
 SYNTHETIC = "CALIBRATED ON RANDOM NUMBERS, not on images: the ranges, and whatever is made from them, are good for trying things out only"
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.devices import local
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.latency import MeasureOptions
-from dtvit_deploy.layers import LayerReport
-from dtvit_deploy.parity import LEAST_SQNR, Difference
+from dtvit_deploy.harness.latency import MeasureOptions
+from dtvit_deploy.harness.layers import LayerReport
+from dtvit_deploy.harness.parity import LEAST_SQNR, Difference
+from dtvit_deploy.harness.recommend import recommend
+from dtvit_deploy.harness.verdict import verdict
 from dtvit_deploy.pipeline import measure, scoring, timing
 from dtvit_deploy.pipeline.arm64 import SAMPLES, emulated_arm64, known_on_arm64, meant_for_arm64
 from dtvit_deploy.pipeline.calibration_set import SYNTHETIC
@@ -28,11 +30,9 @@ from dtvit_deploy.pipeline.stages import NOT_INSTALLED, ProgramEntry, versions
 from dtvit_deploy.pipeline.subjects import candidate_of, reference_subject, subject_of
 from dtvit_deploy.plural import counted, some
 from dtvit_deploy.recipe import Gates
-from dtvit_deploy.recommend import recommend
 from dtvit_deploy.report.schema import Report, Subject
 from dtvit_deploy.runtimes.pairing import pairings
 from dtvit_deploy.runtimes.registry import why_emulated
-from dtvit_deploy.verdict import verdict
 
 _EMULATED = "emulated, at a speed that is not the device's; a figure needs the device"
 

@@ -6,14 +6,14 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.parity import Difference, compare_outputs
+from dtvit_deploy.harness.parity import Difference, compare_outputs
 from dtvit_deploy.pipeline.expected import Expected, expected_of
 from dtvit_deploy.pipeline.measure import Bench, Reference, check_feeds
-from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
-    from dtvit_deploy.signature import Feeds, Outputs, Signature
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs, Signature
 
 
 def parity(

@@ -10,18 +10,18 @@ from typing import Any
 
 import msgspec
 
-from dtvit_deploy.artifact import Artifact, load_artifact
-from dtvit_deploy.cache import Cache
-from dtvit_deploy.coreml.options import IMAGE, LINK, RELAID, VIEWS, CoreMlOptions, views_of
+from dtvit_deploy.artifacts.artifact import Artifact, load_artifact
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.evidence import Rung
+from dtvit_deploy.formats.mlpackage.options import IMAGE, LINK, RELAID, VIEWS, CoreMlOptions, views_of
 from dtvit_deploy.pipeline.coreml_interface import interface_of
 from dtvit_deploy.pipeline.float16 import FLOAT16, float16_stage
 from dtvit_deploy.pipeline.int8 import Int8
 from dtvit_deploy.pipeline.mixed_precision import FOUND, IMPRECISE
 from dtvit_deploy.pipeline.stages import GuardFeeds, ProgramEntry, describe, made_here, onnx_stage, source_digest, versions
 from dtvit_deploy.plural import counted
-from dtvit_deploy.target import Precision
 
 PACKAGE = "model.mlpackage"
 LEAST_IOS = 17
@@ -36,7 +36,7 @@ def require_coreml(options: CoreMlOptions, precisions: Sequence[Precision]) -> N
         InputError: the deployment target excludes a precision, or weights are to be compressed of a package that is not asked for.
         MissingError: coremltools cannot be used.
     """
-    from dtvit_deploy.export.mlpackage import require_coremltools
+    from dtvit_deploy.export.coreml.saved import require_coremltools
 
     if Precision.INT8 in precisions and options.ios < LEAST_IOS:
         raise InputError(
@@ -98,10 +98,10 @@ class CoreMl:
         }
 
         def build(folder: Path) -> None:
-            from dtvit_deploy.export.coreml import mlpackage_from_program
+            from dtvit_deploy.export.coreml.package import mlpackage_from_program
             from dtvit_deploy.pipeline.coreml_answers import require_same_network
             from dtvit_deploy.pipeline.coreml_evaluated import reached
-            from dtvit_deploy.runtimes.torch import read_program
+            from dtvit_deploy.runtimes.torch.session import read_program
 
             path = folder / PACKAGE
             unmeasured: list[str] = []
@@ -153,7 +153,7 @@ class CoreMl:
         tools = versions("coremltools", "torch", "numpy")
 
         def build(folder: Path) -> None:
-            from dtvit_deploy.export.coreml_layout import relay_mlpackage
+            from dtvit_deploy.export.coreml.layout.rewriting import relay_mlpackage
             from dtvit_deploy.pipeline.coreml_evaluated import moved
 
             path = folder / PACKAGE
@@ -183,7 +183,7 @@ class CoreMl:
         relaid = self.options.layout is not None
 
         def build(folder: Path) -> None:
-            from dtvit_deploy.export.coreml_placement import lines, place
+            from dtvit_deploy.export.coreml.placement import lines, place
             from dtvit_deploy.pipeline.coreml_evaluated import unproven
 
             nodes = self.program.nodes
@@ -212,7 +212,7 @@ class CoreMl:
         }
 
         def build(folder: Path) -> None:
-            from dtvit_deploy.export.coreml_int8 import quantise_mlpackage
+            from dtvit_deploy.export.coreml.int8 import quantise_mlpackage
 
             path = folder / PACKAGE
             ranges = table.lookup(nodes, asked.method, parent.manifest.signature)
@@ -246,7 +246,7 @@ class CoreMl:
         tools = versions("coremltools", "numpy")
 
         def build(folder: Path) -> None:
-            from dtvit_deploy.export.coreml_int8 import compress_mlpackage
+            from dtvit_deploy.export.coreml.int8 import compress_mlpackage
 
             path = folder / PACKAGE
             count = compress_mlpackage(parent.path, path, weights, self.options.ios)

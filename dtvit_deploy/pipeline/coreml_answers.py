@@ -1,6 +1,6 @@
 """Whether what coremltools made of a program is still that network, asked before a package is kept.
 
-The table of ignored arguments (:mod:`dtvit_deploy.export.coreml_arguments`) names what is known. This finds the rest: the translation in
+The table of ignored arguments (:mod:`dtvit_deploy.export.coreml.arguments`) names what is known. This finds the rest: the translation in
 FP32 is evaluated beside torch, on real feeds where there are any. It is no parity check, which `verify` is, with tolerances from a noise
 floor: what is refused here is another function, and no rounding of the same one.
 """
@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.nodes import NodeMap
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.nodes import NodeMap
 from dtvit_deploy.pipeline.stages import GuardFeeds
 from dtvit_deploy.runtimes.base import SessionOptions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dtvit_deploy.signature import Feeds, Outputs
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs
 
 LEAST_SQNR = 40.0
 """dB of torch's answer over what the translation moves: 1 % of it. FP32 in another order leaves more than 100 as a rule."""
@@ -63,7 +63,7 @@ class _Answers:
 
         from dtvit_deploy.runtimes.mil.evaluate import Evaluator
         from dtvit_deploy.runtimes.mil.load import load_program
-        from dtvit_deploy.runtimes.torch import TorchRuntime
+        from dtvit_deploy.runtimes.torch.session import TorchRuntime
 
         self._program, self._artifact = load_program(package), program
         self._outputs = [spec.name for spec in program.manifest.signature.outputs if spec.dtype.startswith("float")]
@@ -82,7 +82,7 @@ class _Answers:
     def origin(self, feed: Feeds, nodes: NodeMap) -> str:
         """The first tensor under a node's name that moved, in words; nothing where none is shared."""
         from dtvit_deploy.runtimes.mil.program import FLOATS
-        from dtvit_deploy.runtimes.torch import TorchRuntime
+        from dtvit_deploy.runtimes.torch.session import TorchRuntime
 
         made = [out for operation in self._program.operations for out in operation.outputs if out.type.dtype in FLOATS]
         there = set(TorchRuntime().tensors(self._artifact))
@@ -96,7 +96,7 @@ class _Answers:
         return ""
 
     def _is_unstable(self, feed: Feeds, name: str, expected: NDArray[np.generic], found: NDArray[np.generic]) -> bool:
-        from dtvit_deploy.runtimes.torch import Arithmetic, TorchSession, read_program
+        from dtvit_deploy.runtimes.torch.session import Arithmetic, TorchSession, read_program
 
         signature = self._artifact.manifest.signature
         with TorchSession(read_program(self._artifact), signature, SessionOptions(), Arithmetic.FP64) as session:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.nodes import NodeMap
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.nodes import NodeMap
 from dtvit_deploy.pipeline.stages import GuardFeeds
 from dtvit_deploy.runtimes.base import MissingOperatorError, SessionOptions
-from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
-    from dtvit_deploy.signature import Feeds
+    from dtvit_deploy.artifacts.signature import Feeds
 
 LEAST_SQNR = {Precision.FP32: 80.0, Precision.FP16: 40.0}
 """dB of signal over what another order of the tensors moves: sums in another order, and in FP16 their rounding after every operator."""

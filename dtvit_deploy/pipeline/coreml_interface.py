@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dtvit_deploy.coreml.options import CoreMlOptions, ImageInput
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.formats.mlpackage.options import CoreMlOptions, ImageInput
 from dtvit_deploy.pipeline.material import preprocessing_of
 from dtvit_deploy.pipeline.scoring import scores_of
 from dtvit_deploy.plural import counted
 
 if TYPE_CHECKING:
-    from dtvit_deploy.artifact import Manifest
-    from dtvit_deploy.export.coreml_interface import Interface
+    from dtvit_deploy.artifacts.artifact import Manifest
+    from dtvit_deploy.export.coreml.interface import Interface
 
 
 def interface_of(manifest: Manifest, options: CoreMlOptions) -> Interface:
@@ -21,7 +21,7 @@ def interface_of(manifest: Manifest, options: CoreMlOptions) -> Interface:
     Raises:
         InputError: the network has no scores or no image where a classifier or an image input was asked for, or names that cannot be had.
     """
-    from dtvit_deploy.export.coreml_interface import Interface
+    from dtvit_deploy.export.coreml.interface import Interface
 
     scores = None
     if options.classifier:

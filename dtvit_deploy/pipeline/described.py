@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.errors import InputError
 
 REMEDY = "the converter did not keep to the network's inputs and outputs: return other tensors, or export another target"
@@ -37,8 +37,8 @@ def require_as_described(artifact: Artifact) -> None:
 
 def _require_graph(artifact: Artifact) -> None:
     """ONNX, and the graph from which a TensorRT engine was built or is to be built."""
-    from dtvit_deploy.graph import read_graph, signature_fault
-    from dtvit_deploy.trt.passport import GRAPH
+    from dtvit_deploy.artifacts.graph import read_graph, signature_fault
+    from dtvit_deploy.formats.engine.passport import GRAPH
 
     path = artifact.path / GRAPH if artifact.path.is_dir() else Path(artifact.path)
     if fault := signature_fault(read_graph(path), artifact.manifest.signature):

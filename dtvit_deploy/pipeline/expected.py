@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dtvit_deploy.parity import FACTOR, ROUNDOFF, noise_floor
-from dtvit_deploy.ranking import Ranked, in_the_answers_order
-from dtvit_deploy.target import Precision
+from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.harness.parity import FACTOR, ROUNDOFF, noise_floor
+from dtvit_deploy.harness.ranking import Ranked, in_the_answers_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs, Signature
     from dtvit_deploy.pipeline.measure import Reference
     from dtvit_deploy.pipeline.progress import Progress
-    from dtvit_deploy.runtimes.rankings import Ranking
-    from dtvit_deploy.runtimes.torch import TorchSession
-    from dtvit_deploy.signature import Feeds, Outputs, Signature
+    from dtvit_deploy.runtimes.torch.rankings import Ranking
+    from dtvit_deploy.runtimes.torch.session import TorchSession
 
 FLOOR_SAMPLES = 8
 """Real samples that the noise floor is measured on, besides the adversarial feeds."""
@@ -74,7 +74,7 @@ class Expected:
 
 def expected_of(reference: Reference, signature: Signature, group: str, feeds: Sequence[Feeds], progress: Progress) -> Expected:
     """Evaluate the reference in every arithmetic that it has."""
-    from dtvit_deploy.runtimes.roundoff import moved_by_rounding
+    from dtvit_deploy.runtimes.torch.roundoff import moved_by_rounding
 
     names = [spec.name for spec in signature.outputs]
     runs = [reference.fp32.run(feed) for feed in progress.track(feeds, f"torch FP32, {group}", len(feeds))]

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dtvit_deploy.artifact import Artifact, load_artifact
-from dtvit_deploy.cache import Cache
-from dtvit_deploy.coreml.options import CoreMlOptions
+from dtvit_deploy.artifacts.artifact import Artifact, load_artifact
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.staging import staged
+from dtvit_deploy.artifacts.target import Cpu, Precision, Target, pairs
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.export.nncf import NncfOptions
+from dtvit_deploy.export.openvino.nncf import NncfOptions
+from dtvit_deploy.formats.mlpackage.options import CoreMlOptions
 from dtvit_deploy.pipeline.arm64 import portable_stage, told_of_arm64
 from dtvit_deploy.pipeline.calibration_set import require_held_out
 from dtvit_deploy.pipeline.coreml import CoreMl, require_coreml
@@ -39,8 +41,6 @@ from dtvit_deploy.pipeline.stages import (
 from dtvit_deploy.pipeline.tensorrt import Choice, chosen, tensorrt_stages
 from dtvit_deploy.recipe import PreprocessingChanges, TensorRt
 from dtvit_deploy.runtimes.registry import RUNTIMES
-from dtvit_deploy.staging import staged
-from dtvit_deploy.target import Cpu, Precision, Target, pairs
 
 if TYPE_CHECKING:
     from dtvit_deploy.calibration.class_map import ClassMap
@@ -234,7 +234,7 @@ def _of_target(
 def _int8(
     target: Target, simplified: Artifact, program: ProgramEntry, options: ExportOptions, cache: Cache, progress: Progress
 ) -> Artifact:
-    from dtvit_deploy.export.qdq import Layout
+    from dtvit_deploy.export.onnx.qdq import Layout
 
     assert isinstance(options.int8, Int8)
     layout = Layout.TENSORRT if target is Target.TRT else Layout.X86

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtvit_deploy.artifact import Artifact
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.target import Cpu, Precision
 from dtvit_deploy.pipeline.judge import Judge, ranked_outputs
 from dtvit_deploy.pipeline.mixed_precision import IMPRECISE, Mixed, mixed_precision, rounded_answers
 from dtvit_deploy.pipeline.stages import GuardFeeds, load_onnx, made_here, source_digest, versions, write_onnx
-from dtvit_deploy.target import Cpu, Precision
 
 if TYPE_CHECKING:
-    from dtvit_deploy.export.float16 import Float16
+    from dtvit_deploy.export.onnx.float16 import Float16
 
 FLOAT16 = "float16"
 """Kind of the link that typing a graph as FP16 adds."""
@@ -43,7 +43,7 @@ def float16_rest_stage(quantised: Artifact, simplified: Artifact, guard: GuardFe
     that are INT8, while an INT8 value next to a tie tips at the least rounding, and would hide it.
 
     Args:
-        quantised: of :data:`dtvit_deploy.export.qdq.Layout.TENSORRT`.
+        quantised: of :data:`dtvit_deploy.export.onnx.qdq.Layout.TENSORRT`.
         simplified: the FP32 graph that it was made of.
     """
     halved = float16_stage(simplified, guard, keep_fp32, cache)
@@ -53,7 +53,7 @@ def float16_rest_stage(quantised: Artifact, simplified: Artifact, guard: GuardFe
     tools = versions("onnx", "onnxruntime")
 
     def build(folder: Path) -> None:
-        from dtvit_deploy.export.float16 import float16_onnx
+        from dtvit_deploy.export.onnx.float16 import float16_onnx
         from dtvit_deploy.runtimes.onnxruntime import magnitudes_and_outputs
 
         model, signature = load_onnx(quantised), quantised.manifest.signature

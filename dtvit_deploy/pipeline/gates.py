@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dtvit_deploy.accuracy import Accuracy
-from dtvit_deploy.latency import Measurement
-from dtvit_deploy.parity import REAL, Difference
+from dtvit_deploy.harness.accuracy import Accuracy
+from dtvit_deploy.harness.latency import Measurement
+from dtvit_deploy.harness.parity import REAL, Difference
+from dtvit_deploy.harness.verdict import Gate, at_least, at_most, holds
 from dtvit_deploy.recipe import Limits
-from dtvit_deploy.verdict import Gate, at_least, at_most, holds
 
 
 def not_measured(asked: Limits, held: list[Gate], name: str) -> list[Gate]:

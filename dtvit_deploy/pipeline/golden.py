@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.garbage import uncollected
-from dtvit_deploy.parity import compare_outputs
+from dtvit_deploy.harness.parity import compare_outputs
 from dtvit_deploy.pipeline.expected import Pairs, expected_of
 from dtvit_deploy.pipeline.material import Material, digest_of
 from dtvit_deploy.pipeline.measure import Reference, kept_for_precision
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.scoring import scores_of
 from dtvit_deploy.pipeline.stages import source_digest, versions
-from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
-    from dtvit_deploy.artifact import Artifact
-    from dtvit_deploy.cache import Cache
+    from dtvit_deploy.artifacts.artifact import Artifact
+    from dtvit_deploy.artifacts.cache import Cache
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs, Signature
     from dtvit_deploy.export.tensorrt.on_device import Golden
     from dtvit_deploy.pipeline.stages import ProgramEntry
-    from dtvit_deploy.signature import Feeds, Outputs, Signature
 
 SAMPLES = 4
 """Feeds that travel with a job: a few megabytes, and enough to see that an engine answers as it should."""

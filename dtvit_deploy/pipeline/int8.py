@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from dtvit_deploy.artifact import Artifact, read_json, write_json
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Artifact, read_json, write_json
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.target import Precision, Target
 from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.ranges import RangeTable
+from dtvit_deploy.harness.search import ModuleFigures, Search, Trial, readable, search_modules
 from dtvit_deploy.pipeline.material import Material, digest_of
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.scoring import scores_of
 from dtvit_deploy.pipeline.stages import ProgramEntry, load_onnx, made_here, source_digest, versions, write_onnx
 from dtvit_deploy.plural import counted
-from dtvit_deploy.search import ModuleFigures, Search, Trial, readable, search_modules
-from dtvit_deploy.target import Precision, Target
 
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from dtvit_deploy.export.qdq import Layout
-    from dtvit_deploy.signature import Feeds
+    from dtvit_deploy.artifacts.signature import Feeds
+    from dtvit_deploy.export.onnx.qdq import Layout
 
 SENSITIVITY_SAMPLES = 8
 """Samples on which one module after the other is quantised."""
@@ -82,7 +82,7 @@ class Quantiser:
     @cached_property
     def modules(self) -> tuple[str, ...]:
         """Torch modules that become INT8 when nothing is kept."""
-        from dtvit_deploy.export.qdq import quantized_onnx
+        from dtvit_deploy.export.onnx.qdq import quantized_onnx
 
         return tuple(quantized_onnx(self.model, self.ranges, self.layout).modules)
 
@@ -92,7 +92,7 @@ class Quantiser:
         Raises:
             InputError: a wish names a module that made no node.
         """
-        from dtvit_deploy.export.onnx import nodes_of
+        from dtvit_deploy.export.onnx.translate import nodes_of
 
         for wish in wishes:
             nodes_of(self.model, [wish])
@@ -100,7 +100,7 @@ class Quantiser:
         return tuple(module for module in self.modules if (module + ".").startswith(prefixes))
 
     def quantised(self, in_float: Sequence[str]) -> onnx.ModelProto:
-        from dtvit_deploy.export.qdq import quantized_onnx
+        from dtvit_deploy.export.onnx.qdq import quantized_onnx
 
         return quantized_onnx(self.model, self.ranges, self.layout, in_float=frozenset(in_float), exactly=True).model
 
@@ -121,7 +121,7 @@ def int8_stage(quantiser: Quantiser, in_float: Sequence[str], search: Search | N
     table = quantiser.asked.table
 
     def build(folder: Path) -> None:
-        from dtvit_deploy.export.qdq import quantized_onnx
+        from dtvit_deploy.export.onnx.qdq import quantized_onnx
 
         made = quantized_onnx(quantiser.model, quantiser.ranges, quantiser.layout, in_float=frozenset(in_float), exactly=True)
         options = {
@@ -204,7 +204,7 @@ class _Judge:
         return self._sqnr(self._answers(self._quantiser.quantised(others), few), len(few))
 
     def _sqnr(self, answers: Mapping[str, NDArray[np.float64]], count: int) -> float:
-        from dtvit_deploy.parity import sqnr
+        from dtvit_deploy.harness.parity import sqnr
 
         worst = min(sqnr(self._expected[name][:count], found) for name, found in answers.items())
         return float(np.clip(worst, -CEILING, CEILING))
@@ -223,7 +223,7 @@ def _gains(quantiser: Quantiser, target: Target, feed: Feeds) -> tuple[dict[str,
 
     None are known for TensorRT, whose engines run on a GPU that most often is another machine's: accuracy alone decides there.
     """
-    from dtvit_deploy.export.onnx import module_of
+    from dtvit_deploy.export.onnx.translate import module_of
 
     if target is Target.TRT:
         return {}, None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from dtvit_deploy.signature import Outputs
+    from dtvit_deploy.artifacts.signature import Outputs
 
 _INDICES = {"TopK": 1, "ArgMax": 0, "ArgMin": 0}
 """Operators that rank, and which of their results holds indices."""

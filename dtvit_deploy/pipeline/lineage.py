@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dtvit_deploy.artifact import Artifact, Link, Manifest, manifest_path, read_json
+from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, manifest_path, read_json
 from dtvit_deploy.errors import InputError
 
 if TYPE_CHECKING:
-    from dtvit_deploy.cache import Cache
+    from dtvit_deploy.artifacts.cache import Cache
     from dtvit_deploy.pipeline.stages import ProgramEntry
 
 MADE_OF = {"onnx": "program", "simplified": "onnx"}

@@ -19,9 +19,9 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.stages import GuardFeeds
 
 if TYPE_CHECKING:
-    from dtvit_deploy.artifact import Manifest
+    from dtvit_deploy.artifacts.artifact import Manifest
+    from dtvit_deploy.artifacts.signature import Feeds, Signature
     from dtvit_deploy.calibration.class_map import ClassMap
-    from dtvit_deploy.signature import Feeds, Signature
 
 NOISE_SAMPLES = 8
 GUARD_SAMPLES = 4

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.devices.local import cores
-from dtvit_deploy.layers import LayerReport, Taps, layer_report
+from dtvit_deploy.harness.layers import LayerReport, Taps, layer_report
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import ProgramEntry
 from dtvit_deploy.runtimes.base import MissingOperatorError, Session, SessionOptions
 from dtvit_deploy.runtimes.pairing import Pairing, looked_into, pairings
-from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
-    from dtvit_deploy.runtimes.torch import TorchSession
-    from dtvit_deploy.signature import Feeds, Outputs
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs
+    from dtvit_deploy.runtimes.torch.session import TorchSession
 
 LAYER_SAMPLES = 2
 """Samples that the layers are walked on: each holds every inner tensor of four evaluations in memory at once."""
@@ -105,8 +105,8 @@ class Reference:
         ranked: bool = False,
         rounding: bool = False,
     ) -> None:
-        from dtvit_deploy.runtimes.rankings import rankings_of
-        from dtvit_deploy.runtimes.torch import Arithmetic, TorchSession, read_program
+        from dtvit_deploy.runtimes.torch.rankings import rankings_of
+        from dtvit_deploy.runtimes.torch.session import Arithmetic, TorchSession, read_program
 
         exported, signature = read_program(program.artifact), program.artifact.manifest.signature
         names = [spec.name for spec in signature.outputs]
@@ -136,7 +136,7 @@ class Reference:
         return cls(bench.program, bench.threads, bench.precisions, kept, taps, adding=bench.adding, ranked=ranked, rounding=rounding)
 
     def floor_of(self, precision: Precision) -> Precision:
-        """The precision whose noise floor an artefact is shown beside: INT8 has none of its own (see :mod:`dtvit_deploy.parity`)."""
+        """The precision whose noise floor an artefact is shown beside: INT8 has none of its own (`dtvit_deploy.harness.parity`)."""
         return precision if precision in self.ideal else Precision.FP32
 
 

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dtvit_deploy.parity import LARGEST_FLOOR
+from dtvit_deploy.artifacts.target import Cpu
+from dtvit_deploy.harness.parity import LARGEST_FLOOR
 from dtvit_deploy.pipeline.judge import Judge, ranked_outputs
 from dtvit_deploy.plural import counted
-from dtvit_deploy.target import Cpu
 
 if TYPE_CHECKING:
     import onnx
 
-    from dtvit_deploy.export.float16 import Float16
-    from dtvit_deploy.signature import Feeds, Outputs, Signature
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs, Signature
+    from dtvit_deploy.export.onnx.float16 import Float16
 
 LARGEST_ERROR = LARGEST_FLOOR / 10
 """Root mean square of an output's error over that of the output, on real feeds. A sound network in FP16 has 0.001, two roundings' worth;
@@ -114,10 +114,10 @@ def mixed_precision(
         feeds, real: see :class:`dtvit_deploy.pipeline.stages.GuardFeeds`.
         cpu: with an ARM64 one products add in FP16, which overflows on the way and errs more.
     """
-    from dtvit_deploy.export.float16 import float16_onnx
-    from dtvit_deploy.export.onnx import module_of
+    from dtvit_deploy.export.onnx.float16 import float16_onnx
+    from dtvit_deploy.export.onnx.translate import module_of
+    from dtvit_deploy.runtimes.arm64.term_sums import term_sums
     from dtvit_deploy.runtimes.onnxruntime import magnitudes_and_outputs
-    from dtvit_deploy.runtimes.term_sums import term_sums
 
     reached, expected = magnitudes_and_outputs(model, signature, feeds)
     sums = term_sums(model, signature, feeds)
@@ -225,7 +225,7 @@ class SmallestSet:
 
 
 def added_answers(model: onnx.ModelProto, signature: Signature, feeds: Sequence[Feeds]) -> list[Outputs]:
-    from dtvit_deploy.runtimes.arm64 import arm64_answers
+    from dtvit_deploy.runtimes.arm64.session import arm64_answers
 
     return arm64_answers(model, signature, feeds)
 
@@ -239,7 +239,7 @@ def rounded_answers(model: onnx.ModelProto, signature: Signature, feeds: Sequenc
 
 def _largest(model: onnx.ModelProto, reached: Mapping[str, float]) -> dict[str, tuple[float, str]]:
     """The largest tensor that each module makes or reads, and its magnitude."""
-    from dtvit_deploy.export.onnx import module_of
+    from dtvit_deploy.export.onnx.translate import module_of
 
     found: dict[str, tuple[float, str]] = {}
     for node in model.graph.node:

@@ -9,20 +9,20 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtvit_deploy.artifact import Artifact
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import MissingError
-from dtvit_deploy.export.nncf import REMEDY, NncfOptions, openvino_from_nncf
+from dtvit_deploy.export.openvino.nncf import REMEDY, NncfOptions, openvino_from_nncf
 from dtvit_deploy.pipeline.calibration_set import CalibrationSet, real_set
 from dtvit_deploy.pipeline.openvino import openvino_stage
 from dtvit_deploy.pipeline.stages import describe, made_here, source_digest, versions
 from dtvit_deploy.plural import counted
-from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
-    from dtvit_deploy.artifact import Manifest
+    from dtvit_deploy.artifacts.artifact import Manifest
+    from dtvit_deploy.artifacts.signature import Feeds
     from dtvit_deploy.calibration.class_map import ClassMap
-    from dtvit_deploy.signature import Feeds
 
 SAMPLES = 300
 """Images that are observed at most, as by `calibrate`; NNCF's own number too."""

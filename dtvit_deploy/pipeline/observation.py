@@ -20,8 +20,8 @@ from dtvit_deploy.plural import counted
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from dtvit_deploy.artifacts.signature import Feeds
     from dtvit_deploy.calibration.observe import Observer
-    from dtvit_deploy.signature import Feeds
 
 FIRST_POINT = 8
 """Samples at the first point of the convergence curve; at each further one they are twice as many."""
@@ -128,7 +128,7 @@ class Observation:
 def _observer(program: ProgramEntry, threads: int) -> Observer:
     try:
         from dtvit_deploy.calibration.observe import Observer
-        from dtvit_deploy.runtimes.torch import read_program
+        from dtvit_deploy.runtimes.torch.session import read_program
     except ImportError as error:
         raise MissingError(f"calibration needs PyTorch: {error}", remedy="pip install 'dtvit-deploy[export]'") from error
     return Observer(read_program(program.artifact), program.nodes, program.artifact.manifest.signature, threads)

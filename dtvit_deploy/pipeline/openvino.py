@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dtvit_deploy.artifact import Artifact
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.pipeline.stages import describe, made_here, source_digest, versions
-from dtvit_deploy.target import Precision
 
 
 def openvino_stage(source: Artifact, precision: Precision, cache: Cache) -> Artifact:
@@ -22,7 +22,7 @@ def openvino_stage(source: Artifact, precision: Precision, cache: Cache) -> Arti
     tools, options = versions("openvino"), {HINT: inference_hint(precision)}
 
     def build(folder: Path) -> None:
-        from dtvit_deploy.export.openvino import openvino_from_onnx
+        from dtvit_deploy.export.openvino.ir import openvino_from_onnx
 
         path = folder / "model.openvino"
         path.mkdir()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dtvit_deploy.artifact import Artifact, Manifest, sha256_of
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Artifact, Manifest, sha256_of
+from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.lineage import require_lineage, same_origin
 from dtvit_deploy.pipeline.stages import ProgramEntry, find_program, program_stage, require_feedable

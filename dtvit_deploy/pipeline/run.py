@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dtvit_deploy.artifact import sha256_of, write_json
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import sha256_of, write_json
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.staging import staged
+from dtvit_deploy.artifacts.target import Cpu, Precision
 from dtvit_deploy.calibration.class_map import ClassMap, read_class_map
 from dtvit_deploy.calibration.images import open_images
 from dtvit_deploy.calibration.ranges import RangeTable, load_ranges
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.latency import MeasureOptions
+from dtvit_deploy.harness.latency import MeasureOptions
 from dtvit_deploy.pipeline.check import Wants, check
 from dtvit_deploy.pipeline.compared import require_outputs
 from dtvit_deploy.pipeline.export import ExportOptions, exported, require_reachable
@@ -28,8 +30,6 @@ from dtvit_deploy.recipe import Limits, Recipe
 from dtvit_deploy.report import add_report, remove_older
 from dtvit_deploy.report.schema import Calibration, Report
 from dtvit_deploy.runtimes.pairing import require_usable
-from dtvit_deploy.staging import staged
-from dtvit_deploy.target import Cpu, Precision
 
 if TYPE_CHECKING:
     from dtvit_deploy.models.reference import ModelOptions

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, overload
 import msgspec
 import numpy as np
 
-from dtvit_deploy.accuracy import Accuracy, Tally, printable
 from dtvit_deploy.calibration.decode import thumbnail
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.harness.accuracy import Accuracy, Tally, printable
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.measure import Bench, check_feeds
 from dtvit_deploy.plural import counted
 
 if TYPE_CHECKING:
-    from dtvit_deploy.signature import Signature, TensorSpec
+    from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 
 TURN = 16
 """Samples that one session answers before the next has its turn: the threads of two runtimes wait actively, at each other's cost."""

@@ -20,20 +20,30 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import dtvit_deploy
-from dtvit_deploy.artifact import Artifact, Link, Manifest, encode_json, load_artifact, manifest_path, read_json, sha256_of, write_json
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import (
+    Artifact,
+    Link,
+    Manifest,
+    encode_json,
+    load_artifact,
+    manifest_path,
+    read_json,
+    sha256_of,
+    write_json,
+)
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.nodes import NodeMap, Nodes
+from dtvit_deploy.artifacts.signature import MOST_VALUES
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.evidence import Rung
 from dtvit_deploy.export.garbage import uncollected
-from dtvit_deploy.nodes import NodeMap, Nodes
-from dtvit_deploy.signature import MOST_VALUES
-from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
     import onnx
 
+    from dtvit_deploy.artifacts.signature import Feeds
     from dtvit_deploy.models.reference import ModelOptions, Reference
-    from dtvit_deploy.signature import Feeds
 
 NODES = "nodes.json"
 REFUSED = "onnx-refused.json"
@@ -145,7 +155,7 @@ def write_program(reference: Reference, folder: Path) -> None:
 
     Where ONNX has no translation, the reason is kept in its place: only the targets that are made from that graph fail by it.
     """
-    from dtvit_deploy.export.onnx import OPSET, functional, onnx_from_program
+    from dtvit_deploy.export.onnx.translate import OPSET, functional, onnx_from_program
     from dtvit_deploy.export.program import program_from_reference, require_answers_as, save_program
 
     traced, graph = program_from_reference(reference), None
@@ -209,8 +219,8 @@ def onnx_stage(program: ProgramEntry, guard: GuardFeeds, cache: Cache) -> Artifa
     tools = versions("onnx", "onnxsim", "onnxruntime")
 
     def build(folder: Path) -> None:
-        from dtvit_deploy.export.simplify import simplify_onnx
-        from dtvit_deploy.export.static import require_static
+        from dtvit_deploy.export.onnx.simplify import simplify_onnx
+        from dtvit_deploy.export.onnx.static import require_static
         from dtvit_deploy.runtimes.onnxruntime import run_graph
 
         signature = mine.signature

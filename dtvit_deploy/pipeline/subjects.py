@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import msgspec
 
-from dtvit_deploy.accuracy import Accuracy
-from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.layers import LayerReport
-from dtvit_deploy.parity import Difference
+from dtvit_deploy.harness.accuracy import Accuracy
+from dtvit_deploy.harness.layers import LayerReport
+from dtvit_deploy.harness.parity import Difference
+from dtvit_deploy.harness.recommend import Candidate
+from dtvit_deploy.harness.search import Search
+from dtvit_deploy.harness.verdict import verdict
 from dtvit_deploy.pipeline.gates import gates_of, not_measured
 from dtvit_deploy.pipeline.measure import Bench
 from dtvit_deploy.pipeline.timing import Timed
 from dtvit_deploy.recipe import Gates
-from dtvit_deploy.recommend import Candidate
 from dtvit_deploy.report.schema import Subject
 from dtvit_deploy.runtimes.pairing import Pairing
-from dtvit_deploy.search import Search
-from dtvit_deploy.target import Precision
-from dtvit_deploy.verdict import verdict
 
 
 def reference_subject(bench: Bench, scored: list[Accuracy], timed: list[Timed]) -> Subject:

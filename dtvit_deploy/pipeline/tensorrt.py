@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from dtvit_deploy.artifact import Artifact, load_artifact, sha256_of
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Artifact, load_artifact, sha256_of
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.staging import replacing
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.evidence import Rung
+from dtvit_deploy.formats.engine import gpu
+from dtvit_deploy.formats.engine.header import read_header
+from dtvit_deploy.formats.engine.library import LIBRARIES, Library, load_library
+from dtvit_deploy.formats.engine.options import RTX_CAPABILITIES, BuildOptions, Flavour
+from dtvit_deploy.formats.engine.passport import ENGINE, FORMATS, GRAPH, LAYERS, LINK, PASSPORT, Passport
 from dtvit_deploy.pipeline.material import digest_of
 from dtvit_deploy.pipeline.stages import describe, load_onnx, made_here, source_digest, versions
 from dtvit_deploy.plural import counted, some
-from dtvit_deploy.staging import replacing
-from dtvit_deploy.target import Precision
-from dtvit_deploy.trt import gpu
-from dtvit_deploy.trt.header import read_header
-from dtvit_deploy.trt.library import LIBRARIES, Library, load_library
-from dtvit_deploy.trt.options import RTX_CAPABILITIES, BuildOptions, Flavour
-from dtvit_deploy.trt.passport import ENGINE, FORMATS, GRAPH, LAYERS, LINK, PASSPORT, Passport
 
 if TYPE_CHECKING:
     from dtvit_deploy.export.tensorrt.on_device import Golden

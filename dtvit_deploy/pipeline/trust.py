@@ -10,11 +10,11 @@ from pathlib import Path
 
 import msgspec
 
-from dtvit_deploy.artifact import Artifact, Manifest, manifest_path, read_json
-from dtvit_deploy.cache import Cache
-from dtvit_deploy.trt.library import LIBRARIES
-from dtvit_deploy.trt.options import Flavour
-from dtvit_deploy.trt.passport import FORMATS, LINK, PASSPORT
+from dtvit_deploy.artifacts.artifact import Artifact, Manifest, manifest_path, read_json
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.formats.engine.library import LIBRARIES
+from dtvit_deploy.formats.engine.options import Flavour
+from dtvit_deploy.formats.engine.passport import FORMATS, LINK, PASSPORT
 
 STAGES = {FORMATS[flavour]: (str(flavour),) for flavour in LIBRARIES} | {
     FORMATS[Flavour.ON_DEVICE]: ("job",),

@@ -24,7 +24,7 @@ def write_report(report: Report, folder: Path) -> tuple[Path, ...]:
     Raises:
         InputError: the folder cannot be written.
     """
-    from dtvit_deploy.staging import staged
+    from dtvit_deploy.artifacts.staging import staged
 
     with staged(folder) as stage:
         names = add_report(report, stage)
@@ -34,7 +34,7 @@ def write_report(report: Report, folder: Path) -> tuple[Path, ...]:
 
 def add_report(report: Report, stage: Path) -> tuple[str, ...]:
     """Write the report's files among others that are staged with them; their names."""
-    from dtvit_deploy.artifact import encode_json
+    from dtvit_deploy.artifacts.artifact import encode_json
     from dtvit_deploy.errors import MissingError
     from dtvit_deploy.report.content import content
     from dtvit_deploy.report.html import render_html

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
 
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.report import figures
 

@@ -27,14 +27,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.harness.verdict import NOT_MEASURED, Gate, Verdict, at_most, holds, verdict
 from dtvit_deploy.plural import counted
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.content import real_agreement, worst
 from dtvit_deploy.report.tables import labels
-from dtvit_deploy.verdict import NOT_MEASURED, Gate, Verdict, at_most, holds, verdict
 
 if TYPE_CHECKING:
-    from dtvit_deploy.latency import Measurement
+    from dtvit_deploy.harness.latency import Measurement
     from dtvit_deploy.report.schema import Report, Subject
 
 SLOWER = 0.05

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dtvit_deploy.parity import REAL
+from dtvit_deploy.harness.parity import REAL
 from dtvit_deploy.report import figures, int8, measured
 from dtvit_deploy.report.figures import ABSENT, plain
 from dtvit_deploy.report.tables import Section, Table, amounts, labels, ordered, prose, section, table, words
 
 if TYPE_CHECKING:
-    from dtvit_deploy.latency import Measurement
-    from dtvit_deploy.parity import Difference
+    from dtvit_deploy.harness.latency import Measurement
+    from dtvit_deploy.harness.parity import Difference
     from dtvit_deploy.report.schema import Report, Subject
 
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.ranges import ENOUGH
+from dtvit_deploy.harness.search import readable
 from dtvit_deploy.plural import counted, some
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.figures import ABSENT
 from dtvit_deploy.report.tables import Section, Table, amounts, section, table, words
-from dtvit_deploy.search import readable
 
 if TYPE_CHECKING:
+    from dtvit_deploy.harness.search import ModuleFigures, Search, Trial
     from dtvit_deploy.report.schema import Calibration, Report, Subject
-    from dtvit_deploy.search import ModuleFigures, Search, Trial
 
 NOISIEST = 10
 """Modules that are listed; a folded table has all."""

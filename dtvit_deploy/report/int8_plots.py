@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from dtvit_deploy.calibration.ranges import Convergence
+    from dtvit_deploy.harness.search import ModuleFigures, Search
     from dtvit_deploy.report.schema import Report, Subject
-    from dtvit_deploy.search import ModuleFigures, Search
 
 MOST_LABELLED = 6
 """Modules named in the picture: the noisiest."""

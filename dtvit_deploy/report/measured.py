@@ -12,8 +12,8 @@ from dtvit_deploy.report.figures import ABSENT
 from dtvit_deploy.report.tables import Photo, Section, Table, amounts, listed, section, table, words
 
 if TYPE_CHECKING:
-    from dtvit_deploy.latency import Measurement
-    from dtvit_deploy.layers import LayerReport, ModuleDifference
+    from dtvit_deploy.harness.latency import Measurement
+    from dtvit_deploy.harness.layers import LayerReport, ModuleDifference
     from dtvit_deploy.report.schema import Report, Subject
 
 WORST = 10
@@ -139,7 +139,7 @@ def latency(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | N
 
 def _ratio(one: Measurement, reference: Measurement | None) -> str:
     from dtvit_deploy.errors import InputError
-    from dtvit_deploy.latency import ratio
+    from dtvit_deploy.harness.latency import ratio
 
     if reference is None or one is reference:
         return ABSENT
@@ -151,7 +151,7 @@ def _ratio(one: Measurement, reference: Measurement | None) -> str:
 
 def excess(module: ModuleDifference, precision: str) -> float:
     """Error in units of the noise floor; of the precision's own rounding where the floor is less."""
-    from dtvit_deploy.parity import ROUNDOFF
+    from dtvit_deploy.harness.parity import ROUNDOFF
 
     if figures.infinite(module.error):
         return math.inf

@@ -14,9 +14,9 @@ from dtvit_deploy.report.tables import labels
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from dtvit_deploy.latency import Measurement
-    from dtvit_deploy.layers import LayerReport
-    from dtvit_deploy.parity import Difference
+    from dtvit_deploy.harness.latency import Measurement
+    from dtvit_deploy.harness.layers import LayerReport
+    from dtvit_deploy.harness.parity import Difference
     from dtvit_deploy.report.schema import Report, Subject
 
 MOST_ROWS = 40

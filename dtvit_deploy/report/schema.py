@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import msgspec
 
-from dtvit_deploy.accuracy import Accuracy
-from dtvit_deploy.bounds import Count, Natural
+from dtvit_deploy.artifacts.bounds import Count, Natural
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.calibration.ranges import Convergence
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.latency import Measurement
-from dtvit_deploy.layers import LayerReport
-from dtvit_deploy.parity import Difference
-from dtvit_deploy.recommend import Recommendation
-from dtvit_deploy.runtimes.coreml_plan import ComputePlan
-from dtvit_deploy.search import Search
-from dtvit_deploy.target import Precision
-from dtvit_deploy.verdict import Verdict
+from dtvit_deploy.harness.accuracy import Accuracy
+from dtvit_deploy.harness.latency import Measurement
+from dtvit_deploy.harness.layers import LayerReport
+from dtvit_deploy.harness.parity import Difference
+from dtvit_deploy.harness.recommend import Recommendation
+from dtvit_deploy.harness.search import Search
+from dtvit_deploy.harness.verdict import Verdict
+from dtvit_deploy.runtimes.coreml.plan import ComputePlan
 
 SCHEMA = 1
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
-from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.nodes import NodeMap
+from dtvit_deploy.artifacts.signature import Signature
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.nodes import NodeMap
-from dtvit_deploy.signature import Signature
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from dtvit_deploy.runtimes.coreml_plan import ComputePlan
-    from dtvit_deploy.signature import Feeds, Outputs
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs
+    from dtvit_deploy.runtimes.coreml.plan import ComputePlan
 
 
 class MissingOperatorError(InputError):

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.signature import Signature
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.evidence import Rung
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
-from dtvit_deploy.signature import Signature
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from dtvit_deploy.signature import Feeds, Outputs
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs
 
 
 class FakeClock:

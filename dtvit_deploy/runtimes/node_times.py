@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx
 
-    from dtvit_deploy.signature import Feeds
+    from dtvit_deploy.artifacts.signature import Feeds
 
 WARM_UP = 5
 RUNS = 25

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.graph import inferred, read_graph
+from dtvit_deploy.artifacts.signature import Signature
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.graph import inferred, read_graph
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
 from dtvit_deploy.runtimes.trial import require_survived
-from dtvit_deploy.signature import Signature
-from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
     import onnx
     from typing_extensions import Self
 
-    from dtvit_deploy.signature import Feeds, Outputs
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs
 
 
 class OnnxRuntime:

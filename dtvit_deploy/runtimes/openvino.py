@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.evidence import Rung
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
 from dtvit_deploy.runtimes.trial import require_survived
-from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
     import openvino
     from typing_extensions import Self
 
-    from dtvit_deploy.signature import Feeds, Outputs
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs
 
 GRAPH = "model.xml"
 """The file in an artefact's folder that holds the graph; the constants are in ``model.bin``."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.evidence import Rung
 from dtvit_deploy.runtimes.base import Runtime, Session, SessionOptions
 from dtvit_deploy.runtimes.registry import ALSO, BY_FORMAT, RUNTIMES, runtime_for
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from dtvit_deploy.artifact import load_artifact
-from dtvit_deploy.child import child_command
-from dtvit_deploy.coreml.options import image_input_of
+from dtvit_deploy.artifacts.artifact import load_artifact
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.formats.mlpackage.options import image_input_of
+from dtvit_deploy.process.child import child_command
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.pairing import Pairing
 from dtvit_deploy.runtimes.trial import expendable

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.evidence import Rung
 
 if TYPE_CHECKING:
-    from dtvit_deploy.artifact import Artifact
+    from dtvit_deploy.artifacts.artifact import Artifact
     from dtvit_deploy.runtimes.base import Runtime, Session, SessionOptions
 
 
@@ -27,7 +27,7 @@ def _openvino() -> Runtime:
 
 def _coreml(units: str) -> Callable[[], Runtime]:
     def runtime() -> Runtime:
-        from dtvit_deploy.runtimes.coreml import CoreMlRuntime, Units
+        from dtvit_deploy.runtimes.coreml.session import CoreMlRuntime, Units
 
         return CoreMlRuntime(Units(units))
 
@@ -35,7 +35,7 @@ def _coreml(units: str) -> Callable[[], Runtime]:
 
 
 def _coreml_iphone() -> Runtime:
-    from dtvit_deploy.runtimes.coreml_remote import IPhoneRuntime
+    from dtvit_deploy.runtimes.coreml.iphone import IPhoneRuntime
 
     return IPhoneRuntime()
 
@@ -50,26 +50,26 @@ def _mil() -> Runtime:
 
 def _torch() -> Runtime:
     try:
-        from dtvit_deploy.runtimes.torch import TorchRuntime
+        from dtvit_deploy.runtimes.torch.session import TorchRuntime
     except ImportError as error:
         raise MissingError(f"torch cannot be imported: {error}", remedy="pip install 'dtvit-deploy[export]'") from error
     return TorchRuntime()
 
 
 def _tensorrt() -> Runtime:
-    from dtvit_deploy.runtimes.tensorrt import TensorRtRuntime
+    from dtvit_deploy.runtimes.tensorrt.session import TensorRtRuntime
 
     return TensorRtRuntime("tensorrt")
 
 
 def _tensorrt_rtx() -> Runtime:
-    from dtvit_deploy.runtimes.tensorrt import TensorRtRuntime
+    from dtvit_deploy.runtimes.tensorrt.session import TensorRtRuntime
 
     return TensorRtRuntime("tensorrt-rtx")
 
 
 def _emulated() -> Runtime:
-    from dtvit_deploy.runtimes.emulated import EmulatedTensorRt
+    from dtvit_deploy.runtimes.tensorrt.emulated import EmulatedTensorRt
 
     return EmulatedTensorRt()
 

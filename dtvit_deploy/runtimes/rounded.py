@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dtvit_deploy.artifacts.graph import inferred, unused
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.graph import inferred, unused
 
 if TYPE_CHECKING:
     import onnx

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dtvit_deploy.artifact import Artifact, Manifest
-from dtvit_deploy.child import child_command
+from dtvit_deploy.artifacts.artifact import Artifact, Manifest
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.memory import ran_out
+from dtvit_deploy.process.child import child_command
+from dtvit_deploy.process.memory import ran_out
 
 if TYPE_CHECKING:
+    from dtvit_deploy.artifacts.signature import Feeds
     from dtvit_deploy.runtimes.base import Session
-    from dtvit_deploy.signature import Feeds
 
 SECONDS = 50
 """Of wall time: the answer comes within a minute, where others do not take the processors. T mix as a Core ML package takes five."""
@@ -118,7 +118,7 @@ def _signal_name(number: int) -> str:
 
 def main(runtime: str, title: str, path: str, memory: str, seconds: str) -> None:
     """What the other process does: takes the manifest from its standard input, and prints `_Refusal` or nothing as JSON."""
-    from dtvit_deploy.child import addresses, limit
+    from dtvit_deploy.process.child import addresses, limit
     from dtvit_deploy.runtimes.registry import RUNTIMES
 
     RUNTIMES[runtime]()  # its libraries are none of the artefact's memory: torch with CUDA maps several gigabytes
@@ -171,7 +171,7 @@ def _run_once(session: Session, feeds: Feeds) -> None:
 def _zeros(manifest: Manifest) -> Feeds:
     import numpy as np
 
-    from dtvit_deploy.coreml.options import image_input_of
+    from dtvit_deploy.formats.mlpackage.options import image_input_of
 
     image, inputs = image_input_of(manifest), manifest.signature.inputs
     return {
@@ -183,7 +183,7 @@ def _noise(manifest: Manifest) -> Feeds:
     """Where a network takes floating-point values; not in place of pixels, which noise is none of."""
     import numpy as np
 
-    from dtvit_deploy.coreml.options import image_input_of
+    from dtvit_deploy.formats.mlpackage.options import image_input_of
 
     image, random = image_input_of(manifest), np.random.default_rng(0)
     floats = [spec for spec in manifest.signature.inputs if spec.dtype.startswith("float") and not (image and spec.name == image.name)]

@@ -24,8 +24,8 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dtvit_deploy.calibration.preprocessing import Preprocessing
-from dtvit_deploy.models.dualtoken import DualTokenViT
-from dtvit_deploy.models.dualtoken_config import DualTokenConfig
+from dtvit_deploy.models.dualtoken.config import DualTokenConfig
+from dtvit_deploy.models.dualtoken.network import DualTokenViT
 
 PREPROCESSING = Preprocessing(resize=224, crop=(224, 224), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 SEED = 0

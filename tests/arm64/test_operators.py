@@ -13,11 +13,11 @@ import torch
 from arm64.emulated import Job, Machine
 from arm64.environment import ONNX_RUNTIMES
 from arm64.small import FLOAT, INT64, halves, of_one, quantised
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.export.arm64.lint import Severity, lint
 from dtvit_deploy.export.arm64.portable import portable_onnx
-from dtvit_deploy.runtimes.half_sums import convolution, product
+from dtvit_deploy.runtimes.arm64.half_sums import convolution, product
 from dtvit_deploy.runtimes.onnxruntime import run_graph
-from dtvit_deploy.signature import Signature, TensorSpec
 
 pytestmark = pytest.mark.arm64
 HALF, PLAIN = "cortex-a76", "cortex-a57"

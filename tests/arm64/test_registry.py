@@ -18,21 +18,21 @@ from numpy.typing import NDArray
 
 from arm64.emulated import Job, Machine
 from arm64.environment import ONNX_RUNTIMES, Environment
-from dtvit_deploy.artifact import Artifact
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.calibration.feeds import random_feeds
 from dtvit_deploy.calibration.ranges import load_ranges
+from dtvit_deploy.harness.parity import FACTOR, sqnr
 from dtvit_deploy.models.reference import ModelOptions
 from dtvit_deploy.models.registry import VARIANTS
-from dtvit_deploy.parity import FACTOR, sqnr
 from dtvit_deploy.pipeline.calibrate import CalibrateOptions, calibrate
 from dtvit_deploy.pipeline.export import ExportOptions, export
 from dtvit_deploy.pipeline.int8 import Int8
 from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.runtimes.arm64 import EmulatedArm64
+from dtvit_deploy.runtimes.arm64.session import EmulatedArm64
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.onnxruntime import OnnxRuntime
-from dtvit_deploy.target import Precision
 
 pytestmark = [pytest.mark.arm64, pytest.mark.slow]
 SIDE = int(os.environ.get("DTVIT_DEPLOY_ARM64_SIDE", "64"))

@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dtvit_deploy.artifact import Artifact, Link, Manifest, sha256_of
+from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, sha256_of
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.calibration.feeds import adversarial_feeds, random_feeds
 from dtvit_deploy.errors import MissingError
+from dtvit_deploy.formats.engine.library import LIBRARIES
+from dtvit_deploy.formats.engine.passport import FORMATS, GRAPH, LINK
 from dtvit_deploy.runtimes.base import Runtime
 from dtvit_deploy.runtimes.fake import FakeRuntime
 from dtvit_deploy.runtimes.registry import BY_FORMAT, RUNTIMES
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
-from dtvit_deploy.trt.library import LIBRARIES
-from dtvit_deploy.trt.passport import FORMATS, GRAPH, LINK
 
 if TYPE_CHECKING:
-    from dtvit_deploy.signature import Feeds, Outputs
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs
 
 Array = NDArray[Any]
 WIDTH, HEADS, TOKENS = 16, 2, 16
@@ -88,7 +88,7 @@ def in_numpy(feeds: Feeds) -> Outputs:
 def exported(folder: Path) -> dict[str, Artifact]:
     """The network as an artefact of each format."""
     torch = pytest.importorskip("torch")
-    from dtvit_deploy.cache import Cache
+    from dtvit_deploy.artifacts.cache import Cache
     from dtvit_deploy.models.reference import Reference
     from dtvit_deploy.pipeline.openvino import openvino_stage
     from dtvit_deploy.pipeline.stages import GuardFeeds, onnx_stage, read_program_entry, write_program
@@ -140,10 +140,10 @@ def _folder(path: Path, graph: Artifact, format: str) -> Artifact:  # noqa: A002
 
 def mlpackage(program: Artifact, folder: Path) -> Artifact:
     """The program as coremltools alone translates it: the runtime must not rely on what this package's exporter does besides."""
-    from dtvit_deploy.artifact import load_artifact
+    from dtvit_deploy.artifacts.artifact import load_artifact
     from dtvit_deploy.pipeline.stages import describe
-    from dtvit_deploy.quiet import quiet
-    from dtvit_deploy.runtimes.torch import read_program
+    from dtvit_deploy.process.quiet import quiet
+    from dtvit_deploy.runtimes.torch.session import read_program
 
     path = folder / "model.mlpackage"
     with quiet():
@@ -205,7 +205,7 @@ def subject(request: pytest.FixtureRequest, artifacts: Callable[[str], Artifact]
         runtime = FakeRuntime(function=in_numpy, inner=INNER)
         return Subject(runtime, Artifact(Path("any.fake"), manifest), reads_files=False)
     if request.param == "emulated-arm64":  # no runtime to choose by name: `verify --arm64` adds it
-        from dtvit_deploy.runtimes.arm64 import EmulatedArm64
+        from dtvit_deploy.runtimes.arm64.session import EmulatedArm64
 
         return Subject(EmulatedArm64(), artifacts("onnx"), reads_files=True)
     try:

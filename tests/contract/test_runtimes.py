@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dtvit_deploy.artifact import Artifact, sha256_of
+from dtvit_deploy.artifacts.artifact import Artifact, sha256_of
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.signature import Signature
 from dtvit_deploy.calibration.feeds import adversarial_feeds
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.evidence import Rung
 from dtvit_deploy.runtimes.base import Runtime, Session, SessionOptions
 from dtvit_deploy.runtimes.registry import BY_FORMAT, RUNTIMES, open_session, runtime_for
-from dtvit_deploy.signature import Signature
 
 if TYPE_CHECKING:
-    from dtvit_deploy.signature import Feeds, Outputs
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs
 
     class Subject(Protocol):
         """See conftest.py."""
@@ -289,7 +289,7 @@ class TestRegistry:
             ("mlpackage", "dtvit_deploy.runtimes.mil.runtime", "export"),
             ("onnx", "onnxruntime", "export"),
             ("openvino", "openvino", "openvino"),
-            ("program", "dtvit_deploy.runtimes.torch", "export"),
+            ("program", "dtvit_deploy.runtimes.torch.session", "export"),
             ("rtx", "onnxruntime", "export"),
         ],
         ids=["mil", "mil without torch", "onnxruntime", "openvino", "torch", "emulated"],

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from dtvit_deploy.child import child_command
+from dtvit_deploy.process.child import child_command
 from fuzz.cases import KINDS, Outcome, write_seeds
 
 HANG = 60

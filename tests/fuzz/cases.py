@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
+from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import DeployError
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
 from fuzz.mutations import mutated_ir, mutated_onnx, mutated_pt
 
 KINDS = ("onnx", "openvino", "pt")
@@ -46,7 +46,7 @@ def write_seeds(folder: Path) -> None:
     import torch
     from onnx import TensorProto, helper, numpy_helper
 
-    from dtvit_deploy.export.openvino import openvino_from_onnx
+    from dtvit_deploy.export.openvino.ir import openvino_from_onnx
 
     weights = {"w": (4, 3, 3, 3), "b": (4,), "m": (36, 5)}
     generator = torch.Generator().manual_seed(0)

@@ -20,7 +20,7 @@ BEGIN = """
 import sys
 from pathlib import Path
 from dtvit_deploy.cli import failure
-from dtvit_deploy.staging import staged
+from dtvit_deploy.artifacts.staging import staged
 failure.end_on_request()
 def begun(stage):
     (stage / "model.onnx").write_text("half")

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from commandline import deploy
-from dtvit_deploy.artifact import Artifact, Manifest, load_artifact, manifest_path, sha256_of, write_json
+from dtvit_deploy.artifacts.artifact import Artifact, Manifest, load_artifact, manifest_path, sha256_of, write_json
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = ROOT / "examples" / "digits" / "digits.safetensors"

@@ -18,12 +18,14 @@ from torch import Tensor, nn
 
 from arm64.small import FLOAT, FLOAT16, INT64, MODULE, halves, of_one, quantised
 from commandline import deploy
-from dtvit_deploy.artifact import Link
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Link
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Cpu, Target
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.arm64.lint import Severity, lint
 from dtvit_deploy.export.arm64.portable import portable_onnx
-from dtvit_deploy.export.onnx import module_of
+from dtvit_deploy.export.onnx.translate import module_of
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.arm64 import portable_stage, told_of_arm64
 from dtvit_deploy.pipeline.check import Wants, check
@@ -32,13 +34,11 @@ from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.stages import ProgramEntry, load_onnx, onnx_stage, read_program_entry, write_program
-from dtvit_deploy.runtimes.arm64 import arm64_answers
-from dtvit_deploy.runtimes.half_sums import convolution, product
+from dtvit_deploy.runtimes.arm64.half_sums import convolution, product
+from dtvit_deploy.runtimes.arm64.session import arm64_answers
+from dtvit_deploy.runtimes.arm64.term_sums import term_sums
 from dtvit_deploy.runtimes.onnxruntime import run_graph
-from dtvit_deploy.runtimes.term_sums import term_sums
-from dtvit_deploy.runtimes.torch_sums import KNOWN, summed
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Cpu, Target
+from dtvit_deploy.runtimes.torch.sums import KNOWN, summed
 
 Array = NDArray[Any]
 IMAGE = halves(1, 6, 9, 9)

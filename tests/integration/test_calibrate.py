@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.ranges import RangeTable, load_ranges
 from dtvit_deploy.errors import InputError

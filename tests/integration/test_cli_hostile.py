@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from commandline import deploy, refused
-from dtvit_deploy.artifact import Artifact, Manifest, load_artifact, manifest_path
+from dtvit_deploy.artifacts.artifact import Artifact, Manifest, load_artifact, manifest_path
 from networks import IMAGES
 
 pytestmark = pytest.mark.slow  # what all are made from takes ten seconds

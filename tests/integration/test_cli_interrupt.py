@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from commandline import answering
-from dtvit_deploy.artifact import load_artifact, manifest_path, sha256_of
+from dtvit_deploy.artifacts.artifact import load_artifact, manifest_path, sha256_of
 from dtvit_deploy.errors import InputError
 
 DEPLOY = str(Path(sys.executable).with_name("dtvit-deploy"))
@@ -191,7 +191,7 @@ def test_while_an_exports_files_are_moved_over_those_of_another(number: str, mov
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
-from dtvit_deploy.staging import staged
+from dtvit_deploy.artifacts.staging import staged
 
 source, out, left = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 

@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from commandline import deploy, refused
-from dtvit_deploy.artifact import load_artifact, sha256_of
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import load_artifact, sha256_of
+from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.reference import ModelOptions
 from dtvit_deploy.pipeline.origin import reference_of

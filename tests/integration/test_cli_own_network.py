@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from commandline import DEPLOY, deploy
-from dtvit_deploy.artifact import Artifact, Manifest, load_artifact, manifest_path
-from dtvit_deploy.target import Precision
+from dtvit_deploy.artifacts.artifact import Artifact, Manifest, load_artifact, manifest_path
+from dtvit_deploy.artifacts.target import Precision
 from networks import PAIR
 
 COMMANDS = ("models", "export", "verify", "evaluate", "profile", "run", "report", "compare", "doctor")

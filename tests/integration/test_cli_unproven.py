@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from commandline import deploy
-from dtvit_deploy.artifact import Artifact, Manifest, load_artifact
+from dtvit_deploy.artifacts.artifact import Artifact, Manifest, load_artifact
 from networks import IMAGES, WEIGHTS
 
 NETWORK = (

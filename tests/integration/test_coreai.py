@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch")
 pytest.importorskip("coremltools")
 
-from dtvit_deploy.cache import Cache  # noqa: E402
+from dtvit_deploy.artifacts.cache import Cache  # noqa: E402
+from dtvit_deploy.artifacts.target import Precision  # noqa: E402
 from dtvit_deploy.calibration.feeds import adversarial_feeds, random_feeds  # noqa: E402
 from dtvit_deploy.models.reference import ModelOptions  # noqa: E402
 from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage  # noqa: E402
-from dtvit_deploy.quiet import quiet  # noqa: E402
+from dtvit_deploy.process.quiet import quiet  # noqa: E402
 from dtvit_deploy.runtimes.base import SessionOptions  # noqa: E402
 from dtvit_deploy.runtimes.mil.runtime import MilRuntime  # noqa: E402
-from dtvit_deploy.runtimes.torch import read_program  # noqa: E402
-from dtvit_deploy.target import Precision  # noqa: E402
+from dtvit_deploy.runtimes.torch.session import read_program  # noqa: E402
 from packages import converted  # noqa: E402
 
 Feed = dict[str, NDArray[Any]]

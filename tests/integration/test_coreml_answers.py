@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dtvit_deploy.artifact import Artifact, Link
+from dtvit_deploy.artifacts.artifact import Artifact, Link
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.stages import ProgramEntry, read_program_entry, write_program
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.registry import runtime_for
-from dtvit_deploy.runtimes.torch import TorchRuntime
-from dtvit_deploy.target import Precision
+from dtvit_deploy.runtimes.torch.session import TorchRuntime
 from packages import package
 
 pytest.importorskip("coremltools", reason="coremltools writes the packages")

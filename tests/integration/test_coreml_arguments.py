@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.quiet import quiet
+from dtvit_deploy.process.quiet import quiet
 
 pytest.importorskip("coremltools", reason="coremltools translates the programs")
 
-from dtvit_deploy.export.coreml_arguments import RELEASES, honour, rows_of
-from dtvit_deploy.export.coreml_keywords import keywords_read
-from dtvit_deploy.export.coreml_program import prepared
-from dtvit_deploy.export.mlpackage import coremltools, write_program
+from dtvit_deploy.export.coreml.arguments import RELEASES, honour, rows_of
+from dtvit_deploy.export.coreml.keywords import keywords_read
+from dtvit_deploy.export.coreml.program import prepared
+from dtvit_deploy.export.coreml.saved import coremltools, write_program
 from dtvit_deploy.export.program import node_map
 from dtvit_deploy.export.rewrites.decomposition import decompose
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from commandline import deploy
-from dtvit_deploy.artifact import Artifact, Link, load_artifact, sha256_of
-from dtvit_deploy.coreml.options import CoreMlOptions, Layout, views_of
+from dtvit_deploy.artifacts.artifact import Artifact, Link, load_artifact, sha256_of
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.formats.mlpackage.options import CoreMlOptions, Layout, views_of
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.check import Wants, check
 from dtvit_deploy.pipeline.coreml import require_coreml
@@ -26,8 +27,7 @@ from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.stages import ProgramEntry, read_program_entry, write_program
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.registry import runtime_for
-from dtvit_deploy.runtimes.torch import TorchRuntime
-from dtvit_deploy.target import Precision
+from dtvit_deploy.runtimes.torch.session import TorchRuntime
 from packages import package
 
 pytest.importorskip("coremltools", reason="coremltools writes the packages")
@@ -49,14 +49,14 @@ def answers(artifact: Artifact, feeds: dict[str, Any], taps: tuple[str, ...] = (
 
 
 def description(artifact: Artifact) -> Any:
-    from dtvit_deploy.export.mlpackage import read_mlpackage
+    from dtvit_deploy.export.coreml.saved import read_mlpackage
 
     return read_mlpackage(artifact.path).get_spec().description
 
 
 def operators(artifact: Artifact) -> Any:
     """The operators of a saved package, but for its constants."""
-    from dtvit_deploy.export.mlpackage import read_mlpackage
+    from dtvit_deploy.export.coreml.saved import read_mlpackage
 
     spec = read_mlpackage(artifact.path).get_spec()
     (block,) = spec.mlProgram.functions["main"].block_specializations.values()
@@ -315,7 +315,7 @@ class TestInterface:
 
     @pytest.mark.parametrize(("ios", "specification"), [(16, 7), (17, 8), (18, 9)])
     def test_the_deployment_target_is_the_one_asked_for(self, scores: ProgramEntry, tmp_path: Path, ios: int, specification: int) -> None:
-        from dtvit_deploy.export.mlpackage import read_mlpackage
+        from dtvit_deploy.export.coreml.saved import read_mlpackage
 
         assert read_mlpackage(package(scores, tmp_path, ios=ios).path).get_spec().specificationVersion == specification
 

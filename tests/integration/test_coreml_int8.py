@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from commandline import deploy
-from dtvit_deploy.artifact import Artifact, Link, load_artifact
+from dtvit_deploy.artifacts.artifact import Artifact, Link, load_artifact
+from dtvit_deploy.artifacts.nodes import NodeMap
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.calibration.ranges import load_ranges
-from dtvit_deploy.coreml.options import Weights
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.formats.mlpackage.options import Weights
 from dtvit_deploy.models.reference import Reference
-from dtvit_deploy.nodes import NodeMap
 from dtvit_deploy.pipeline.stages import ProgramEntry, read_program_entry, write_program
-from dtvit_deploy.target import Precision
 from packages import converted
 
 pytest.importorskip("coremltools", reason="coremltools writes the packages")
@@ -36,7 +36,7 @@ class Saved:
     """A saved package, read by its protocol buffers alone."""
 
     def __init__(self, path: Path) -> None:
-        from dtvit_deploy.export.mlpackage import read_mlpackage
+        from dtvit_deploy.export.coreml.saved import read_mlpackage
 
         (block,) = read_mlpackage(path).get_spec().mlProgram.functions["main"].block_specializations.values()
         self.operations = list(block.operations)
@@ -187,7 +187,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[ProgramEntry, Path
 
 
 def quantised(shared: tuple[ProgramEntry, Path], path: Path, ranges: dict[str, tuple[float, float]], *keep: str) -> Any:
-    from dtvit_deploy.export.coreml_int8 import quantise_mlpackage
+    from dtvit_deploy.export.coreml.int8 import quantise_mlpackage
 
     entry, half = shared
     return quantise_mlpackage(half, path, ranges, entry.nodes, 17, keep)
@@ -235,8 +235,8 @@ class TestEdges:
 
     @pytest.mark.parametrize("weights", list(Weights))
     def test_the_same_package_comes_twice(self, shared: tuple[ProgramEntry, Path], tmp_path: Path, weights: Weights) -> None:
-        from dtvit_deploy.artifact import sha256_of
-        from dtvit_deploy.export.coreml_int8 import compress_mlpackage
+        from dtvit_deploy.artifacts.artifact import sha256_of
+        from dtvit_deploy.export.coreml.int8 import compress_mlpackage
 
         for name in ("a", "b"):
             compress_mlpackage(shared[1], tmp_path / f"{name}.mlpackage", weights, 17)

@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from commandline import deploy, refused
-from dtvit_deploy.artifact import Artifact, Link, load_artifact
-from dtvit_deploy.coreml.options import Layout, views_of
-from dtvit_deploy.coreml.views import MOVES, View, flat, moves, sizes
+from dtvit_deploy.artifacts.artifact import Artifact, Link, load_artifact
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.formats.mlpackage.options import Layout, views_of
+from dtvit_deploy.formats.mlpackage.views import MOVES, View, flat, moves, sizes
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.stages import ProgramEntry, read_program_entry, write_program
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator
 from dtvit_deploy.runtimes.mil.load import load_program
 from dtvit_deploy.runtimes.mil.runtime import MilRuntime
-from dtvit_deploy.runtimes.torch import TorchRuntime
-from dtvit_deploy.target import Precision
+from dtvit_deploy.runtimes.torch.session import TorchRuntime
 from packages import package as built
 
 pytest.importorskip("coremltools", reason="coremltools writes the packages")
@@ -198,10 +198,10 @@ class TestAnyProgram:
         import coremltools as ct
         from coremltools.converters.mil.mil import Builder, Function, Program
 
-        from dtvit_deploy.export.coreml_interface import model_of_mil
-        from dtvit_deploy.export.coreml_layout import relay_mlpackage
-        from dtvit_deploy.export.mlpackage import write_mlpackage
-        from dtvit_deploy.quiet import quiet
+        from dtvit_deploy.export.coreml.interface import model_of_mil
+        from dtvit_deploy.export.coreml.layout.rewriting import relay_mlpackage
+        from dtvit_deploy.export.coreml.saved import write_mlpackage
+        from dtvit_deploy.process.quiet import quiet
 
         shape = data.draw(st.sampled_from([(1, 6, 4), (2, 6, 4), (1, 4, 2, 3), (2, 4, 3, 3), (1, 4, 1, 6)]))
         folder = tmp_path_factory.mktemp("drawn")
@@ -302,7 +302,7 @@ class TestBlock:
                 views_of(msgspec.structs.replace(relaid.manifest, lineage=(wrong,)))
 
     def test_one_that_answers_otherwise_is_rolled_back(self, block: ProgramEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from dtvit_deploy.export import coreml_layout_ops
+        from dtvit_deploy.export.coreml.layout import ops as coreml_layout_ops
 
         right = coreml_layout_ops.arranged
         monkeypatch.setattr(coreml_layout_ops, "arranged", lambda value, like: right(value, like)[::-1])
@@ -314,7 +314,7 @@ class TestBlock:
     def test_one_that_fails_is_rolled_back_with_its_reason(
         self, block: ProgramEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from dtvit_deploy.export import coreml_layout
+        from dtvit_deploy.export.coreml.layout import rewriting as coreml_layout
 
         monkeypatch.setattr(coreml_layout, "MOST_AXES", 2)
         relaid = built(block, tmp_path, layout=Layout.ANE)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dtvit_deploy.nodes import Node, NodeMap
+from dtvit_deploy.artifacts.nodes import Node, NodeMap
 
 pytest.importorskip("coremltools", reason="coremltools writes the packages")
 pytestmark = pytest.mark.slow
@@ -32,10 +32,10 @@ def placed(tmp_path: Path) -> Callable[..., Any]:
         import coremltools as ct
         from coremltools.converters.mil.mil import Builder, Function, Program, types
 
-        from dtvit_deploy.export.coreml_interface import model_of_mil
-        from dtvit_deploy.export.coreml_placement import place
-        from dtvit_deploy.export.mlpackage import write_mlpackage
-        from dtvit_deploy.quiet import quiet
+        from dtvit_deploy.export.coreml.interface import model_of_mil
+        from dtvit_deploy.export.coreml.placement import place
+        from dtvit_deploy.export.coreml.saved import write_mlpackage
+        from dtvit_deploy.process.quiet import quiet
 
         with quiet():
             kind = types.fp16 if half else types.fp32
@@ -187,8 +187,8 @@ def test_shapes_of_a_run_and_recurrences_leave() -> None:
     import coremltools as ct
     from coremltools.converters.mil.mil import Builder, Function, get_new_symbol, types
 
-    from dtvit_deploy.export.coreml_placement_rules import found_in
-    from dtvit_deploy.quiet import quiet
+    from dtvit_deploy.export.coreml.placement_rules import found_in
+    from dtvit_deploy.process.quiet import quiet
 
     inputs = {"x": Builder.placeholder((get_new_symbol(), 1, 8), dtype=types.fp16)}
     with quiet(), Function(inputs, opset_version=ct.target.iOS17) as function:
@@ -228,7 +228,7 @@ def test_two_branches_cross_once(placed: Callable[..., Any]) -> None:
 
 
 def test_a_line_speaks_for_all_modules_of_a_rule() -> None:
-    from dtvit_deploy.export.coreml_placement import Finding, lines
+    from dtvit_deploy.export.coreml.placement import Finding, lines
 
     def of(module: str, message: str = "a thing") -> Finding:
         return Finding(rule="r", module=module, message=message, remedy="do", source="S")

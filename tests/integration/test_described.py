@@ -8,11 +8,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from dtvit_deploy.artifact import Artifact, Link, Manifest, sha256_of
+from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, sha256_of
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.described import require_as_described
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
 
 IMAGE, LOGITS, STRIDES = TensorSpec("image", (1, 4)), TensorSpec("logits", (1, 4)), TensorSpec("strides", (3,), "int64")
 

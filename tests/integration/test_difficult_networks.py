@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from difficult_networks import NETWORKS, Then
-from dtvit_deploy.artifact import Artifact, Link, load_artifact
+from dtvit_deploy.artifacts.artifact import Artifact, Link, load_artifact
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.float16 import float16_onnx
-from dtvit_deploy.export.onnx import onnx_from_program
+from dtvit_deploy.export.onnx.float16 import float16_onnx
+from dtvit_deploy.export.onnx.static import require_static
+from dtvit_deploy.export.onnx.translate import onnx_from_program
 from dtvit_deploy.export.outputs import flat
 from dtvit_deploy.export.program import Program, program_from_reference
-from dtvit_deploy.export.static import require_static
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.coreml import CoreMl
 from dtvit_deploy.pipeline.material import open_material
@@ -28,7 +29,6 @@ from dtvit_deploy.pipeline.stages import onnx_stage, read_program_entry, write_p
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.onnxruntime import magnitudes, run_graph
 from dtvit_deploy.runtimes.registry import runtime_for
-from dtvit_deploy.target import Precision
 
 EVERY = [(kind, name) for kind, networks in NETWORKS.items() for name in networks if kind != "dynamic"]
 
@@ -154,8 +154,8 @@ def answers(artifact: Artifact, given: Reference) -> list[np.ndarray[tuple[int, 
 @pytest.mark.parametrize("name", ["attention_all_masked", "one_twice", "integer_constant", "logsigmoid", "logical", "average_up"])
 def test_a_core_ml_package_of_it_answers_as_the_network(name: str, tmp_path: Path, cache_folder: Path) -> None:
     pytest.importorskip("coremltools", reason="coremltools writes the packages")
-    from dtvit_deploy.cache import Cache
-    from dtvit_deploy.coreml.options import CoreMlOptions
+    from dtvit_deploy.artifacts.cache import Cache
+    from dtvit_deploy.formats.mlpackage.options import CoreMlOptions
 
     given = reference(name)
     write_program(given, tmp_path)
@@ -168,8 +168,8 @@ def test_a_core_ml_package_of_it_answers_as_the_network(name: str, tmp_path: Pat
 
 def test_an_operator_that_onnx_lacks_is_no_obstacle_to_core_ml(tmp_path: Path, cache_folder: Path) -> None:
     pytest.importorskip("coremltools", reason="coremltools writes the packages")
-    from dtvit_deploy.cache import Cache
-    from dtvit_deploy.coreml.options import CoreMlOptions
+    from dtvit_deploy.artifacts.cache import Cache
+    from dtvit_deploy.formats.mlpackage.options import CoreMlOptions
     from dtvit_deploy.pipeline.described import require_as_described
 
     write_program(reference("running_product"), tmp_path)
@@ -187,7 +187,7 @@ def test_an_operator_that_onnx_lacks_is_no_obstacle_to_core_ml(tmp_path: Path, c
 )
 def test_so_does_openvinos(name: str, tmp_path: Path, cache_folder: Path) -> None:
     pytest.importorskip("openvino", reason="OpenVINO executes its own graphs")
-    from dtvit_deploy.cache import Cache
+    from dtvit_deploy.artifacts.cache import Cache
     from dtvit_deploy.pipeline.described import require_as_described
 
     given = reference(name)
@@ -204,7 +204,7 @@ def test_so_does_openvinos(name: str, tmp_path: Path, cache_folder: Path) -> Non
 
 def test_openvino_refuses_what_its_plugin_would_ignore(tmp_path: Path, cache_folder: Path) -> None:
     pytest.importorskip("openvino", reason="OpenVINO reads the graph")
-    from dtvit_deploy.cache import Cache
+    from dtvit_deploy.artifacts.cache import Cache
 
     write_program(reference("antialiased"), tmp_path)
     entry = read_program_entry(tmp_path)

@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from commandline import deploy
-from dtvit_deploy.artifact import Artifact, Manifest, load_artifact, manifest_path, sha256_of
+from dtvit_deploy.artifacts.artifact import Artifact, Manifest, load_artifact, manifest_path, sha256_of
 from dtvit_deploy.errors import InputError
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.float16 import float16_onnx
-from dtvit_deploy.export.qdq import Layout, quantized_onnx
+from dtvit_deploy.export.onnx.float16 import float16_onnx
+from dtvit_deploy.export.onnx.qdq import Layout, quantized_onnx
 from dtvit_deploy.export.tensorrt.dla import Placement, has_dla, lint_dla
 from dtvit_deploy.export.tensorrt.lint import Compiler, Severity
 

@@ -18,13 +18,18 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.cli import show
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.export.float16 import float16_onnx
-from dtvit_deploy.latency import MeasureOptions
+from dtvit_deploy.export.onnx.float16 import float16_onnx
+from dtvit_deploy.formats.engine import gpu as gpu_module
+from dtvit_deploy.formats.engine.gpu import Gpu, Gpus
+from dtvit_deploy.formats.engine.passport import ENGINE, GRAPH, LINK, PASSPORT, Passport
+from dtvit_deploy.harness.latency import MeasureOptions
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.check import Wants, check
 from dtvit_deploy.pipeline.float16 import float16_stage
@@ -34,17 +39,12 @@ from dtvit_deploy.pipeline.stages import ProgramEntry, onnx_stage, read_program_
 from dtvit_deploy.recipe import Gates, Limits
 from dtvit_deploy.report.markdown import render_markdown
 from dtvit_deploy.report.schema import Report
-from dtvit_deploy.runtimes import tensorrt as tensorrt_module
 from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.runtimes.emulated import EmulatedTensorRt
 from dtvit_deploy.runtimes.onnxruntime import run_graph
 from dtvit_deploy.runtimes.pairing import Pairing
 from dtvit_deploy.runtimes.registry import open_session, runtime_for
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
-from dtvit_deploy.trt import gpu as gpu_module
-from dtvit_deploy.trt.gpu import Gpu, Gpus
-from dtvit_deploy.trt.passport import ENGINE, GRAPH, LINK, PASSPORT, Passport
+from dtvit_deploy.runtimes.tensorrt import session as tensorrt_module
+from dtvit_deploy.runtimes.tensorrt.emulated import EmulatedTensorRt
 
 Array = NDArray[Any]
 FLOAT, FLOAT16, INT8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8

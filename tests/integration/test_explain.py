@@ -19,17 +19,17 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from commandline import processor_seconds
-from dtvit_deploy.artifact import Link, Manifest, manifest_path, sha256_of, write_json
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
-from dtvit_deploy.trt.explain import Explanation, explain
-from dtvit_deploy.trt.gpu import Gpu, gpus
-from dtvit_deploy.trt.header import CAPABILITIES, read_header
-from dtvit_deploy.trt.here import Here, Installed, this_machine
-from dtvit_deploy.trt.load import ask_library, load_engine
-from dtvit_deploy.trt.options import BuildOptions
-from dtvit_deploy.trt.passport import ENGINE, GRAPH, LINK, Passport
-from dtvit_deploy.trt.reason import Cause
+from dtvit_deploy.artifacts.artifact import Link, Manifest, manifest_path, sha256_of, write_json
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.formats.engine.explain import Explanation, explain
+from dtvit_deploy.formats.engine.gpu import Gpu, gpus
+from dtvit_deploy.formats.engine.header import CAPABILITIES, read_header
+from dtvit_deploy.formats.engine.here import Here, Installed, this_machine
+from dtvit_deploy.formats.engine.load import ask_library, load_engine
+from dtvit_deploy.formats.engine.options import BuildOptions
+from dtvit_deploy.formats.engine.passport import ENGINE, GRAPH, LINK, Passport
+from dtvit_deploy.formats.engine.reason import Cause
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX builds the engines that are spoiled here")
 VERSION = str(trt.__version__)
@@ -242,7 +242,7 @@ class TestSpoiled:
 
 
 class TestTheHeader:
-    """What dtvit_deploy.trt.header claims of the format, held against what the real compiler writes."""
+    """What dtvit_deploy.formats.engine.header claims of the format, held against what the real compiler writes."""
 
     @pytest.mark.parametrize("kind", [np.float32, np.float16], ids=["fp32", "fp16"])
     def test_every_set_of_capabilities_is_read_back(self, compiled: Compiler, tmp_path: Path, kind: Any) -> None:

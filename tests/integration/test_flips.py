@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.calibration.images import ImageSet, LabelledImage
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.scoring import PICTURED, _pictured
-from dtvit_deploy.signature import Signature, TensorSpec
 from scored import score
 
 SIGNATURE = Signature((TensorSpec("image", (1, 3, 16, 16)),), (TensorSpec("logits", (1, 2)),))

@@ -19,11 +19,13 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
-from dtvit_deploy.artifact import Link
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Link
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.float16 import LARGEST_FP16, float16_onnx
-from dtvit_deploy.export.onnx import module_of
+from dtvit_deploy.export.onnx.float16 import LARGEST_FP16, float16_onnx
+from dtvit_deploy.export.onnx.translate import module_of
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.check import Wants, check
 from dtvit_deploy.pipeline.float16 import float16_stage
@@ -31,8 +33,6 @@ from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.stages import ProgramEntry, onnx_stage, read_program_entry, write_program
 from dtvit_deploy.runtimes.onnxruntime import magnitudes
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
 
 Array = NDArray[Any]
 FLOAT, FLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16

@@ -12,13 +12,14 @@ import numpy as np
 import onnx
 import pytest
 
-from dtvit_deploy.artifact import Artifact, Manifest
-from dtvit_deploy.cache import Cache
-from dtvit_deploy.coreml.options import CoreMlOptions
-from dtvit_deploy.export.float16 import float16_onnx
-from dtvit_deploy.export.onnx import module_of
+from dtvit_deploy.artifacts.artifact import Artifact, Manifest
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.export.onnx.float16 import float16_onnx
+from dtvit_deploy.export.onnx.translate import module_of
+from dtvit_deploy.formats.mlpackage.options import CoreMlOptions
+from dtvit_deploy.harness.parity import sqnr
 from dtvit_deploy.models.reference import ModelOptions
-from dtvit_deploy.parity import sqnr
 from dtvit_deploy.pipeline.check import Wants, check
 from dtvit_deploy.pipeline.coreml import CoreMl
 from dtvit_deploy.pipeline.float16 import float16_stage
@@ -30,8 +31,7 @@ from dtvit_deploy.pipeline.stages import ProgramEntry, load_onnx, onnx_stage, pr
 from dtvit_deploy.report.schema import Report
 from dtvit_deploy.runtimes.onnxruntime import run_graph
 from dtvit_deploy.runtimes.rounded import rounded_onnx
-from dtvit_deploy.runtimes.torch import read_program
-from dtvit_deploy.target import Precision
+from dtvit_deploy.runtimes.torch.session import read_program
 
 Vouch = Callable[[Path, Manifest], Artifact]
 NETWORKS = """
@@ -281,8 +281,8 @@ class TestCoreMl:
     def test_a_package_passes_and_untouched_fp16_does_not(
         self, network: Callable[[str], Planted], vouch: Vouch, tmp_path: Path, name: str, kept: set[str]
     ) -> None:
-        from dtvit_deploy.export.coreml import mlpackage_from_program
-        from dtvit_deploy.export.coreml_interface import Interface
+        from dtvit_deploy.export.coreml.interface import Interface
+        from dtvit_deploy.export.coreml.package import mlpackage_from_program
 
         planted = network(name)
         made = CoreMl(planted.program, planted.material.guard(), (), CoreMlOptions(), planted.cache).build(Precision.FP16, None)

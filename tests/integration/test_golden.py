@@ -9,17 +9,17 @@ import msgspec
 import numpy as np
 import pytest
 
-from dtvit_deploy.artifact import Artifact
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.signature import TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.tensorrt.on_device import Golden
+from dtvit_deploy.harness.parity import LEAST_SQNR_ELSEWHERE, MOST_CHANGED
 from dtvit_deploy.models.reference import ModelOptions
-from dtvit_deploy.parity import LEAST_SQNR_ELSEWHERE, MOST_CHANGED
 from dtvit_deploy.pipeline.golden import SAMPLES, golden_stage
 from dtvit_deploy.pipeline.material import Material, open_material
 from dtvit_deploy.pipeline.stages import ProgramEntry, onnx_stage, program_stage
-from dtvit_deploy.signature import TensorSpec
-from dtvit_deploy.target import Precision
 
 NETWORKS = """
 import torch

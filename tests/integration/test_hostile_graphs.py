@@ -15,16 +15,16 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from commandline import refused
-from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, sha256_of
-from dtvit_deploy.child import child_command
+from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, load_artifact, sha256_of
+from dtvit_deploy.artifacts.graph import inferred
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.graph import inferred
+from dtvit_deploy.formats.engine.passport import GRAPH
+from dtvit_deploy.process.child import child_command
 from dtvit_deploy.runtimes import trial
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.registry import runtime_for
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
-from dtvit_deploy.trt.passport import GRAPH
 
 Vouch = Callable[[Path, Manifest], Artifact]
 SIGNATURE = Signature((TensorSpec("x", (2, 2)),), (TensorSpec("y", (2, 2)),))
@@ -160,7 +160,7 @@ def test_one_of_this_projects_own_that_cannot_be_inferred_is_refused_too() -> No
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), [("a negative size", "trtjob"), ("a size made negative by padding", "onnx")])
 def test_verify_ends_with_one_message(name: str, kind: str, vouch: Vouch, tmp_path: Path, checkpoint: Path) -> None:
-    from dtvit_deploy.cache import Cache
+    from dtvit_deploy.artifacts.cache import Cache
     from dtvit_deploy.models.reference import ModelOptions
     from dtvit_deploy.pipeline.stages import program_stage
 

@@ -12,10 +12,11 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, write_json
-from dtvit_deploy.cache import Cache
-from dtvit_deploy.export.onnx import module_of
-from dtvit_deploy.layers import LayerReport
+from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, write_json
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.export.onnx.translate import module_of
+from dtvit_deploy.harness.layers import LayerReport
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline import measure
 from dtvit_deploy.pipeline.float16 import float16_stage
@@ -23,7 +24,6 @@ from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.stages import ProgramEntry, onnx_stage, read_program_entry, write_program
 from dtvit_deploy.runtimes.pairing import pairings
-from dtvit_deploy.target import Precision
 
 MODULES = ("stem.1", "blocks.0.norm", "blocks.0.qkv", "blocks.0.out", "blocks.1.norm", "blocks.1.qkv", "blocks.1.out", "gain", "head")
 """Every module that has weights, in the order of execution; the batch norm for itself and the convolution that it was folded into."""

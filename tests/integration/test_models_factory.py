@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from dtvit_deploy.artifacts.signature import TensorSpec
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.models.reference import ModelOptions, load_reference
-from dtvit_deploy.signature import TensorSpec
 from networks import PAIR
 
 torch.set_num_threads(1)

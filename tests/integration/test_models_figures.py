@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.cost import config_cost, cost
-from dtvit_deploy.models.dualtoken import DualTokenViT
-from dtvit_deploy.models.dualtoken_layers import GridInterpolation
+from dtvit_deploy.models.dualtoken.layers import GridInterpolation
+from dtvit_deploy.models.dualtoken.network import DualTokenViT
 from dtvit_deploy.models.registry import VARIANTS
 
 torch.set_num_threads(1)

@@ -6,13 +6,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dtvit_deploy.artifact import sha256_of
+from dtvit_deploy.artifacts.artifact import sha256_of
+from dtvit_deploy.artifacts.signature import TensorSpec
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.models.checkpoint import weights_digest
-from dtvit_deploy.models.dualtoken import DualTokenViT
+from dtvit_deploy.models.dualtoken.network import DualTokenViT
 from dtvit_deploy.models.reference import ModelOptions, load_reference
 from dtvit_deploy.models.registry import VARIANTS
-from dtvit_deploy.signature import TensorSpec
 
 torch.set_num_threads(1)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from commandline import deploy
-from dtvit_deploy.artifact import Artifact, load_artifact, sha256_of
+from dtvit_deploy.artifacts.artifact import Artifact, load_artifact, sha256_of
 from dtvit_deploy.pipeline.calibration_set import real_set
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.openvino import GRAPH, HINT, OpenVinoRuntime

@@ -20,14 +20,14 @@ import numpy as np
 import onnx
 import pytest
 
-from dtvit_deploy.artifact import Manifest, encode_json, load_artifact, manifest_path, sha256_of
+from dtvit_deploy.artifacts.artifact import Manifest, encode_json, load_artifact, manifest_path, sha256_of
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.evidence import Rung
 from dtvit_deploy.export.tensorrt.on_device import Golden, write_job
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.trt import gpu
-from dtvit_deploy.trt.options import BuildOptions
-from dtvit_deploy.trt.passport import passport_of
+from dtvit_deploy.formats.engine import gpu
+from dtvit_deploy.formats.engine.options import BuildOptions
+from dtvit_deploy.formats.engine.passport import passport_of
 from tensorrt_job import ENGINE, JOB, Device, api, golden_of, load, network, written_job
 
 EVERYTHING = BuildOptions(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dtvit_deploy.artifact import load_artifact, sha256_of
+from dtvit_deploy.artifacts.artifact import load_artifact, sha256_of
 from dtvit_deploy.export.tensorrt import on_device_build as build
 from tensorrt_job import ENGINE, JOB, Device, load, written_job
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dtvit_deploy.artifact import Link
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Link
+from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.calibration.feeds import adversarial_feeds, random_feeds
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.onnx import OPSET, module_of, onnx_from_program
+from dtvit_deploy.export.onnx.translate import OPSET, module_of, onnx_from_program
 from dtvit_deploy.export.program import Program, program_from_reference
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.float16 import float16_stage
@@ -25,7 +25,7 @@ from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.stages import onnx_stage, read_program_entry, write_program
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.onnxruntime import run_graph
-from dtvit_deploy.runtimes.torch import TorchSession
+from dtvit_deploy.runtimes.torch.session import TorchSession
 
 
 @pytest.fixture(autouse=True)
@@ -227,7 +227,7 @@ class TestRefusals:
         assert (said.out, said.err) == ("", "")
 
     def test_weights_beyond_one_file_are_refused_before_the_work(self, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("dtvit_deploy.export.onnx.LARGEST", 1000)
+        monkeypatch.setattr("dtvit_deploy.export.onnx.translate.LARGEST", 1000)
         with pytest.raises(InputError, match="one ONNX file holds less than 2 GiB"):
             onnx_from_program(program)
 

@@ -17,16 +17,16 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from commandline import deploy
-from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.openvino import openvino_stage
 from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
 
 openvino = pytest.importorskip("openvino")
-from dtvit_deploy.export.openvino import openvino_from_onnx  # noqa: E402
+from dtvit_deploy.export.openvino.ir import openvino_from_onnx  # noqa: E402
 from dtvit_deploy.runtimes.openvino import GRAPH, HINT, OpenVinoRuntime  # noqa: E402
 
 PRECISIONS = ("fp32", "fp16", "bf16")

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from dtvit_deploy.artifact import Link, sha256_of
+from dtvit_deploy.artifacts.artifact import Link, sha256_of
+from dtvit_deploy.artifacts.signature import TensorSpec
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.onnx import onnx_from_program
+from dtvit_deploy.export.onnx.translate import onnx_from_program
 from dtvit_deploy.export.program import Program, program_from_reference, require_answers_as, save_program
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.runtimes.torch import TorchSession
-from dtvit_deploy.signature import TensorSpec
+from dtvit_deploy.runtimes.torch.session import TorchSession
 
 
 @pytest.fixture(autouse=True)
@@ -397,7 +397,7 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.models.reference import ModelOptions, load_reference
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.float16 import float16_stage

@@ -10,12 +10,12 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from dtvit_deploy.export.float16 import Float16, float16_onnx
-from dtvit_deploy.export.int8 import LEAST_FP16_SCALE, fp16_scales
-from dtvit_deploy.export.qdq import Layout, quantized_onnx
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.export.onnx.float16 import Float16, float16_onnx
+from dtvit_deploy.export.onnx.integers import LEAST_FP16_SCALE, fp16_scales
+from dtvit_deploy.export.onnx.qdq import Layout, quantized_onnx
 from dtvit_deploy.runtimes.onnxruntime import magnitudes, run_graph
 from dtvit_deploy.runtimes.rounded import rounded_onnx
-from dtvit_deploy.signature import Signature, TensorSpec
 
 Array = NDArray[Any]
 RNG = np.random.default_rng(0)

@@ -11,23 +11,23 @@ import numpy as np
 import onnx
 import pytest
 
-from dtvit_deploy.artifact import Artifact
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.calibration.ranges import Method, load_ranges
-from dtvit_deploy.export.float16 import float16_onnx
-from dtvit_deploy.export.qdq import Layout, Quantized, quantized_onnx
+from dtvit_deploy.export.onnx.float16 import float16_onnx
+from dtvit_deploy.export.onnx.qdq import Layout, Quantized, quantized_onnx
+from dtvit_deploy.harness.parity import sqnr
 from dtvit_deploy.models.reference import ModelOptions
-from dtvit_deploy.parity import sqnr
 from dtvit_deploy.pipeline.float16 import float16_rest_stage
 from dtvit_deploy.pipeline.int8 import Int8, Quantiser, int8_stage
 from dtvit_deploy.pipeline.material import Material, open_material
 from dtvit_deploy.pipeline.stages import load_onnx, onnx_stage, program_stage
 from dtvit_deploy.runtimes.onnxruntime import run_graph
 from dtvit_deploy.runtimes.rounded import rounded_onnx
-from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
-    from dtvit_deploy.signature import Outputs
+    from dtvit_deploy.artifacts.signature import Outputs
 
 pytestmark = pytest.mark.slow
 POINTS = 0.004

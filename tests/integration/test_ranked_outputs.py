@@ -12,12 +12,12 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.golden import golden_stage
 from dtvit_deploy.pipeline.judge import ranked_outputs
-from dtvit_deploy.runtimes.rankings import rankings_of
-from dtvit_deploy.runtimes.torch import read_program
+from dtvit_deploy.runtimes.torch.rankings import rankings_of
+from dtvit_deploy.runtimes.torch.session import read_program
 from judged import Judged, judged, picture
 
 K = 6

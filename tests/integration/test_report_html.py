@@ -14,17 +14,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dtvit_deploy.accuracy import Accuracy, Flip, wilson
+from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.errors import MissingError
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.latency import Measurement, MeasureOptions, Warmup, summarise
-from dtvit_deploy.layers import LayerReport, ModuleDifference
-from dtvit_deploy.parity import Difference
+from dtvit_deploy.harness.accuracy import Accuracy, Flip, wilson
+from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Warmup, summarise
+from dtvit_deploy.harness.layers import LayerReport, ModuleDifference
+from dtvit_deploy.harness.parity import Difference
+from dtvit_deploy.harness.verdict import holds, verdict
 from dtvit_deploy.report import as_data, write_report
 from dtvit_deploy.report.figures import plain
 from dtvit_deploy.report.html import render_html
 from dtvit_deploy.report.schema import Report, Subject
-from dtvit_deploy.verdict import holds, verdict
 
 HOSTILE = "</svg><script>alert(1)</script><img src=x onerror=alert(1)>]]>&amp;\"'$x$\n\0\u202e漢字"
 
@@ -195,7 +195,7 @@ class TestEqualReportsGiveEqualBytes:
         )
         (tmp_path / "report.json").write_text(json.dumps(as_data(full())))
         code = (
-            "import sys; from pathlib import Path; from dtvit_deploy.artifact import read_json;"
+            "import sys; from pathlib import Path; from dtvit_deploy.artifacts.artifact import read_json;"
             "from dtvit_deploy.report.schema import Report; from dtvit_deploy.report.html import render_html;"
             "sys.stdout.buffer.write(render_html(read_json(Path('report.json'), Report)).encode())"
         )

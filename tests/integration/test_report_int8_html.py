@@ -9,14 +9,14 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from dtvit_deploy.accuracy import Accuracy, Flip
+from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.calibration.ranges import Convergence, Settling
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.parity import Difference
-from dtvit_deploy.recommend import Recommendation
+from dtvit_deploy.harness.accuracy import Accuracy, Flip
+from dtvit_deploy.harness.parity import Difference
+from dtvit_deploy.harness.recommend import Recommendation
+from dtvit_deploy.harness.search import ModuleFigures, Search, Trial
 from dtvit_deploy.report.html import render_html
 from dtvit_deploy.report.schema import Calibration, Report, Subject
-from dtvit_deploy.search import ModuleFigures, Search, Trial
 
 HOSTILE = "</svg><script>alert(1)</script><img src=x onerror=alert(1)>\"'$x$"
 

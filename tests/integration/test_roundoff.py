@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dtvit_deploy.parity import LARGEST_FLOOR, ROUNDOFF
-from dtvit_deploy.runtimes.roundoff import moved_by_rounding
-from dtvit_deploy.runtimes.torch import TorchSession
-from dtvit_deploy.target import Precision
+from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.harness.parity import LARGEST_FLOOR, ROUNDOFF
+from dtvit_deploy.runtimes.torch.roundoff import moved_by_rounding
+from dtvit_deploy.runtimes.torch.session import TorchSession
 from judged import Judged, judged, picture
 
 if TYPE_CHECKING:
-    from dtvit_deploy.signature import Feeds, Outputs
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs
 
 UNIT = ROUNDOFF[Precision.FP32]
 
@@ -102,7 +102,7 @@ def test_errors_are_planted_only_where_what_was_measured_does_not_do(network: Ju
         planted.append(draw)
         return session.run(feeds)
 
-    monkeypatch.setattr("dtvit_deploy.runtimes.roundoff.moved_by_rounding", unmoved)
+    monkeypatch.setattr("dtvit_deploy.runtimes.torch.roundoff.moved_by_rounding", unmoved)
     assert all(one.passed for one in network.compared(adversarial=False))
     assert not planted
     assert not all(one.passed for one in network.compared(network.changed(off_by_one), adversarial=False))

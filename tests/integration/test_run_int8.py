@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from commandline import deploy
-from dtvit_deploy.artifact import load_artifact
+from dtvit_deploy.artifacts.artifact import load_artifact
+from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.calibration.ranges import RangeTable, load_ranges
-from dtvit_deploy.evidence import Rung
 
 pytestmark = pytest.mark.slow
 TARGETS = ["onnx", "openvino"] if find_spec("openvino") else ["onnx"]

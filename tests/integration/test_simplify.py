@@ -11,16 +11,16 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from dtvit_deploy.artifacts.nodes import Node, NodeMap
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.calibration.feeds import adversarial_feeds, random_feeds
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.onnx import module_of
-from dtvit_deploy.export.simplify import LEAST_SQNR, Simplification, simplify_onnx
-from dtvit_deploy.nodes import Node, NodeMap
+from dtvit_deploy.export.onnx.simplify import LEAST_SQNR, Simplification, simplify_onnx
+from dtvit_deploy.export.onnx.translate import module_of
 from dtvit_deploy.runtimes.onnxruntime import run_graph
-from dtvit_deploy.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
-    from dtvit_deploy.signature import Feeds, Outputs
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs
 
     Simplifier = Callable[[onnx.ModelProto], tuple[onnx.ModelProto, bool]]
 

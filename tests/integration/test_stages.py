@@ -10,8 +10,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dtvit_deploy.artifact import sha256_of
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import sha256_of
+from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models import reference
 from dtvit_deploy.models.reference import ModelOptions, Reference

@@ -12,11 +12,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from dtvit_deploy.artifact import Link
+from dtvit_deploy.artifacts.artifact import Link
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.onnx import onnx_from_program
+from dtvit_deploy.export.onnx.static import DYNAMIC, SHAPED_BY_INPUT, dynamic_nodes, require_static
+from dtvit_deploy.export.onnx.translate import onnx_from_program
 from dtvit_deploy.export.program import program_from_reference
-from dtvit_deploy.export.static import DYNAMIC, SHAPED_BY_INPUT, dynamic_nodes, require_static
 from dtvit_deploy.models.reference import Reference
 
 

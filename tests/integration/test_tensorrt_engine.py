@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.export.tensorrt import engine as builder
 from dtvit_deploy.export.tensorrt.engine import Built, engine_from_onnx
-from dtvit_deploy.trt.library import Library, load_library
-from dtvit_deploy.trt.options import BuildOptions
+from dtvit_deploy.formats.engine.library import Library, load_library
+from dtvit_deploy.formats.engine.options import BuildOptions
 
 _SPEC = importlib.util.spec_from_file_location("tensorrt_api", Path(__file__).with_name("tensorrt_api.py"))
 assert _SPEC is not None

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from commandline import deploy
-from dtvit_deploy.artifact import load_artifact, sha256_of
-from dtvit_deploy.trt import gpu
-from dtvit_deploy.trt.header import read_header
-from dtvit_deploy.trt.passport import ENGINE, GRAPH, LAYERS, passport_of
+from dtvit_deploy.artifacts.artifact import load_artifact, sha256_of
+from dtvit_deploy.formats.engine import gpu
+from dtvit_deploy.formats.engine.header import read_header
+from dtvit_deploy.formats.engine.passport import ENGINE, GRAPH, LAYERS, passport_of
 from networks import IMAGES
 
 tensorrt_rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX compiles the engines")

@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.float16 import float16_onnx
-from dtvit_deploy.export.qdq import Layout, quantized_onnx
+from dtvit_deploy.export.onnx.float16 import float16_onnx
+from dtvit_deploy.export.onnx.qdq import Layout, quantized_onnx
 from dtvit_deploy.export.tensorrt.lint import Compiler, Finding, ParserMessage, Severity, blame, lines, lint
 from dtvit_deploy.export.tensorrt.operators import missing_operator, newest_opset
 from dtvit_deploy.models.reference import ModelOptions
@@ -24,7 +24,7 @@ from dtvit_deploy.pipeline.stages import GuardFeeds, load_onnx, onnx_stage, prog
 from dtvit_deploy.runtimes.onnxruntime import magnitudes
 
 if TYPE_CHECKING:
-    from dtvit_deploy.signature import Feeds
+    from dtvit_deploy.artifacts.signature import Feeds
 
 RTX, V10, V11 = Compiler("tensorrt-rtx", "1.7.1"), Compiler("tensorrt", "10.3"), Compiler("tensorrt", "11")
 COMPILERS = pytest.mark.parametrize("compiler", [V10, V11, RTX], ids=str)
@@ -399,7 +399,7 @@ def exported(folder: Path, **how: Any) -> onnx.ModelProto:
     """A network that samples, as this project translates it; its answers are those of torch."""
     import torch
 
-    from dtvit_deploy.artifact import Link
+    from dtvit_deploy.artifacts.artifact import Link
     from dtvit_deploy.models.reference import Reference
     from dtvit_deploy.pipeline.stages import read_program_entry, write_program
 

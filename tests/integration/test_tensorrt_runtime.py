@@ -30,21 +30,21 @@ import msgspec
 import numpy as np
 import pytest
 
-from dtvit_deploy.artifact import Artifact, Link, Manifest, sha256_of
+from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, sha256_of
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.runtimes import cuda as cuda_module
-from dtvit_deploy.runtimes import tensorrt as tensorrt_module
+from dtvit_deploy.formats.engine import gpu as gpu_module
+from dtvit_deploy.formats.engine.gpu import Gpu, Gpus, gpus, this_platform
+from dtvit_deploy.formats.engine.header import LIBRARY_HEADER, TAGS
+from dtvit_deploy.formats.engine.options import BuildOptions
+from dtvit_deploy.formats.engine.passport import ENGINE, GRAPH, LINK, PASSPORT, Passport
 from dtvit_deploy.runtimes.base import DeviceTimed, Runtime, Session, SessionOptions
 from dtvit_deploy.runtimes.registry import runtime_for, why_emulated
-from dtvit_deploy.runtimes.tensorrt import TensorRtRuntime, TensorRtSession
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
-from dtvit_deploy.trt import gpu as gpu_module
-from dtvit_deploy.trt.gpu import Gpu, Gpus, gpus, this_platform
-from dtvit_deploy.trt.header import LIBRARY_HEADER, TAGS
-from dtvit_deploy.trt.options import BuildOptions
-from dtvit_deploy.trt.passport import ENGINE, GRAPH, LINK, PASSPORT, Passport
+from dtvit_deploy.runtimes.tensorrt import cuda as cuda_module
+from dtvit_deploy.runtimes.tensorrt import session as tensorrt_module
+from dtvit_deploy.runtimes.tensorrt.session import TensorRtRuntime, TensorRtSession
 
 VERSION = "10.3.0"
 KERNEL_MS = 2.5

@@ -15,15 +15,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from dtvit_deploy.artifact import Artifact, Link, Manifest, sha256_of
+from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, sha256_of
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.openvino import openvino_from_onnx
+from dtvit_deploy.export.openvino.ir import openvino_from_onnx
+from dtvit_deploy.formats.engine.passport import GRAPH
 from dtvit_deploy.runtimes import trial
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.registry import RUNTIMES, runtime_for
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
-from dtvit_deploy.trt.passport import GRAPH
 from fuzz import cases
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed")

@@ -13,14 +13,14 @@ import dtvit_deploy
 
 PUBLIC = {
     "dtvit_deploy": "DeployError InputError MissingError __version__",
-    "dtvit_deploy.artifact": "Artifact Link Manifest called encode_json load_artifact manifest_path named_artifacts read_json"
+    "dtvit_deploy.artifacts.artifact": "Artifact Link Manifest called encode_json load_artifact manifest_path named_artifacts read_json"
     " sha256_of write_json",
     "dtvit_deploy.errors": "DeployError InputError MissingError",
-    "dtvit_deploy.evidence": "Rung",
+    "dtvit_deploy.artifacts.evidence": "Rung",
     "dtvit_deploy.runtimes.base": "Availability DeviceTimed MissingOperatorError OnDevice Planned Runtime Session SessionOptions",
-    "dtvit_deploy.signature": "Signature TensorSpec",
-    "dtvit_deploy.staging": "replacing staged",
-    "dtvit_deploy.target": "Cpu Precision Target pairs",
+    "dtvit_deploy.artifacts.signature": "Signature TensorSpec",
+    "dtvit_deploy.artifacts.staging": "replacing staged",
+    "dtvit_deploy.artifacts.target": "Cpu Precision Target pairs",
 }
 
 

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dtvit_deploy.accuracy import Accuracy, Flip, wilson
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.harness.accuracy import Accuracy, Flip, wilson
 from scored import score
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dtvit_deploy.artifact import (
+from dtvit_deploy.artifacts.artifact import (
     LARGEST_MANIFEST,
     SCHEMA,
     Link,
@@ -24,9 +24,9 @@ from dtvit_deploy.artifact import (
     sha256_of,
     write_json,
 )
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
 
 CONTENT = b"the weights and the graph"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -142,7 +142,7 @@ def test_an_artefact_that_cannot_be_read_says_why(path: Path, monkeypatch: pytes
     def denied(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("dtvit_deploy.artifact.sha256_of", denied)  # root may read everything, so a mode would not do
+    monkeypatch.setattr("dtvit_deploy.artifacts.artifact.sha256_of", denied)  # root may read everything, so a mode would not do
     assert refusal(path) == f"{path} cannot be read: Permission denied"
 
 

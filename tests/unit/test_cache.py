@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from dtvit_deploy import cache as module
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts import cache as module
+from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.errors import InputError
 
 
@@ -100,7 +100,7 @@ class TestEntriesByContent:
         body = """
         import os, signal, sys
         from pathlib import Path
-        from dtvit_deploy.cache import Cache
+        from dtvit_deploy.artifacts.cache import Cache
         build = lambda part: (part / "result").write_text("a")
         Cache(Path(sys.argv[1])).entry_by_content("program", build, lambda part: os.kill(os.getpid(), signal.SIGKILL))
         """
@@ -258,7 +258,7 @@ class TestFailures:
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.cache import Cache
 
 def build(folder):
     (folder / "result").write_text("ha")

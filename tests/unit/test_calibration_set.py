@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from dtvit_deploy.artifact import Link, Manifest
+from dtvit_deploy.artifacts.artifact import Link, Manifest
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.calibration.class_map import read_class_map
 from dtvit_deploy.calibration.images import open_images, sample
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.calibration_set import SYNTHETIC, CalibrationSet, random_set, real_set, require_held_out
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
-    from dtvit_deploy.signature import Feeds
+    from dtvit_deploy.artifacts.signature import Feeds
 
 SIGNATURE = Signature((TensorSpec("image", (1, 3, 8, 8)),), (TensorSpec("logits", (1, 3)),))
 MANIFEST = Manifest(

@@ -95,7 +95,7 @@ PREAMBLE = """
 import os, signal, sys, time
 from pathlib import Path
 from dtvit_deploy.cli import failure, progress, show
-from dtvit_deploy.staging import staged
+from dtvit_deploy.artifacts.staging import staged
 """
 
 

@@ -12,6 +12,8 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtvit_deploy.artifacts.signature import TensorSpec
+from dtvit_deploy.artifacts.target import Target
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.cli.options import (
     ChannelOrder,
@@ -26,8 +28,6 @@ from dtvit_deploy.cli.options import (
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.reference import ModelOptions
 from dtvit_deploy.recipe import PreprocessingChanges
-from dtvit_deploy.signature import TensorSpec
-from dtvit_deploy.target import Target
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
 SHAPES = st.lists(st.integers(0, 999_999_999), min_size=1, max_size=6).map(tuple)

@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from dtvit_deploy.accuracy import Accuracy
+from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.cli import show
 from dtvit_deploy.cli.progress import Terminal, working
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.latency import MeasureOptions, Warmup, summarise
-from dtvit_deploy.latency.measurement import device_time
-from dtvit_deploy.layers import LayerReport, ModuleDifference
-from dtvit_deploy.parity import Difference
-from dtvit_deploy.recommend import Recommendation
+from dtvit_deploy.harness.accuracy import Accuracy
+from dtvit_deploy.harness.latency import MeasureOptions, Warmup, summarise
+from dtvit_deploy.harness.latency.measurement import device_time
+from dtvit_deploy.harness.layers import LayerReport, ModuleDifference
+from dtvit_deploy.harness.parity import Difference
+from dtvit_deploy.harness.recommend import Recommendation
+from dtvit_deploy.harness.verdict import holds, verdict
 from dtvit_deploy.report import as_data
 from dtvit_deploy.report.schema import Report, Subject
 from dtvit_deploy.runtimes.fake import FakeClock
-from dtvit_deploy.verdict import holds, verdict
 
 HOSTILE = "[/nope] [red]x[/red] :boom: \x1b[2J\r\n\u202e <b>"
 SHOWN = "[/nope] [red]x[/red] :boom: �[2J� � <b>"

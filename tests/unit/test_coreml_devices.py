@@ -11,7 +11,7 @@ import pytest
 
 from devicectl import capture, device, simulator
 from dtvit_deploy.errors import MissingError
-from dtvit_deploy.runtimes.coreml_devices import Listed, chosen, listed
+from dtvit_deploy.runtimes.coreml.devices import Listed, chosen, listed
 
 
 def of(*devices: dict[str, Any]) -> tuple[Listed, ...]:

@@ -15,12 +15,12 @@ import pytest
 
 from commandline import processor_seconds
 from dtvit_deploy import doctor
+from dtvit_deploy.artifacts.target import Target
 from dtvit_deploy.devices import machine
 from dtvit_deploy.doctor import Examination, TargetState, examine
+from dtvit_deploy.formats.engine.gpu import Gpu, Gpus
 from dtvit_deploy.runtimes.fake import FakeRuntime
 from dtvit_deploy.runtimes.registry import RUNTIMES
-from dtvit_deploy.target import Target
-from dtvit_deploy.trt.gpu import Gpu, Gpus
 
 HEALTHY = {
     "torch": "2.13.0+cpu",
@@ -56,7 +56,7 @@ class Environment:
         monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: self.distributions)
         monkeypatch.setattr(doctor, "_import_failure", self.import_failure)
         self.gpus = Gpus((), "", "no NVIDIA driver is installed")
-        monkeypatch.setattr("dtvit_deploy.trt.gpu.gpus", lambda: self.gpus)
+        monkeypatch.setattr("dtvit_deploy.formats.engine.gpu.gpus", lambda: self.gpus)
 
     def find_spec(self, name: str) -> ModuleSpec | None:
         return ModuleSpec(name, None, origin=f"{name}/__init__.py") if name in self.installed else None

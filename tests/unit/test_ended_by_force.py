@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from dtvit_deploy.child import child_command
+from dtvit_deploy.process.child import child_command
 
 PREAMBLE = """
 import ctypes, os, signal, subprocess, sys, threading, time
 from pathlib import Path
-from dtvit_deploy.cache import Cache
-from dtvit_deploy.child import child_command
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.process.child import child_command
 from dtvit_deploy.cli import failure
-from dtvit_deploy.staging import staged
+from dtvit_deploy.artifacts.staging import staged
 
 def native():
     '''Wait in C for a lock that nobody gives back, as a compiler that does not come to an end.'''
@@ -150,7 +150,7 @@ def test_what_a_thread_that_nobody_can_stop_still_writes_goes_too(tmp_path: Path
 def test_files_that_are_getting_their_names_are_left_to_it() -> None:
     """The end waits for them only so long, and then claims nothing of what it has left alone."""
     body = """
-        from dtvit_deploy.ending import changing_names
+        from dtvit_deploy.process.ending import changing_names
         with failure.told(), changing_names:
             native()
         """

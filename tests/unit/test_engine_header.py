@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.trt.header import Header, NotAnEngineError, read_header
+from dtvit_deploy.formats.engine.header import Header, NotAnEngineError, read_header
 
 CODE, WEIGHTS = 300, 1024
 

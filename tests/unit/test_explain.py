@@ -11,19 +11,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from dtvit_deploy.artifact import Link, Manifest, manifest_path, sha256_of, write_json
+from dtvit_deploy.artifacts.artifact import Link, Manifest, manifest_path, sha256_of, write_json
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.cli.doctor import lines
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
-from dtvit_deploy.trt.explain import Explanation, explain
-from dtvit_deploy.trt.gpu import Gpu
-from dtvit_deploy.trt.here import Here, Installed, in_child
-from dtvit_deploy.trt.library import MODULES
-from dtvit_deploy.trt.load import Loaded, Validity, load_engine
-from dtvit_deploy.trt.options import BuildOptions
-from dtvit_deploy.trt.passport import ENGINE, GRAPH, LINK, Passport
-from dtvit_deploy.trt.reason import Cause
+from dtvit_deploy.formats.engine.explain import Explanation, explain
+from dtvit_deploy.formats.engine.gpu import Gpu
+from dtvit_deploy.formats.engine.here import Here, Installed, in_child
+from dtvit_deploy.formats.engine.library import MODULES
+from dtvit_deploy.formats.engine.load import Loaded, Validity, load_engine
+from dtvit_deploy.formats.engine.options import BuildOptions
+from dtvit_deploy.formats.engine.passport import ENGINE, GRAPH, LINK, Passport
+from dtvit_deploy.formats.engine.reason import Cause
 
 PLAIN = BuildOptions()
 ORIN = Here(

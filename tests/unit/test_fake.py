@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from dtvit_deploy.artifact import Artifact, Link, Manifest
+from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.latency import MeasureOptions, measure
+from dtvit_deploy.harness.latency import MeasureOptions, measure
 from dtvit_deploy.runtimes.base import DeviceTimed, Runtime, Session, SessionOptions
 from dtvit_deploy.runtimes.fake import FakeRuntime, FakeSession
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
-    from dtvit_deploy.signature import Feeds, Outputs
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs
 
 SIGNATURE = Signature(
     (TensorSpec("image", (1, 3, 4, 4)), TensorSpec("pose", (2,), "int64")),

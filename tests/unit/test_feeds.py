@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.calibration.decode import decode_image
 from dtvit_deploy.calibration.feeds import adversarial_feeds, image_feeds, random_feeds
 from dtvit_deploy.calibration.images import ImageSet, LabelledImage, open_images
 from dtvit_deploy.calibration.npz import LARGEST_NPZ, load_feeds
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.signature import Signature, TensorSpec
 
 PREPROCESSING = Preprocessing(resize=8, crop=(8, 6))
 IMAGE = Signature((TensorSpec("pixels", (1, 3, 8, 6)),), (TensorSpec("logits", (1, 4)),))

@@ -9,16 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from dtvit_deploy.artifact import Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
-from dtvit_deploy.runtimes.tensorrt import misfit_of
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
-from dtvit_deploy.trt.explain import explain
-from dtvit_deploy.trt.fit import loads_in
-from dtvit_deploy.trt.gpu import Gpu
-from dtvit_deploy.trt.here import Here, Installed
-from dtvit_deploy.trt.options import BuildOptions
-from dtvit_deploy.trt.passport import ENGINE, GRAPH, LINK, Passport
+from dtvit_deploy.artifacts.artifact import Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.formats.engine.explain import explain
+from dtvit_deploy.formats.engine.fit import loads_in
+from dtvit_deploy.formats.engine.gpu import Gpu
+from dtvit_deploy.formats.engine.here import Here, Installed
+from dtvit_deploy.formats.engine.options import BuildOptions
+from dtvit_deploy.formats.engine.passport import ENGINE, GRAPH, LINK, Passport
+from dtvit_deploy.runtimes.tensorrt.session import misfit_of
 
 L4, BLACKWELL, OLD = Gpu("NVIDIA L4", "8.9", 24 << 30), Gpu("NVIDIA RTX 5090", "12.0", 32 << 30), Gpu("NVIDIA V100", "7.0", 16 << 30)
 SMALL = Gpu("a small one", "8.9", 100)

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtvit_deploy.accuracy import MOST_FLIPS, Tally
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.calibration.images import LabelledImage
 from dtvit_deploy.calibration.npz import load_feeds
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.signature import Signature, TensorSpec
+from dtvit_deploy.harness.accuracy import MOST_FLIPS, Tally
 from scored import score
 
 CLASSES = 1000
@@ -86,7 +86,7 @@ def test_a_file_of_feeds_is_never_in_memory_as_a_whole(compression: int, tmp_pat
             entry.write(np.full((3, 64, 64), index, np.float32).tobytes())
     code = (
         "import resource, sys\nfrom pathlib import Path\nimport numpy\nfrom dtvit_deploy.calibration.npz import load_feeds\n"
-        "from dtvit_deploy.signature import Signature, TensorSpec\n"
+        "from dtvit_deploy.artifacts.signature import Signature, TensorSpec\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)\n"
         "before = peak()\nfeeds = load_feeds(Path(sys.argv[1]), Signature((TensorSpec('image', (1, 3, 64, 64)),), ()))\n"
         "assert [int(feed['image'][0, 0, 0, 0]) for feed in feeds] == list(range(len(feeds)))\n"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from dtvit_deploy.artifact import Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
+from dtvit_deploy.artifacts.artifact import Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.staging import staged
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.staging import staged
-from dtvit_deploy.target import Precision
 
 OLD = {"model.xml": "the old graph", "model.bin": "the old weights", "extra/vocabulary.txt": "one word"}
 NEW = {"model.xml": "the new graph", "model.bin": "the new weights"}
@@ -152,7 +152,7 @@ class TestReplacing:
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
-from dtvit_deploy.staging import staged
+from dtvit_deploy.artifacts.staging import staged
 
 source, out, left = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dtvit_deploy.export.int8 import LEAST_SCALE, Grid, activation_grid, quantized_bias, quantized_weights, weight_scales
+from dtvit_deploy.export.onnx.integers import LEAST_SCALE, Grid, activation_grid, quantized_bias, quantized_weights, weight_scales
 
 RANGES = [(-1.0, 3.0), (-0.17, 6.0), (0.0, 1.0), (-5.0, 0.0), (2.0, 7.0), (-4.0, -3.0), (-1e-30, 1e-30), (-3e4, 2.9e4)]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.latency import (
+from dtvit_deploy.harness.latency import (
     Measurement,
     MeasureOptions,
     Warmup,

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.latency import Measurement, MeasureOptions, Warmup, ratio, summarise
+from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Warmup, ratio, summarise
 
 WARM = Warmup(runs=10, seconds=0.3, change=0.01, first_ms=30.0)
 

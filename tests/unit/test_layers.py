@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dtvit_deploy.layers import LayerReport, Taps, layer_report
-from dtvit_deploy.nodes import Node, NodeMap
-from dtvit_deploy.target import Precision
+from dtvit_deploy.artifacts.nodes import Node, NodeMap
+from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.harness.layers import LayerReport, Taps, layer_report
 
 Array = NDArray[Any]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dtvit_deploy import memory
 from dtvit_deploy.cli.failure import told
 from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.process import memory
 
 
 def caused(error: Exception, by: BaseException | None) -> Exception:

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from dtvit_deploy.artifact import Artifact, Link, Manifest
+from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.evidence import Rung
 from dtvit_deploy.runtimes import registry
 from dtvit_deploy.runtimes.fake import FakeRuntime
 from dtvit_deploy.runtimes.pairing import looked_into, pairings
 from dtvit_deploy.runtimes.registry import RUNTIMES, why_emulated
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
 
 RUNTIMES_HERE = {
     "engine": FakeRuntime(name="engine", rung=Rung.EXECUTED),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dtvit_deploy.export.palette import palette
+from dtvit_deploy.export.coreml.palette import palette
 
 # Mean squared error of the best scalar quantiser of a unit normal, by number of levels (Max, "Quantizing for minimum distortion", 1960).
 BEST = {4: 0.00950, 6: 0.000645}

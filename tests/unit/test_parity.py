@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.parity import FACTOR, LEAST_SQNR, ROUNDOFF, Difference, compare_outputs, difference, noise_floor, sqnr, stack
-from dtvit_deploy.target import Precision
+from dtvit_deploy.harness.parity import FACTOR, LEAST_SQNR, ROUNDOFF, Difference, compare_outputs, difference, noise_floor, sqnr, stack
 
 FP32, FP16 = Precision.FP32, Precision.FP16
 Array = NDArray[Any]

@@ -6,11 +6,11 @@ from functools import partial
 
 import pytest
 
-from dtvit_deploy.latency import MeasureOptions, measure
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.harness.latency import MeasureOptions, measure
 from dtvit_deploy.pipeline.scoring import scores_of
 from dtvit_deploy.pipeline.timing import _interleaved
 from dtvit_deploy.runtimes.fake import FakeClock
-from dtvit_deploy.signature import Signature, TensorSpec
 
 
 @pytest.mark.parametrize(

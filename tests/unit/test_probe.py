@@ -11,15 +11,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
+from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.fake import FakeRuntime
 from dtvit_deploy.runtimes.pairing import Pairing
 from dtvit_deploy.runtimes.probe import main, peak_memory_mib, probe
 from dtvit_deploy.runtimes.registry import RUNTIMES
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
 
 
 def test_peak_memory_remembers_what_was_freed() -> None:

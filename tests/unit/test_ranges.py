@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from dtvit_deploy.artifact import LARGEST_MANIFEST, Link, Manifest, encode_json
+from dtvit_deploy.artifacts.artifact import LARGEST_MANIFEST, Link, Manifest, encode_json
+from dtvit_deploy.artifacts.nodes import Node, NodeMap
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.calibration.ranges import Convergence, Interval, RangeTable, Sample, Settling, TensorRange, load_ranges
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.nodes import Node, NodeMap
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
 
 PROGRAM, WEIGHTS, OTHER = "a" * 64, "b" * 64, "c" * 64
 SIGNATURE = Signature((TensorSpec("image", (1, 3, 8, 8)),), (TensorSpec("logits", (1, 10)),))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dtvit_deploy.ranking import Ranked, in_the_answers_order
+from dtvit_deploy.harness.ranking import Ranked, in_the_answers_order
 
 Array = NDArray[Any]
 SCORES = np.array([[0.9, 0.5, 0.5, 0.7, 0.5]])

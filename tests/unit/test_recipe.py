@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dtvit_deploy.artifacts.signature import TensorSpec
+from dtvit_deploy.artifacts.target import Precision, Target
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.recipe import LARGEST_RECIPE, Gates, PreprocessingChanges, Recipe, load_recipe
-from dtvit_deploy.signature import TensorSpec
-from dtvit_deploy.target import Precision, Target
 
 Write = Callable[[str], Path]
 

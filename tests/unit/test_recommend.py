@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from dtvit_deploy.accuracy import Accuracy
-from dtvit_deploy.latency import Measurement, MeasureOptions, Warmup, summarise
-from dtvit_deploy.recommend import Candidate, recommend
-from dtvit_deploy.target import Precision
+from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.harness.accuracy import Accuracy
+from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Warmup, summarise
+from dtvit_deploy.harness.recommend import Candidate, recommend
 
 
 def timed(median: float, *, seed: int = 0, samples: int = 80) -> Measurement:

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtvit_deploy.accuracy import Accuracy
+from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.latency import Measurement, MeasureOptions, Warmup, summarise
-from dtvit_deploy.parity import Difference
+from dtvit_deploy.harness.accuracy import Accuracy
+from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Warmup, summarise
+from dtvit_deploy.harness.parity import Difference
+from dtvit_deploy.harness.verdict import at_most, holds, verdict
 from dtvit_deploy.report.compare import Comparison, compare_reports
 from dtvit_deploy.report.schema import Report, Subject
-from dtvit_deploy.verdict import at_most, holds, verdict
 
 DEVICE = {"device": "local", "processor": "A CPU", "architecture": "x86_64", "cores": "8", "load": "0.10 over one minute"}
 DATA = {"source": "images", "samples": "500", "digest": "d" * 64}

@@ -13,24 +13,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dtvit_deploy.accuracy import Accuracy, Flip
-from dtvit_deploy.artifact import read_json, write_json
+from dtvit_deploy.artifacts.artifact import read_json, write_json
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.calibration.ranges import Convergence, Settling
 from dtvit_deploy.cli import show
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.latency import MeasureOptions, Warmup, summarise
-from dtvit_deploy.layers import LayerDifference, LayerReport, ModuleDifference
-from dtvit_deploy.parity import Difference, difference
-from dtvit_deploy.recommend import Recommendation
+from dtvit_deploy.harness.accuracy import Accuracy, Flip
+from dtvit_deploy.harness.latency import MeasureOptions, Warmup, summarise
+from dtvit_deploy.harness.layers import LayerDifference, LayerReport, ModuleDifference
+from dtvit_deploy.harness.parity import Difference, difference
+from dtvit_deploy.harness.recommend import Recommendation
+from dtvit_deploy.harness.search import ModuleFigures, Search, Trial
+from dtvit_deploy.harness.verdict import at_least, verdict
 from dtvit_deploy.report import as_data
 from dtvit_deploy.report.compare import compare_reports
 from dtvit_deploy.report.markdown import render_markdown
 from dtvit_deploy.report.schema import Calibration, Report, Subject
-from dtvit_deploy.runtimes.coreml_plan import ComputePlan, PlannedOperation
-from dtvit_deploy.search import ModuleFigures, Search, Trial
-from dtvit_deploy.target import Precision
-from dtvit_deploy.verdict import at_least, verdict
+from dtvit_deploy.runtimes.coreml.plan import ComputePlan, PlannedOperation
 
 LATENCY = summarise(
     [1.0, 1.1] * 32, [0.1 * i for i in range(64)], MeasureOptions(), warmup=Warmup(runs=9, seconds=0.5, change=0.0, first_ms=9.0)

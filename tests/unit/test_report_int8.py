@@ -6,17 +6,17 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.calibration.ranges import Convergence, Settling
 from dtvit_deploy.cli import show
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.parity import Difference
-from dtvit_deploy.recommend import Recommendation
+from dtvit_deploy.harness.parity import Difference
+from dtvit_deploy.harness.recommend import Recommendation
+from dtvit_deploy.harness.search import ModuleFigures, Search, Trial
 from dtvit_deploy.report.content import Content, content
 from dtvit_deploy.report.int8 import MOST_NAMED
 from dtvit_deploy.report.markdown import render_markdown
 from dtvit_deploy.report.schema import Calibration, Report, Subject
 from dtvit_deploy.report.tables import Section
-from dtvit_deploy.search import ModuleFigures, Search, Trial
 
 SHIPPED = Recommendation(runtime="openvino", file="net.int8.openvino", reason="ONE: it keeps top-1 and takes half the time")
 

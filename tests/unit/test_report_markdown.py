@@ -14,21 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from dtvit_deploy.accuracy import Accuracy, Flip, wilson
-from dtvit_deploy.artifact import read_json
+from dtvit_deploy.artifacts.artifact import read_json
+from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.latency import Measurement, MeasureOptions, Warmup, summarise
-from dtvit_deploy.latency.measurement import device_time
-from dtvit_deploy.layers import LayerReport, ModuleDifference
-from dtvit_deploy.parity import Difference
+from dtvit_deploy.harness.accuracy import Accuracy, Flip, wilson
+from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Warmup, summarise
+from dtvit_deploy.harness.latency.measurement import device_time
+from dtvit_deploy.harness.layers import LayerReport, ModuleDifference
+from dtvit_deploy.harness.parity import Difference
+from dtvit_deploy.harness.verdict import at_least, holds, verdict
 from dtvit_deploy.report import as_data, write_report
 from dtvit_deploy.report.content import real_sqnr
 from dtvit_deploy.report.figures import plain
 from dtvit_deploy.report.html import render_html
 from dtvit_deploy.report.markdown import escaped, render_markdown
 from dtvit_deploy.report.schema import Report, Subject
-from dtvit_deploy.verdict import at_least, holds, verdict
 
 HOSTILE = "<script>alert(1)</script>|`x`**_a_\n# [b](http://evil.example) $c$ \u202e"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtvit_deploy.search import ModuleFigures, Trial, readable, search_modules
+from dtvit_deploy.harness.search import ModuleFigures, Trial, readable, search_modules
 
 
 def module(name: str, sqnr: float, gain: float | None = 1.0) -> ModuleFigures:

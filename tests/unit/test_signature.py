@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.signature import Signature, TensorSpec
 
 SIGNATURE = Signature(
     (TensorSpec("image", (1, 3, 4, 4)), TensorSpec("pose", (2,), "int64"), TensorSpec("gain", ())),

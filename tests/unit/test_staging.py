@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dtvit_deploy.artifact import write_json
+from dtvit_deploy.artifacts.artifact import write_json
+from dtvit_deploy.artifacts.staging import replacing, staged
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.staging import replacing, staged
 from staged_files import tree, write
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from dtvit_deploy.artifacts.staging import replacing, staged
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.staging import replacing, staged
 from staged_files import run, tree, write
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dtvit_deploy.staging import staged
+from dtvit_deploy.artifacts.staging import staged
 from staged_files import program, run, tree, write
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from dtvit_deploy.artifacts.target import Precision, Target, pairs
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.target import Precision, Target, pairs
 
 ONNX, OPENVINO = Target.ONNX, Target.OPENVINO
 FP32, FP16, BF16 = Precision.FP32, Precision.FP16, Precision.BF16

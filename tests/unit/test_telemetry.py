@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import dtvit_deploy
-from dtvit_deploy import telemetry
-from dtvit_deploy.child import child_command
+from dtvit_deploy.process import telemetry
+from dtvit_deploy.process.child import child_command
 
 TOLD = """
 import os

@@ -9,7 +9,7 @@ import pytest
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.tensorrt.trtexec import trtexec_command, trtexec_line, trtexec_text
-from dtvit_deploy.trt.options import BuildOptions
+from dtvit_deploy.formats.engine.options import BuildOptions
 
 PARSED = {
     # Every option that samples/common/sampleOptions.cpp of https://github.com/NVIDIA/TensorRT reads by one name, at tag v10.3.0.

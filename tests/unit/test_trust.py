@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from dtvit_deploy.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.cli.app import app
+from dtvit_deploy.formats.engine.options import BuildOptions
+from dtvit_deploy.formats.engine.passport import ENGINE, LINK, Passport
 from dtvit_deploy.pipeline.trust import with_trust
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
-from dtvit_deploy.trt.options import BuildOptions
-from dtvit_deploy.trt.passport import ENGINE, LINK, Passport
 
 STAGES = {"trt": "tensorrt", "rtx": "rtx"}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dtvit_deploy.ended import Ended
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.models.users_code import users_code
+from dtvit_deploy.process.ended import Ended
 
 
 class Stop(BaseException):

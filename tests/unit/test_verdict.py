@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtvit_deploy.verdict import Verdict, at_least, at_most, holds, verdict
+from dtvit_deploy.harness.verdict import Verdict, at_least, at_most, holds, verdict
 
 
 def test_a_limit_itself_passes() -> None:

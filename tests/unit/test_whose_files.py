@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dtvit_deploy.artifact import sha256_of
-from dtvit_deploy.cache import Cache
+from dtvit_deploy.artifacts.artifact import sha256_of
+from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.errors import InputError
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import onnx
 from onnx import TensorProto
 
-from dtvit_deploy.export.onnx import module_of
-from dtvit_deploy.graph import inferred, unused
+from dtvit_deploy.artifacts.graph import inferred, unused
+from dtvit_deploy.export.onnx.translate import module_of
 from dtvit_deploy.plural import some
 
 UNSURE = frozenset({"AveragePool", "GlobalAveragePool", "Erf"})

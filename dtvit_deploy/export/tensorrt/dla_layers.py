@@ -1,4 +1,4 @@
-"""The limits of an Orin's DLA, layer by layer; `export.dla` says where they are published."""
+"""The limits of an Orin's DLA, layer by layer; `dla` says where they are published."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import onnx
 
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.export.onnx import module_of
+from dtvit_deploy.export.onnx.translate import module_of
 from dtvit_deploy.export.tensorrt.lint import Compiler, ParserMessage, blame
 from dtvit_deploy.export.tensorrt.on_device_build import (
     NOT_ON_JETSON,
@@ -27,9 +27,9 @@ from dtvit_deploy.export.tensorrt.on_device_build import (
     left_to_gpu,
     module_of_layer,
 )
-from dtvit_deploy.trt.gpu import jetpack
-from dtvit_deploy.trt.library import Library
-from dtvit_deploy.trt.options import RTX_CAPABILITIES, BuildOptions
+from dtvit_deploy.formats.engine.gpu import jetpack
+from dtvit_deploy.formats.engine.library import Library
+from dtvit_deploy.formats.engine.options import RTX_CAPABILITIES, BuildOptions
 
 MIB = 1 << 20
 _SAID = 3

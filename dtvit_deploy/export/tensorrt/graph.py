@@ -12,8 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from dtvit_deploy.artifacts.graph import inferred
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.graph import inferred
 
 Shape = tuple[int | None, ...]
 SEQUENCE = -1

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from dtvit_deploy.export.float16 import LARGEST_FP16
+from dtvit_deploy.export.onnx.float16 import LARGEST_FP16
 from dtvit_deploy.export.tensorrt.graph import SEQUENCE, Found, Graph, Severity, greatest, schema_of, type_name
 from dtvit_deploy.export.tensorrt.operators import FLOAT_ONLY, TYPES, Compiler
 
@@ -75,8 +75,8 @@ def mixed(graph: Graph) -> Iterator[Found]:
 
 
 def overflow(graph: Graph) -> Iterator[Found]:
-    """Constants that FP16 cannot hold. What tensors reach is known to `export.float16` alone, which keeps those in FP32 that are too large,
-    and what FP16 does to the outputs is measured where the graph is made (`pipeline.mixed_precision`).
+    """Constants that FP16 cannot hold. What tensors reach is known to `export.onnx.float16` alone, which keeps those in FP32 that are too
+    large, and what FP16 does to the outputs is measured where the graph is made (`pipeline.mixed_precision`).
     """
     seen: set[str] = set()
     for node in graph.nodes:

@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dtvit_deploy.artifact import Manifest, encode_json, sha256_of
+from dtvit_deploy.artifacts.artifact import Manifest, encode_json, sha256_of
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.tensorrt import on_device_build
 from dtvit_deploy.export.tensorrt.on_device_build import CODES, SCHEMA
 from dtvit_deploy.export.tensorrt.trtexec import trtexec_text
+from dtvit_deploy.formats.engine.passport import GRAPH, LINK
 from dtvit_deploy.plural import counted
-from dtvit_deploy.trt.passport import GRAPH, LINK
 
 if TYPE_CHECKING:
-    from dtvit_deploy.signature import Feeds, Outputs, TensorSpec
-    from dtvit_deploy.trt.options import BuildOptions
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs, TensorSpec
+    from dtvit_deploy.formats.engine.options import BuildOptions
 
 JOB, SCRIPT, README, TRTEXEC = "job.json", "build.py", "README.txt", "trtexec.txt"
 MOST_CHANGED = 0.01
-"""Share of an output's whole numbers that may differ where no tolerance says how many, as in :mod:`dtvit_deploy.parity`."""
+"""Share of an output's whole numbers that may differ where no tolerance says how many, as in :mod:`dtvit_deploy.harness.parity`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +139,7 @@ def _nodes(graph: Path) -> list[list[str]]:
     """Name, operator and torch module of every node; a nameless one is called as NVIDIA's parser calls it."""
     import onnx
 
-    from dtvit_deploy.export.onnx import module_of
+    from dtvit_deploy.export.onnx.translate import module_of
     from dtvit_deploy.export.tensorrt.engine import parsed_name
 
     nodes = onnx.load(graph, load_external_data=False).graph.node

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from dtvit_deploy.errors import InputError
 
 if TYPE_CHECKING:
-    from dtvit_deploy.trt.options import BuildOptions
+    from dtvit_deploy.formats.engine.options import BuildOptions
 
 MAJORS = (10, 11)
 LAYERS, TIMING_CACHE = ".layers.json", ".timing.cache"

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dtvit_deploy.coreml.options import image_input_of
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.formats.mlpackage.options import image_input_of
 from dtvit_deploy.runtimes.mil.program import HELD, Constant, Program, Type
 
 if TYPE_CHECKING:
-    from dtvit_deploy.artifact import Artifact
-    from dtvit_deploy.signature import TensorSpec
+    from dtvit_deploy.artifacts.artifact import Artifact
+    from dtvit_deploy.artifacts.signature import TensorSpec
 
 COLORS = {20: "RGB", 30: "BGR", 10: "GRAYSCALE", 40: "GRAYSCALE_FLOAT16"}
 """``ImageFeatureType.ColorSpace`` of FeatureTypes.proto."""

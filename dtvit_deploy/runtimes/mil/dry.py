@@ -14,9 +14,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
+from dtvit_deploy.artifacts.signature import MOST_VALUES
 from dtvit_deploy.runtimes.mil.call import Bound, Operand
 from dtvit_deploy.runtimes.mil.program import HELD, Type, static
-from dtvit_deploy.signature import MOST_VALUES
 
 Tensor = torch.Tensor
 

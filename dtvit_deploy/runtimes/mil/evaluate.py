@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from dtvit_deploy.coreml.views import node_of
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.formats.mlpackage.views import node_of
 from dtvit_deploy.plural import counted
 from dtvit_deploy.runtimes.base import MissingOperatorError
 from dtvit_deploy.runtimes.mil.call import REMEDY, Bound, Call, Operand

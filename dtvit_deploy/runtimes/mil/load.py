@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from dtvit_deploy.artifacts.nesting import require_shallow_json
+from dtvit_deploy.artifacts.signature import MOST_VALUES
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.nesting import require_shallow_json
 from dtvit_deploy.runtimes.mil.blob import REMEDY, BlobFile, held_tensor, tensor_from_bytes
 from dtvit_deploy.runtimes.mil.program import HELD, MOST_BYTES, Constant, Operation, Program, Type, Variable, bytes_of
 from dtvit_deploy.runtimes.mil.proto import model_proto
-from dtvit_deploy.signature import MOST_VALUES
 
 VERSIONS = {6: "CoreML5", 7: "CoreML6", 8: "CoreML7", 9: "CoreML8", 10: "CoreML9"}
 """Specification version → newest opset in it; iOS 15 has version 6, iOS 17 has 8."""

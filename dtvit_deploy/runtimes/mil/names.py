@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
-from dtvit_deploy.coreml.views import MOVED, node_of
+from dtvit_deploy.formats.mlpackage.views import MOVED, node_of
 from dtvit_deploy.runtimes.mil.ops import OPS
 from dtvit_deploy.runtimes.mil.program import FLOATS, Operation, Program, Variable
 

@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from dtvit_deploy.errors import MissingError
-from dtvit_deploy.quiet import quiet
+from dtvit_deploy.process.quiet import quiet
 
 REMEDY = "pip install 'dtvit-deploy[coreml]'"
 

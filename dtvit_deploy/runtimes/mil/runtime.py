@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dtvit_deploy.artifact import Artifact
-from dtvit_deploy.coreml.options import HeldAs, image_input_of, views_of
-from dtvit_deploy.coreml.views import TURNED, node_of
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.evidence import Rung
+from dtvit_deploy.formats.mlpackage.options import HeldAs, image_input_of, views_of
+from dtvit_deploy.formats.mlpackage.views import TURNED, node_of
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
 from dtvit_deploy.runtimes.mil.described import require_as_described
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator, numbers
@@ -21,7 +22,6 @@ from dtvit_deploy.runtimes.mil.program import Program
 from dtvit_deploy.runtimes.mil.proto import REMEDY, coremltools_version, model_proto
 from dtvit_deploy.runtimes.registry import why_emulated
 from dtvit_deploy.runtimes.trial import require_survived
-from dtvit_deploy.target import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from dtvit_deploy.signature import Feeds, Outputs
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs
 
 
 class MilRuntime:

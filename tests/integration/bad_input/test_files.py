@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from commandline import deploy, refused
-from dtvit_deploy.artifact import manifest_path, sha256_of
+from dtvit_deploy.artifacts.artifact import manifest_path, sha256_of
 
 
 class TestArtefacts:

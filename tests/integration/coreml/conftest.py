@@ -26,17 +26,17 @@ pytest.importorskip("torch")
 pytest.importorskip("coremltools")
 
 from devicectl import capture, device
-from dtvit_deploy.artifact import Artifact, Link, Manifest, sha256_of
+from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, sha256_of
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.calibration.feeds import random_feeds
-from dtvit_deploy.quiet import quiet
+from dtvit_deploy.process.quiet import quiet
 from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.runtimes.coreml_plan import ComputePlan, PlannedOperation
-from dtvit_deploy.runtimes.coreml_remote import DEVICE, TEAM
+from dtvit_deploy.runtimes.coreml.iphone import DEVICE, TEAM
+from dtvit_deploy.runtimes.coreml.plan import ComputePlan, PlannedOperation
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator, numbers
 from dtvit_deploy.runtimes.mil.load import load_program
 from dtvit_deploy.runtimes.mil.runtime import MilRuntime
-from dtvit_deploy.signature import Signature, TensorSpec
-from dtvit_deploy.target import Precision
 
 with quiet():
     import coremltools as ct

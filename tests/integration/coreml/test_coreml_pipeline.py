@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dtvit_deploy.artifact import Artifact, Link, Manifest
+from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest
+from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.cli import show
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.latency import MeasureOptions
+from dtvit_deploy.harness.latency import MeasureOptions
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline import timing
 from dtvit_deploy.pipeline.check import Wants, check
@@ -34,7 +34,7 @@ from dtvit_deploy.report.content import content
 from dtvit_deploy.report.markdown import render_markdown
 from dtvit_deploy.report.schema import Report
 from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.runtimes.coreml import CoreMlRuntime
+from dtvit_deploy.runtimes.coreml.session import CoreMlRuntime
 from dtvit_deploy.runtimes.mil.runtime import MilRuntime
 from dtvit_deploy.runtimes.pairing import Pairing, pairings
 from dtvit_deploy.runtimes.probe import Cold

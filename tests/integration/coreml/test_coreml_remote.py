@@ -15,15 +15,15 @@ from devicectl import device, simulator
 pytest.importorskip("torch")
 pytest.importorskip("coremltools")
 
-from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.quiet import quiet
+from dtvit_deploy.process.quiet import quiet
 from dtvit_deploy.runtimes.base import OnDevice, SessionOptions
-from dtvit_deploy.runtimes.coreml import Units
-from dtvit_deploy.runtimes.coreml_app import Signing
-from dtvit_deploy.runtimes.coreml_plan import ComputePlan
-from dtvit_deploy.runtimes.coreml_remote import DEVICE, TEAM, IPhoneRuntime
+from dtvit_deploy.runtimes.coreml.app import Signing
+from dtvit_deploy.runtimes.coreml.iphone import DEVICE, TEAM, IPhoneRuntime
+from dtvit_deploy.runtimes.coreml.plan import ComputePlan
+from dtvit_deploy.runtimes.coreml.session import Units
 
 with quiet():
     import coremltools as ct

@@ -18,15 +18,15 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("coremltools")
 
-from dtvit_deploy.artifact import Artifact
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.signature import TensorSpec
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.evidence import Rung
-from dtvit_deploy.quiet import quiet
+from dtvit_deploy.process.quiet import quiet
 from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.runtimes.coreml import CoreMlRuntime, Units
-from dtvit_deploy.runtimes.coreml_plan import ComputePlan, _operations
+from dtvit_deploy.runtimes.coreml.plan import ComputePlan, _operations
+from dtvit_deploy.runtimes.coreml.session import CoreMlRuntime, Units
 from dtvit_deploy.runtimes.registry import RUNTIMES, runtime_for
-from dtvit_deploy.signature import TensorSpec
 
 with quiet():
     import coremltools as ct

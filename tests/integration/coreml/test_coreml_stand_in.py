@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("coremltools")
 
-from dtvit_deploy.quiet import quiet
+from dtvit_deploy.process.quiet import quiet
 
 with quiet():
     from coremltools.models import compute_device, compute_plan, model, utils

@@ -14,15 +14,15 @@ pytest.importorskip("google.protobuf", reason="coremltools brings it")
 
 from numpy.typing import NDArray  # noqa: E402
 
-from dtvit_deploy.artifact import Artifact, load_artifact  # noqa: E402
+from dtvit_deploy.artifacts.artifact import Artifact, load_artifact  # noqa: E402
+from dtvit_deploy.artifacts.target import Precision  # noqa: E402
 from dtvit_deploy.errors import MissingError  # noqa: E402
 from dtvit_deploy.pipeline.stages import describe  # noqa: E402
-from dtvit_deploy.quiet import quiet  # noqa: E402
+from dtvit_deploy.process.quiet import quiet  # noqa: E402
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator, numbers  # noqa: E402
 from dtvit_deploy.runtimes.mil.program import Constant, Operation, Program, Type, Variable  # noqa: E402
 from dtvit_deploy.runtimes.mil.proto import model_proto  # noqa: E402
-from dtvit_deploy.runtimes.torch import read_program  # noqa: E402
-from dtvit_deploy.target import Precision  # noqa: E402
+from dtvit_deploy.runtimes.torch.session import read_program  # noqa: E402
 
 Array = NDArray[Any]
 NAMES = {"float16": "fp16", "float32": "fp32", "float64": "fp64"}

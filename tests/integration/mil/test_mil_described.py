@@ -13,14 +13,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("coremltools")
 
-from dtvit_deploy.artifact import Artifact, Link, Manifest, sha256_of  # noqa: E402
+from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, sha256_of  # noqa: E402
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec  # noqa: E402
+from dtvit_deploy.artifacts.target import Precision  # noqa: E402
 from dtvit_deploy.errors import InputError  # noqa: E402
-from dtvit_deploy.quiet import quiet  # noqa: E402
+from dtvit_deploy.process.quiet import quiet  # noqa: E402
 from dtvit_deploy.runtimes.base import SessionOptions  # noqa: E402
 from dtvit_deploy.runtimes.mil.proto import model_proto  # noqa: E402
 from dtvit_deploy.runtimes.mil.runtime import MilRuntime  # noqa: E402
-from dtvit_deploy.signature import Signature, TensorSpec  # noqa: E402
-from dtvit_deploy.target import Precision  # noqa: E402
 
 SPECIFICATION = Path("Data/com.apple.CoreML/model.mlmodel")
 SIGNATURE = Signature(inputs=(TensorSpec("image", (1, 3, 4, 6), "float32"),), outputs=(TensorSpec("logits", (1, 3), "float32"),))

@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("coremltools")
 
 from dtvit_deploy.errors import InputError  # noqa: E402
-from dtvit_deploy.quiet import quiet  # noqa: E402
+from dtvit_deploy.process.quiet import quiet  # noqa: E402
 from dtvit_deploy.runtimes.base import MissingOperatorError  # noqa: E402
 from dtvit_deploy.runtimes.mil.call import OPS, Registered  # noqa: E402
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator  # noqa: E402

@@ -15,15 +15,15 @@ pytest.importorskip("coremltools")
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from dtvit_deploy.artifact import Artifact, Link  # noqa: E402
-from dtvit_deploy.cache import Cache  # noqa: E402
+from dtvit_deploy.artifacts.artifact import Artifact, Link  # noqa: E402
+from dtvit_deploy.artifacts.cache import Cache  # noqa: E402
+from dtvit_deploy.artifacts.target import Precision  # noqa: E402
 from dtvit_deploy.calibration.feeds import random_feeds  # noqa: E402
 from dtvit_deploy.models.reference import ModelOptions, Reference  # noqa: E402
 from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage, read_program_entry, write_program  # noqa: E402
 from dtvit_deploy.runtimes.base import SessionOptions  # noqa: E402
 from dtvit_deploy.runtimes.mil.runtime import MilRuntime  # noqa: E402
-from dtvit_deploy.runtimes.torch import Arithmetic, TorchRuntime, TorchSession, read_program  # noqa: E402
-from dtvit_deploy.target import Precision  # noqa: E402
+from dtvit_deploy.runtimes.torch.session import Arithmetic, TorchRuntime, TorchSession, read_program  # noqa: E402
 from packages import converted  # noqa: E402
 
 Convert = Callable[[Artifact, Precision, Path], Artifact]

@@ -15,7 +15,7 @@ pytest.importorskip("torch", reason="it made the network")
 pytest.importorskip("coremltools", reason="coremltools writes the packages")
 
 from commandline import deploy
-from dtvit_deploy.artifact import Artifact, Manifest, load_artifact
+from dtvit_deploy.artifacts.artifact import Artifact, Manifest, load_artifact
 from dtvit_deploy.runtimes.mil.proto import model_proto
 
 pytestmark = pytest.mark.slow

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from dtvit_deploy.artifacts.signature import MOST_VALUES
 from dtvit_deploy.runtimes.mil.call import Call
-from dtvit_deploy.signature import MOST_VALUES
 
 PAD_TYPES = ("valid", "same", "same_lower", "custom")
 

@@ -1,0 +1,1 @@
+"""From the exported program to a Core ML package."""

@@ -1,0 +1,1 @@
+"""A program written anew in the order of memory that the Neural Engine wants."""

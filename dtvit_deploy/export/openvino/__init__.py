@@ -1,0 +1,1 @@
+"""From the exported program, or from ONNX, to an OpenVINO IR."""

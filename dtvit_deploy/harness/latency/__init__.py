@@ -1,0 +1,11 @@
+"""How long one inference takes, and whether the measurement can be believed.
+
+Candidates are sampled in turn, one run of each in a round, so that a machine that slows down slows all of them and their ratio
+survives. A measurement carries its raw samples and its own verdict: VALID, or INVALID with the reasons and their figures.
+"""
+
+from dtvit_deploy.harness.latency.measurement import DeviceTime, Measurement, MeasureOptions, Warmup, summarise
+from dtvit_deploy.harness.latency.paired import Ratio, ratio
+from dtvit_deploy.harness.latency.rounds import measure
+
+__all__ = ["DeviceTime", "MeasureOptions", "Measurement", "Ratio", "Warmup", "measure", "ratio", "summarise"]

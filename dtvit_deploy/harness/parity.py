@@ -1,0 +1,352 @@
+"""Does an artefact answer as the reference does, and how far apart may they be?
+
+No constant tolerance: 1e-5 cries wolf on one network and hides a bug in another. The limit is a *measured noise floor* times a stated
+factor. The floor is what the same network moves by when nothing is wrong with it:
+
+* for FP32, the greatest of |torch FP32 - torch FP64| and |torch FP32 - torch FP32 at another thread count|, and at least what planted
+  rounding errors move the answer by (:mod:`dtvit_deploy.runtimes.torch.roundoff`): torch may be exact by luck;
+* for FP16 and BF16, |ideal FP16 - torch FP64|, where ideal means every tensor that fits rounded and every operator computed in FP32.
+
+Rounding errors of two correct implementations are draws from one distribution, of which the floor saw a few images; the factors
+leave room for the extremes of more images and for other orders of summation. Whole numbers (an index, a mask) are the same or they
+are not: their floor is the share that the ideal evaluation itself changes, most often none. A floor that is itself a large part of
+the answer means that the network cannot be run in that precision, and that is reported as such, never as a wide tolerance.
+
+INT8 has no such floor: what it rounds away depends on the ranges that somebody calibrated, and clipping a rare extreme may be the better
+choice. Its answers are held to a least signal to noise ratio (:data:`LEAST_SQNR`), which a wrong scale or a misplaced zero point
+misses by far, and its decisions to top-1 agreement on real input, of which the verdict always has a gate (:mod:`dtvit_deploy.recipe`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from dtvit_deploy.artifacts.bounds import Cosine, Count, Magnitude, Natural, Share
+from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dtvit_deploy.artifacts.signature import Outputs
+
+FACTOR = {Precision.FP32: 8.0, Precision.FP16: 4.0, Precision.BF16: 4.0}
+"""Tolerance in multiples of the noise floor (docs/adr/0005, with the measurements behind it)."""
+LEAST_SQNR, LEAST_SQNR_ELSEWHERE = 10.0, 0.0
+"""dB that INT8 is held to: on real input noise of a tenth of the signal's power; on feeds far from what any range was calibrated on, where
+it clips, noise of the signal's own."""
+REAL = ("images", "feeds")
+"""Groups of feeds that a user gave; the others are adversarial, or noise."""
+ROUNDOFF = {Precision.FP32: 2.0**-24, Precision.FP16: 2.0**-11, Precision.BF16: 2.0**-8, Precision.INT8: 2.0**-8}
+"""Unit roundoff: no tolerance is below this share of the output's largest magnitude, since the last place itself may differ."""
+MOST_CHANGED = 0.01
+"""Share of whole numbers that INT8 may change; of its top-1 decisions it may change as many."""
+LARGEST_FLOOR = 0.1
+"""A noise floor above this share of the output's largest magnitude means that the precision cannot carry the network."""
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one output of an artefact is from the reference's, over some samples.
+
+    Attributes:
+        output: its name.
+        feeds: which group of feeds (``images``, or an adversarial one by name).
+        samples: how many feeds.
+        max_abs, mean_abs: of |Δ|, in the output's own units; of whole numbers, the share of a sample's values that differ.
+        max_rel: max |Δ| over the reference's largest magnitude.
+        cosine: least cosine similarity of all samples.
+        sqnr: signal over noise in dB over all samples; infinite when nothing differs.
+        floor: noise floor of |Δ|, measured or, where that is more, what planted rounding errors come to; None for INT8.
+        tolerance: the limit that ``max_abs`` is held against; None for INT8.
+        least_sqnr: the limit that ``sqnr`` is held against; None where there is a tolerance.
+        at: index of the largest |Δ|: the sample, then the position in the output.
+        agreement: share of samples with the same top-1; None where the output is no row of scores.
+        near_ties: samples with another top-1 whose score in the reference lies within twice the tolerance of the best: either answer is
+            right.
+        passed, reason: whether the output is within the tolerance, and what to know if not.
+    """
+
+    output: str
+    feeds: str
+    samples: Natural
+    max_abs: Magnitude
+    mean_abs: Magnitude
+    max_rel: Magnitude
+    cosine: Cosine
+    sqnr: float
+    floor: Magnitude | None
+    tolerance: Magnitude | None
+    at: tuple[Count, ...]
+    agreement: Share | None
+    near_ties: Count
+    passed: bool
+    reason: str = ""
+    least_sqnr: float | None = None
+
+    @property
+    def title(self) -> str:
+        """What was compared, as its gate is called behind the artefact's name."""
+        return f"parity of {self.output!r} on {self.feeds}"
+
+    @property
+    def reached(self) -> str:
+        """What was measured beside the limit that it kept to."""
+        if self.tolerance is None:
+            return f"SQNR {self.sqnr:.3g} dB, at least {self.least_sqnr:g} dB asked"
+        return f"max |Δ| {self.max_abs:.2g} ≤ {self.tolerance:.2g}"
+
+    @property
+    def excess(self) -> float:
+        """Max |Δ| over the tolerance, or the noise over what the least SQNR leaves to it; more than 1 is too much."""
+        if self.tolerance is None:
+            return 10 ** min((self.least_sqnr - self.sqnr) / 20, 300.0) if self.least_sqnr is not None else 0.0
+        if self.tolerance == 0:
+            return math.inf if self.max_abs else 0.0
+        return self.max_abs / self.tolerance
+
+    @property
+    def decided_agreement(self) -> float | None:
+        """Top-1 agreement when near-ties count as agreement."""
+        return None if self.agreement is None else min(1.0, self.agreement + self.near_ties / self.samples)
+
+
+def stack(runs: Sequence[Outputs]) -> dict[str, NDArray[Any]]:
+    """One array (samples, …) for each output, from one run for each sample."""
+    return {name: np.stack([run[name] for run in runs]) for name in runs[0]}
+
+
+def noise_floor(answers: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> float:
+    """Greatest |Δ| of pairs of answers that ought to be equal; infinite when an answer is not finite.
+
+    Of whole numbers, the greatest share that differs.
+    """
+    floor = 0.0
+    for one, other in answers:
+        if not np.issubdtype(one.dtype, np.floating):
+            floor = max(floor, float((one != other).mean()) if one.size else 0.0)
+            continue
+        floor = max(floor, _magnitude(_moved(one.astype(np.float64), other.astype(np.float64))))
+    return floor
+
+
+def difference(
+    name: str,
+    feeds: str,
+    reference: NDArray[Any],
+    answer: NDArray[Any],
+    floor: float,
+    precision: Precision,
+    *,
+    planted: float = 0.0,
+    largest: float = 0.0,
+    asked: float | None = None,
+) -> Difference:
+    """Compare (samples, …) arrays of one output.
+
+    Args:
+        reference: torch FP32's answers.
+        answer: the artefact's.
+        floor: see :func:`noise_floor`.
+        precision: the artefact's, which sets the factor, or the least SQNR in its place.
+        planted: what planted rounding errors move the output by, a lower bound of the floor. It raises no tolerance above a tenth
+            (:data:`LARGEST_FLOOR`) of the largest answer; to adversarial feeds, of the largest on any feed.
+        largest: greatest magnitude of this output on any feed, where these are not the only ones.
+        asked: the tolerance that the user sets in place of one that is measured, in the output's units; of whole numbers, the share of a
+            sample's values that may differ.
+
+    Raises:
+        InputError: the arrays have other shapes; numpy would repeat the smaller.
+    """
+    if reference.shape != answer.shape:
+        raise InputError(
+            f"{name} is {'×'.join(map(str, answer.shape))} in the artefact and {'×'.join(map(str, reference.shape))} in the reference,"
+            " samples first",
+            remedy="export the artefact again",
+        )
+    if not np.issubdtype(reference.dtype, np.floating):
+        return _whole_numbers(name, feeds, reference, answer, floor, precision, asked)
+    one, two = reference.astype(np.float64), answer.astype(np.float64)
+    samples, scale = len(one), _magnitude(one)
+    least = ROUNDOFF[precision] * scale
+    # An answer to an adversarial feed may be next to nothing; FP32 carries the network if its noise is small beside the other answers.
+    carried = max(scale, largest) if precision is Precision.FP32 and feeds not in REAL else scale
+    measured = floor
+    if precision in FACTOR and math.isfinite(planted):
+        beside = scale if feeds in REAL else max(scale, largest)
+        floor = max(floor, min(planted, LARGEST_FLOOR * beside / FACTOR[precision]))
+    own = FACTOR[precision] * max(floor, least) if precision in FACTOR else None
+    tolerance = own if asked is None else asked
+    least_sqnr = (LEAST_SQNR if feeds in REAL else LEAST_SQNR_ELSEWHERE) if tolerance is None else None
+    ratio = sqnr(one, two)
+    delta = _moved(one, two)
+    worst = _magnitude(delta)
+    # NaN compares false with everything: rank it above every number, so that the place named is the one that matters.
+    ranked = np.where(np.isfinite(delta), delta, np.inf)
+    at = tuple(int(index) for index in np.unravel_index(int(np.argmax(ranked)), delta.shape)) if delta.size else ()
+    agreement, near_ties = _top1(one, two, own or 0.0)
+    source = f"the last place of {scale:.2g}" if floor < least else f"floor {floor:.2g}"
+    source += ", by planted rounding errors" if floor > max(measured, least) else ""
+    source = f"{FACTOR.get(precision, 1):g} × {source}" if asked is None else "as asked"
+    reason = ""
+    if not np.isfinite(one).all():
+        reason = f"the reference itself is NaN or infinite in {int((~np.isfinite(one)).sum())} of {one.size} values"
+        # An attention mask that is read from the input hides everything in a feed of zeros, say.
+        reason += "" if feeds in REAL else "; where the network is not made for such a feed, --no-adversarial leaves it out"
+    elif not np.isfinite(two).all():
+        reason = f"{int((~np.isfinite(two)).sum())} of {two.size} values are NaN or infinite"
+    elif least_sqnr is not None and not ratio >= least_sqnr:
+        reason = f"SQNR {ratio:.3g} dB is less than the {least_sqnr:g} dB that what is quantised is held to"
+    elif tolerance is not None and asked is None and measured > LARGEST_FLOOR * max(carried, float(np.finfo(np.float32).tiny)):
+        reason = (
+            f"{precision} cannot carry this network: its own noise floor {measured:.2g} is more than {LARGEST_FLOOR:.0%}"
+            f" of the largest output, {carried:.2g}"
+            if math.isfinite(measured)
+            else f"{precision} cannot carry this network: evaluated in it, the program is no longer finite"
+        )
+    elif tolerance is not None and not worst <= tolerance:
+        reason = f"max |Δ| {worst:.3g} at {list(at)} exceeds the tolerance {tolerance:.3g} ({source})"
+    return Difference(
+        output=name,
+        feeds=feeds,
+        samples=samples,
+        max_abs=worst,
+        mean_abs=float(delta.mean()) if delta.size else 0.0,
+        max_rel=worst / scale if scale else (0.0 if worst == 0 else math.inf),
+        cosine=min(map(_cosine, one, two)),
+        sqnr=ratio,
+        floor=floor if precision in FACTOR else None,
+        tolerance=tolerance,
+        at=at,
+        agreement=agreement,
+        near_ties=near_ties,
+        passed=not reason,
+        reason=reason,
+        least_sqnr=least_sqnr,
+    )
+
+
+def _whole_numbers(
+    name: str, feeds: str, reference: NDArray[Any], answer: NDArray[Any], floor: float, precision: Precision, asked: float | None
+) -> Difference:
+    """Where 999 is meant, 998 is as wrong as 3: |Δ| is the share of values that differ, of one sample, or for INT8 of all samples."""
+    differs = reference != answer  # before any conversion: float64 cannot tell 2**53 from the next integer
+    shares = differs.reshape(len(differs), -1).mean(1)
+    measured = precision in FACTOR or asked is not None
+    worst = float(shares.max(initial=0.0)) if measured else float(shares.mean())
+    tolerance = asked if asked is not None else FACTOR[precision] * floor if measured else MOST_CHANGED
+    one, two = reference.astype(np.float64), answer.astype(np.float64)
+    reason = ""
+    if floor > LARGEST_FLOOR and asked is None:  # of a single index that is every floor but none
+        reason = f"{precision} cannot carry this output: evaluated in it, {floor:.0%} of the {reference.dtype} values change"
+    elif worst > tolerance:
+        limit = f"{FACTOR[precision]:g} × floor {floor:.2g}" if precision in FACTOR else f"what {precision} may change"
+        limit = "as asked" if asked is not None else limit
+        reason = (
+            f"{worst:.3g} of the {reference.dtype} values{' of a sample' if measured else ''} are others, which exceeds the tolerance"
+            f" {tolerance:.3g} ({limit}); whole numbers have no last place"
+        )
+    return Difference(
+        output=name,
+        feeds=feeds,
+        samples=len(reference),
+        max_abs=worst,
+        mean_abs=float(shares.mean()),
+        max_rel=worst,
+        cosine=min(map(_cosine, one, two)),
+        sqnr=sqnr(one, two),
+        floor=floor if precision in FACTOR else None,
+        tolerance=tolerance,
+        at=tuple(int(index) for index in np.unravel_index(int(np.argmax(differs)), differs.shape)) if differs.size else (),
+        agreement=None,
+        near_ties=0,
+        passed=not reason,
+        reason=reason,
+    )
+
+
+def sqnr(reference: NDArray[Any], answer: NDArray[Any]) -> float:
+    """Signal to noise ratio in dB: 10·log10(Σ reference² / Σ (answer - reference)²)."""
+    one = reference.astype(np.float64)
+    signal, noise = float(np.square(one).sum()), float(np.square(_moved(one, answer.astype(np.float64))).sum())
+    if not math.isfinite(noise):
+        return -math.inf
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf
+
+
+def _moved(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):  # ∞ - ∞ is NaN, and counts as such
+        return np.abs(other - one)
+
+
+def _magnitude(values: NDArray[Any]) -> float:
+    largest = float(np.abs(values).max(initial=0.0))
+    return largest if math.isfinite(largest) else math.inf
+
+
+def _cosine(one: NDArray[Any], two: NDArray[Any]) -> float:
+    norms = float(np.linalg.norm(one) * np.linalg.norm(two))
+    if norms == 0:
+        return 1.0 if np.array_equal(one, two) else 0.0
+    cosine = float(np.vdot(one, two)) / norms
+    return max(-1.0, min(cosine, 1.0)) if math.isfinite(cosine) else -1.0
+
+
+def _top1(reference: NDArray[Any], answer: NDArray[Any], tolerance: float) -> tuple[float | None, int]:
+    """Agreement and near-ties of (samples, 1, K) or (samples, K) scores with K ≥ 2; (None, 0) for every other shape."""
+    rows = reference.reshape(len(reference), -1)
+    if reference.shape[-1] < 2 or rows.shape[1] != reference.shape[-1]:
+        return None, 0
+    others = answer.reshape(rows.shape)
+    finite = np.isfinite(rows).all(1) & np.isfinite(others).all(1)
+    best, chosen = rows.argmax(1), others.argmax(1)
+    same = (best == chosen) & finite
+    row = np.arange(len(rows))
+    near = ~same & finite & (_moved(rows[row, chosen], rows[row, best]) <= 2 * tolerance)
+    return float(same.mean()), int(near.sum())
+
+
+def compare_outputs(
+    reference: Mapping[str, Sequence[Outputs]],
+    answers: Mapping[str, Sequence[Outputs]],
+    floors: Mapping[str, Sequence[tuple[Outputs, Outputs]]],
+    precision: Precision,
+    *,
+    planted: Mapping[str, Sequence[tuple[Outputs, Outputs]]] | None = None,
+    tolerances: Mapping[str, float] | None = None,
+) -> tuple[Difference, ...]:
+    """Compare every output in every group of feeds.
+
+    Args:
+        reference, answers: one run for each sample, by group of feeds.
+        floors: pairs of runs that ought to be equal, by group.
+        precision: the artefact's.
+        planted: pairs of runs without and with planted rounding errors, by group: a lower bound of the floor.
+        tolerances: greatest |Δ| that the user allows of an output, in place of a measured one.
+    """
+    found = []
+    expected = {group: stack(runs) for group, runs in reference.items()}
+    for group, arrays in expected.items():
+        got = stack(answers[group])
+        for name, array in arrays.items():
+            floating = np.issubdtype(array.dtype, np.floating)
+            found.append(
+                difference(
+                    name,
+                    group,
+                    array,
+                    got[name],
+                    noise_floor((one[name], other[name]) for one, other in floors[group]),
+                    precision,
+                    planted=noise_floor((one[name], other[name]) for one, other in (planted or {}).get(group, ()) if floating),
+                    largest=max(_magnitude(each[name]) for each in expected.values()) if floating else 0.0,
+                    asked=(tolerances or {}).get(name),
+                )
+            )
+    return tuple(found)

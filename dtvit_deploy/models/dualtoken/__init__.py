@@ -1,0 +1,1 @@
+"""DualToken-ViT, to the parameter."""

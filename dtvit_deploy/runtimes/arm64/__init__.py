@@ -1,0 +1,1 @@
+"""What an ARM64 core with FP16 arithmetic answers, evaluated on any CPU."""

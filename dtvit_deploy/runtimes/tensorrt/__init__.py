@@ -1,0 +1,1 @@
+"""TensorRT on a GPU of this machine, and its typed graphs emulated without one."""
