@@ -6,11 +6,7 @@ counts as usable only when a process of its own could import it, since no rung i
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import platform
-import re
-import subprocess
 from typing import NamedTuple
 
 import msgspec
@@ -18,14 +14,11 @@ import msgspec
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.target import Target
 from dtvit_deploy.devices import machine
+from dtvit_deploy.devices.packages import PACKAGES, Imports, Installed
 from dtvit_deploy.formats.engine import gpu
 from dtvit_deploy.formats.engine.header import CAPABILITIES
 from dtvit_deploy.formats.engine.library import NAMES
 from dtvit_deploy.process import telemetry
-from dtvit_deploy.process.child import child_command
-
-IMPORT_LIMIT = 30.0
-"""Seconds within which a runtime must import: one second where nothing else is done, many on a busy machine."""
 
 
 class Package(msgspec.Struct, frozen=True):
@@ -60,15 +53,6 @@ class Examination(msgspec.Struct, frozen=True):
     packages: tuple[Package, ...]
 
 
-class _Wanted(NamedTuple):
-    """A package: the module to look for, the distribution that has its version, and the extra that installs it."""
-
-    module: str
-    distribution: str
-    extra: str
-    purpose: str
-
-
 class _Ladder(NamedTuple):
     """What the rungs of one target need on this machine: modules to build with, and the runtime that executes.
 
@@ -81,25 +65,6 @@ class _Ladder(NamedTuple):
     compilers: tuple[str, ...] = ()
 
 
-PACKAGES = (
-    _Wanted("torch", "torch", "export", "the reference, and the exported program"),
-    _Wanted("onnx", "onnx", "export", "reading and writing ONNX"),
-    _Wanted("onnxscript", "onnxscript", "export", "torch's ONNX exporter"),
-    _Wanted("onnxsim", "onnxsim", "export", "simplifying ONNX"),
-    _Wanted("onnxruntime", "onnxruntime", "export", "executing ONNX"),
-    _Wanted("openvino", "openvino", "openvino", "writing and executing OpenVINO"),
-    _Wanted("nncf", "nncf", "nncf", "INT8 for OpenVINO, as its vendor does it"),
-    _Wanted("tensorrt_rtx", "tensorrt-rtx", "trt-rtx", "TensorRT engines for RTX PCs, built without a GPU"),
-    _Wanted("tensorrt", "tensorrt", "tensorrt", "TensorRT engines for this machine's GPU"),
-    _Wanted("coremltools", "coremltools", "coreml", "Core ML packages, and evaluating them where no Mac is"),
-    _Wanted("numpy", "numpy", "coreml", "everything; coremltools works with older releases alone"),
-    _Wanted("cuda.bindings", "cuda-bindings", "gpu", "executing TensorRT engines"),
-    _Wanted("safetensors", "safetensors", "export", "checkpoints"),
-    _Wanted("PIL", "pillow", "export", "images"),
-    _Wanted("jinja2", "jinja2", "report", "the report in HTML"),
-    _Wanted("matplotlib", "matplotlib", "report", "the pictures of the report"),
-    _Wanted("timm", "timm", "", "models named timm:NAME"),
-)
 _ONNX = ("torch", "onnx", "onnxscript", "onnxsim", "safetensors", "onnxruntime")
 """onnxruntime is needed to build too: passes compare the graph before and after on real feeds."""
 LADDERS = {
@@ -113,75 +78,12 @@ LADDERS = {
 
 def examine() -> Examination:
     """Look at the machine; takes less than a second."""
-    found = {wanted.module: _Found.of(wanted) for wanted in PACKAGES}
-    packages = tuple(Package(each.wanted.distribution, each.told, each.wanted.purpose) for each in found.values())
-    imports = _Imports()
+    found = {requirement.module: Installed.of(requirement) for requirement in PACKAGES}
+    packages = tuple(Package(each.name, each.told, each.requirement.purpose) for each in found.values())
+    imports = Imports()
     states = {Target.TRT: _compiled_target, Target.COREML: _apple_target}
     targets = tuple(states.get(target, _target)(target, ladder, found, imports) for target, ladder in LADDERS.items())
     return Examination(machine=machine.facts(), telemetry=telemetry.state(), targets=targets, packages=packages)
-
-
-class _Found(NamedTuple):
-    """What is known of a package without importing it. ``wrong`` is empty when it is installed in a version that is asked for."""
-
-    wanted: _Wanted
-    version: str
-    wrong: str
-
-    @property
-    def told(self) -> str:
-        if not self.version:
-            return self.wrong
-        return f"{self.version} ({self.wrong})" if self.wrong else self.version
-
-    @classmethod
-    def of(cls, wanted: _Wanted) -> _Found:
-        try:
-            spec = importlib.util.find_spec(wanted.module)
-            if spec is None or spec.origin is None:  # without an origin it is a mere folder of that name
-                return cls(wanted, "", "not installed")
-        except ModuleNotFoundError:  # the package around it is absent
-            return cls(wanted, "", "not installed")
-        except (ImportError, ValueError):  # half installed, or stood in for by something without a spec
-            return cls(wanted, "", "not importable")
-        version = _version(wanted)
-        asked = _asked(wanted)
-        fits = all(_parts(version) >= _parts(bound) if sign == ">=" else _parts(version) < _parts(bound) for sign, bound in asked)
-        return cls(wanted, version, "" if fits or not _parts(version) else f"asked for: {', '.join(sign + bound for sign, bound in asked)}")
-
-
-def _version(wanted: _Wanted) -> str:
-    try:
-        return importlib.metadata.version(wanted.distribution)
-    except importlib.metadata.PackageNotFoundError:
-        # The same module comes in other distributions (onnxruntime-gpu); finding which reads every package's metadata.
-        names = importlib.metadata.packages_distributions().get(wanted.module, ())
-        return f"{names[0]} {importlib.metadata.version(names[0])}" if names else "unknown version"
-
-
-def _asked(wanted: _Wanted) -> list[tuple[str, str]]:
-    """The bounds that this package's own metadata set for a distribution, in the extra that installs it."""
-    try:
-        lines = importlib.metadata.requires("dtvit-deploy") or []
-    except importlib.metadata.PackageNotFoundError:  # run from a source tree that was not installed
-        return []
-    pattern = re.compile(rf"{re.escape(wanted.distribution)}\b(?![-.\[])([^;]*)(;.*)?", re.IGNORECASE)
-    matches = [match for line in lines if (match := pattern.fullmatch(line)) and f'extra == "{wanted.extra}"' in (match[2] or "")]
-    return [(sign, bound) for match in matches for sign, bound in re.findall(r"(>=|<)\s*([\d.]+)", match[1])]
-
-
-def _parts(version: str) -> tuple[int, ...]:
-    """The numbers of a release: ``2.13.0+cpu`` → (2, 13, 0). Those before a space are a distribution's name."""
-    release = re.match(r"\d+(\.\d+)*", version.rpartition(" ")[2])
-    return tuple(map(int, release[0].split("."))) if release else ()
-
-
-class _Imports(dict[str, str]):
-    """Why a module does not import, empty where it does; each is tried once, and only when it is asked for."""
-
-    def __missing__(self, module: str) -> str:
-        self[module] = _import_failure(module)
-        return self[module]
 
 
 class _Part(NamedTuple):
@@ -193,11 +95,9 @@ class _Part(NamedTuple):
     missing: str
 
 
-def _part(ladder: _Ladder, found: dict[str, _Found], imports: _Imports) -> _Part:
+def _part(ladder: _Ladder, found: dict[str, Installed], imports: Imports) -> _Part:
     needed = [found[module] for module in dict.fromkeys([*ladder.builds, ladder.runtime])]
-    missing = [
-        f"{each.wanted.distribution}: {each.wrong}{f', found {each.version}' if each.version else ''}" for each in needed if each.wrong
-    ]
+    missing = [each.problem for each in needed if each.wrong]
     runtime = found[ladder.runtime]
     refusal = "" if runtime.wrong else imports[ladder.runtime]
     if refusal:
@@ -205,12 +105,12 @@ def _part(ladder: _Ladder, found: dict[str, _Found], imports: _Imports) -> _Part
     # A runtime that only exists on paper builds nothing either, where it is a part of the build.
     builds = not any(found[module].wrong for module in ladder.builds) and not (refusal and ladder.runtime in ladder.builds)
     runs = not runtime.wrong and not refusal
-    installed = [f"{each.wanted.distribution} {each.version}" for each in needed if not each.wrong and each is not runtime]
+    installed = [f"{each.name} {each.version}" for each in needed if not each.wrong and each is not runtime]
     tools = ([_imported(runtime)] if runs else []) + ([f"{', '.join(installed)} (installed; import not tried)"] if installed else [])
     return _Part(builds, runs, tools, f"{'; '.join(missing)}: pip install 'dtvit-deploy[{ladder.extra}]'" if missing else "")
 
 
-def _target(target: Target, ladder: _Ladder, found: dict[str, _Found], imports: _Imports) -> TargetState:
+def _target(target: Target, ladder: _Ladder, found: dict[str, Installed], imports: Imports) -> TargetState:
     part = _part(ladder, found, imports)
     return TargetState(str(target), _reach(part.builds, part.runs), "; ".join(part.tools) or "–", part.missing)
 
@@ -221,7 +121,7 @@ def _reach(builds: bool, executes: bool) -> str:
     return f"{Rung.BUILT}, not executed" if builds else "nothing"
 
 
-def _compiled_target(target: Target, ladder: _Ladder, found: dict[str, _Found], imports: _Imports) -> TargetState:
+def _compiled_target(target: Target, ladder: _Ladder, found: dict[str, Installed], imports: Imports) -> TargetState:
     """One whose vendor's compiler may be there without the device that executes: TensorRT."""
     part = _part(ladder, found, imports)
     usable = [found[module] for module in ladder.compilers if not found[module].wrong and not imports[module]]
@@ -229,8 +129,8 @@ def _compiled_target(target: Target, ladder: _Ladder, found: dict[str, _Found], 
     missing += [_refused(found[module], why) for module in ladder.compilers if not found[module].wrong and (why := imports[module])]
     device = gpu.gpus()
     # TensorRT times kernels on the GPU that it builds for. TensorRT-RTX needs none to build, and runs on its own list of them.
-    builders = [each for each in usable if each.wanted.module == "tensorrt_rtx" or device.found]
-    runners = [each for each in builders if device.found and (each.wanted.module == "tensorrt" or _rtx(device))]
+    builders = [each for each in usable if each.requirement.module == "tensorrt_rtx" or device.found]
+    runners = [each for each in builders if device.found and (each.requirement.module == "tensorrt" or _rtx(device))]
     if not builders:
         remedy = "tensorrt-rtx to build for RTX PCs: pip install 'dtvit-deploy[trt-rtx]'"
         missing.append("tensorrt to build for this machine: pip install 'dtvit-deploy[tensorrt]'" if device.found else remedy)
@@ -242,14 +142,14 @@ def _compiled_target(target: Target, ladder: _Ladder, found: dict[str, _Found], 
         )
     bindings = found["cuda.bindings"]
     if runners and bindings.wrong:
-        missing.append(f"{bindings.wanted.distribution} to execute: {bindings.wrong}: pip install 'dtvit-deploy[{bindings.wanted.extra}]'")
+        missing.append(f"{bindings.name} to execute: {bindings.wrong}: pip install 'dtvit-deploy[{bindings.requirement.extra}]'")
     tools = [*map(_imported, builders), *part.tools]
     executes = bool(runners) and not bindings.wrong
     return TargetState(str(target), _compiled_reach(part, builders, executes=executes), "; ".join(tools) or "–", "; ".join(missing))
 
 
-def _compiled_reach(part: _Part, builders: list[_Found], *, executes: bool) -> str:
-    names = " and ".join(NAMES[each.wanted.distribution] for each in builders)
+def _compiled_reach(part: _Part, builders: list[Installed], *, executes: bool) -> str:
+    names = " and ".join(NAMES[each.name] for each in builders)
     if executes:
         return _reach(part.builds, executes)
     if not part.builds:
@@ -259,15 +159,13 @@ def _compiled_reach(part: _Part, builders: list[_Found], *, executes: bool) -> s
     return f"{Rung.BUILT} ({names}) and {Rung.EMULATED} (ONNX Runtime), not executed"
 
 
-def _apple_target(target: Target, ladder: _Ladder, found: dict[str, _Found], _: _Imports) -> TargetState:
+def _apple_target(target: Target, ladder: _Ladder, found: dict[str, Installed], _: Imports) -> TargetState:
     """Core ML: coremltools builds and our evaluator runs packages anywhere; what executes them is a part of macOS.
 
     Only on a Mac is the import tried, and a device looked for: it takes seconds, and fails for a NumPy that the version tells.
     """
     needed = [found[module] for module in (*ladder.builds, ladder.runtime)]
-    wrong = [
-        f"{each.wanted.distribution}: {each.wrong}{f', found {each.version}' if each.version else ''}" for each in needed if each.wrong
-    ]
+    wrong = [each.problem for each in needed if each.wrong]
     missing = [f"{'; '.join(wrong)}: pip install 'dtvit-deploy[{ladder.extra}]'"] if wrong else []
     executed = []
     if platform.system() != "Darwin":
@@ -286,7 +184,7 @@ def _apple_target(target: Target, ladder: _Ladder, found: dict[str, _Found], _: 
         reach = f"{Rung.EMULATED}, of artefacts built elsewhere"
     else:
         reach = f"{Rung.PREPARED} and {Rung.EMULATED} (torch), {' and '.join(executed) or 'not executed'}"
-    tools = ", ".join(f"{each.wanted.distribution} {each.version}" for each in needed if not each.wrong)
+    tools = ", ".join(f"{each.name} {each.version}" for each in needed if not each.wrong)
     told = f"{tools} (installed; import not tried)" if tools else "–"
     return TargetState(str(target), reach if emulates else "nothing", told, "; ".join(missing))
 
@@ -295,30 +193,9 @@ def _rtx(device: gpu.Gpus) -> bool:
     return any(one.capability in CAPABILITIES for one in device.found)
 
 
-def _imported(package: _Found) -> str:
-    return f"{package.wanted.distribution} {package.version} (imports)"
+def _imported(package: Installed) -> str:
+    return f"{package.name} {package.version} (imports)"
 
 
-def _refused(package: _Found, why: str) -> str:
-    return f"{package.wanted.distribution} {package.version} is installed and cannot be used: {why}"
-
-
-def _import_failure(module: str) -> str:
-    """Why a module does not import, tried in a process of its own; empty when it does."""
-    try:
-        done = subprocess.run(
-            child_command(f"import {module}"),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=IMPORT_LIMIT,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        return f"its import did not end within {IMPORT_LIMIT:g} s"
-    except OSError as error:
-        return f"no process could be started to try it: {error.strerror}"
-    if done.returncode == 0:
-        return ""
-    return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+def _refused(package: Installed, why: str) -> str:
+    return f"{package.name} {package.version} is installed and cannot be used: {why}"

@@ -17,13 +17,14 @@ import hashlib
 import os
 import re
 import secrets
-import shlex
-import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
+from dtvit_deploy.artifacts.contents import is_whole, last_used, list_contents, size_of
+from dtvit_deploy.artifacts.ownership import require_own_way, require_private
 from dtvit_deploy.artifacts.scratch import locked_folder, remove_abandoned, scratch_folder
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.process.ending import changing_names
@@ -33,18 +34,31 @@ LIMIT = 8 << 30
 _ENTRY = re.compile(r"[\w-]+-[0-9a-f]{32}")
 _HIDDEN = re.compile(r"\.[\w-]+-[0-9a-f]{32}-[0-9a-f]{8}")
 """Nothing else in the folder is touched: the user may have named one that holds more."""
-_LISTING = ".files"
-"""In each entry: size and SHA-256 of its files, by name."""
-_SHARED = stat.S_IWGRP | stat.S_IWOTH
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CHOOSE = "set DTVIT_DEPLOY_CACHE to a folder of yours, or use --no-cache"
+
+
+class Held(NamedTuple):
+    """An entry.
+
+    Attributes:
+        stage: what was done.
+        size: in bytes.
+        used: when it was last asked for, in seconds since 1970.
+    """
+
+    name: str
+    stage: str
+    size: int
+    used: float
 
 
 class Cache:
     """A folder of entries, each a folder named by its stage and the digest of its key."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, *, anew: bool = False) -> None:
+        """A cache in ``root``; ``anew`` builds what is asked for although it is there, and puts it in its place."""
+        self.root, self._anew = root, anew
 
     @classmethod
     def default(cls) -> Cache:
@@ -75,7 +89,16 @@ class Cache:
             InputError: the cache's folder cannot be written, or others can write it.
         """
         folder = self._named(stage, key)
-        return folder if self._usable(folder) else self._built(folder.name, build, lambda part: folder)
+        return folder if not self._anew and self._usable(folder) else self._built(folder.name, build, lambda part: folder)
+
+    def known(self, stage: str, key: object) -> Path | None:
+        """The folder of a stage's result, where it is there and whole.
+
+        Raises:
+            InputError: others can write the cache's folder.
+        """
+        folder = self._named(stage, key)
+        return folder if self._usable(folder) else None
 
     def entry_by_content(self, stage: str, build: Callable[[Path], None], content: Callable[[Path], object]) -> Path:
         """The folder of a result that is built each time, since not everything that it depends on can be named beforehand.
@@ -97,7 +120,7 @@ class Cache:
         Raises:
             InputError: others can write the cache's folder.
         """
-        return next((folder for folder in self._entries(stage) if matches(folder) and _is_whole(folder)), None)
+        return next((folder for folder in self._entries(stage) if matches(folder) and is_whole(folder)), None)
 
     def entries(self, stage: str) -> list[Path]:
         """Every entry of a stage that is whole by the sizes of its files, of which none is read.
@@ -111,18 +134,18 @@ class Cache:
         self._require_ours()
         for folder in self._folders(_ENTRY):
             if folder.name.rpartition("-")[0] == stage:
-                _require_private(folder)
-                if _is_whole(folder, by_size=True):
+                require_private(folder)
+                if is_whole(folder, by_size=True):
                     yield folder
 
     def _require_ours(self) -> None:
         """Refuse a root that another user can write, or lead elsewhere.
 
         Raises:
-            InputError: see `_require_own_way` and `_require_private`.
+            InputError: see `require_own_way` and `require_private`.
         """
-        _require_own_way(self.root)
-        _require_private(self.root)
+        require_own_way(self.root)
+        require_private(self.root)
 
     def beside(self, name: str) -> Path:
         """A private folder next to the entries, for what a library keeps; the cache leaves it alone.
@@ -135,13 +158,34 @@ class Cache:
         self._require_ours()
         folder = self.root / name
         folder.mkdir(0o700, exist_ok=True)
-        _require_own_way(folder)
-        _require_private(folder)
+        require_own_way(folder)
+        require_private(folder)
         return folder
 
     def size(self) -> int:
         """Bytes of all entries."""
-        return sum(map(_size, self._folders(_ENTRY)))
+        return sum(map(size_of, self._folders(_ENTRY)))
+
+    def held(self) -> list[Held]:
+        """Every entry, the one that was used last at the end; no file is read.
+
+        Raises:
+            InputError: others can write the cache's folder.
+        """
+        self._require_ours()
+        found = (Held(folder.name, folder.name.rpartition("-")[0], size_of(folder), last_used(folder)) for folder in self._folders(_ENTRY))
+        return sorted(found, key=lambda entry: entry.used)
+
+    def prune(self, before: float) -> list[Held]:
+        """Remove the entries that were not used since ``before``, in seconds since 1970; whoever needs one builds it again.
+
+        Raises:
+            InputError: others can write the cache's folder.
+        """
+        gone = [entry for entry in self.held() if entry.used < before]
+        for entry in gone:
+            self._remove(self.root / entry.name)
+        return gone
 
     def _folders(self, name: re.Pattern[str]) -> list[Path]:
         return [folder for folder in sorted(self.root.glob("*")) if name.fullmatch(folder.name)]
@@ -153,10 +197,10 @@ class Cache:
     def _usable(self, folder: Path) -> bool:
         """Whether an entry is there and whole; from now on it is the one used last."""
         self._require_ours()
-        _require_private(folder)
+        require_private(folder)
         with contextlib.suppress(OSError):  # not there; or there, and not ours to write
             os.utime(folder)
-        return _is_whole(folder)
+        return is_whole(folder)
 
     def _built(self, name: str, build: Callable[[Path], None], place: Callable[[Path], Path]) -> Path:
         """Build in a hidden folder, and give it the name that ``place`` finds for it, unless one of that name is there."""
@@ -169,9 +213,9 @@ class Cache:
         try:
             with scratch_folder(functools.partial(self._open, name)) as part:
                 build(part)
-                _list(part)
+                list_contents(part)
                 folder = place(part)
-                if not self._usable(folder):
+                if self._anew or not self._usable(folder):
                     self._settle(part, folder)
         except OSError as error:
             if error.errno in _FULL or str(error.filename or "").startswith(str(self.root)):
@@ -196,9 +240,9 @@ class Cache:
                     raise
 
     def _shrink(self, keep: Path) -> None:
-        entries = sorted((_used(folder), folder) for folder in self._folders(_ENTRY) if folder != keep)
-        sizes = {folder: _size(folder) for _, folder in entries}
-        total = sum(sizes.values()) + _size(keep)
+        entries = sorted((last_used(folder), folder) for folder in self._folders(_ENTRY) if folder != keep)
+        sizes = {folder: size_of(folder) for _, folder in entries}
+        total = sum(sizes.values()) + size_of(keep)
         for _, folder in entries:
             if total <= LIMIT:
                 break
@@ -215,105 +259,3 @@ class Cache:
 
     def _unwritable(self, error: OSError, remedy: str) -> InputError:
         return InputError(f"the cache {self.root} cannot be written: {error.strerror or error}", remedy=remedy)
-
-
-def _require_own_way(folder: Path) -> None:
-    """Refuse a folder to which a link of somebody else leads: where that leads, somebody else says, today and tomorrow.
-
-    Raises:
-        InputError: one on the way is another user's; root's are the system's.
-    """
-    for place in (folder, *folder.parents):
-        with contextlib.suppress(OSError):
-            found = place.lstat()
-            if stat.S_ISLNK(found.st_mode) and found.st_uid not in (os.geteuid(), 0):
-                raise InputError(
-                    f"the cache {folder} is reached through a link of another user (number {found.st_uid}), {place}",
-                    remedy="set DTVIT_DEPLOY_CACHE to a folder of yours",
-                )
-
-
-def _require_private(folder: Path) -> None:
-    """Refuse a folder in which somebody else may have put what would be run; root may, who can do everything anyway.
-
-    A umask of 002 makes every folder writable for a group in which there is, usually, the user alone: such a one of ours is mended. A
-    folder that hands its group on, or is open to all, was meant to be shared, and is not ours to change.
-
-    Raises:
-        InputError: it is another user's, or others can write it.
-    """
-    run = "programs are loaded from it, and would run what others put there"
-    try:
-        found = folder.stat()
-    except OSError:  # not there: then there is nothing in it, and whoever makes it sees what is wrong
-        return
-    if not stat.S_ISDIR(found.st_mode):
-        return
-    if found.st_uid == os.geteuid() and found.st_mode & (_SHARED | stat.S_ISGID) == stat.S_IWGRP:
-        with contextlib.suppress(OSError):
-            folder.chmod(stat.S_IMODE(found.st_mode) & ~stat.S_IWGRP)
-            found = folder.stat()  # a file system without modes takes the change and forgets it
-    if found.st_uid not in (os.geteuid(), 0):
-        raise InputError(
-            f"the cache {folder} belongs to another user (number {found.st_uid}); {run}",
-            remedy="set DTVIT_DEPLOY_CACHE to a folder of yours",
-        )
-    if found.st_mode & _SHARED:
-        raise InputError(
-            f"the cache {folder} can be written by others (mode {stat.S_IMODE(found.st_mode):o}); {run}",
-            remedy="set DTVIT_DEPLOY_CACHE to another folder; or, if nobody else has put anything there,"
-            f" chmod go-w {shlex.quote(str(folder))}",
-        )
-
-
-def _list(folder: Path) -> None:
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
-    listed = {file.relative_to(folder).as_posix(): (file.stat().st_size, _digest(file)) for file in files}
-    (folder / _LISTING).write_bytes(msgspec.json.encode(listed))
-    for inside in folder.rglob("*"):
-        if not inside.is_symlink():  # with a umask of 002 others could write it
-            inside.chmod(stat.S_IMODE(inside.stat().st_mode) & ~_SHARED)
-
-
-def _is_whole(folder: Path, *, by_size: bool = False) -> bool:
-    """Whether every file is what was built; by its size alone, which takes no reading, if so asked."""
-    try:
-        if any(map(_is_anyones, folder.rglob("*"))):
-            return False
-        listed = msgspec.json.decode((folder / _LISTING).read_bytes(), type=dict[str, tuple[int, str]])
-        return all(
-            (folder / name).stat().st_size == size and (by_size or _digest(folder / name) == digest)
-            for name, (size, digest) in listed.items()
-        )
-    except (OSError, msgspec.MsgspecError):
-        return False
-
-
-def _is_anyones(inside: Path) -> bool:
-    """Whether what an entry holds is a link, another user's, or what others can write: it may be another file once it has been checked."""
-    found = inside.lstat()
-    return stat.S_ISLNK(found.st_mode) or found.st_uid not in (os.geteuid(), 0) or bool(found.st_mode & _SHARED)
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def _used(folder: Path) -> float:
-    try:  # another process may remove it this moment
-        return folder.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _size(folder: Path) -> int:
-    total = 0
-    for inside, _, names in os.walk(folder):
-        for name in set(names) - {_LISTING}:
-            with contextlib.suppress(OSError):
-                total += (Path(inside) / name).lstat().st_size
-    return total

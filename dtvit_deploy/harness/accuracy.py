@@ -89,16 +89,76 @@ def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
 
 
-class Tally:
+class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A flip among those that are kept, and which of the samples it is, from 0; the least is the first to go."""
+
+    place: Count
+    flip: Flip
+
+    def __lt__(self, other: Kept) -> bool:
+        """By how sure the reference was; of equal margins the earlier stays."""
+        return (self.flip.margin, -self.place) < (other.flip.margin, -other.place)
+
+
+class Tally(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Counts over samples that come a few at a time: what it holds does not grow with their number.
 
-    Equal logits rank by index, the lowest first, as argmax has it. Logits that hold NaN are wrong and agree with nothing.
+    Equal logits rank by index, the lowest first, as argmax has it. Logits that hold NaN are wrong and agree with nothing. Tallies of
+    consecutive samples are merged into that of all of them, whatever the cuts; each can be encoded and read again.
+
+    Attributes:
+        samples: how many were counted.
+        right, among5: how many have the label's logit first, or among the first five.
+        agreed: how many have the reference's first logit first.
+        classes: how many logits a sample has; 0 before the first.
+        labelled, compared: whether samples came with labels, and with a reference.
+        flips: a heap of at most :data:`MOST_FLIPS`.
+
+    Raises:
+        ValueError: what was read contradicts itself.
     """
 
-    def __init__(self) -> None:
-        self._samples = self._right = self._among5 = self._agreed = self._classes = 0
-        self._labelled = self._compared = False
-        self._flips: list[tuple[float, int, Flip]] = []
+    samples: Count = 0
+    right: Count = 0
+    among5: Count = 0
+    agreed: Count = 0
+    classes: Count = 0
+    labelled: bool = False
+    compared: bool = False
+    flips: list[Kept] = []
+
+    def __post_init__(self) -> None:
+        counted = self.right <= self.among5 <= self.samples and self.agreed <= self.samples
+        kept = min(self.samples - self.agreed, MOST_FLIPS) if self.compared else 0
+        places = {one.place for one in self.flips}
+        if not counted or not len(places) == len(self.flips) == kept or max(places, default=-1) >= self.samples:
+            raise ValueError("the counts of a tally do not belong together")
+        heapq.heapify(self.flips)
+
+    def merge(self, after: Tally) -> None:
+        """Count what another has counted, which stays as it is: samples that follow these, of the same two networks.
+
+        Raises:
+            ValueError: they have another number of classes.
+        """
+        if 0 not in (self.samples, after.samples) and self.classes != after.classes:
+            raise ValueError(f"samples of {self.classes} classes and of {after.classes} have no common tally")
+        for one in after.flips:
+            self._keep(Kept(self.samples + one.place, one.flip))
+        self.samples += after.samples
+        self.right += after.right
+        self.among5 += after.among5
+        self.agreed += after.agreed
+        self.classes = after.classes or self.classes
+        self.labelled |= after.labelled
+        self.compared |= after.compared
+
+    def _keep(self, one: Kept) -> None:
+        """Take in a flip, and let the one go that the reference was least sure of where they become too many."""
+        if len(self.flips) < MOST_FLIPS:
+            heapq.heappush(self.flips, one)
+        else:
+            heapq.heappushpop(self.flips, one)
 
     def add(self, logits: NDArray[Any], labels: NDArray[Any] | None, reference: NDArray[Any] | None, names: Sequence[str]) -> None:
         """Count N samples.
@@ -117,19 +177,19 @@ class Tally:
                 f"logits have the shape {logits.shape} and the type {logits.dtype}; expected (samples, classes), both at least 1",
                 remedy="accuracy needs a classifier: an output of one real logit for each class",
             )
-        samples, self._classes = logits.shape
+        samples, self.classes = logits.shape
         if len(names) != samples:
             raise InputError(f"{samples} samples have {len(names)} names")
         if labels is not None:
-            self._labelled = True
-            _check_labels(labels, samples, self._classes)
+            self.labelled = True
+            _check_labels(labels, samples, self.classes)
             rank = _rank(logits, labels)
-            self._right += int((rank == 0).sum())
-            self._among5 += int((rank < 5).sum())
+            self.right += int((rank == 0).sum())
+            self.among5 += int((rank < 5).sum())
         if reference is not None:
-            self._compared = True
+            self.compared = True
             self._compare(logits, labels, reference, names)
-        self._samples += samples
+        self.samples += samples
 
     def _compare(self, logits: NDArray[Any], labels: NDArray[Any] | None, reference: NDArray[Any], names: Sequence[str]) -> None:
         import numpy as np
@@ -141,7 +201,7 @@ class Tally:
             )
         ours, theirs = _first(logits), _first(reference)
         differ = np.flatnonzero((ours != theirs) | (ours < 0))
-        self._agreed += len(logits) - len(differ)
+        self.agreed += len(logits) - len(differ)
         for i in map(int, differ):
             flip = Flip(
                 # A file name that is not UTF-8 would not go into the report.
@@ -151,22 +211,18 @@ class Tally:
                 artifact=int(ours[i]),
                 margin=_margin(reference[i]),
             )
-            entry = (flip.margin, -(self._samples + i), flip)  # of equal margins the earlier stays
-            if len(self._flips) < MOST_FLIPS:
-                heapq.heappush(self._flips, entry)
-            else:
-                heapq.heappushpop(self._flips, entry)
+            self._keep(Kept(self.samples + i, flip))
 
     def result(self) -> Accuracy:
         """What was counted so far; at least one sample must have been."""
-        samples, classes = self._samples, self._classes
+        samples, classes = self.samples, self.classes
         top1 = top5 = agreement = interval = agreement_interval = None
-        if self._labelled:
-            top1, interval = self._right / samples, wilson(self._right, samples)
+        if self.labelled:
+            top1, interval = self.right / samples, wilson(self.right, samples)
             if classes >= FEWEST_CLASSES_FOR_TOP5:
-                top5 = self._among5 / samples
-        if self._compared:
-            agreement, agreement_interval = self._agreed / samples, wilson(self._agreed, samples)
+                top5 = self.among5 / samples
+        if self.compared:
+            agreement, agreement_interval = self.agreed / samples, wilson(self.agreed, samples)
         return Accuracy(
             samples=samples,
             top1=top1,
@@ -174,7 +230,7 @@ class Tally:
             agreement=agreement,
             interval=interval,
             agreement_interval=agreement_interval,
-            flips=tuple(flip for _, _, flip in sorted(self._flips, key=lambda entry: -entry[1])),
+            flips=tuple(one.flip for one in sorted(self.flips, key=lambda one: one.place)),
         )
 
 

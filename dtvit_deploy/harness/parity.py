@@ -20,7 +20,7 @@ misses by far, and its decisions to top-1 agreement on real input, of which the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,6 +29,7 @@ import numpy as np
 from dtvit_deploy.artifacts.bounds import Cosine, Count, Magnitude, Natural, Share
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.harness.distance import cosine, magnitude, moved, noise_floor, sqnr, top1
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -120,20 +121,6 @@ def stack(runs: Sequence[Outputs]) -> dict[str, NDArray[Any]]:
     return {name: np.stack([run[name] for run in runs]) for name in runs[0]}
 
 
-def noise_floor(answers: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> float:
-    """Greatest |Δ| of pairs of answers that ought to be equal; infinite when an answer is not finite.
-
-    Of whole numbers, the greatest share that differs.
-    """
-    floor = 0.0
-    for one, other in answers:
-        if not np.issubdtype(one.dtype, np.floating):
-            floor = max(floor, float((one != other).mean()) if one.size else 0.0)
-            continue
-        floor = max(floor, _magnitude(_moved(one.astype(np.float64), other.astype(np.float64))))
-    return floor
-
-
 def difference(
     name: str,
     feeds: str,
@@ -151,7 +138,7 @@ def difference(
     Args:
         reference: torch FP32's answers.
         answer: the artefact's.
-        floor: see :func:`noise_floor`.
+        floor: see :func:`dtvit_deploy.harness.distance.noise_floor`.
         precision: the artefact's, which sets the factor, or the least SQNR in its place.
         planted: what planted rounding errors move the output by, a lower bound of the floor. It raises no tolerance above a tenth
             (:data:`LARGEST_FLOOR`) of the largest answer; to adversarial feeds, of the largest on any feed.
@@ -171,7 +158,7 @@ def difference(
     if not np.issubdtype(reference.dtype, np.floating):
         return _whole_numbers(name, feeds, reference, answer, floor, precision, asked)
     one, two = reference.astype(np.float64), answer.astype(np.float64)
-    samples, scale = len(one), _magnitude(one)
+    samples, scale = len(one), magnitude(one)
     least = ROUNDOFF[precision] * scale
     # An answer to an adversarial feed may be next to nothing; FP32 carries the network if its noise is small beside the other answers.
     carried = max(scale, largest) if precision is Precision.FP32 and feeds not in REAL else scale
@@ -183,12 +170,12 @@ def difference(
     tolerance = own if asked is None else asked
     least_sqnr = (LEAST_SQNR if feeds in REAL else LEAST_SQNR_ELSEWHERE) if tolerance is None else None
     ratio = sqnr(one, two)
-    delta = _moved(one, two)
-    worst = _magnitude(delta)
+    delta = moved(one, two)
+    worst = magnitude(delta)
     # NaN compares false with everything: rank it above every number, so that the place named is the one that matters.
     ranked = np.where(np.isfinite(delta), delta, np.inf)
     at = tuple(int(index) for index in np.unravel_index(int(np.argmax(ranked)), delta.shape)) if delta.size else ()
-    agreement, near_ties = _top1(one, two, own or 0.0)
+    agreement, near_ties = top1(one, two, own or 0.0)
     source = f"the last place of {scale:.2g}" if floor < least else f"floor {floor:.2g}"
     source += ", by planted rounding errors" if floor > max(measured, least) else ""
     source = f"{FACTOR.get(precision, 1):g} × {source}" if asked is None else "as asked"
@@ -217,7 +204,7 @@ def difference(
         max_abs=worst,
         mean_abs=float(delta.mean()) if delta.size else 0.0,
         max_rel=worst / scale if scale else (0.0 if worst == 0 else math.inf),
-        cosine=min(map(_cosine, one, two)),
+        cosine=min(map(cosine, one, two)),
         sqnr=ratio,
         floor=floor if precision in FACTOR else None,
         tolerance=tolerance,
@@ -257,7 +244,7 @@ def _whole_numbers(
         max_abs=worst,
         mean_abs=float(shares.mean()),
         max_rel=worst,
-        cosine=min(map(_cosine, one, two)),
+        cosine=min(map(cosine, one, two)),
         sqnr=sqnr(one, two),
         floor=floor if precision in FACTOR else None,
         tolerance=tolerance,
@@ -267,49 +254,6 @@ def _whole_numbers(
         passed=not reason,
         reason=reason,
     )
-
-
-def sqnr(reference: NDArray[Any], answer: NDArray[Any]) -> float:
-    """Signal to noise ratio in dB: 10·log10(Σ reference² / Σ (answer - reference)²)."""
-    one = reference.astype(np.float64)
-    signal, noise = float(np.square(one).sum()), float(np.square(_moved(one, answer.astype(np.float64))).sum())
-    if not math.isfinite(noise):
-        return -math.inf
-    if noise == 0:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal else -math.inf
-
-
-def _moved(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # ∞ - ∞ is NaN, and counts as such
-        return np.abs(other - one)
-
-
-def _magnitude(values: NDArray[Any]) -> float:
-    largest = float(np.abs(values).max(initial=0.0))
-    return largest if math.isfinite(largest) else math.inf
-
-
-def _cosine(one: NDArray[Any], two: NDArray[Any]) -> float:
-    norms = float(np.linalg.norm(one) * np.linalg.norm(two))
-    if norms == 0:
-        return 1.0 if np.array_equal(one, two) else 0.0
-    cosine = float(np.vdot(one, two)) / norms
-    return max(-1.0, min(cosine, 1.0)) if math.isfinite(cosine) else -1.0
-
-
-def _top1(reference: NDArray[Any], answer: NDArray[Any], tolerance: float) -> tuple[float | None, int]:
-    """Agreement and near-ties of (samples, 1, K) or (samples, K) scores with K ≥ 2; (None, 0) for every other shape."""
-    rows = reference.reshape(len(reference), -1)
-    if reference.shape[-1] < 2 or rows.shape[1] != reference.shape[-1]:
-        return None, 0
-    others = answer.reshape(rows.shape)
-    finite = np.isfinite(rows).all(1) & np.isfinite(others).all(1)
-    best, chosen = rows.argmax(1), others.argmax(1)
-    same = (best == chosen) & finite
-    row = np.arange(len(rows))
-    near = ~same & finite & (_moved(rows[row, chosen], rows[row, best]) <= 2 * tolerance)
-    return float(same.mean()), int(near.sum())
 
 
 def compare_outputs(
@@ -345,7 +289,7 @@ def compare_outputs(
                     noise_floor((one[name], other[name]) for one, other in floors[group]),
                     precision,
                     planted=noise_floor((one[name], other[name]) for one, other in (planted or {}).get(group, ()) if floating),
-                    largest=max(_magnitude(each[name]) for each in expected.values()) if floating else 0.0,
+                    largest=max(magnitude(each[name]) for each in expected.values()) if floating else 0.0,
                     asked=(tolerances or {}).get(name),
                 )
             )

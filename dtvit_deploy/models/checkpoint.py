@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.entries import UnclearError, weights_in
-from dtvit_deploy.models.fitting import COUNTER, named
 from dtvit_deploy.models.inert import Made, UnsafeError
 from dtvit_deploy.models.torch_file import CompressedError, Stored, TorchScriptError, opened
+from dtvit_deploy.plural import some
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl")
 """Names that are taken for checkpoints; which of the formats a file has, its first bytes say."""
+COUNTER = "num_batches_tracked"
+"""How many batches a BatchNorm has seen. It decides nothing once training is over, and old or converted files lack it."""
 
 _PICKLED = (b"PK\x03\x04", b"\x80")
 """How the two formats of torch.save begin."""
@@ -240,3 +242,8 @@ def weights_digest(module: nn.Module) -> str:
             array: Any = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
             digest.update(array)
     return digest.hexdigest()
+
+
+def named(names: Iterable[str]) -> str:
+    """The first few, made fit for a terminal: names come from the file."""
+    return some("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name[:200]) for name in names)

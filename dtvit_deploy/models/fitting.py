@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.models.checkpoint import COUNTER, Checkpoint, named
 from dtvit_deploy.models.entries import is_average, stands_beside
-from dtvit_deploy.plural import counted, some
-
-if TYPE_CHECKING:
-    from dtvit_deploy.models.checkpoint import Checkpoint
+from dtvit_deploy.plural import counted
 
 FEW = 3
 """Names of the network that are looked for behind other prefixes."""
-COUNTER = "num_batches_tracked"
-"""How many batches a BatchNorm has seen. It decides nothing once training is over, and old or converted files lack it."""
 AVERAGED_COUNTER = "n_averaged"
 """Of torch's AveragedModel: beside its weights, how many were averaged."""
 COMPILED = "_orig_mod"
@@ -223,8 +218,3 @@ def _place(tensor: Tensor) -> tuple[object, ...]:
 
 def _shape(tensor: Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "scalar"
-
-
-def named(names: Iterable[str]) -> str:
-    """The first few, made fit for a terminal: names come from the file."""
-    return some("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name[:200]) for name in names)

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from dtvit_deploy.artifacts.signature import Feeds, Outputs
-    from dtvit_deploy.runtimes.coreml.plan import ComputePlan
+    from dtvit_deploy.runtimes.compute_plan import ComputePlan
+
+ASKED_FOR = "emulation was asked for"
+"""Why an artefact is emulated where nothing keeps its own runtime from loading it."""
 
 
 class MissingOperatorError(InputError):

@@ -169,7 +169,7 @@ def floating_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
 
 def _read(artifact: Artifact) -> onnx.ModelProto:
     model = read_graph(artifact.path)
-    require_survived(artifact, OnnxRuntime.name, "ONNX Runtime")
+    require_survived(artifact, OnnxRuntime, "ONNX Runtime")
     return model
 
 

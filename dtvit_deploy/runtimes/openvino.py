@@ -154,7 +154,7 @@ def _read(artifact: Artifact) -> openvino.Model:
         from openvino.frontend import FrontEndManager
     except ImportError as error:
         raise MissingError(f"OpenVINO cannot be imported: {error}", remedy=REMEDY) from error
-    require_survived(artifact, OpenVinoRuntime.name, "OpenVINO")
+    require_survived(artifact, OpenVinoRuntime, "OpenVINO")
     frontend = FrontEndManager().load_by_framework("ir")
     try:
         return frontend.convert(frontend.load(str(artifact.path / GRAPH)))

@@ -45,7 +45,7 @@ def _mil() -> Runtime:
         from dtvit_deploy.runtimes.mil.runtime import MilRuntime
     except ImportError as error:
         raise MissingError(f"torch cannot be imported: {error}", remedy="pip install 'dtvit-deploy[export]'") from error
-    return MilRuntime()
+    return MilRuntime(why_emulated)
 
 
 def _torch() -> Runtime:
@@ -71,7 +71,7 @@ def _tensorrt_rtx() -> Runtime:
 def _emulated() -> Runtime:
     from dtvit_deploy.runtimes.tensorrt.emulated import EmulatedTensorRt
 
-    return EmulatedTensorRt()
+    return EmulatedTensorRt(why_emulated)
 
 
 RUNTIMES: dict[str, Callable[[], Runtime]] = {
@@ -126,10 +126,12 @@ def runtime_for(artifact: Artifact) -> Runtime:
 
 def why_emulated(artifact: Artifact) -> str:
     """Why an artefact's own runtime is not the one that is taken here."""
+    from dtvit_deploy.runtimes.base import ASKED_FOR
+
     best = RUNTIMES[BY_FORMAT[artifact.manifest.format][0]]()
     if best.rung is Rung.EMULATED:
         return "it is yet to be built, on its device"
-    return best.available(artifact).missing or "emulation was asked for"
+    return best.available(artifact).missing or ASKED_FOR
 
 
 def open_session(artifact: Artifact, options: SessionOptions) -> Session:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from dtvit_deploy.process.memory import ran_out
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.signature import Feeds
-    from dtvit_deploy.runtimes.base import Session
+    from dtvit_deploy.runtimes.base import Runtime, Session
 
 SECONDS = 50
 """Of wall time: the answer comes within a minute, where others do not take the processors. T mix as a Core ML package takes five."""
@@ -51,12 +52,12 @@ _SURVIVED: set[tuple[str, str, str]] = set()
 """By runtime, name and SHA-256: a command of several stages loads an artefact several times. What is refused ends the command."""
 
 
-def require_survived(artifact: Artifact, runtime: str, title: str) -> None:
+def require_survived(artifact: Artifact, runtime: type[Runtime], title: str) -> None:
     """Load an artefact elsewhere, and run it, before it is loaded here.
 
     Args:
         artifact: whose digest was checked; one that is trusted was made here, or the user vouches for it.
-        runtime: the name of the one that asks, by which the other process finds it.
+        runtime: the class of the one that asks; the other process imports it, and makes one without arguments.
         title: what people call that.
 
     Raises:
@@ -64,7 +65,7 @@ def require_survived(artifact: Artifact, runtime: str, title: str) -> None:
     """
     if artifact.trusted or _within.get():
         return
-    key = runtime, artifact.name, artifact.manifest.sha256
+    key = _named(runtime), artifact.name, artifact.manifest.sha256
     if key in _SURVIVED:
         return
     if (refusal := _tried(artifact, runtime, title)) is not None:
@@ -82,8 +83,8 @@ def expendable() -> Iterator[None]:
         _within.reset(token)
 
 
-def _tried(artifact: Artifact, runtime: str, title: str) -> _Refusal | None:
-    command = child_command(_TRY, runtime, title, str(artifact.path), str(MEMORY + 15 * artifact.bytes), str(CPU_SECONDS))
+def _tried(artifact: Artifact, runtime: type[Runtime], title: str) -> _Refusal | None:
+    command = child_command(_TRY, _named(runtime), title, str(artifact.path), str(MEMORY + 15 * artifact.bytes), str(CPU_SECONDS))
     manifest = msgspec.json.encode(artifact.manifest)
     doing = f"loading and running {artifact.name} in {title}"
     try:
@@ -103,6 +104,11 @@ def _tried(artifact: Artifact, runtime: str, title: str) -> _Refusal | None:
         return _Refusal(f"{doing} ends the process ({said})")
 
 
+def _named(runtime: type[Runtime]) -> str:
+    """``module:class``, from which :func:`pkgutil.resolve_name` has the class again."""
+    return f"{runtime.__module__}:{runtime.__qualname__}"
+
+
 def _busy() -> float:
     """How many times longer than alone a process takes here, where more want to run than there are processors; five at most."""
     try:
@@ -119,15 +125,15 @@ def _signal_name(number: int) -> str:
 def main(runtime: str, title: str, path: str, memory: str, seconds: str) -> None:
     """What the other process does: takes the manifest from its standard input, and prints `_Refusal` or nothing as JSON."""
     from dtvit_deploy.process.child import addresses, limit
-    from dtvit_deploy.runtimes.registry import RUNTIMES
 
-    RUNTIMES[runtime]()  # its libraries are none of the artefact's memory: torch with CUDA maps several gigabytes
+    # Before the limit: its libraries are none of the artefact's memory, and torch with CUDA maps several gigabytes.
+    made: Runtime = pkgutil.resolve_name(runtime)()
     limit(memory=addresses() + int(memory), seconds=int(seconds))
     artifact = Artifact(Path(path), msgspec.json.decode(sys.stdin.buffer.read(), type=Manifest))
     refusal = None
     try:
         with expendable():
-            _run(artifact, runtime)
+            _run(artifact, made)
     except MissingError:
         pass  # whoever loads it here will say so
     except Exception as error:
@@ -143,16 +149,14 @@ def main(runtime: str, title: str, path: str, memory: str, seconds: str) -> None
     os._exit(0)  # what a library does at its own end is no fault of the artefact's
 
 
-def _run(artifact: Artifact, name: str) -> None:
+def _run(artifact: Artifact, runtime: Runtime) -> None:
     """As whoever asked will use it: its tensors are listed, it is loaded, and run.
 
     Raises:
         InputError: it is refused.
     """
     from dtvit_deploy.runtimes.base import SessionOptions
-    from dtvit_deploy.runtimes.registry import RUNTIMES
 
-    runtime = RUNTIMES[name]()
     runtime.tensors(artifact)
     with runtime.load(artifact, SessionOptions(threads=1)) as session:
         for feeds in (_zeros(artifact.manifest), _noise(artifact.manifest)):

@@ -22,7 +22,7 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.mlpackage.options import Layout, views_of
 from dtvit_deploy.formats.mlpackage.views import MOVES, View, flat, moves, sizes
 from dtvit_deploy.models.reference import Reference
-from dtvit_deploy.pipeline.stages import ProgramEntry, read_program_entry, write_program
+from dtvit_deploy.pipeline.program import ProgramEntry, read_program_entry, write_program
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator
 from dtvit_deploy.runtimes.mil.load import load_program
@@ -199,7 +199,7 @@ class TestAnyProgram:
         from coremltools.converters.mil.mil import Builder, Function, Program
 
         from dtvit_deploy.export.coreml.interface import model_of_mil
-        from dtvit_deploy.export.coreml.layout.rewriting import relay_mlpackage
+        from dtvit_deploy.export.coreml.layout.relay import relay_mlpackage
         from dtvit_deploy.export.coreml.saved import write_mlpackage
         from dtvit_deploy.process.quiet import quiet
 
@@ -215,7 +215,11 @@ class TestAnyProgram:
             program = Program()
             program.add_function("main", function)
             write_mlpackage(model_of_mil(program, 17), folder / "as-it-is.mlpackage")
-        relay_mlpackage(folder / "as-it-is.mlpackage", folder / "relaid.mlpackage", 17)
+        try:
+            relay_mlpackage(folder / "as-it-is.mlpackage", folder / "relaid.mlpackage", 17)
+        except InputError as error:  # which an export takes back, and says so
+            assert "Core ML has at most 5" in str(error)  # noqa: PT017 most of what is drawn has no such tensor
+            return
         feeds = {"x": torch.tensor(np.random.default_rng(0).normal(size=shape), dtype=torch.float32)}
         expected, found = (answers(folder / name, feeds) for name in ("as-it-is.mlpackage", "relaid.mlpackage"))
         assert list(found) == list(expected)

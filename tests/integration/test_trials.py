@@ -22,8 +22,12 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.openvino.ir import openvino_from_onnx
 from dtvit_deploy.formats.engine.passport import GRAPH
 from dtvit_deploy.runtimes import trial
-from dtvit_deploy.runtimes.base import SessionOptions
+from dtvit_deploy.runtimes.arm64.session import EmulatedArm64
+from dtvit_deploy.runtimes.base import Runtime, SessionOptions
+from dtvit_deploy.runtimes.onnxruntime import OnnxRuntime
+from dtvit_deploy.runtimes.openvino import OpenVinoRuntime
 from dtvit_deploy.runtimes.registry import RUNTIMES, runtime_for
+from dtvit_deploy.runtimes.tensorrt.emulated import EmulatedTensorRt
 from fuzz import cases
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed")
@@ -115,20 +119,31 @@ def test_where_the_runtime_itself_is_not_here_the_trial_finds_no_fault(
     """Whoever loads it says what is missing, and how to get it."""
     small = artefact(tmp_path, graph(3, 1), "onnx", vouch)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if "site-packages" not in path])
-    refusal = trial._tried(small, "onnxruntime", "ONNX Runtime")
+    refusal = trial._tried(small, OnnxRuntime, "ONNX Runtime")
     assert refusal is None or "ends the process" in refusal.message  # without numpy it cannot even begin
+
+
+def test_a_runtime_that_is_in_no_table_is_tried_too(vouch: Vouch, tmp_path: Path) -> None:
+    """The other process is told a class, and asks nobody what runtimes there are."""
+    assert EmulatedArm64.name not in RUNTIMES
+    small = artefact(tmp_path, graph(3, 1), "onnx", vouch)
+    elsewhere = Signature((TensorSpec("z", (1, 1)),), SIGNATURE.outputs)
+    other = Artifact(small.path, msgspec.structs.replace(small.manifest, signature=elsewhere))
+    refusal = trial._tried(other, EmulatedArm64, "an ARM64 core")
+    assert refusal is not None
+    assert "is not the graph that its manifest describes" in refusal.message
 
 
 def test_every_runtime_that_loads_a_graph_from_a_file_asks_for_a_trial(
     vouch: Vouch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    asked: list[type[Runtime]] = []
 
-    def noted(artifact: Artifact, runtime: str, title: str) -> None:
+    def noted(artifact: Artifact, runtime: type[Runtime], title: str) -> None:
         asked.append(runtime)
         raise InputError("not now")
 
-    for name in ("onnxruntime", "openvino", "emulated"):
+    for name in ("onnxruntime", "openvino", "tensorrt.emulated"):
         monkeypatch.setattr(f"dtvit_deploy.runtimes.{name}.require_survived", noted)
     for kind, runtime in zip(KINDS, ("onnxruntime", "openvino", "emulated-in-onnxruntime"), strict=True):
         (tmp_path / kind).mkdir()
@@ -136,7 +151,7 @@ def test_every_runtime_that_loads_a_graph_from_a_file_asks_for_a_trial(
         for use in (lambda one, it: one.tensors(it), lambda one, it: one.load(it, SessionOptions())):
             with pytest.raises(InputError, match="not now"):
                 use(RUNTIMES[runtime](), small)
-    assert asked == [name for name in ("onnxruntime", "openvino", "emulated-in-onnxruntime") for _ in range(2)]
+    assert asked == [kind for kind in (OnnxRuntime, OpenVinoRuntime, EmulatedTensorRt) for _ in range(2)]
 
 
 class TestChangedFiles:

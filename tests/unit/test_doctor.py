@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from commandline import processor_seconds
-from dtvit_deploy import doctor
 from dtvit_deploy.artifacts.target import Target
-from dtvit_deploy.devices import machine
+from dtvit_deploy.devices import machine, packages
 from dtvit_deploy.doctor import Examination, TargetState, examine
 from dtvit_deploy.formats.engine.gpu import Gpu, Gpus
 from dtvit_deploy.runtimes.fake import FakeRuntime
@@ -54,7 +53,7 @@ class Environment:
         monkeypatch.setattr(importlib.metadata, "version", self.version)
         monkeypatch.setattr(importlib.metadata, "requires", lambda name: REQUIRES)
         monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: self.distributions)
-        monkeypatch.setattr(doctor, "_import_failure", self.import_failure)
+        monkeypatch.setattr(packages, "import_failure", self.import_failure)
         self.gpus = Gpus((), "", "no NVIDIA driver is installed")
         monkeypatch.setattr("dtvit_deploy.formats.engine.gpu.gpus", lambda: self.gpus)
 
@@ -255,29 +254,29 @@ class TestTensorRt:
 
 class TestTryingAnImport:
     def test_what_imports_has_no_failure(self) -> None:
-        assert doctor._import_failure("json") == ""
+        assert packages.import_failure("json") == ""
 
     def test_what_does_not_says_why(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "broken_runtime.py").write_text("raise ImportError('a library is missing')")
         monkeypatch.syspath_prepend(tmp_path)
-        assert doctor._import_failure("broken_runtime") == "ImportError: a library is missing"
+        assert packages.import_failure("broken_runtime") == "ImportError: a library is missing"
 
     def test_a_crash_is_a_failure_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "crashing_runtime.py").write_text("import os; os.abort()")
         monkeypatch.syspath_prepend(tmp_path)
-        assert doctor._import_failure("crashing_runtime") == "exit status -6"
+        assert packages.import_failure("crashing_runtime") == "exit status -6"
 
     def test_one_that_never_ends_is_given_up(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "endless_runtime.py").write_text("import time; time.sleep(60)")
         monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.setattr(doctor, "IMPORT_LIMIT", 0.3)
-        assert "did not end within 0.3 s" in doctor._import_failure("endless_runtime")
+        monkeypatch.setattr(packages, "IMPORT_LIMIT", 0.3)
+        assert "did not end within 0.3 s" in packages.import_failure("endless_runtime")
 
     def test_a_file_in_the_working_folder_is_not_the_runtime(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "stray_runtime.py").write_text("")
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-        assert "No module named 'stray_runtime'" in doctor._import_failure("stray_runtime")
+        assert "No module named 'stray_runtime'" in packages.import_failure("stray_runtime")
 
 
 class TestTheMachine:

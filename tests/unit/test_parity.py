@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.harness.parity import FACTOR, LEAST_SQNR, ROUNDOFF, Difference, compare_outputs, difference, noise_floor, sqnr, stack
+from dtvit_deploy.harness.distance import noise_floor, sqnr
+from dtvit_deploy.harness.parity import FACTOR, LEAST_SQNR, ROUNDOFF, Difference, compare_outputs, difference, stack
 
 FP32, FP16 = Precision.FP32, Precision.FP16
 Array = NDArray[Any]

@@ -7,11 +7,9 @@ and cost every application its plain arrays, and whoever wants the camera's pixe
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +19,9 @@ from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.coreml.arguments import honour
 from dtvit_deploy.export.coreml.interface import Interface
-from dtvit_deploy.export.coreml.order import Orders, watched_orders
-from dtvit_deploy.export.coreml.origin import explained, module_of, number_of
+from dtvit_deploy.export.coreml.names import restore_names
+from dtvit_deploy.export.coreml.order import watched_orders
+from dtvit_deploy.export.coreml.origin import explained, module_of
 from dtvit_deploy.export.coreml.program import has_translation, prepared
 from dtvit_deploy.export.coreml.saved import coremltools, write_mlpackage, write_program
 from dtvit_deploy.export.garbage import uncollected
@@ -30,7 +29,6 @@ from dtvit_deploy.export.onnx.float16 import HEADROOM, LARGEST_FP16
 from dtvit_deploy.export.program import node_map
 from dtvit_deploy.export.rewrites.decomposition import decompose
 from dtvit_deploy.formats.mlpackage.options import HeldAs
-from dtvit_deploy.formats.mlpackage.views import HALF, TURNED
 from dtvit_deploy.process.quiet import quiet
 
 if TYPE_CHECKING:
@@ -115,7 +113,7 @@ def mlpackage_from_program(
             compute_precision=ct.transform.FP16ComputePrecision(op_selector=typing.is_half) if typing else ct.precision.FLOAT32,
             pass_pipeline=pipeline,
         )
-        views = _restore_names(program, made, orders)
+        views = restore_names(program, made, orders)
         if judge and not typing:
             _seen(program, judge)
         write_mlpackage(interface.model_of(ct, program), path)
@@ -194,88 +192,3 @@ def _overflow(op: Any, magnitudes: Mapping[str, float]) -> str:
 
 def _vars(values: Any) -> list[Any]:
     return [var for value in values for var in (value if isinstance(value, (list, tuple)) else (value,))]
-
-
-def _restore_names(program: Any, made: Sequence[torch.fx.Node], orders: Orders) -> dict[str, HeldAs]:
-    """Give tensors the names of the program's nodes back, by which they are found in every artefact.
-
-    Only where the operator was made for that node, its name says so, and the shape is the node's: passes move operators about, and a
-    tensor under a wrong name would be blamed for what it is not. A tensor that a pass made, and named like a node by counting, steps
-    aside, and so does one that kept a node's name and not its shape. Returned are those that are a node's in another order of axes.
-    """
-    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
-
-    PASS_REGISTRY["common::dedup_op_and_var_names"].apply(program)
-    function = program.functions["main"]
-    holders = {var.name: (var, op) for op in function.operations for var in op.outputs} | dict.fromkeys(function.inputs, (None, None))
-    operators = {op.name for op in function.operations}
-    # A batch norm's answer is the first of three, and a convolution that it was merged into has the name of the three.
-    several = {node.name: parts[0] for node in made if isinstance(node.meta.get("val"), (tuple, list)) and (parts := _parts(node, 0))}
-    shapes = {node.name: shape for node in made if (shape := _shape_of(node)) is not None}
-    views: dict[str, HeldAs] = {}
-
-    def rename(var: Any, op: Any, name: str) -> None:
-        del holders[var.name]
-        var.name = name
-        holders[name] = (var, op)
-        if len(op.outputs) == 1 and name not in operators:
-            operators.add(name)
-            op.name = name
-
-    def aside(var: Any, op: Any) -> None:
-        name = var.name
-        rename(var, op, next(free for index in count() if (free := f"{name}_inner{index or ''}") not in holders))
-
-    for op in list(function.operations):
-        number = number_of(op)
-        if op.op_type.startswith("const") or number is None:
-            continue
-        for place, var in enumerate(op.outputs):
-            own = var.name.replace(HALF, "")
-            order = orders.get(own, orders.get(made[number].name) if _is_numbered(own, made[number].name) else None)
-            lone = several.get(str(var.name).removesuffix(HALF)) if len(op.outputs) == 1 else None
-            name = lone or _name_of(op, var, place, made[number], order)
-            if var in function.outputs or name is None or (name == var.name and order is None):
-                continue
-            if order is not None and shapes.get(name) == _turned(var.shape, order):
-                views[name] = HeldAs(tuple(map(int, var.shape)), order, shapes[name])
-                name += TURNED
-            other, by = holders.get(name, (None, None))
-            if other is not None and other not in function.outputs and name == made[number].name and number_of(by) != number:
-                aside(other, by)
-            if name not in holders:
-                rename(var, op, name)
-    for var, op in [(var, op) for var, op in holders.values() if op is not None and var not in function.outputs]:
-        node = var.name if var.name in shapes else re.sub(r"_\d+$", "", var.name)  # as a reader takes it
-        if shapes.get(node, tuple(var.shape)) != tuple(var.shape):
-            aside(var, op)
-    return views
-
-
-def _is_numbered(name: str, node: str) -> bool:
-    """Whether a name is a node's, or one that coremltools made of it to have it once only."""
-    return re.fullmatch(rf"{re.escape(node)}(_\d+)?", name) is not None
-
-
-def _shape_of(node: torch.fx.Node) -> tuple[int, ...] | None:
-    shape = getattr(node.meta.get("val"), "shape", None)
-    return None if shape is None else tuple(map(int, shape))
-
-
-def _turned(shape: Sequence[int], order: Sequence[int] | None) -> tuple[int, ...]:
-    return tuple(shape[axis] for axis in order) if order else tuple(shape)
-
-
-def _name_of(op: Any, var: Any, place: int, node: torch.fx.Node, order: Sequence[int] | None) -> str | None:
-    own = str(var.name).removesuffix(HALF)
-    if len(op.outputs) > 1:
-        parts = _parts(node, place)
-        return parts[0] if parts and re.sub(r"\d+$", "", op.name.removesuffix(HALF)) == re.sub(r"\d+$", "", node.name) else None
-    if _is_numbered(own, node.name) and _shape_of(node) == _turned(var.shape, order):
-        return node.name
-    return own if own != var.name else None
-
-
-def _parts(node: torch.fx.Node, place: int) -> list[str]:
-    """Names of the nodes that take one of a node's several answers."""
-    return [user.name for user in node.users if user.op == "call_function" and "getitem" in str(user.target) and user.args[1] == place]

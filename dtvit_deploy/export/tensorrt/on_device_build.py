@@ -6,6 +6,8 @@
 
 It needs Python and the tensorrt module as JetPack 6 or 7 ship them, and no other package. Exit codes: 0 done, 1 the engine answers
 wrongly, 2 the job or what was asked is wrong, 3 something is missing on this machine.
+
+It is one file, however long, because it is copied into the folder of a job as it stands and runs where nothing else of the package is.
 """
 
 from __future__ import annotations

@@ -282,5 +282,5 @@ def _first(error: Exception) -> str:
 
 def _read(artifact: Artifact) -> onnx.ModelProto:
     model = read_graph(artifact.path)
-    require_survived(artifact, OnnxRuntime.name, "ONNX Runtime")  # not by this one, which sums for minutes what takes that one a second
+    require_survived(artifact, OnnxRuntime, "ONNX Runtime")  # not by this one, which sums for minutes what takes that one a second
     return model

@@ -22,7 +22,7 @@ from dtvit_deploy.runtimes.base import Availability, SessionOptions
 from dtvit_deploy.runtimes.coreml.app import App, Signing, refuse_running_loop
 from dtvit_deploy.runtimes.coreml.devices import as_coremltools_has_it, chosen, listed
 from dtvit_deploy.runtimes.coreml.package import Ports, compiled, model_description, refuse_taps
-from dtvit_deploy.runtimes.coreml.plan import ComputePlan, plan_of
+from dtvit_deploy.runtimes.coreml.plan import plan_of
 from dtvit_deploy.runtimes.coreml.session import OLDEST_WITH_PLAN, Units, chip, macos, missing_macos
 from dtvit_deploy.runtimes.mil.proto import coremltools_version
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from dtvit_deploy.artifacts.signature import Feeds, Outputs
+    from dtvit_deploy.runtimes.compute_plan import ComputePlan
 
 TEAM, DEVICE = "DTVIT_DEPLOY_APPLE_TEAM", "DTVIT_DEPLOY_IPHONE"
 """Variables of the environment: the development team that signs the app, and the device's name where several are connected."""

@@ -29,13 +29,14 @@ from dtvit_deploy.runtimes.coreml.package import (
     refuse_taps,
     specification_version,
 )
-from dtvit_deploy.runtimes.coreml.plan import ComputePlan, plan_of
+from dtvit_deploy.runtimes.coreml.plan import plan_of
 from dtvit_deploy.runtimes.mil.proto import REMEDY, coremltools_version, model_proto
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from dtvit_deploy.artifacts.signature import Feeds, Outputs
+    from dtvit_deploy.runtimes.compute_plan import ComputePlan
 
 OLDEST = (12,)
 """macOS that loads an ML program."""

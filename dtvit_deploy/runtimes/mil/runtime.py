@@ -13,18 +13,17 @@ from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.formats.mlpackage.options import HeldAs, image_input_of, views_of
 from dtvit_deploy.formats.mlpackage.views import TURNED, node_of
-from dtvit_deploy.runtimes.base import Availability, SessionOptions
+from dtvit_deploy.runtimes.base import ASKED_FOR, Availability, SessionOptions
 from dtvit_deploy.runtimes.mil.described import require_as_described
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator, numbers
 from dtvit_deploy.runtimes.mil.load import load_program
 from dtvit_deploy.runtimes.mil.names import tensors_by_node
 from dtvit_deploy.runtimes.mil.program import Program
 from dtvit_deploy.runtimes.mil.proto import REMEDY, coremltools_version, model_proto
-from dtvit_deploy.runtimes.registry import why_emulated
 from dtvit_deploy.runtimes.trial import require_survived
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
     from typing_extensions import Self
@@ -39,6 +38,14 @@ class MilRuntime:
     formats = ("mlpackage",)
     rung = Rung.EMULATED
 
+    def __init__(self, why: Callable[[Artifact], str] = lambda _: ASKED_FOR) -> None:
+        """An evaluator.
+
+        Args:
+            why: why an artefact's own runtime is not the one that is taken, for the conditions; only who knows all runtimes can say more.
+        """
+        self._why = why
+
     def available(self, artifact: Artifact | None = None) -> Availability:
         try:
             model_proto()
@@ -50,13 +57,13 @@ class MilRuntime:
         return tuple(_offered(_read(artifact), views_of(artifact.manifest)))
 
     def load(self, artifact: Artifact, options: SessionOptions) -> MilSession:
-        return MilSession(_read(artifact), artifact, options)
+        return MilSession(_read(artifact), artifact, options, self._why)
 
 
 class MilSession:
     """One program, bound; feeds and answers by the names and in the types of the artefact's signature."""
 
-    def __init__(self, program: Program, artifact: Artifact, options: SessionOptions) -> None:
+    def __init__(self, program: Program, artifact: Artifact, options: SessionOptions, why: Callable[[Artifact], str]) -> None:
         self.signature = artifact.manifest.signature
         require_as_described(program, artifact)
         self._views = views_of(artifact.manifest)
@@ -77,7 +84,7 @@ class MilSession:
             "threads": str(options.threads),
             "precision": _precision(artifact.manifest.precision),
             "opset": program.opset,
-            "package": f"not executed: {why_emulated(artifact)}",
+            "package": f"not executed: {why(artifact)}",
         }
 
     def run(self, feeds: Feeds) -> Outputs:
@@ -110,7 +117,7 @@ class MilSession:
 def _read(artifact: Artifact) -> Program:
     """The program, once it was evaluated elsewhere: torch allocates what a program declares, and computes as long as that takes."""
     program = load_program(artifact.path)
-    require_survived(artifact, MilRuntime.name, "the evaluator of Core ML packages")
+    require_survived(artifact, MilRuntime, "the evaluator of Core ML packages")
     return program
 
 

@@ -17,12 +17,13 @@ from dtvit_deploy.artifacts.graph import read_graph
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.engine.passport import GRAPH, LINK, PASSPORT, passport_of
-from dtvit_deploy.runtimes.base import Availability, SessionOptions
+from dtvit_deploy.runtimes.base import ASKED_FOR, Availability, SessionOptions
 from dtvit_deploy.runtimes.onnxruntime import OnnxRuntime, OnnxSession, floating_tensors, with_outputs
-from dtvit_deploy.runtimes.registry import why_emulated
 from dtvit_deploy.runtimes.trial import require_survived
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import onnx
     from typing_extensions import Self
 
@@ -46,6 +47,14 @@ class EmulatedTensorRt:
     name = "emulated-in-onnxruntime"
     rung = Rung.EMULATED
 
+    def __init__(self, why: Callable[[Artifact], str] = lambda _: ASKED_FOR) -> None:
+        """An evaluator.
+
+        Args:
+            why: why an artefact's own runtime is not the one that is taken, for the conditions; only who knows all runtimes can say more.
+        """
+        self._why = why
+
     def available(self, artifact: Artifact | None = None) -> Availability:
         return OnnxRuntime().available()
 
@@ -53,13 +62,13 @@ class EmulatedTensorRt:
         return floating_tensors(_read(artifact))
 
     def load(self, artifact: Artifact, options: SessionOptions) -> EmulatedSession:
-        return EmulatedSession(_read(artifact), artifact, options)
+        return EmulatedSession(_read(artifact), artifact, options, self._why)
 
 
 class EmulatedSession:
     """One graph, evaluated in its own types."""
 
-    def __init__(self, model: onnx.ModelProto, artifact: Artifact, options: SessionOptions) -> None:
+    def __init__(self, model: onnx.ModelProto, artifact: Artifact, options: SessionOptions, why: Callable[[Artifact], str]) -> None:
         from dtvit_deploy.runtimes.rounded import rounded_onnx
 
         manifest = artifact.manifest
@@ -79,7 +88,7 @@ class EmulatedSession:
             "runtime": f"{EmulatedTensorRt.name} {version}",
             "precision": PRECISIONS.get(manifest.precision, f"{manifest.precision} graph; operators compute in fp32"),
             "emulated": f"the graph in its own types in ONNX Runtime {version}",
-            "engine": f"not executed: {why_emulated(artifact)}",
+            "engine": f"not executed: {why(artifact)}",
         }
 
     def run(self, feeds: Feeds) -> Outputs:
@@ -107,5 +116,5 @@ def _read(artifact: Artifact) -> onnx.ModelProto:
                 remedy="export it again",
             )
     model = read_graph(path)
-    require_survived(artifact, EmulatedTensorRt.name, "ONNX Runtime")
+    require_survived(artifact, EmulatedTensorRt, "ONNX Runtime")
     return model

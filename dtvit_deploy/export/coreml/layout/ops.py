@@ -12,15 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dtvit_deploy.errors import InputError
+from dtvit_deploy.export.coreml.layout.rewriting import Rewriting, Rule, fixed
 from dtvit_deploy.formats.mlpackage.views import Atom, Group, Groups, View, flat, fresh, matched
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from dtvit_deploy.export.coreml.layout.rewriting import Rewriting
-
-    Rule = Callable[[Rewriting, Any], Sequence[View]]
 
 RULES: dict[str, Rule] = {}
 ELEMENTWISE = (
@@ -73,22 +69,6 @@ def constants(op: Any, *but: str) -> dict[str, Any] | None:
     """Values of all other inputs; None where one is no constant."""
     others = {name: value for name, value in op.inputs.items() if name not in but and value is not None}
     return {name: value.val for name, value in others.items()} if all(map(is_constant, others.values())) else None
-
-
-def fixed(var: Any) -> tuple[int, ...]:
-    """The sizes of a tensor; none of what is no tensor.
-
-    Raises:
-        InputError: one of them is known at run time alone.
-    """
-    from coremltools.converters.mil.mil import types
-
-    if not types.is_tensor(var.sym_type):  # a number, or a class label and the probabilities of all
-        return ()
-    shape = tuple(var.shape)
-    if not all(isinstance(size, (int, np.integer)) for size in shape):
-        raise InputError(f"the shape of {var.name} is not fixed")
-    return tuple(int(size) for size in shape)
 
 
 @rule(*ELEMENTWISE)

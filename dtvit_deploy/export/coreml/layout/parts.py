@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dtvit_deploy.export.coreml.layout.ops import BINARY, ELEMENTWISE, as_it_was, constants, is_constant
+from dtvit_deploy.export.coreml.layout.rewriting import Rewriting, Rule
 from dtvit_deploy.formats.mlpackage.views import Atom, Group, Groups, View, flat, fresh, matched
-
-if TYPE_CHECKING:
-    from dtvit_deploy.export.coreml.layout.ops import Rule
-    from dtvit_deploy.export.coreml.layout.rewriting import Rewriting
 
 
 def _alone(on: Rewriting, view: View, group: Group) -> View | None:

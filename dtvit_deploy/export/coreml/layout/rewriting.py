@@ -1,92 +1,41 @@
-"""A Core ML package for the Neural Engine: channels first, linears as 1×1 convolutions, and data moved only where an operator needs it.
+"""One program written anew, each tensor held as its operator gave it; what an operator makes of its inputs, the rules say.
 
-The Neural Engine's tensors are (batch, channels, height, width), or (batch, channels, 1, tokens); a transformer that is written for
-(batch, tokens, channels) goes to and fro between the two. Here the program is written anew, operator by operator. Each of its tensors is
-held in whatever order its operator gave it (see :mod:`dtvit_deploy.formats.mlpackage.views`), reshapes and transposes only change what is
-believed of it, and each operator computes on what is held, with axes and constants to match, or asks for the order that it needs. The
-principles are Apple's (https://machinelearning.apple.com/research/neural-engine-transformers); the heads of an attention are an axis of
-one product here and not a product each: one reshape that leaves the last axis alone, in place of as many operators again for every head.
-That this costs less is inferred, not measured; Apple splits the heads.
-
-What no rule is known for is computed as it was, in its own order. Nothing is assumed of a network; whether the answers are the same is for
-the caller to find out.
+A rule is given the :class:`Rewriting` and an operator of the old program, asks it for the inputs as they are held now, and has it emit
+operators of the new program. Which rules there are is for the caller to say (:mod:`dtvit_deploy.export.coreml.layout.relay`), so that
+this module knows none of them.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.coreml.interface import model_of_mil
-from dtvit_deploy.export.coreml.layout.ops import RULES, as_it_was, fixed
-from dtvit_deploy.export.coreml.layout.parts import PARTS
-from dtvit_deploy.export.coreml.layout.products import PRODUCTS
-from dtvit_deploy.export.coreml.saved import coremltools, mil_of, read_mlpackage, write_mlpackage
 from dtvit_deploy.formats.mlpackage.options import HeldAs
 from dtvit_deploy.formats.mlpackage.views import MOVED, MOVES, TURNED, Atom, Groups, View, flat, moves, node_of, sizes
-from dtvit_deploy.process.quiet import quiet
 
-"""Operators that only reorder or regroup."""
+Rule = Callable[["Rewriting", Any], Sequence[View]]
+"""The views of an operator's outputs, from the rewriting and the old program's operator."""
 MOST_AXES = 5
 """Of a Core ML tensor."""
 
 
-@dataclass(frozen=True)
-class Relaid:
-    """What became of a package.
-
-    Attributes:
-        before, after: operators that only move data, in the package given and in the one written.
-        views: tensors that are held in another order than the node's whose name they have.
-    """
-
-    before: int
-    after: int
-    views: Mapping[str, HeldAs]
-
-    @property
-    def note(self) -> str:
-        share = f" ({self.after / self.before:.0%})" if self.before else ""
-        return f"layout for the Neural Engine: transposes + reshapes: {self.before} → {self.after}{share}"
-
-
-def relay_mlpackage(source: Path, path: Path, ios: int, views: Mapping[str, HeldAs] | None = None) -> Relaid:
-    """Package → the same network in the Neural Engine's order, with images of tokens in whichever form takes fewer moves.
-
-    Args:
-        source, path: read, and written.
-        ios: least release that loads it.
-        views: tensors of ``source`` that are held in another order than their node's.
+def fixed(var: Any) -> tuple[int, ...]:
+    """The sizes of a tensor; none of what is no tensor.
 
     Raises:
-        InputError: its shapes are not fixed, or it decides at run time what is computed.
+        InputError: one of them is known at run time alone.
     """
-    ct = coremltools()
-    model = read_mlpackage(source)
-    with quiet():
-        program = mil_of(model)
-        function = program.functions["main"]
-        rewriting = Rewriting(ct, function, frozenset(), views or {})
-        best, written = rewriting.run()
-        for tokens in sorted(rewriting.images):
-            other = Rewriting(ct, function, rewriting.grids | {tokens}, views or {})
-            fewer, program = other.run()
-            if fewer < best:
-                best, written, rewriting = fewer, program, other
-        made = model_of_mil(written, ios, description=model.get_spec().description)
-        write_mlpackage(made, path)
-    return Relaid(moved(model.get_spec()), moved(made.get_spec()), rewriting.views)
+    from coremltools.converters.mil.mil import types
 
-
-def moved(spec: Any) -> int:
-    """Operators of a saved program that only move data."""
-    (block,) = spec.mlProgram.functions["main"].block_specializations.values()
-    counts = Counter(operation.type for operation in block.operations)
-    return sum(counts[kind] for kind in MOVES)
+    if not types.is_tensor(var.sym_type):  # a number, or a class label and the probabilities of all
+        return ()
+    shape = tuple(var.shape)
+    if not all(isinstance(size, (int, np.integer)) for size in shape):
+        raise InputError(f"the shape of {var.name} is not fixed")
+    return tuple(int(size) for size in shape)
 
 
 class Rewriting:
@@ -95,13 +44,13 @@ class Rewriting:
     Attributes:
         grids: by their number, tokens of images that stay (height, width) where they become channels first; others are one axis, the last.
         images: numbers of tokens that were met, of which either could be.
-        views: of what was written, as in :class:`Relaid`.
+        views: of what was written, tensors that are held in another order than the node's whose name they have.
     """
 
-    def __init__(self, ct: Any, function: Any, grids: frozenset[int], before: Mapping[str, HeldAs]) -> None:
+    def __init__(self, function: Any, grids: frozenset[int], before: Mapping[str, HeldAs]) -> None:
         from coremltools.converters.mil.mil import Builder
 
-        self.mb, self._ct, self._function, self.grids = Builder, ct, function, grids
+        self.mb, self._function, self.grids = Builder, function, grids
         self.images: set[int] = set()
         self.views = dict(before)
         self._before = before
@@ -111,11 +60,20 @@ class Rewriting:
         self._numbers = 0
         self._kernels: dict[Any, Any] = {}
 
-    def run(self) -> tuple[int, Any]:
-        """Operators that only move data, and the program."""
-        from coremltools.converters.mil.mil import Function, Program
+    def run(self, rules: Mapping[str, Rule], otherwise: Rule) -> tuple[int, Any]:
+        """Write the program.
 
-        rules = RULES | PARTS | PRODUCTS
+        Args:
+            rules: by the type of the operator.
+            otherwise: for types that have none.
+
+        Returns:
+            How many of its operators only move data, and the program.
+
+        Raises:
+            InputError: its shapes are not fixed, or it decides at run time what is computed.
+        """
+        from coremltools.converters.mil.mil import Function, Program
 
         program, old = Program(), self._function
         inputs = {name: self.mb.placeholder(var.shape, dtype=var.dtype, name=name) for name, var in old.inputs.items()}
@@ -127,7 +85,7 @@ class Rewriting:
                     continue
                 if op.blocks:
                     raise InputError(f"{op.name} decides at run time what is computed")
-                found = rules.get(op.op_type, as_it_was)(self, op)
+                found = rules.get(op.op_type, otherwise)(self, op)
                 for var, view in zip(op.outputs, found, strict=True):
                     self._learn(var, view)
             function.set_outputs([self._output(var) for var in old.outputs])
