@@ -18,6 +18,10 @@ class DeployError(Exception):
         super().__init__(message)
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """For another process: a subclass whose ``__init__`` takes something else than the message is itself again there."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
 
 class InputError(DeployError):
     """The input or the options are wrong."""
@@ -29,3 +33,10 @@ class MissingError(DeployError):
     """Something that is needed is not installed or not present on this machine."""
 
     exit_code = 3
+
+
+def _rebuilt(kind: type[DeployError], args: tuple[object, ...], attributes: dict[str, object]) -> DeployError:
+    """The error that another process raised."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error

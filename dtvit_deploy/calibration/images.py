@@ -66,6 +66,11 @@ class ImageSet:
         return len(self.images)
 
     @functools.cached_property
+    def labelled(self) -> bool:
+        """Whether every image has a label; where one has none, nothing can be said of how many answers are right."""
+        return all(image.label is not None for image in self.images)
+
+    @functools.cached_property
     def hashes(self) -> tuple[str, ...]:
         """SHA-256 of each file's bytes, in the order of the images; read once, in pieces.
 

@@ -66,11 +66,24 @@ class _Held:
         return sample
 
 
-class StoredFeeds(Sequence["Feed"]):
-    """Feeds that are read when they are asked for; a slice is another view of the same file."""
+@dataclass(frozen=True)
+class _Origin:
+    """The file that feeds are read from, for another process to open: an open file cannot be sent there.
 
-    def __init__(self, rows: dict[str, _Rows | _Held], places: range) -> None:
-        self._rows, self._places = rows, places
+    Attributes:
+        sums: the CRC-32 of every array, which the archive holds and reading it has proved.
+    """
+
+    path: Path
+    signature: Signature
+    sums: dict[str, int]
+
+
+class StoredFeeds(Sequence["Feed"]):
+    """Feeds that are read when they are asked for; a slice is another view of the same file, and so is what another process is sent."""
+
+    def __init__(self, rows: dict[str, _Rows | _Held], places: range, origin: _Origin) -> None:
+        self._rows, self._places, self._origin = rows, places, origin
 
     def __len__(self) -> int:
         return len(self._places)
@@ -81,9 +94,24 @@ class StoredFeeds(Sequence["Feed"]):
     def __getitem__(self, index: slice) -> StoredFeeds: ...
     def __getitem__(self, index: int | slice) -> Feed | StoredFeeds:
         if isinstance(index, slice):
-            return StoredFeeds(self._rows, self._places[index])
+            return StoredFeeds(self._rows, self._places[index], self._origin)
         place = self._places[index]
         return {name: rows.row(place) for name, rows in self._rows.items()}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _opened_again, (self._origin, self._places)
+
+
+def _opened_again(origin: _Origin, places: range) -> StoredFeeds:
+    """The same feeds in another process.
+
+    Raises:
+        InputError: the file is another one by now, or cannot be read there.
+    """
+    feeds = load_feeds(origin.path, origin.signature)
+    if feeds._origin.sums != origin.sums:
+        raise InputError(f"{origin.path} was changed while it was measured with", remedy="leave the file as it is for so long")
+    return StoredFeeds(feeds._rows, places, feeds._origin)
 
 
 def load_feeds(path: Path, signature: Signature) -> StoredFeeds:
@@ -108,6 +136,7 @@ def load_feeds(path: Path, signature: Signature) -> StoredFeeds:
         source = _Open(path.open("rb"))
         with zipfile.ZipFile(source.file) as archive:
             rows, counts = _rows(archive, source, signature, refuse)
+            sums = {info.filename: info.CRC for info in archive.infolist()}
     except InputError:
         raise
     # A hostile archive makes zipfile and numpy raise whatever they run into: BadZipFile, zlib.error, ValueError, RuntimeError (a
@@ -118,7 +147,8 @@ def load_feeds(path: Path, signature: Signature) -> StoredFeeds:
     if len(set(counts.values())) > 1 or 0 in counts.values():
         listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise refuse(f"every input needs the same number of samples, at least 1; {listed}")
-    return StoredFeeds(rows, range(min(counts.values(), default=0)))
+    origin = _Origin(path.absolute(), signature, sums)
+    return StoredFeeds(rows, range(min(counts.values(), default=0)), origin)
 
 
 def _rows(

@@ -8,8 +8,7 @@ size, so that no channel is passed over, and starting elsewhere with every image
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+import platform
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,33 +16,19 @@ import torch
 from torch.export import ExportedProgram
 
 from dtvit_deploy.artifacts.nodes import NodeMap, is_view
-from dtvit_deploy.calibration.histogram import Histograms
+from dtvit_deploy.calibration.counts import Observed
 from dtvit_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.signature import Feeds, Signature
-
-COUNTED = 4096
-"""Values of one tensor and image that are counted at most: 300 images then give a percentile of 99.99 the 60 values on either side."""
-
-
-@dataclass(frozen=True)
-class Observed:
-    """A tensor that is observed; ``values`` is how many it has."""
-
-    name: str
-    module: str
-    op: str
-    values: int
+    from dtvit_deploy.calibration.histogram import Histograms
 
 
 class Observer:
     """An exported program that counts what its tensors reach.
 
     Attributes:
-        tensors: what is observed: the inputs, and what each node computes. What a view passes on is observed where it was made.
-        inputs: names of the program's inputs, in order.
-        histograms: of the tensors, in their order.
+        tensors, inputs: see :class:`dtvit_deploy.calibration.counts.Terms`.
     """
 
     def __init__(self, program: ExportedProgram, nodes: NodeMap, signature: Signature, threads: int) -> None:
@@ -53,9 +38,7 @@ class Observer:
         self.tensors = tuple(tensor for _, tensor in made)
         self._signature = signature
         self._threads = threads
-        self._strides = [_stride(tensor.values) for tensor in self.tensors]
-        lengths = [tensor.values // stride for tensor, stride in zip(self.tensors, self._strides, strict=True)]
-        self.histograms = Histograms(lengths)
+        strides, lengths = [tensor.stride for tensor in self.tensors], [tensor.counted for tensor in self.tensors]
         self._image = 0
         sample, extremes = torch.zeros(sum(lengths)), torch.zeros(2, len(lengths))
         parts, lows, highs = torch.split(sample, lengths), extremes[0].unbind(), extremes[1].unbind()
@@ -63,7 +46,7 @@ class Observer:
         def observe(index: int, value: torch.Tensor) -> None:
             floats = value.float()
             torch.aminmax(floats, out=(lows[index], highs[index]))
-            stride = self._strides[index]
+            stride = strides[index]
             parts[index].copy_(floats.flatten()[self._image % stride :: stride][: lengths[index]])
 
         last_input = [node for node in module.graph.nodes if node.op == "placeholder"][-1]
@@ -74,13 +57,14 @@ class Observer:
         self._module = module
         self._sample, (self._low, self._high) = sample.numpy(), extremes.numpy()
 
-    def observe(self, feed: Feeds, image: int, name: str) -> None:
+    def observe(self, feed: Feeds, image: int, name: str, into: Histograms) -> None:
         """Run one feed, and count.
 
         Args:
             feed: fits the signature (the caller has checked).
             image: its number, which decides which values are counted.
             name: of the image, for a message.
+            into: what counts, for the tensors in their order.
 
         Raises:
             InputError: a tensor holds NaN.
@@ -97,7 +81,12 @@ class Observer:
                 f"{tensor.name} ({made_by}) holds NaN on {name}: it has no range, nor has what follows from it",
                 remedy="look there for a division by zero or an overflow, in the weights or from this input; mend it, or leave it out",
             )
-        self.histograms.add(self._sample, self._low, self._high)
+        into.add(self._sample, self._low, self._high)
+
+
+def processor() -> str:
+    """The kind of processor, as far as torch chooses its kernels by it: another one adds in another order."""
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _makers(graph: torch.fx.Graph, nodes: NodeMap) -> list[tuple[torch.fx.Node, Observed]]:
@@ -112,11 +101,3 @@ def _makers(graph: torch.fx.Graph, nodes: NodeMap) -> list[tuple[torch.fx.Node, 
             made_by = (known.module, known.op) if known else ("", "input")
             found.append((node, Observed(node.name, *made_by, value.numel())))
     return found
-
-
-def _stride(values: int) -> int:
-    """The least step in which at most COUNTED values are met, and every channel, whatever the shape."""
-    stride = -(-values // COUNTED)
-    while math.gcd(stride, values) > 1:
-        stride += 1
-    return stride

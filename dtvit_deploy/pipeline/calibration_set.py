@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtvit_deploy.calibration.feeds import random_feeds
 from dtvit_deploy.calibration.images import ImageSet, leak, open_images, sample
-from dtvit_deploy.calibration.preprocessing import Preprocessing
+from dtvit_deploy.calibration.lazy import Lazy
 from dtvit_deploy.calibration.ranges import Sample
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.material import Material, digest_of, open_material, require_images
@@ -21,41 +22,54 @@ if TYPE_CHECKING:
     from dtvit_deploy.artifacts.artifact import Manifest
     from dtvit_deploy.artifacts.signature import Feeds, Signature
     from dtvit_deploy.calibration.class_map import ClassMap
+    from dtvit_deploy.calibration.preprocessing import Preprocessing
 
 SYNTHETIC = "CALIBRATED ON RANDOM NUMBERS, not on images: the ranges, and whatever is made from them, are good for trying things out only"
 
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """Samples in the order in which they are observed.
+    """Samples in the order in which they are observed; it can be sent to another process.
 
     Attributes:
         samples: names and content hashes.
-        feeds: makes one after the other, from the sample of that number on.
-        source: what they are.
-        images: the images among which they are; None where they are no images.
-        preprocessing: how images become feeds; None where they are no images.
+        material: the samples themselves, in that order.
+        images: the same images in the order of the data; None where they are no images.
         leaked: how many are evaluation images too; None where that was not checked.
         notes: what the table must say of them.
     """
 
     samples: tuple[Sample, ...]
-    feeds: Callable[[int], Iterator[Feeds]]
-    source: str
+    material: Material
     images: ImageSet | None = None
-    preprocessing: Preprocessing | None = None
     leaked: int | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """What they are."""
+        return self.material.source
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How images become feeds; None where they are no images."""
+        return self.material.preprocessing
+
+    def feeds(self, start: int, stop: int | None = None) -> Iterator[Feeds]:
+        """Makes one after the other, from the sample of that number on, up to that before ``stop``."""
+        return self.material.part(start, len(self.samples) if stop is None else stop).feeds()
 
 
 def random_set(signature: Signature, count: int, seed: int) -> CalibrationSet:
     """So many feeds of random numbers, made when they are asked for."""
+    feeds = Lazy(partial(_random_feed, signature), range(seed, seed + count))
+    samples = tuple(Sample(f"random {seed + number}", digest_of([feed])) for number, feed in enumerate(feeds))
+    material = Material(signature, None, None, feeds, "random numbers", real=False)
+    return CalibrationSet(samples, material, notes=(SYNTHETIC,))
 
-    def feeds(start: int) -> Iterator[Feeds]:
-        return (random_feeds(signature, 1, seed + number)[0] for number in range(start, count))
 
-    samples = tuple(Sample(f"random {seed + number}", digest_of([feed])) for number, feed in enumerate(feeds(0)))
-    return CalibrationSet(samples, feeds, "random numbers", notes=(SYNTHETIC,))
+def _random_feed(signature: Signature, seed: int) -> Feeds:
+    return random_feeds(signature, 1, seed)[0]
 
 
 def real_set(
@@ -104,23 +118,19 @@ def _of_images(material: Material, data: Path, count: int, seed: int) -> Calibra
     # Drawn, since images come class by class, and the first of them would then be all of one.
     drawn = [hashlib.sha256(repr((seed, one.sha256, one.name)).encode()).digest() for one in named]
     order = sorted(range(len(named)), key=lambda index: drawn[index])
-    in_order = tuple(images.images[index] for index in order)
-
-    def feeds(start: int) -> Iterator[Feeds]:
-        return dataclasses.replace(material, images=ImageSet(in_order[start:], images.classes)).feeds()
-
+    in_order = dataclasses.replace(material, images=ImageSet(tuple(images.images[index] for index in order), images.classes))
     present = {image.label for image in images.images}
     absent = [name for label, name in enumerate(images.classes) if label not in present] if None not in present else []
     notes = (f"{len(absent)} of the {len(images.classes)} classes have no calibration image: {some(absent)}",) if absent else ()
     samples = tuple(named[index] for index in order)
-    return CalibrationSet(samples, feeds, material.source, images, material.preprocessing, notes=(*images.notes, *notes))
+    return CalibrationSet(samples, in_order, images, notes=(*images.notes, *notes))
 
 
 def _of_ready(material: Material, data: Path, count: int, seed: int) -> CalibrationSet:
     drawn = [hashlib.sha256(repr((seed, index)).encode()).digest() for index in range(len(material.ready))]
     order = sorted(range(len(drawn)), key=lambda index: drawn[index])[:count]
     samples = tuple(Sample(f"{data.name}[{index}]", digest_of([material.ready[index]])) for index in order)
-    return CalibrationSet(samples, lambda start: (material.ready[index] for index in order[start:]), material.source)
+    return CalibrationSet(samples, dataclasses.replace(material, ready=Lazy(material.ready.__getitem__, order)))
 
 
 def _require_classes(material: Material, manifest: Manifest, data: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -15,9 +16,13 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.accuracy import Accuracy, Tally, printable
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.measure import Bench, check_feeds
+from dtvit_deploy.pipeline.progress import Silent
+from dtvit_deploy.pipeline.shards import WHOLE, Sharding
 from dtvit_deploy.plural import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 
 TURN = 16
@@ -26,35 +31,89 @@ PICTURED = 10
 """Flips of one artefact that are shown."""
 
 
-def accuracy(bench: Bench) -> list[Accuracy]:
+@dataclass(frozen=True)
+class ScoringShard:
+    """Some consecutive samples of an evaluation, and all that another process needs to score them: it can be pickled.
+
+    Attributes:
+        bench: the reference and the artefacts, with those samples alone as material.
+        start: number of the first of them among all.
+        labelled: whether every sample of the evaluation has a label; where one has none, none counts.
+    """
+
+    bench: Bench
+    start: int
+    labelled: bool
+
+    @classmethod
+    def of(cls, bench: Bench, start: int, stop: int) -> ScoringShard:
+        """Samples [start, stop) of a bench's material, to be scored in silence."""
+        part = dataclasses.replace(bench, material=bench.material.part(start, stop), progress=Silent())
+        return cls(part, start, _labelled(bench.material))
+
+
+class Scored(msgspec.Struct, frozen=True):
+    """What came of a shard, for the reference first and then for the artefacts.
+
+    Attributes:
+        tallies: one for each.
+        conditions: what each session says of itself.
+    """
+
+    tallies: tuple[Tally, ...]
+    conditions: tuple[dict[str, str], ...]
+
+
+def accuracy(bench: Bench, sharding: Sharding = WHOLE) -> list[Accuracy]:
     """Top-1, top-5 and agreement of the reference and of every artefact, over all the material, a few samples in memory at a time.
 
+    The figures are the same however the material is cut.
+
     Raises:
-        InputError: no output is a row of scores.
+        InputError: no output is a row of scores, or a sample cannot be read.
+        ValueError: shards were answered by networks with different numbers of classes.
     """
-    signature = bench.material.signature
-    scores = scores_of(signature)
-    if scores is None:
-        raise InputError(
-            f"accuracy needs an output of shape 1×classes; the outputs are {', '.join(map(str, signature.outputs))}",
-            remedy="use `verify` to compare other outputs",
-        )
+    scores = _scores(bench)
     _require_known_classes(bench, scores.shape[1])
-    names, labels = _names(bench.material), _labels(bench.material)
+    total = len(bench.material)
+    found: Iterable[Scored]
+    if sharding.whole:
+        found = map(score, [ScoringShard(bench, 0, _labelled(bench.material))])
+    else:
+        shards = [ScoringShard.of(bench, *cut) for cut in sharding.cut(0, total)]
+        found = bench.progress.track(sharding.compute(score, shards), f"evaluating {counted(len(shards), 'shard')}", len(shards))
     tallies = [Tally() for _ in bench.everything]
+    for one in found:
+        for tally, more in zip(tallies, one.tallies, strict=True):
+            tally.merge(more)
+        bench.said.update(zip((pairing.key for pairing in bench.everything), one.conditions, strict=True))
+    return [_pictured(tally.result(), bench.material) for tally in tallies]
+
+
+def score(shard: ScoringShard) -> Scored:
+    """Count the answers of the reference and of every artefact to the samples of a shard.
+
+    Raises:
+        InputError: no output is a row of scores, a sample cannot be read, or a label is none of the classes.
+        MissingError: a runtime cannot be used here.
+    """
+    bench, material = shard.bench, shard.bench.material
+    scores = _scores(bench).name
+    labels = _labels(material) if shard.labelled else None
+    tallies = tuple(Tally() for _ in bench.everything)
     with ExitStack() as stack:
         sessions = [stack.enter_context(bench.open(pairing)) for pairing in bench.everything]
-        feeds = iter(bench.progress.track(bench.material.feeds(), "evaluating", len(bench.material)))
+        feeds = iter(bench.progress.track(material.feeds(), "evaluating", len(material)))
         done = 0
         while some := list(islice(feeds, TURN)):
             turn = slice(done, done + len(some))
-            reference = None
+            names, reference = _names(shard, turn), None
             for tally, session in zip(tallies, sessions, strict=True):
-                rows = np.stack([check_feeds(session, feed)[scores.name][0] for feed in some])
-                tally.add(rows, None if labels is None else labels[turn], reference, names[turn])
+                rows = np.stack([check_feeds(session, feed)[scores][0] for feed in some])
+                tally.add(rows, None if labels is None else labels[turn], reference, names)
                 reference = rows if reference is None else reference
             done = turn.stop
-    return [_pictured(tally.result(), bench.material) for tally in tallies]
+    return Scored(tallies, tuple(bench.said[pairing.key] for pairing in bench.everything))
 
 
 def _pictured(scored: Accuracy, material: Material) -> Accuracy:
@@ -74,6 +133,17 @@ def scores_of(signature: Signature) -> TensorSpec | None:
     return next((spec for spec in signature.outputs if len(spec.shape) == 2 and spec.shape[0] == 1 and spec.shape[1] > 1), None)
 
 
+def _scores(bench: Bench) -> TensorSpec:
+    signature = bench.material.signature
+    scores = scores_of(signature)
+    if scores is None:
+        raise InputError(
+            f"accuracy needs an output of shape 1×classes; the outputs are {', '.join(map(str, signature.outputs))}",
+            remedy="use `verify` to compare other outputs",
+        )
+    return scores
+
+
 def _require_known_classes(bench: Bench, scores: int) -> None:
     """Folder names stand for the logits in their order only where there is one for each; a guess would be a wrong figure."""
     images = bench.material.images
@@ -86,32 +156,19 @@ def _require_known_classes(bench: Bench, scores: int) -> None:
         )
 
 
-class _Names(Sequence[str]):
-    """Names of the samples, made when they are asked for."""
-
-    def __init__(self, material: Material, places: range) -> None:
-        self._material, self._places = material, places
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> _Names: ...
-    def __getitem__(self, index: int | slice) -> str | _Names:
-        if isinstance(index, slice):
-            return _Names(self._material, self._places[index])
-        place = self._places[index]
-        return f"feed {place}" if self._material.images is None else str(self._material.images.images[place].path)
+def _names(shard: ScoringShard, turn: slice) -> list[str]:
+    """Names of some of a shard's samples: those that they have in the whole."""
+    images = shard.bench.material.images
+    if images is not None:
+        return [str(image.path) for image in images.images[turn]]
+    return [f"feed {shard.start + index}" for index in range(turn.start, turn.stop)]
 
 
-def _names(material: Material) -> _Names:
-    return _Names(material, range(len(material)))
+def _labelled(material: Material) -> bool:
+    return material.images is not None and material.images.labelled
 
 
-def _labels(material: Material) -> np.ndarray | None:
-    """(N,) labels; None where not every sample has one."""
-    if material.images is None or any(image.label is None for image in material.images.images):
-        return None
-    return np.fromiter((-1 if image.label is None else image.label for image in material.images.images), np.int64, len(material))
+def _labels(material: Material) -> np.ndarray:
+    """(N,) labels of images that all have one."""
+    assert material.images is not None
+    return np.array([image.label for image in material.images.images], np.int64)
