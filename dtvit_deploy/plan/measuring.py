@@ -1,0 +1,56 @@
+"""Stages that take figures of what was built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from dtvit_deploy.pipeline import scoring
+from dtvit_deploy.pipeline.figures import Figures, Measured
+from dtvit_deploy.pipeline.material import class_map_of, open_material
+from dtvit_deploy.pipeline.measure import Bench
+from dtvit_deploy.pipeline.taking import bench_of, conditions_of, latency_of, parity_of
+from dtvit_deploy.plan.work import PASSING, Task
+
+FIGURES = "figures.msgpack"
+
+
+def figures_of(task: Task, *, accuracy: bool) -> Figures:
+    """What a whole run takes."""
+    return Figures(parity=True, layers=bool(task.asked.get("layers", True)), accuracy=accuracy, latency=True)
+
+
+def bench_for(task: Task) -> Bench:
+    """The artefacts beside their reference, on the evaluation's samples."""
+    material = open_material(task.recipe.data.evaluation, task.program.artifact.manifest, class_map_of(task.recipe))
+    return bench_of(task.program, task.artifacts, material, task.recipe, figures_of(task, accuracy=False), task.progress)
+
+
+def accuracy(task: Task, folder: Path) -> None:
+    """How often the reference and the artefacts are right, over all images; nothing where no output is a row of scores."""
+    bench = bench_for(task)
+    if scoring.scores_of(bench.material.signature) is None:
+        _write(Measured(), folder)
+        return
+    scored = tuple(scoring.accuracy(bench))
+    _write(Measured(scored=scored, conditions=conditions_of(bench)), folder)
+
+
+def parity(task: Task, folder: Path) -> None:
+    """Outputs and inner tensors of the artefacts beside the reference's."""
+    bench = bench_for(task)
+    found = parity_of(bench, task.recipe, figures_of(task, accuracy=False))
+    _write(found.with_(Measured(conditions=conditions_of(bench))), folder)
+
+
+def latency(task: Task, folder: Path) -> None:
+    """How long they take, interleaved in one run."""
+    found = latency_of(bench_for(task), task.recipe)
+    _write(found, folder)
+    if any(one.latency is not None and one.latency.status != "VALID" for one in found.timed):
+        (folder / PASSING).touch()
+
+
+def _write(measured: Measured, folder: Path) -> None:
+    (folder / FIGURES).write_bytes(msgspec.msgpack.encode(measured))

@@ -1,0 +1,78 @@
+"""One stage is done: its result is built into the cache, and is there under its key from then on."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.contents import content_of
+from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.plan.graph import Stage, last
+from dtvit_deploy.plan.keys import key_of, kind_of
+from dtvit_deploy.plan.work import Task, function_of
+from dtvit_deploy.recipe.tables import Recipe
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage to be done, as it is sent to whoever does it.
+
+    Attributes:
+        stage: what is done.
+        recipe: of which request, as `as_data` has it.
+        given: results of the stages before it that are there, by name.
+        missing: why others that it wants are not there, by name.
+        cache: root of the cache that the results are in.
+        anew: whether it is done although a result is known.
+    """
+
+    stage: Stage
+    recipe: dict[str, Any]
+    given: dict[str, str]
+    missing: dict[str, str]
+    cache: str
+    anew: bool = False
+
+
+def perform(order: Order, progress: Progress) -> Path:
+    """Do a stage, and return where its result is.
+
+    Raises:
+        DeployError: what its function raises.
+    """
+    stage, cache = order.stage, Cache(Path(order.cache), anew=order.anew)
+    given = {name: Path(folder) for name, folder in order.given.items()}
+    task = Task(
+        recipe=from_data(order.recipe),
+        asked=stage.asked,
+        needs={last(name): given[name] for name in stage.needs},
+        wants={last(name): given[name] for name in stage.wants if name in given},
+        missing=tuple((last(name), order.missing[name]) for name in stage.wants if name in order.missing),
+        cache=cache,
+        progress=progress,
+    )
+
+    function = pkgutil.resolve_name(function_of(stage.does))
+
+    def build(folder: Path) -> None:
+        function(task, folder)
+
+    key = key_of(stage, given, order.missing)
+    if stage.anew:
+        return cache.entry_by_content(kind_of(stage), build, lambda part: {"content": content_of(part)})
+    return cache.entry(kind_of(stage), key, build)
+
+
+def as_data(recipe: Recipe) -> dict[str, Any]:
+    """A request as JSON has it, with paths that hold in any folder."""
+    data: dict[str, Any] = msgspec.to_builtins(recipe, enc_hook=lambda path: str(path.absolute()))
+    return data
+
+
+def from_data(data: Mapping[str, Any]) -> Recipe:
+    """The request that `as_data` was given."""
+    return msgspec.convert(data, Recipe, dec_hook=lambda kind, value: Path(value))

@@ -1,0 +1,158 @@
+"""Requests from end to end: planned, carried out, and what came of them put into place."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtvit_deploy.artifacts.artifact import manifest_path, read_json
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.staging import staged
+from dtvit_deploy.devices.local import cores, quota
+from dtvit_deploy.errors import DeployError
+from dtvit_deploy.pipeline.material import class_map_of
+from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.pipeline.ranges import RANGES
+from dtvit_deploy.pipeline.reachable import require_reachable
+from dtvit_deploy.plan.execute import NotDoneError, Results, execute
+from dtvit_deploy.plan.graph import Plan
+from dtvit_deploy.plan.pool import Here, Processes
+from dtvit_deploy.plan.stages import REPORT, plan
+from dtvit_deploy.plan.work import artifacts_in
+from dtvit_deploy.recipe.tables import Recipe
+from dtvit_deploy.report import remove_older
+from dtvit_deploy.report.schema import Report
+
+
+@dataclass(frozen=True)
+class Request:
+    """A recipe, and where what comes of it goes.
+
+    Attributes:
+        name: empty where there is only one.
+        out: folder of the artefacts and the report.
+    """
+
+    name: str
+    recipe: Recipe
+    out: Path
+
+
+def run(
+    requests: Sequence[Request],
+    cache: Cache,
+    progress: Progress,
+    *,
+    layers: bool = True,
+    workers: int | None = None,
+    only: Sequence[str] = (),
+    since: Sequence[str] = (),
+) -> list[tuple[Request, Report]]:
+    """Build everything that requests ask for, measure everything that their data allow, and hold it to their gates.
+
+    A request's artefacts and its report go into its folder together, whether gates passed or not, since what missed the goal is what one
+    wants to look at. What could not be built is a gate that failed. Where nothing could be built, or a figure could not be taken, nothing
+    is put there; what was made is in the cache by then, and is not made again.
+
+    Args:
+        requests: what to build, on which data, and the gates.
+        cache: holds what was made before.
+        progress: told what is going on.
+        layers: also walk the inner tensors.
+        workers: processes that work side by side; one for each core where None, and none besides this one where 1.
+        only: stages, by name or pattern; they and what they take are done, and nothing is put into place but what a report is of.
+        since: stages that are done anew, and everything after them.
+
+    Returns:
+        Those requests whose report was asked for, and the reports.
+
+    Raises:
+        InputError: a request, what it names, or a folder cannot be used; the results of the other requests are in their places by then.
+        MissingError: something that is needed is not installed.
+    """
+    graph = planned(requests, layers=layers, only=only)
+    for request in requests:
+        class_map_of(request.recipe)
+        require_reachable(request.recipe)
+    with contextlib.ExitStack() as opened:
+        for request in requests if not only else ():  # as early, so that an unusable folder is refused before a minute's work
+            opened.enter_context(staged(request.out))
+        anew = graph.after([name for pattern in since for name in graph.matching(pattern)])
+        size = min(workers or _processors(), len(graph))
+        recipes = [request.recipe for request in requests]
+        with Processes(size, progress) if size > 1 else Here(progress) as pool:
+            results = execute(graph, recipes, cache, pool, progress, anew)
+        if only:
+            _raise_first(graph, results, graph.stages)
+        return _all_placed([request for request in requests if _stage(request, REPORT) in graph.stages], graph, results)
+
+
+def _all_placed(requests: Sequence[Request], graph: Plan, results: Results) -> list[tuple[Request, Report]]:
+    """Put what each request made into its place; then raise what one of them failed of."""
+    reports, failures = list[tuple[Request, Report]](), list[DeployError]()
+    for request in requests:
+        try:
+            reports.append((request, _placed(request, graph, results)))
+        except DeployError as error:  # noqa: PERF203 a request each
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return reports
+
+
+def _processors() -> int:
+    """How many processes can run at once, a container's share considered."""
+    share = quota()
+    return max(1, cores() if share is None else min(cores(), round(share)))
+
+
+def planned(requests: Sequence[Request], *, layers: bool = True, only: Sequence[str] = ()) -> Plan:
+    """The plan of several requests, whose stages have the requests' names before their own, or a part of it.
+
+    Raises:
+        InputError: a request cannot be built at all, or there is no stage of a name.
+    """
+    graph = plan([(request.name, request.recipe) for request in requests], layers=layers)
+    return graph.up_to([name for pattern in only for name in graph.matching(pattern)]) if only else graph
+
+
+def _stage(request: Request, name: str) -> str:
+    return f"{request.name}/{name}" if request.name else name
+
+
+def _placed(request: Request, graph: Plan, results: Results) -> Report:
+    """Put what a request made into its folder."""
+    name = _stage(request, REPORT)
+    if name not in results.folders:
+        _raise_first(graph, results, graph.taken_by([name]))
+    made, written = results.folders[name], []
+    with staged(request.out) as folder:
+        for stage in graph.stages[name].wants:
+            for path in artifacts_in(results.folders[stage]) if stage in results.folders else ():
+                _copy(path, folder / path.name)
+                _copy(manifest_path(path), manifest_path(folder / path.name))
+        if (ranges := _stage(request, "ranges")) in results.folders and request.recipe.int8.ranges is None:
+            _copy(results.folders[ranges] / RANGES, folder / RANGES)
+        for path in made.glob("report.*"):
+            _copy(path, folder / path.name)
+            written.append(path.name)
+    remove_older(request.out, tuple(written))
+    report: Report = read_json(made / "report.json", Report)
+    return report
+
+
+def _copy(source: Path, place: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, place, copy_function=shutil.copyfile)
+    else:
+        shutil.copyfile(source, place)
+
+
+def _raise_first(graph: Plan, results: Results, names: Collection[str]) -> None:
+    """Raise the first failure of those stages that is none of what another's brought about."""
+    failed = [results.failed[stage.name] for stage in graph if stage.name in names and stage.name in results.failed]
+    for error in sorted(failed, key=lambda one: isinstance(one, NotDoneError)):
+        raise error

@@ -1,0 +1,38 @@
+"""Stages that come before any build: the exported program, what can be checked with it, and the ranges of INT8."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from dtvit_deploy.artifacts.artifact import manifest_path, write_json
+from dtvit_deploy.pipeline.compared import require_outputs
+from dtvit_deploy.pipeline.material import class_map_of, with_preprocessing
+from dtvit_deploy.pipeline.program import PROGRAM, program_stage
+from dtvit_deploy.pipeline.ranges import RANGES, ranges_stage, require_sound_calibration
+from dtvit_deploy.plan.work import Task
+
+
+def trace(task: Task, folder: Path) -> None:
+    """The exported program, its nodes and its ONNX graph."""
+    task.progress.step("tracing the network")
+    traced = program_stage(task.recipe.model, task.cache)
+    for path in traced.artifact.path.parent.iterdir():
+        if not path.name.startswith("."):
+            shutil.copyfile(path, folder / path.name)
+    changed = with_preprocessing(traced, task.recipe.preprocessing)
+    write_json(manifest_path(folder / PROGRAM), changed.artifact.manifest)
+
+
+def checked(task: Task, folder: Path) -> None:
+    """Nothing; it refuses what no build could be right for, before there is one."""
+    require_outputs(task.program.artifact.manifest.signature, task.recipe.parity.tolerance)
+    require_sound_calibration(task.recipe, class_map_of(task.recipe), task.program)
+    (folder / "checked").touch()
+
+
+def ranges(task: Task, folder: Path) -> None:
+    """The range table of the calibration's images, or the one that was given."""
+    table = ranges_stage(task.recipe, class_map_of(task.recipe), task.program, task.cache, task.progress)
+    assert table is not None
+    write_json(folder / RANGES, table)

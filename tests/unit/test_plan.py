@@ -1,0 +1,188 @@
+"""A plan is carried out: each stage after those that it takes, alone where it measures time, once, and without what failed beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.pipeline.progress import Silent
+from dtvit_deploy.plan.execute import NotDoneError, Results, execute, states
+from dtvit_deploy.plan.graph import Cost, Plan, Stage
+from dtvit_deploy.plan.keys import key_of, kind_of
+from dtvit_deploy.plan.performing import Order
+from dtvit_deploy.plan.pool import Over
+from dtvit_deploy.plan.work import WORK, function_of
+from dtvit_deploy.recipe.tables import Recipe
+
+
+class Workers:
+    """A pool that ends the stage that was begun first, and remembers which ran beside which."""
+
+    def __init__(self, size: int = 2, failing: tuple[str, ...] = ()) -> None:
+        self.size, self._failing = size, failing
+        self._running: list[Order] = []
+        self.begun: list[str] = []
+        self.together: list[tuple[str, ...]] = []
+
+    def begin(self, order: Order) -> None:
+        self._running.append(order)
+        self.begun.append(order.stage.name)
+        self.together.append(tuple(one.stage.name for one in self._running))
+
+    def next(self) -> Over:
+        order = self._running.pop(0)
+        name = order.stage.name
+        if name in self._failing:
+            return Over(name, None, InputError(f"{name} cannot be"))
+        given = {stage: Path(folder) for stage, folder in order.given.items()}
+        key = key_of(order.stage, given, order.missing)
+        folder = Cache(Path(order.cache)).entry(
+            kind_of(order.stage), key, lambda part: _write(part, str(sorted(order.stage.asked.items())))
+        )
+        return Over(name, str(folder), None)
+
+
+def _write(part: Path, text: str) -> None:
+    (part / "result").write_text(text)
+
+
+def stage(name: str, *needs: str, wants: tuple[str, ...] = (), after: tuple[str, ...] = (), **more: object) -> Stage:
+    cost = Cost(exclusive=bool(more.pop("exclusive", False)), memory=1)
+    return Stage(name, "trace", 0, {"name": more.pop("asked", name)}, needs, wants, cost, bool(more.pop("anew", False)), after)
+
+
+DIAMOND = Plan([stage("root"), stage("left", "root"), stage("right", "root"), stage("end", "left", wants=("right",))])
+
+
+@pytest.fixture
+def carry_out(tmp_path: Path) -> Callable[..., Results]:
+    def to_the_end(plan: Plan, pool: Workers, **more: object) -> Results:
+        return execute(plan, [Recipe()], Cache(tmp_path / "cache"), pool, Silent(), **more)  # type: ignore[arg-type]
+
+    return to_the_end
+
+
+def test_what_does_not_depend_on_each_other_is_done_side_by_side(carry_out: Callable[..., Results]) -> None:
+    pool = Workers()
+    results = carry_out(DIAMOND, pool)
+    assert ("left", "right") in pool.together
+    assert set(results.folders) == {"root", "left", "right", "end"}
+    assert results.failed == {}
+
+
+def test_no_more_at_a_time_than_there_are_workers(carry_out: Callable[..., Results]) -> None:
+    wide = Plan([stage("root"), *(stage(f"leaf {number}", "root") for number in range(7))])
+    pool = Workers(size=3)
+    carry_out(wide, pool)
+    assert max(map(len, pool.together)) == 3
+    assert len(pool.begun) == 8
+
+
+def test_what_measures_time_runs_alone(carry_out: Callable[..., Results]) -> None:
+    plan = Plan([stage("root"), stage("time", "root", exclusive=True), *(stage(f"leaf {number}", "root") for number in range(4))])
+    pool = Workers(size=4)
+    carry_out(plan, pool)
+    assert [names for names in pool.together if "time" in names] == [("time",)]
+    assert any(len(names) == 4 for names in pool.together)
+
+
+def test_a_second_time_nothing_is_done(carry_out: Callable[..., Results]) -> None:
+    carry_out(DIAMOND, Workers())
+    pool = Workers()
+    results = carry_out(DIAMOND, pool)
+    assert (pool.begun, results.done) == ([], [])
+    assert set(results.folders) == set(DIAMOND.stages)
+
+
+def test_what_changed_is_done_again_with_what_depends_on_it_and_nothing_else(carry_out: Callable[..., Results]) -> None:
+    carry_out(DIAMOND, Workers())
+    changed = Plan(
+        [stage("root"), stage("left", "root"), stage("right", "root", asked="otherwise"), stage("end", "left", wants=("right",))]
+    )
+    pool = Workers()
+    carry_out(changed, pool)
+    assert pool.begun == ["right", "end"]
+
+
+def test_what_comes_out_as_before_leaves_what_follows_as_it_is(carry_out: Callable[..., Results]) -> None:
+    """A stage that is done anew each time, since a user's code may have changed unseen, and that had not."""
+    plan = Plan([stage("root", anew=True), stage("end", "root")])
+    carry_out(plan, Workers())
+    pool = Workers()
+    carry_out(plan, pool)
+    assert pool.begun == ["root"]
+
+
+def test_from_a_stage_on_everything_is_done_anew(carry_out: Callable[..., Results]) -> None:
+    carry_out(DIAMOND, Workers())
+    pool = Workers()
+    carry_out(DIAMOND, pool, anew=DIAMOND.after(["left"]))
+    assert pool.begun == ["left", "end"]
+
+
+def test_a_failed_branch_does_not_stop_the_others_and_is_told_to_what_wants_it(carry_out: Callable[..., Results]) -> None:
+    plan = Plan([*DIAMOND.up_to(["left", "right"]), stage("third", "root"), stage("end", "left", wants=("right", "third"))])
+    results = carry_out(plan, Workers(failing=("right",)))
+    assert set(results.folders) == {"root", "left", "third", "end"}
+    assert str(results.failed["right"]) == "right cannot be"
+    # Once it can be, what wanted it is done again.
+    pool = Workers()
+    carry_out(plan, pool)
+    assert pool.begun == ["right", "end"]
+
+
+def test_what_needs_it_is_not_done_and_says_why(carry_out: Callable[..., Results]) -> None:
+    results = carry_out(DIAMOND, Workers(failing=("left",)))
+    assert isinstance(results.failed["end"], NotDoneError)
+    assert str(results.failed["end"]) == "left is missing: left cannot be"
+    assert set(results.folders) == {"root", "right"}
+
+
+def test_a_stage_of_which_nothing_that_it_wants_is_there_is_not_done(carry_out: Callable[..., Results]) -> None:
+    plan = Plan([stage("one"), stage("two"), stage("both", wants=("one", "two"))])
+    assert "both" in carry_out(plan, Workers(failing=("one", "two"))).failed
+    assert "both" in carry_out(plan, Workers(failing=("one",))).folders
+
+
+def test_what_only_warms_the_cache_may_fail(carry_out: Callable[..., Results]) -> None:
+    plan = Plan([stage("warm"), stage("end", after=("warm",))])
+    pool = Workers(failing=("warm",))
+    assert "end" in carry_out(plan, pool).folders
+    assert pool.begun == ["warm", "end"]
+
+
+class TestGraph:
+    def test_a_stage_is_found_by_its_name_with_or_without_the_requests_and_by_a_pattern(self) -> None:
+        plan = Plan([stage("a/trace"), stage("b/trace"), stage("b/onnx fp32", "b/trace")])
+        assert plan.matching("trace") == {"a/trace", "b/trace"}
+        assert plan.matching("b/*") == {"b/trace", "b/onnx fp32"}
+        assert plan.matching("onnx*") == {"b/onnx fp32"}
+        with pytest.raises(InputError, match="no stage is called 'nothing'") as caught:
+            plan.matching("nothing")
+        assert "b/onnx fp32" in (caught.value.remedy or "")
+
+    def test_only_some_of_it_is_that_and_what_comes_before(self) -> None:
+        assert list(DIAMOND.up_to(["right"]).stages) == ["root", "right"]
+        assert list(DIAMOND.up_to(["end"]).stages) == list(DIAMOND.stages)
+
+
+def test_the_states_say_what_is_known_and_what_only_later_can_be(carry_out: Callable[..., Results], tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    assert states(DIAMOND, cache) == {"root": "to do", "left": "after", "right": "after", "end": "after"}
+    carry_out(DIAMOND.up_to(["left"]), Workers())
+    assert states(DIAMOND, cache) == {"root": "known", "left": "known", "right": "to do", "end": "after"}
+    assert not [path for path in cache.root.iterdir() if path.name.startswith(".")]
+
+
+def test_a_changed_report_module_changes_the_key_of_the_report_alone() -> None:
+    """By what each stage's source is: no stage but the report's depends on how a report is drawn."""
+    from dtvit_deploy.artifacts.source import depends_on
+
+    sources = {does: depends_on(function_of(does).partition(":")[0]) for does in WORK}
+    assert {does for does, modules in sources.items() if "dtvit_deploy.report.content" in modules} == {"report"}
+    assert not any(module.startswith(("dtvit_deploy.cli", "dtvit_deploy.api")) for modules in sources.values() for module in modules)
+    assert all("dtvit_deploy.export.onnx.translate" in sources[does] for does in ("trace", "build"))
