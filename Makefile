@@ -48,7 +48,7 @@ wheel: $(STAMP) ## dist/*.whl, built from the source distribution and so from no
 	$(BIN)/python -m build --outdir dist .
 
 docs: $(STAMP) ## docs/recipe.md, from the types of a recipe
-	$(BIN)/python -c 'from dtvit_deploy.recipe_keys import reference; print(reference(), end="")' > docs/recipe.md.new
+	$(BIN)/python -c 'from dtvit_deploy.recipe.keys import reference; print(reference(), end="")' > docs/recipe.md.new
 	mv docs/recipe.md.new docs/recipe.md
 
 audit: $(STAMP) ## what every command does behind one's back, under strace; 20 minutes

@@ -22,12 +22,13 @@ from itertools import islice
 from pathlib import Path
 
 from dtvit_deploy.artifacts.cache import Cache
-from dtvit_deploy.models.reference import ModelOptions
-from dtvit_deploy.pipeline.calibrate import CalibrateOptions, calibrate
+from dtvit_deploy.models.options import Model
+from dtvit_deploy.pipeline.calibrate import calibrate
 from dtvit_deploy.pipeline.calibration_set import CalibrationSet, random_set, real_set
 from dtvit_deploy.pipeline.observation import Observation
+from dtvit_deploy.pipeline.program import ProgramEntry, program_stage
 from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage
+from dtvit_deploy.recipe.tables import Data, Int8, Recipe, Run
 from dtvit_deploy.runtimes.base import Session, SessionOptions
 from dtvit_deploy.runtimes.registry import open_session
 
@@ -49,13 +50,11 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, default=None, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.peak is not None:
-        options = CalibrateOptions(
-            model=asked.model,
-            reference=ModelOptions(checkpoint=asked.checkpoint),
-            data=asked.data,
-            random_data=asked.data is None,
-            samples=asked.peak,
-            threads=asked.threads,
+        options = Recipe(
+            model=Model(name=asked.model, checkpoint=asked.checkpoint),
+            data=Data(calibration=asked.data),
+            int8=Int8(random_data=asked.data is None, samples=asked.peak),
+            run=Run(threads=asked.threads),
         )
         with tempfile.TemporaryDirectory() as folder:
             calibrate(options, Path(folder) / "ranges.json", Cache(asked.cache), Silent())
@@ -68,7 +67,7 @@ def main() -> int:
             subprocess.run([sys.executable, EXAMPLE / "data.py", folder], check=True)
             asked.data = Path(folder) / "train"
         asked.cache = Path(folder) / "cache"
-        program = program_stage(asked.model, ModelOptions(checkpoint=asked.checkpoint), Cache(asked.cache))
+        program = program_stage(Model(name=asked.model, checkpoint=asked.checkpoint), Cache(asked.cache))
         return max(_time(program, asked), _memory(asked))
 
 
@@ -84,7 +83,7 @@ def _time(program: ProgramEntry, asked: argparse.Namespace) -> int:
         spent = time.perf_counter() - began
         after = _plain(session, chosen)
     plain = (before + after) / 2
-    tensors = len(observation.observer.tensors)
+    tensors = len(observation.counts.terms.tensors)
     print(f"time: plain {plain / count * 1e3:.1f} ms an image (before {before / count * 1e3:.1f}, after {after / count * 1e3:.1f})")
     print(f"time: calibration {spent / count * 1e3:.1f} ms an image: {count} images, {tensors} tensors, {asked.threads} threads")
     return _judge("time: calibration / plain", spent / plain, SLOWER)

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 import dtvit_deploy  # noqa: F401 before the vendors, which it keeps from reporting home
+from dtvit_deploy.recipe.tables import Export, Int8, Recipe
 
 # isort: split
 import numpy as np
@@ -35,12 +36,10 @@ from openvino_ir import SLOWEST, _lively, by_hand, layers
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.target import Precision, Target
-from dtvit_deploy.calibration.ranges import load_ranges
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions, measure, ratio
-from dtvit_deploy.models.reference import ModelOptions, load_reference
-from dtvit_deploy.pipeline.calibrate import CalibrateOptions, calibrate
-from dtvit_deploy.pipeline.export import ExportOptions, export
-from dtvit_deploy.pipeline.int8 import Int8
+from dtvit_deploy.models.options import Model
+from dtvit_deploy.models.reference import load_reference
+from dtvit_deploy.pipeline.export import export
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.process.quiet import quiet
 from dtvit_deploy.runtimes.base import SessionOptions
@@ -54,12 +53,13 @@ FEEDS = 4
 PRECISIONS = (Precision.FP32, Precision.BF16, Precision.INT8)
 
 
-def artefacts(model: str, options: ModelOptions, folder: Path) -> dict[Precision, Artifact]:
-    cache, ranges = Cache(folder / "cache"), folder / "ranges.json"
-    calibrate(CalibrateOptions(model=model, reference=options, data=None, random_data=True, samples=FEEDS), ranges, cache, Silent())
-    int8 = Int8(table=load_ranges(ranges))
-    asking = ExportOptions(model=model, reference=options, targets=[Target.OPENVINO], precisions=PRECISIONS, int8=int8)
-    _, built = export(asking, folder / "out", cache, Silent())
+def artefacts(model: Model, folder: Path) -> dict[Precision, Artifact]:
+    recipe = Recipe(
+        model=model,
+        export=Export(targets=(Target.OPENVINO,), precisions=PRECISIONS),
+        int8=Int8(random_data=True, samples=FEEDS),
+    )
+    _, built = export(recipe, folder / "out", Cache(folder / "cache"), Silent())
     return {artifact.manifest.precision: artifact for artifact in built}
 
 
@@ -75,14 +75,14 @@ def by_nncf(fp32: Artifact, feeds: list[np.ndarray]) -> Callable[[], object]:
 
 
 def compare(asked: argparse.Namespace, folder: Path) -> int:
-    checkpoint = _lively(load_reference(asked.model, ModelOptions()).module, folder / "lively.pt")
-    options = ModelOptions(checkpoint=checkpoint)
-    reference = load_reference(asked.model, options)
+    checkpoint = _lively(load_reference(Model(name=asked.model)).module, folder / "lively.pt")
+    model = Model(name=asked.model, checkpoint=checkpoint)
+    reference = load_reference(model)
     name, example = next(iter(reference.inputs.items()))
     generator = np.random.default_rng(0)
     feeds = [generator.standard_normal(tuple(example.shape)).astype(np.float32) for _ in range(FEEDS)]
 
-    built = artefacts(asked.model, options, folder)
+    built = artefacts(model, folder)
     sessions = {f"ours {precision}": open_session(artifact, SessionOptions(threads=1)) for precision, artifact in built.items()}
     runs: dict[str, Callable[[], object]] = {key: partial(session.run, {name: feeds[0]}) for key, session in sessions.items()}
     runs |= {"by hand fp32": by_hand(reference, feeds[0], "f32"), "NNCF's default int8": by_nncf(built[Precision.FP32], feeds)}

@@ -21,10 +21,11 @@ import torch
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.formats.mlpackage.options import CoreMlOptions
-from dtvit_deploy.models.reference import ModelOptions, load_reference
+from dtvit_deploy.models.options import Model
+from dtvit_deploy.models.reference import load_reference
 from dtvit_deploy.pipeline.coreml import CoreMl
 from dtvit_deploy.pipeline.material import open_material
-from dtvit_deploy.pipeline.stages import program_stage
+from dtvit_deploy.pipeline.program import program_stage
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator
 from dtvit_deploy.runtimes.mil.load import load_program
 
@@ -37,11 +38,11 @@ def main() -> int:
     parser.add_argument("--model", default="dualtoken-vit-s-mix")
     parser.add_argument("--rounds", type=int, default=60)
     arguments = parser.parse_args()
-    reference = load_reference(arguments.model, ModelOptions())
+    reference = load_reference(Model(name=arguments.model))
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         cache = Cache(Path(folder))
-        program = program_stage(arguments.model, ModelOptions(), cache)
+        program = program_stage(Model(name=arguments.model), cache)
         guard = open_material(None, program.artifact.manifest).guard()
         package = CoreMl(program, guard, (), CoreMlOptions(), cache).build(Precision.FP32, None).path
         started = time.perf_counter()

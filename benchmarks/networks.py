@@ -24,13 +24,14 @@ from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.target import Precision, Target
 from dtvit_deploy.errors import DeployError
 from dtvit_deploy.formats.engine.options import Flavour
-from dtvit_deploy.models.reference import ModelOptions
-from dtvit_deploy.pipeline.check import Wants, check
-from dtvit_deploy.pipeline.export import ExportOptions, exported
+from dtvit_deploy.models.options import Model
+from dtvit_deploy.pipeline.check import check
+from dtvit_deploy.pipeline.export import exported
+from dtvit_deploy.pipeline.figures import Figures
 from dtvit_deploy.pipeline.material import open_material
+from dtvit_deploy.pipeline.program import ProgramEntry, program_stage
 from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage
-from dtvit_deploy.recipe import TensorRt
+from dtvit_deploy.recipe.tables import Data, Export, Recipe, TensorRt
 
 FLAVOURS = (Flavour.ON_DEVICE, *((Flavour.RTX,) if find_spec("tensorrt_rtx") else ()))
 EXPECTED = ("verified", "refused with a reason that is true")
@@ -72,7 +73,7 @@ def _results(name: str, way: Target | Flavour, precisions: list[Precision], cach
     target = Target.TRT if isinstance(way, Flavour) else way
     expected = REFUSED.get((name, str(way)), REFUSED.get((name, str(target))))
     try:
-        program = program_stage(f"difficult_networks:{name}", ModelOptions(), cache)
+        program = program_stage(Model(name=f"difficult_networks:{name}"), cache)
         found = _verified(program, target, way, precisions, cache)
     except DeployError as error:
         true = expected is not None and re.search(expected, str(error)) is not None
@@ -83,13 +84,15 @@ def _results(name: str, way: Target | Flavour, precisions: list[Precision], cach
 def _verified(
     program: ProgramEntry, target: Target, way: Target | Flavour, precisions: list[Precision], cache: Cache
 ) -> list[tuple[str, str]]:
-    tensorrt = {"tensorrt": TensorRt(flavours=(way,))} if isinstance(way, Flavour) else {}
-    options = ExportOptions(
-        model=program.artifact.manifest.model, reference=ModelOptions(), targets=[target], precisions=precisions, **tensorrt
+    recipe = Recipe(
+        model=Model(name=program.artifact.manifest.model),
+        data=Data(samples=SAMPLES),
+        export=Export(targets=(target,), precisions=tuple(precisions)),
+        tensorrt=TensorRt(flavours=(way,)) if isinstance(way, Flavour) else TensorRt(),
     )
     material = open_material(None, program.artifact.manifest)
-    with tempfile.TemporaryDirectory() as folder, exported(options, Path(folder) / "out", cache, Silent(), program) as (_, artifacts, _):
-        report = check("verify", program, artifacts, material, Wants(parity=SAMPLES, layers=False), threads=1, progress=Silent())
+    with tempfile.TemporaryDirectory() as folder, exported(recipe, Path(folder) / "out", cache, Silent(), program) as made:
+        report = check("verify", program, made.artifacts, material, recipe, Figures(parity=True, layers=False), Silent())
     found = []
     for subject in report.subjects:
         if subject.verdict is not None:

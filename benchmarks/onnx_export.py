@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import dtvit_deploy  # noqa: F401 before the vendors, which it keeps from reporting home
+from dtvit_deploy.recipe.tables import Recipe
 
 # isort: split
 import numpy as np
@@ -31,8 +32,9 @@ import torch
 
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.harness.latency import MeasureOptions, measure, ratio
-from dtvit_deploy.models.reference import ModelOptions, load_reference
-from dtvit_deploy.pipeline.export import ExportOptions, export
+from dtvit_deploy.models.options import Model
+from dtvit_deploy.models.reference import load_reference
+from dtvit_deploy.pipeline.export import export
 from dtvit_deploy.pipeline.progress import Silent
 
 SLOWEST_EXPORT = 1.1
@@ -40,8 +42,8 @@ SLOWEST_ARTEFACT = 1.02
 """Limits of the ratios ours / by hand."""
 
 
-def by_hand(model: str | None, options: ModelOptions, path: Path) -> None:
-    reference = load_reference(model, options)
+def by_hand(model: Model, path: Path) -> None:
+    reference = load_reference(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exported = torch.onnx.export(reference.module, tuple(reference.inputs.values()), dynamo=True, verbose=False)
@@ -50,9 +52,9 @@ def by_hand(model: str | None, options: ModelOptions, path: Path) -> None:
     onnx.save(simplified, path)
 
 
-def ours(model: str | None, options: ModelOptions, folder: Path) -> Path:
+def ours(model: Model, folder: Path) -> Path:
     with tempfile.TemporaryDirectory() as cache:
-        _, artifacts = export(ExportOptions(model=model, reference=options), folder, Cache(Path(cache)), Silent())
+        _, artifacts = export(Recipe(model=model), folder, Cache(Path(cache)), Silent())
     return artifacts[0].path
 
 
@@ -63,10 +65,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=200, help="latency samples of each")
     parser.add_argument("--exports", type=int, default=3, help="exports of each")
     asked = parser.parse_args()
-    model = asked.model or (None if asked.checkpoint else "dualtoken-vit-s-mix")
-    options = ModelOptions(checkpoint=asked.checkpoint)
+    name = asked.model or (None if asked.checkpoint else "dualtoken-vit-s-mix")
+    model = Model(name=name, checkpoint=asked.checkpoint)
     torch.set_num_threads(1)
-    reference = load_reference(model, options)
+    reference = load_reference(model)
     if asked.checkpoint is None:
         # Fresh weights have zero biases, which simplifiers drop: an easier network than any trained one.
         generator = torch.Generator().manual_seed(0)
@@ -74,17 +76,17 @@ def main() -> int:
         reference.module.load_state_dict(state)
         asked.checkpoint = Path(tempfile.mkdtemp()) / "lively.pt"
         torch.save(state, asked.checkpoint)
-        options = ModelOptions(checkpoint=asked.checkpoint)
+        model = Model(name=name, checkpoint=asked.checkpoint)
 
     with tempfile.TemporaryDirectory() as folder:
         hand, mine = Path(folder) / "hand.onnx", Path(folder)
-        by_hand(model, options, hand)  # once unmeasured: both then find torch's registries built
+        by_hand(model, hand)  # once unmeasured: both then find torch's registries built
         walls: dict[str, list[float]] = {"by hand": [], "ours": []}
         for _ in range(asked.exports):
             started = time.perf_counter()
-            by_hand(model, options, hand)
+            by_hand(model, hand)
             middle = time.perf_counter()
-            artifact = ours(model, options, mine)
+            artifact = ours(model, mine)
             walls["by hand"].append(middle - started)
             walls["ours"].append(time.perf_counter() - middle)
         spent = {name: statistics.median(times) for name, times in walls.items()}

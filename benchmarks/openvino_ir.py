@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import dtvit_deploy  # noqa: F401 before the vendors, which it keeps from reporting home
+from dtvit_deploy.recipe.tables import Export, Recipe
 
 # isort: split
 import numpy as np
@@ -31,8 +32,9 @@ from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.target import Precision, Target
 from dtvit_deploy.harness.latency import MeasureOptions, measure, ratio
-from dtvit_deploy.models.reference import ModelOptions, Reference, load_reference
-from dtvit_deploy.pipeline.export import ExportOptions, export
+from dtvit_deploy.models.options import Model
+from dtvit_deploy.models.reference import Reference, load_reference
+from dtvit_deploy.pipeline.export import export
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.openvino import GRAPH, settings
@@ -87,12 +89,12 @@ def main() -> int:
 
 
 def compare(asked: argparse.Namespace, folder: Path) -> int:
-    model = asked.model or (None if asked.checkpoint else "dualtoken-vit-s-mix")
-    checkpoint = asked.checkpoint or _lively(load_reference(model, ModelOptions()).module, folder / "lively.pt")
-    options = ModelOptions(checkpoint=checkpoint)
-    reference = load_reference(model, options)
-    asking = ExportOptions(model=model, reference=options, targets=[Target.OPENVINO], precisions=list(PRECISIONS))
-    _, artifacts = export(asking, folder / "out", Cache(folder / "cache"), Silent())
+    name = asked.model or (None if asked.checkpoint else "dualtoken-vit-s-mix")
+    checkpoint = asked.checkpoint or _lively(load_reference(Model(name=name)).module, folder / "lively.pt")
+    model = Model(name=name, checkpoint=checkpoint)
+    reference = load_reference(model)
+    recipe = Recipe(model=model, export=Export(targets=(Target.OPENVINO,), precisions=tuple(PRECISIONS)))
+    _, artifacts = export(recipe, folder / "out", Cache(folder / "cache"), Silent())
 
     name, example = next(iter(reference.inputs.items()))
     feed = np.random.default_rng(0).standard_normal(tuple(example.shape)).astype(np.float32)

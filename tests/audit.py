@@ -54,8 +54,8 @@ def exports() -> Iterator[Case]:
     for target, more in (("onnx", ()), ("openvino", ("-p", "bf16")), ("trt", ()), ("coreml", ())):
         yield Case(("export", *NETWORK, "-t", target, *FLOATS, *more, "-o", "out"))
         yield Case(("export", *NETWORK, "-t", target, *int8, "-o", "out"))
-    yield Case(("export", *NETWORK, "-t", "openvino", "-p", "int8", "--quantizer", "nncf", "--data", "train", "-o", "out/nncf"))
-    yield Case(("export", *NETWORK, "-t", "onnx", *int8, "--search", "train", "-o", "out/searched"))
+    yield Case(("export", *NETWORK, "-t", "openvino", "-p", "int8", "--quantizer", "nncf", "--calibration", "train", "-o", "out/nncf"))
+    yield Case(("export", *NETWORK, "-t", "onnx", *int8, "--calibration", "train", "-o", "out/searched"))
     yield Case(("export", *NETWORK, "-t", "trt", "-p", "fp16", "--flavour", "on-device", "--data", "images", "-o", "out"))
     for weights in ("int8", "palette6", "palette4"):
         yield Case(("export", *NETWORK, "-t", "coreml", "-p", "fp16", "--weights", weights, "-o", "out"))

@@ -13,7 +13,8 @@ from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.formats.mlpackage.options import LINK, VIEWS, CoreMlOptions
 from dtvit_deploy.pipeline.coreml import CoreMl
 from dtvit_deploy.pipeline.material import open_material
-from dtvit_deploy.pipeline.stages import ProgramEntry, describe
+from dtvit_deploy.pipeline.program import ProgramEntry
+from dtvit_deploy.pipeline.stages import describe
 from dtvit_deploy.runtimes.torch.session import read_program
 
 

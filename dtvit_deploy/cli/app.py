@@ -9,15 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import dtvit_deploy
+from dtvit_deploy.cli import flags
 from dtvit_deploy.cli import options as given
+from dtvit_deploy.cli.cache import cache
 from dtvit_deploy.cli.calibrate import calibrate
 from dtvit_deploy.cli.doctor import doctor
 from dtvit_deploy.cli.export import export
 from dtvit_deploy.cli.failure import GATE_FAILED, explained, set_debug
+from dtvit_deploy.cli.finish import finish
+from dtvit_deploy.cli.flag import requesting
 from dtvit_deploy.cli.init import init
+from dtvit_deploy.cli.run import run
+from dtvit_deploy.recipe.tables import Recipe
 
 if TYPE_CHECKING:
-    from dtvit_deploy.pipeline.check import Wants
+    from dtvit_deploy.pipeline.figures import Figures
     from dtvit_deploy.report.schema import Report
 
 app = typer.Typer(
@@ -68,170 +74,74 @@ def models(as_json: given.Json = False) -> None:
 
 
 app.command()(export)
+app.command()(run)
 app.command()(calibrate)
 app.command()(init)
 
 
-def _check(
-    command: str,
-    artefacts: list[Path],
-    data: Path | None,
-    class_map: Path | None,
-    wants: Wants,
-    threads: int,
-    runtimes: list[str] | None,
-    model: str | None,
-    checkpoint: Path | None,
-    out: Path | None,
-    as_json: bool,
-    trust: bool,
-) -> None:
-    from dtvit_deploy.artifacts.artifact import load_artifact, named_artifacts
+def _check(command: str, artefacts: list[Path], recipe: Recipe, figures: Figures, out: Path | None, *, as_json: bool, trust: bool) -> None:
+    from dtvit_deploy.api import checked
     from dtvit_deploy.artifacts.staging import staged
     from dtvit_deploy.cli.progress import working
-    from dtvit_deploy.models.reference import ModelOptions
-    from dtvit_deploy.pipeline.check import check
-    from dtvit_deploy.pipeline.export import opened_cache
-    from dtvit_deploy.pipeline.material import open_material, require_images
-    from dtvit_deploy.pipeline.origin import reference_of
-    from dtvit_deploy.pipeline.trust import with_trust
 
-    artifacts = [load_artifact(path) for path in named_artifacts(artefacts)]
+    given.say_if_crowded(recipe.run.threads)
     # The report's folder is opened first, so that one that cannot be written is refused before minutes of measuring.
     with staged(out) if out is not None else nullcontext():
-        with working() as progress, opened_cache(use=True) as cache:
-            artifacts = [with_trust(artifact, cache, trust=trust) for artifact in artifacts]
-            mapped = given.read_map(class_map)
-            require_images(mapped, data)
-            material = open_material(data, artifacts[0].manifest, mapped)
-            program = reference_of(artifacts, cache, model, ModelOptions(checkpoint=checkpoint))
-            report = check(command, program, artifacts, material, wants, threads=threads, runtimes=runtimes or (), progress=progress)
-        _finish(report, out, as_json)
-
-
-def _finish(report: Report, out: Path | None, as_json: bool, folder: Path | None = None) -> None:
-    from dtvit_deploy.cli import show
-    from dtvit_deploy.report import as_data, write_report
-
-    if out is not None:
-        write_report(report, out)
-    if as_json:
-        show.as_json(as_data(report))
-    else:
-        show.report(report, folder or out)
-    if report.verdict is not None and not report.verdict.passed:
-        raise SystemExit(GATE_FAILED)
+        with working() as progress:
+            report = checked(command, artefacts, recipe, figures, progress, trust=trust)
+        finish(report, out, as_json)
 
 
 @app.command()
 @explained
+@requesting(flags.DATA, flags.CLASS_MAP, flags.SAMPLES, flags.ADVERSARIAL, flags.TOLERANCE, *flags.RUNNING, *flags.NETWORK, flags.ARM64)
 def verify(
+    recipe: Recipe,
     artefacts: given.Artefacts,
-    data: given.Data = None,
-    class_map: given.ClassMap = None,
-    samples: given.Samples = 64,
-    layers: Annotated[
-        bool | None,
-        typer.Option(
-            "--layers/--no-layers", help="Walk the inner tensors and name the module where an error arises; by itself on a failure."
-        ),
-    ] = None,
-    adversarial: given.Adversarial = True,
-    tolerance: given.Tolerances = None,
-    threads: given.Threads = 1,
-    runtime: given.Runtimes = None,
-    model: given.Model = None,
-    checkpoint: given.Checkpoint = None,
-    arm64: given.Arm64 = False,
+    layers: given.Layers = None,
     trust: given.Trust = False,
     out: given.ReportFolder = None,
     as_json: given.Json = False,
 ) -> None:
     """Compare artefacts with torch: outputs, on real images and adversarial feeds, within a measured tolerance."""
-    from dtvit_deploy.pipeline.check import Wants
+    from dtvit_deploy.pipeline.figures import Figures
 
-    wants = Wants(parity=samples, adversarial=adversarial, tolerances=given.tolerances(tolerance), layers=layers, arm64=arm64)
-    _check("verify", artefacts, data, class_map, wants, threads, runtime, model, checkpoint, out, as_json, trust)
+    _check("verify", artefacts, recipe, Figures(parity=True, layers=layers), out, as_json=as_json, trust=trust)
 
 
 @app.command()
 @explained
+@requesting(flags.DATA, flags.CLASS_MAP, *flags.RUNNING, *flags.NETWORK, builds=False)
 def evaluate(
+    recipe: Recipe,
     artefacts: given.Artefacts,
-    data: given.Data = None,
-    class_map: given.ClassMap = None,
-    threads: given.Threads = 1,
-    runtime: given.Runtimes = None,
-    model: given.Model = None,
-    checkpoint: given.Checkpoint = None,
     trust: given.Trust = False,
     out: given.ReportFolder = None,
     as_json: given.Json = False,
 ) -> None:
     """Top-1, top-5 and agreement with torch, over every image of a class-folder tree."""
     from dtvit_deploy.errors import InputError
-    from dtvit_deploy.pipeline.check import Wants
+    from dtvit_deploy.pipeline.figures import Figures
 
-    if data is None:
+    if recipe.data.evaluation is None:
         raise InputError("accuracy needs images", remedy="give --data a folder with one sub-folder for each class")
-    _check("evaluate", artefacts, data, class_map, Wants(accuracy=True), threads, runtime, model, checkpoint, out, as_json, trust)
+    _check("evaluate", artefacts, recipe, Figures(accuracy=True), out, as_json=as_json, trust=trust)
 
 
 @app.command()
 @explained
+@requesting(flags.DATA, flags.CLASS_MAP, *flags.PROFILE, *flags.RUNNING, *flags.NETWORK, builds=False)
 def profile(
+    recipe: Recipe,
     artefacts: given.Artefacts,
-    data: given.Data = None,
-    class_map: given.ClassMap = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Least time for each, or ten times that for all.")] = 3.0,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Least number of samples, for each; fewer than 64 are INVALID.")] = 64,
-    cuda_graph: Annotated[
-        bool, typer.Option("--cuda-graph/--no-cuda-graph", help="On a GPU: launch all kernels of an inference at once.")
-    ] = True,
-    threads: given.Threads = 1,
-    runtime: given.Runtimes = None,
-    model: given.Model = None,
-    checkpoint: given.Checkpoint = None,
     trust: given.Trust = False,
     out: given.ReportFolder = None,
     as_json: given.Json = False,
 ) -> None:
     """Latency, interleaved with torch in one run: percentiles, load time, memory, and whether the measurement is valid."""
-    from dtvit_deploy.harness.latency import MeasureOptions
-    from dtvit_deploy.pipeline.check import Wants
+    from dtvit_deploy.pipeline.figures import Figures
 
-    wants = Wants(latency=MeasureOptions(min_seconds=seconds, min_samples=samples, max_seconds=max(300.0, seconds)), cuda_graph=cuda_graph)
-    _check("profile", artefacts, data, class_map, wants, threads, runtime, model, checkpoint, out, as_json, trust)
-
-
-@app.command()
-@explained
-def run(
-    recipe: Annotated[Path, typer.Argument(help="A recipe: model, data, targets, gates (TOML).", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the artefacts and the report.")] = Path("out"),
-    data: given.Data = None,
-    class_map: given.ClassMap = None,
-    layers: Annotated[bool, typer.Option("--layers/--no-layers", help="Walk the inner tensors too.")] = True,
-    no_cache: given.NoCache = False,
-    as_json: given.Json = False,
-) -> None:
-    """Do everything a recipe asks for: export, verify, evaluate, profile, one verdict, one report."""
-    import msgspec
-
-    from dtvit_deploy.cli.progress import working
-    from dtvit_deploy.pipeline.export import opened_cache
-    from dtvit_deploy.pipeline.run import run as run_recipe
-    from dtvit_deploy.recipe import load_recipe
-
-    asked = load_recipe(recipe)
-    if data is not None:
-        asked = msgspec.structs.replace(asked, data=msgspec.structs.replace(asked.data, evaluation=data))
-    if class_map is not None:
-        asked = msgspec.structs.replace(asked, data=msgspec.structs.replace(asked.data, class_map=class_map))
-    given.say_if_crowded(asked.run.threads)
-    with working() as progress, opened_cache(not no_cache) as cache:
-        report = run_recipe(asked, out, cache, progress, layers=layers)
-    _finish(report, None, as_json, folder=out)
+    _check("profile", artefacts, recipe, Figures(latency=True), out, as_json=as_json, trust=trust)
 
 
 @app.command()
@@ -242,7 +152,7 @@ def report(
     as_json: given.Json = False,
 ) -> None:
     """Show a report again; with --out, write it anew as JSON, Markdown and one-file HTML."""
-    _finish(_read_report(source), out, as_json)
+    finish(_read_report(source), out, as_json)
 
 
 def _read_report(path: Path) -> Report:
@@ -287,3 +197,4 @@ def compare(
 
 
 app.command()(doctor)
+app.command()(cache)

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dtvit_deploy.cli import flags
 from dtvit_deploy.cli import options as given
 from dtvit_deploy.cli.failure import explained
+from dtvit_deploy.cli.flag import requesting
+from dtvit_deploy.recipe.tables import Recipe
 
 if TYPE_CHECKING:
     from dtvit_deploy.calibration.method import Method
@@ -20,61 +23,34 @@ WIDEST = 12
 
 
 @explained
+@requesting(
+    *flags.NETWORK,
+    flags.CALIBRATION_DATA,
+    flags.CLASS_MAP,
+    *flags.OBSERVING,
+    flags.EVALUATION,
+    flags.THREADS,
+    *flags.MODEL[len(flags.NETWORK) :],
+    *flags.PREPROCESSING,
+)
 def calibrate(
-    model: given.Model = None,
-    checkpoint: given.Checkpoint = None,
-    data: given.Data = None,
-    class_map: given.ClassMap = None,
-    samples: Annotated[int, typer.Option("--samples", min=2, max=100_000, help="Images to observe, evenly from all classes.")] = 300,
+    recipe: Recipe,
     out: Annotated[Path, typer.Option("--out", "-o", help="File for the ranges.")] = Path("ranges.json"),
-    evaluation: Annotated[
-        Path | None, typer.Option("--evaluation", help="Held-out images, none of which may be calibrated on.", show_default=False)
-    ] = None,
-    allow_leak: Annotated[bool, typer.Option("--allow-leak", help="Calibrate on evaluation images all the same, and say so.")] = False,
-    percentile: Annotated[float, typer.Option("--percentile", min=50, max=100, help="Per cent that the percentile method keeps.")] = 99.99,
-    random_data: Annotated[bool, typer.Option("--random-data", help="No images but random numbers: to try things out only.")] = False,
-    sampling_seed: Annotated[int, typer.Option("--sampling-seed", min=0, help="Of which images, and in what order.")] = 0,
-    threads: given.Threads = 1,
-    inputs: given.Inputs = None,
-    outputs: given.Outputs = None,
-    input_size: given.InputSize = None,
-    num_classes: given.Classes = None,
-    seed: given.Seed = 0,
-    resize: given.Resize = None,
-    crop: given.Crop = None,
-    mean: given.Mean = None,
-    std: given.Std = None,
-    interpolation: given.Interpolation = None,
-    channels: given.Channels = None,
     no_cache: given.NoCache = False,
     as_json: given.Json = False,
 ) -> None:
     """Observe what every tensor reaches on real images: one range table for every backend. Goes on where it was interrupted."""
-    from dtvit_deploy.cli import show
     from dtvit_deploy.cli.progress import working
-    from dtvit_deploy.pipeline.calibrate import CalibrateOptions
     from dtvit_deploy.pipeline.calibrate import calibrate as calibrated
     from dtvit_deploy.pipeline.export import opened_cache
+    from dtvit_deploy.pipeline.material import class_map_of
 
-    options = CalibrateOptions(
-        model=model,
-        reference=given.model_options(checkpoint, inputs, outputs, input_size, num_classes, seed),
-        data=data,
-        random_data=random_data,
-        samples=samples,
-        sampling_seed=sampling_seed,
-        evaluation=evaluation,
-        allow_leak=allow_leak,
-        percentile=percentile,
-        threads=threads,
-        preprocessing=given.preprocessing_changes(
-            resize=resize, crop=crop, mean=mean, std=std, interpolation=interpolation, channels=channels
-        ),
-        class_map=given.read_map(class_map),
-    )
+    given.say_if_crowded(recipe.run.threads)
     with working() as progress, opened_cache(not no_cache) as cache:
-        table = calibrated(options, out, cache, progress)
+        table = calibrated(recipe, out, cache, progress, class_map=class_map_of(recipe))
     if as_json:
+        from dtvit_deploy.cli import show
+
         show.as_json(_summary(table, out))
     else:
         _show(table, out)

@@ -8,35 +8,44 @@ from typing import Annotated, Any
 
 import typer
 
-from dtvit_deploy.artifacts.target import Precision, Target, pairs
-from dtvit_deploy.cli import options as given
+from dtvit_deploy.cli import flags
 from dtvit_deploy.cli.failure import explained
+from dtvit_deploy.cli.flag import taking
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.recipe.buildable import require_buildable
+from dtvit_deploy.recipe.reading import DEFAULT, load_recipe, request
+
+_TAKEN = (
+    *flags.MODEL,
+    flags.DATA,
+    flags.CALIBRATION,
+    flags.CLASS_MAP,
+    flags.TARGETS,
+    flags.PRECISIONS,
+    flags.KEEP_FP32,
+    flags.ARM64,
+    *flags.PREPROCESSING,
+    *flags.TENSORRT,
+    *flags.COREML,
+)
 
 
 @explained
+@taking(*_TAKEN)
 def init(
-    model: given.Model = None,
-    checkpoint: given.Checkpoint = None,
-    data: given.Data = None,
-    calibration: Annotated[Path | None, typer.Option("--calibration", help="Images to calibrate INT8 on.", show_default=False)] = None,
-    class_map: given.ClassMap = None,
-    target: given.Targets = None,
-    precision: given.Precisions = None,
-    inputs: given.Inputs = None,
-    outputs: given.Outputs = None,
-    input_size: given.InputSize = None,
-    num_classes: given.Classes = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The recipe; one that is there is left alone.")] = Path("recipe.toml"),
+    said: dict[str, Any],
+    names: dict[str, str],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The recipe; one that is there is left alone.")] = DEFAULT,
 ) -> None:
     """Write a recipe for a model: what was given, and every other key as a comment that says what it does."""
     from dtvit_deploy.artifacts.staging import replacing
     from dtvit_deploy.cli import show
     from dtvit_deploy.harness.accuracy import printable
     from dtvit_deploy.models.reference import require_form
-    from dtvit_deploy.recipe import load_recipe
-    from dtvit_deploy.recipe_keys import commented
+    from dtvit_deploy.recipe.keys import commented
 
+    recipe = request(None, said, names)
+    model, checkpoint = recipe.model.name, recipe.model.checkpoint
     if model is not None:
         require_form(model)
     elif checkpoint is None or checkpoint.suffix.lower() != ".safetensors":
@@ -44,25 +53,12 @@ def init(
             "no model was given, and only the metadata of a .safetensors checkpoint could name it",
             remedy="give --model a name of `dtvit-deploy models`, timm:NAME or package.module:factory",
         )
-    if Precision.INT8 in (precision or ()) and calibration is None:
-        raise InputError("INT8 is calibrated on images, and none were given", remedy="give --calibration a folder of some hundred")
-    targets, precisions = list(dict.fromkeys(target or [Target.ONNX])), list(dict.fromkeys(precision or [Precision.FP32]))
-    pairs(targets, precisions)
-    paths = {"model.checkpoint": checkpoint, "data.evaluation": data, "data.calibration": calibration, "data.class_map": class_map}
-    for path in filter(None, paths.values()):
+    require_buildable(recipe)
+    for path in (value for value in said.values() if isinstance(value, Path)):
         if not path.exists():
             raise InputError(f"{path} does not exist", remedy="give what is there, or leave it out and write it into the recipe later")
-    asked = given.model_options(checkpoint, inputs, outputs, input_size, num_classes, 0)
-    values: dict[str, Any] = {
-        "model.name": model,
-        "model.input_size": asked.input_size,
-        "model.num_classes": asked.num_classes,
-        "model.inputs": asked.inputs or None,
-        "model.outputs": asked.outputs or None,
-        "export.targets": targets,
-        "export.precisions": precisions,
-    }
-    values |= {key: None if path is None else _beside(path, out) for key, path in paths.items()}
+    values = {"export.targets": recipe.export.targets, "export.precisions": recipe.export.precisions} | said
+    values = {key: _beside(value, out) if isinstance(value, Path) else value for key, value in values.items()}
     text = commented(values, f"A recipe for {model or Path(checkpoint or '').name}: dtvit-deploy run {out.name} -o out")
     try:
         content = text.encode()

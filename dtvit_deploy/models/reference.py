@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtvit_deploy.artifacts.artifact import Link, sha256_of
-from dtvit_deploy.artifacts.signature import TensorSpec
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.models import registry
+from dtvit_deploy.models.options import Model
 from dtvit_deploy.models.source import TIMM, Network, network_of
 from dtvit_deploy.models.users_code import users_code
 
@@ -21,38 +20,7 @@ if TYPE_CHECKING:
     from dtvit_deploy.models.checkpoint import Checkpoint
     from dtvit_deploy.models.metadata import Description
 
-MOST_CLASSES = 1 << 20
-"""ImageNet-22k has 21,841; the classifier of more would not fit a device, nor that of a thousand times more any memory."""
 _FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """What can be asked of a model.
-
-    Attributes:
-        checkpoint: its weights; without, they are initialised from ``seed``.
-        input_size: height and width of the image; the model's own, or its checkpoint's, where ``None``.
-        num_classes: outputs of the classifier; the checkpoint's, or the model's own, where ``None``.
-        inputs: of a factory that gives no example inputs.
-        outputs: names for what forward returns, in order.
-        seed: of weights and example inputs.
-    """
-
-    checkpoint: Path | None = None
-    input_size: tuple[int, int] | None = None
-    num_classes: int | None = None
-    inputs: tuple[TensorSpec, ...] = ()
-    outputs: tuple[str, ...] = ()
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.input_size is not None and min(self.input_size) < 1:
-            raise InputError(f"input size {self.input_size[0]}×{self.input_size[1]} asked for; both sides must be at least 1 pixel")
-        if self.num_classes is not None and not 1 <= self.num_classes <= MOST_CLASSES:
-            raise InputError(f"{self.num_classes:,} classes asked for; there must be from 1 to {MOST_CLASSES:,}")
-        if not 0 <= self.seed < 1 << 63:
-            raise InputError(f"seed {self.seed} asked for; it must be from 0 to 2⁶³ − 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,19 +47,18 @@ class Reference:
     preprocessing: dict[str, Any] = field(default_factory=dict)
 
 
-def load_reference(model: str | None, options: ModelOptions) -> Reference:
+def load_reference(asked: Model) -> Reference:
     """Make the network, give it its weights, and say where they came from.
 
     Args:
-        model: a registry name, ``timm:NAME`` or ``package.module:factory``; ``None`` takes the name from the checkpoint's metadata.
-        options: see :class:`ModelOptions`.
+        asked: its name, which its checkpoint's metadata may say in its place, and what else is known of it.
 
     Raises:
         InputError: there is no such model, the checkpoint does not fit it or contradicts the options, or a weight is not finite.
         MissingError: PyTorch, timm or something that the user's module imports is not installed.
     """
-    if model is not None:
-        require_form(model)
+    if asked.name is not None:
+        require_form(asked.name)
     try:
         import safetensors  # noqa: F401
         import torch
@@ -101,12 +68,12 @@ def load_reference(model: str | None, options: ModelOptions) -> Reference:
     from dtvit_deploy.models.fitting import load_state
     from dtvit_deploy.models.metadata import Description, describe
 
-    checkpoint = read_checkpoint(options.checkpoint) if options.checkpoint else None
+    checkpoint = read_checkpoint(asked.checkpoint) if asked.checkpoint else None
     description = describe(checkpoint.metadata, checkpoint.path) if checkpoint else Description()
-    name = _name(model, checkpoint, description)
+    name = _name(asked.name, checkpoint, description)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        network = network_of(name, options, checkpoint, description)
+        torch.manual_seed(asked.seed)
+        network = network_of(name, asked, checkpoint, description)
     fitted: tuple[str, ...] = ()
     if checkpoint:
         with users_code(f"{name} does not take the weights of {checkpoint.path}") if name not in registry.VARIANTS else nullcontext():
@@ -120,20 +87,20 @@ def load_reference(model: str | None, options: ModelOptions) -> Reference:
         weights = Link(kind="checkpoint", sha256=sha256_of(checkpoint.path), options={"weights_sha256": digest}, notes=notes)
     else:
         origin = (
-            f"THE WEIGHTS ARE RANDOM (seed {options.seed}): no accuracy, agreement or calibration of this model means anything"
+            f"THE WEIGHTS ARE RANDOM (seed {asked.seed}): no accuracy, agreement or calibration of this model means anything"
             if network.random
-            else f"no checkpoint was given: the weights are what {name} made with seed {options.seed}; if they are not trained,"
+            else f"no checkpoint was given: the weights are what {name} made with seed {asked.seed}; if they are not trained,"
             " no accuracy, agreement or calibration means anything"
         )
         tools = {"torch": str(torch.__version__)}
-        asked = {"seed": options.seed, "input_size": options.input_size, "num_classes": options.num_classes}
-        made = {name: value for name, value in asked.items() if value is not None}
+        said = {"seed": asked.seed, "input_size": asked.input_size, "num_classes": asked.num_classes}
+        made = {name: value for name, value in said.items() if value is not None}
         weights = Link(kind="seeded", sha256=digest, tools=tools, options=made, notes=(origin, *network.notes))
     return Reference(
         model=name,
         module=network.module,
         inputs=network.inputs,
-        output_names=options.outputs or network.output_names,
+        output_names=asked.outputs or network.output_names,
         weights=weights,
         classes=description.classes,
         preprocessing=network.preprocessing,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models import registry
+from dtvit_deploy.models.options import Model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dtvit_deploy.models.checkpoint import Checkpoint
     from dtvit_deploy.models.metadata import Description
-    from dtvit_deploy.models.reference import ModelOptions
 
 TIMM = "timm:"
 
@@ -32,7 +32,7 @@ class Network:
     """Whether the weights are known to be fresh; a factory may have loaded its own."""
 
 
-def network_of(name: str, options: ModelOptions, checkpoint: Checkpoint | None, description: Description) -> Network:
+def network_of(name: str, options: Model, checkpoint: Checkpoint | None, description: Description) -> Network:
     """The network of a name, in eval mode, before any checkpoint is loaded into it.
 
     Raises:
@@ -51,7 +51,7 @@ def network_of(name: str, options: ModelOptions, checkpoint: Checkpoint | None, 
     return _from_factory(name, options, checkpoint, description)
 
 
-def _from_registry(name: str, options: ModelOptions, checkpoint: Checkpoint | None, description: Description) -> Network:
+def _from_registry(name: str, options: Model, checkpoint: Checkpoint | None, description: Description) -> Network:
     import torch
 
     from dtvit_deploy.models.dualtoken.network import DualTokenViT
@@ -73,7 +73,7 @@ def _from_registry(name: str, options: ModelOptions, checkpoint: Checkpoint | No
     )
 
 
-def _from_timm(name: str, options: ModelOptions, checkpoint: Checkpoint | None, description: Description) -> Network:
+def _from_timm(name: str, options: Model, checkpoint: Checkpoint | None, description: Description) -> Network:
     import torch
 
     from dtvit_deploy.models.factory import in_order_of_forward
@@ -97,7 +97,7 @@ def _from_timm(name: str, options: ModelOptions, checkpoint: Checkpoint | None, 
     )
 
 
-def _from_factory(name: str, options: ModelOptions, checkpoint: Checkpoint | None, description: Description) -> Network:
+def _from_factory(name: str, options: Model, checkpoint: Checkpoint | None, description: Description) -> Network:
     from dtvit_deploy.models.factory import in_order_of_forward, inputs_from_specs, network_from_factory
 
     asked = {"num_classes": options.num_classes, "input_size": options.input_size}
@@ -127,7 +127,7 @@ def _notes_of_size(preprocessing: dict[str, Any], description: Description) -> t
     return (f"the checkpoint's preprocessing for {height}×{width} was scaled to {new_height}×{new_width}",)
 
 
-def _classes(options: ModelOptions, checkpoint: Checkpoint | None, description: Description, *, in_head: int | None = None) -> int | None:
+def _classes(options: Model, checkpoint: Checkpoint | None, description: Description, *, in_head: int | None = None) -> int | None:
     """The number of classes that everything agrees on; ``None`` when nothing says.
 
     Raises:

@@ -10,12 +10,13 @@ import msgspec
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.graph import read_graph
+from dtvit_deploy.artifacts.source import source_digest
 from dtvit_deploy.artifacts.target import Cpu, Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.verdict import Gate, holds
 from dtvit_deploy.pipeline.float16 import CPU, FLOAT16
 from dtvit_deploy.pipeline.mixed_precision import DOUBTFUL
-from dtvit_deploy.pipeline.stages import load_onnx, made_here, source_digest, versions, write_onnx
+from dtvit_deploy.pipeline.stages import load_onnx, made_here, versions, write_onnx
 from dtvit_deploy.plural import counted, some
 from dtvit_deploy.runtimes.pairing import Pairing
 
@@ -36,7 +37,7 @@ def portable_stage(halved: Artifact, cache: Cache) -> Artifact:
         notes = (*found.notes, *_doubts(halved))
         write_onnx(folder, found.model, halved.manifest, Precision.FP16, PORTABLE, tools, {"fp32": dict(found.changed)}, notes)
 
-    key = {"parent": halved.manifest, "tools": tools, "source": source_digest()}
+    key = {"parent": halved.manifest, "tools": tools, "source": source_digest(__name__)}
     return made_here(cache.entry(PORTABLE, key, build) / "model.onnx")
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +13,16 @@ from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.staging import replacing
 from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.ranges import Convergence, Interval, RangeTable, Settling, TensorRange, weights_of
-from dtvit_deploy.errors import DeployError, InputError
+from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.calibration_set import CalibrationSet, random_set, real_set
-from dtvit_deploy.pipeline.export import with_preprocessing
+from dtvit_deploy.pipeline.material import with_preprocessing
 from dtvit_deploy.pipeline.observation import Observation
+from dtvit_deploy.pipeline.program import ProgramEntry, program_stage
 from dtvit_deploy.pipeline.progress import Progress
-from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage, versions
+from dtvit_deploy.pipeline.shards import WHOLE, Sharding
+from dtvit_deploy.pipeline.stages import versions
 from dtvit_deploy.plural import counted
-from dtvit_deploy.recipe import PreprocessingChanges
+from dtvit_deploy.recipe.tables import Recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,93 +30,49 @@ if TYPE_CHECKING:
 
     from dtvit_deploy.artifacts.artifact import Manifest
     from dtvit_deploy.calibration.class_map import ClassMap
-    from dtvit_deploy.models.reference import ModelOptions
-
-
-@dataclass(frozen=True, kw_only=True)
-class CalibrateOptions:
-    """What to calibrate, and on what.
-
-    Attributes:
-        model: registry name, ``timm:NAME`` or ``package.module:factory``; None when the checkpoint says.
-        reference: checkpoint, sizes, names and seed of the network.
-        data: images or feeds; None with ``random_data``.
-        random_data: feed random numbers instead; the table carries the stain.
-        samples: how many of them to observe.
-        sampling_seed: of their choice and order.
-        evaluation: images that must not be among them; None checks nothing.
-        allow_leak: note evaluation images among them instead of refusing them.
-        percentile: what the method of that name keeps, in per cent.
-        threads: compute threads of one inference.
-        preprocessing: changes to what the checkpoint says.
-        class_map: what the images call the classes.
-    """
-
-    model: str | None
-    reference: ModelOptions
-    data: Path | None
-    random_data: bool = False
-    samples: int = 300
-    sampling_seed: int = 0
-    evaluation: Path | None = None
-    allow_leak: bool = False
-    percentile: float = 99.99
-    threads: int = 1
-    preprocessing: PreprocessingChanges | None = None
-    class_map: ClassMap | None = None
-
-    def __post_init__(self) -> None:
-        if (self.data is None) != self.random_data:
-            given = "images and random numbers" if self.random_data else "nothing to calibrate on"
-            raise InputError(
-                f"{given} was asked for; ranges come from real images"
-                if self.data
-                else "calibration needs real images, and none were given",
-                remedy="give --data a folder of some hundred; --random-data, to try things out only, needs none",
-            )
-        if self.samples < 2:
-            raise InputError(
-                f"{self.samples} samples were asked for; ranges of one image would fit no other", remedy="ask for some hundred"
-            )
-        if not 50 <= self.percentile <= 100:
-            raise InputError(f"the percentile {self.percentile} must be from 50 to 100", remedy="99.99 leaves out one value of 10,000")
 
 
 def calibrate(
-    options: CalibrateOptions,
+    recipe: Recipe,
     out: Path,
     cache: Cache,
     progress: Progress,
     *,
     program: ProgramEntry | None = None,
+    class_map: ClassMap | None = None,
     unfinished: Path | None = None,
+    sharding: Sharding = WHOLE,
 ) -> RangeTable:
     """Observe every tensor of the program on every sample, and write the table to ``out``.
 
     Until that is done, how far it has come lies in ``unfinished``, else beside ``out``, with ``.unfinished`` behind its name. The next call
     with the same model, samples and options goes on from there, and ends with the same bytes; whoever interrupts this one is told so, where
-    the file lies beside ``out``. ``program`` is that of the same options, where it is at hand.
+    the file lies beside ``out``. ``program`` is that of the same request, where it is at hand. In shards the table has the same bytes,
+    and nothing is kept of what was interrupted.
 
     Raises:
         InputError: model, data or ``out`` cannot be used, a tensor holds NaN, or the images show nothing; ``out`` is as it was then.
         MissingError: PyTorch is not installed.
     """
+    _require_data(recipe)
     beside = unfinished is None
     unfinished = unfinished or out.with_name(out.name + ".unfinished")
     with replacing(out) as part:  # as early, so that an unusable output too is refused before a minute's work
         if program is None:
             progress.step("tracing the network")
-            program = program_stage(options.model, options.reference, cache)
-        program = with_preprocessing(program, options.preprocessing)
+            program = with_preprocessing(program_stage(recipe.model, cache), recipe.preprocessing)
         if no_use := _no_use(program):
             progress.step(no_use)
         progress.step("reading the samples")
-        chosen = _chosen(options, program.artifact.manifest)
-        observation = Observation(program, chosen, percentile=options.percentile, threads=options.threads)
+        chosen = _chosen(recipe, program.artifact.manifest, class_map)
+        observation = Observation(program, chosen, percentile=recipe.int8.percentile, threads=recipe.run.threads)
         try:
-            observation.run(unfinished, progress)
-            table = _table(observation, program, chosen, options, no_use)
-        except DeployError:
+            if sharding.whole:
+                observation.run(unfinished, progress)
+            else:
+                observation.gather(sharding, progress)
+            table = _table(observation, program, chosen, recipe, no_use)
+        except InputError:
             unfinished.unlink(missing_ok=True)
             raise
         except BaseException:  # Ctrl-C, most of all
@@ -130,17 +88,33 @@ def calibrate(
     return table
 
 
-def _chosen(options: CalibrateOptions, manifest: Manifest) -> CalibrationSet:
-    if options.data is None:
-        return random_set(manifest.signature, options.samples, options.sampling_seed)
+def _require_data(recipe: Recipe) -> None:
+    """Refuse a calibration on nothing, or on two things."""
+    random = recipe.int8.random_data
+    if (recipe.data.calibration is None) != random:
+        raise InputError(
+            "images and random numbers were asked for; ranges come from real images"
+            if random
+            else "calibration needs real images, and none were given",
+            remedy="give --data (data.calibration) a folder of some hundred; --random-data, to try things out only, needs none",
+        )
+    data = recipe.data.calibration
+    if data is not None and not os.path.exists(data):  # noqa: PTH110 Path.exists raises for some that are not there
+        raise InputError(f"{data} does not exist", remedy="give a folder of images, a .txt list of them, or an .npz of feeds")
+
+
+def _chosen(recipe: Recipe, manifest: Manifest, class_map: ClassMap | None) -> CalibrationSet:
+    asked = recipe.int8
+    if recipe.data.calibration is None:
+        return random_set(manifest.signature, asked.samples, asked.sampling_seed)
     return real_set(
-        options.data,
+        recipe.data.calibration,
         manifest,
-        options.samples,
-        options.sampling_seed,
-        evaluation=options.evaluation,
-        allow_leak=options.allow_leak,
-        class_map=options.class_map,
+        asked.samples,
+        asked.sampling_seed,
+        evaluation=recipe.data.evaluation,
+        allow_leak=asked.allow_leak,
+        class_map=class_map,
     )
 
 
@@ -158,15 +132,15 @@ def _no_use(program: ProgramEntry) -> str:
     return f"NOTHING IN {program.artifact.manifest.model} CAN BE INT8, so that these ranges are of no use: {why}; export it in float"
 
 
-def _table(observation: Observation, program: ProgramEntry, chosen: CalibrationSet, options: CalibrateOptions, no_use: str) -> RangeTable:
-    manifest, observer = program.artifact.manifest, observation.observer
-    if observation.flat == observation.done:
+def _table(observation: Observation, program: ProgramEntry, chosen: CalibrationSet, recipe: Recipe, no_use: str) -> RangeTable:
+    manifest, counts = program.artifact.manifest, observation.counts
+    if counts.flat == counts.stop:
         raise InputError(
-            f"each of the {observation.done} samples is of a single colour: their ranges would say nothing",
+            f"each of the {counts.stop} samples is of a single colour: their ranges would say nothing",
             remedy="look at the images, and at mean and std of the preprocessing",
         )
-    verb = "is" if observation.flat == 1 else "are"
-    flat = (f"{observation.flat} of the {observation.done} samples {verb} of a single colour",) if observation.flat else ()
+    verb = "is" if counts.flat == 1 else "are"
+    flat = (f"{counts.flat} of the {counts.stop} samples {verb} of a single colour",) if counts.flat else ()
     tensors, unbounded = _tensors(observation)
     if not tensors:
         raise InputError(
@@ -177,16 +151,16 @@ def _table(observation: Observation, program: ProgramEntry, chosen: CalibrationS
         program=manifest.sha256,
         weights=weights_of(manifest),
         signature=manifest.signature,
-        inputs=observer.inputs,
+        inputs=counts.terms.inputs,
         preprocessing=chosen.preprocessing,
         preprocessing_digest=chosen.preprocessing.digest if chosen.preprocessing else "",
         samples=chosen.samples,
         source=chosen.source,
-        seed=options.sampling_seed,
-        synthetic=options.random_data,
+        seed=recipe.int8.sampling_seed,
+        synthetic=recipe.int8.random_data,
         leaked=chosen.leaked,
-        percentile=options.percentile,
-        threads=options.threads,
+        percentile=recipe.int8.percentile,
+        threads=recipe.run.threads,
         tensors=tensors,
         unbounded=unbounded,
         convergence=_convergence(observation),
@@ -200,7 +174,7 @@ def _tensors(observation: Observation) -> tuple[dict[str, TensorRange], tuple[st
     """Ranges by name, and the names of tensors that have none."""
     from dtvit_deploy.calibration.thresholds import clipped
 
-    histograms, observed = observation.observer.histograms, observation.observer.tensors
+    histograms, observed = observation.counts.histograms, observation.counts.terms.tensors
     bounded = histograms.bounded
     outside = [clipped(histograms, bounds) for bounds in observation.curve[-1]]
     tensors = {}
@@ -219,7 +193,7 @@ def _interval(bounds: NDArray[np.float32], clipped: np.float64) -> Interval:
 def _convergence(observation: Observation) -> tuple[Convergence, ...]:
     from dtvit_deploy.calibration.thresholds import changes
 
-    found = changes(observation.curve[:, :, observation.observer.histograms.bounded])
+    found = changes(observation.curve[:, :, observation.counts.histograms.bounded])
     return tuple(
         Convergence(images=images, **{method.value: Settling(*map(float, at[row])) for row, method in enumerate(Method)})
         for images, at in zip(observation.points, found, strict=True)

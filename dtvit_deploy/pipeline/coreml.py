@@ -13,15 +13,19 @@ import msgspec
 from dtvit_deploy.artifacts.artifact import Artifact, load_artifact
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.source import source_digest
 from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.calibration.ranges import RangeTable
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.mlpackage.options import IMAGE, LINK, RELAID, VIEWS, CoreMlOptions, views_of
 from dtvit_deploy.pipeline.coreml_interface import interface_of
 from dtvit_deploy.pipeline.float16 import FLOAT16, float16_stage
-from dtvit_deploy.pipeline.int8 import Int8
 from dtvit_deploy.pipeline.mixed_precision import FOUND, IMPRECISE
-from dtvit_deploy.pipeline.stages import GuardFeeds, ProgramEntry, describe, made_here, onnx_stage, source_digest, versions
+from dtvit_deploy.pipeline.onnx import onnx_stage
+from dtvit_deploy.pipeline.program import ProgramEntry
+from dtvit_deploy.pipeline.stages import GuardFeeds, describe, made_here, versions
 from dtvit_deploy.plural import counted
+from dtvit_deploy.recipe.tables import Int8
 
 PACKAGE = "model.mlpackage"
 LEAST_IOS = 17
@@ -59,7 +63,7 @@ class CoreMl:
         program: the exported program.
         guard: feeds that tell which tensors outgrow FP16.
         keep_fp32: modules that stay FP32 in FP16 and in INT8 packages.
-        options: what was asked for.
+        options: how packages are made.
         cache: holds what was built before.
     """
 
@@ -69,15 +73,19 @@ class CoreMl:
     options: CoreMlOptions
     cache: Cache
 
-    def build(self, precision: Precision, int8: Int8 | None) -> Artifact:
+    def build(self, precision: Precision, table: RangeTable | None = None, asked: Int8 | None = None) -> Artifact:
         """The package of a precision.
+
+        Args:
+            table: ranges of every tensor, for INT8.
+            asked: how INT8 is made of them.
 
         Raises:
             InputError: an operator has no translation, an option does not fit the network, or nothing would be INT8.
         """
         if precision is Precision.INT8:
-            assert int8 is not None
-            made = self._int8(int8)
+            assert table is not None
+            made = self._int8(table, asked or Int8())
         else:
             made = self._in_order(precision)
             if precision is Precision.FP16 and self.options.weights is not None:
@@ -130,7 +138,7 @@ class CoreMl:
             notes = (*made.notes, *unmeasured, *searched.get(FOUND, ()))
             describe(path, manifest, precision, LINK, tools, told, notes, rung=Rung.PREPARED)
 
-        key = {"parent": manifest, "precision": precision, "options": options, "tools": tools, "source": source_digest()}
+        key = {"parent": manifest, "precision": precision, "options": options, "tools": tools, "source": source_digest(__name__)}
         key["guard"] = self.guard.digest  # what FP16 is typed by, and both are judged on
         return made_here(self.cache.entry("coreml", key, build) / PACKAGE)
 
@@ -153,7 +161,7 @@ class CoreMl:
         tools = versions("coremltools", "torch", "numpy")
 
         def build(folder: Path) -> None:
-            from dtvit_deploy.export.coreml.layout.rewriting import relay_mlpackage
+            from dtvit_deploy.export.coreml.layout.relay import relay_mlpackage
             from dtvit_deploy.pipeline.coreml_evaluated import moved
 
             path = folder / PACKAGE
@@ -172,7 +180,7 @@ class CoreMl:
                 note = f"layout for the Neural Engine rolled back: {why}"
                 describe(path, parent.manifest, precision, RELAID, tools, options, (note,), rung=Rung.PREPARED)
 
-        key = {"parent": parent.manifest, "options": options, "guard": self.guard.digest, "tools": tools, "source": source_digest()}
+        key = {"parent": parent.manifest, "options": options, "guard": self.guard.digest, "tools": tools, "source": source_digest(__name__)}
         return made_here(self.cache.entry("coreml-layout", key, build) / PACKAGE)
 
     def _placed(self, artifact: Artifact) -> Artifact:
@@ -191,15 +199,14 @@ class CoreMl:
             (folder / "notes.json").write_bytes(msgspec.json.encode(found))
 
         tools = versions("coremltools", "numpy")
-        key = {"package": artifact.manifest, "relaid": relaid, "tools": tools, "source": source_digest()}
+        key = {"package": artifact.manifest, "relaid": relaid, "tools": tools, "source": source_digest(__name__)}
         notes = msgspec.json.decode((self.cache.entry("coreml-placement", key, build) / "notes.json").read_bytes(), type=tuple[str, ...])
         *before, last = artifact.manifest.lineage
         told = msgspec.structs.replace(last, notes=(*last.notes, *notes))
         return msgspec.structs.replace(artifact, manifest=msgspec.structs.replace(artifact.manifest, lineage=(*before, told)))
 
-    def _int8(self, asked: Int8) -> Artifact:
-        parent = self._in_order(Precision.FP16)
-        table, nodes = asked.table, self.program.nodes
+    def _int8(self, table: RangeTable, asked: Int8) -> Artifact:
+        parent, nodes = self._in_order(Precision.FP16), self.program.nodes
         tools = versions("coremltools", "numpy")
         facts: dict[str, Any] = {
             "ranges": table.sha256,
@@ -219,7 +226,7 @@ class CoreMl:
             made = quantise_mlpackage(parent.path, path, ranges, nodes, self.options.ios, self.keep_fp32)
             options = facts | {"products": sum(made.modules.values()), "pairs": made.pairs}
             named = (f"in float: {', '.join(self.keep_fp32)}",) if self.keep_fp32 else ()
-            searched = (NOT_SEARCHED,) if asked.search_data is not None else ()
+            searched = (NOT_SEARCHED,) if asked.search else ()
             describe(
                 path,
                 parent.manifest,
@@ -235,8 +242,8 @@ class CoreMl:
             "parent": parent.manifest,
             "options": facts,
             "tools": tools,
-            "source": source_digest(),
-            "search": asked.search_data is not None,
+            "source": source_digest(__name__),
+            "search": asked.search,
         }
         return made_here(self.cache.entry("coreml-int8", key, build) / PACKAGE)
 
@@ -254,5 +261,5 @@ class CoreMl:
                 path, parent.manifest, Precision.FP16, "weights", tools, {"weights": str(weights), "tensors": count}, (), rung=Rung.PREPARED
             )
 
-        key = {"parent": parent.manifest, "weights": str(weights), "tools": tools, "source": source_digest()}
+        key = {"parent": parent.manifest, "weights": str(weights), "tools": tools, "source": source_digest(__name__)}
         return made_here(self.cache.entry("coreml-weights", key, build) / PACKAGE)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dtvit_deploy.artifacts.target import Precision
-from dtvit_deploy.harness.parity import FACTOR, ROUNDOFF, noise_floor
+from dtvit_deploy.harness.distance import noise_floor
+from dtvit_deploy.harness.parity import FACTOR, ROUNDOFF
 from dtvit_deploy.harness.ranking import Ranked, in_the_answers_order
 
 if TYPE_CHECKING:

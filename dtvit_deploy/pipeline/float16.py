@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.source import source_digest
 from dtvit_deploy.artifacts.target import Cpu, Precision
 from dtvit_deploy.pipeline.judge import Judge, ranked_outputs
 from dtvit_deploy.pipeline.mixed_precision import IMPRECISE, Mixed, mixed_precision, rounded_answers
-from dtvit_deploy.pipeline.stages import GuardFeeds, load_onnx, made_here, source_digest, versions, write_onnx
+from dtvit_deploy.pipeline.stages import GuardFeeds, load_onnx, made_here, versions, write_onnx
 
 if TYPE_CHECKING:
     from dtvit_deploy.export.onnx.float16 import Float16
@@ -31,7 +32,7 @@ def float16_stage(simplified: Artifact, guard: GuardFeeds, keep_fp32: tuple[str,
         options = {"keep_fp32": keep_fp32, "range_feeds": guard.source, CPU: cpu.value} | mixed.options
         write_onnx(folder, mixed.typed.model, simplified.manifest, Precision.FP16, FLOAT16, tools, options, mixed.notes)
 
-    key = {"parent": simplified.manifest, "guard": guard.digest, "keep": keep_fp32, "tools": tools, "source": source_digest()}
+    key = {"parent": simplified.manifest, "guard": guard.digest, "keep": keep_fp32, "tools": tools, "source": source_digest(__name__)}
     key |= {CPU: cpu.value}
     return made_here(cache.entry("float16", key, build) / "model.onnx")
 
@@ -71,5 +72,11 @@ def float16_rest_stage(quantised: Artifact, simplified: Artifact, guard: GuardFe
         cost = (f"what stays FP32 costs {typed.cost}",) if typed.kept else ()
         write_onnx(folder, typed.model, quantised.manifest, Precision.INT8, FLOAT16, tools, options, (*typed.notes, *cost))
 
-    key = {"parent": quantised.manifest, "guard": guard.digest, "keep": keep_fp32, "halved": halved.manifest, "source": source_digest()}
+    key = {
+        "parent": quantised.manifest,
+        "guard": guard.digest,
+        "keep": keep_fp32,
+        "halved": halved.manifest,
+        "source": source_digest(__name__),
+    }
     return made_here(cache.entry("int8-float16", key, build) / "model.onnx")

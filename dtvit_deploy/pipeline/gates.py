@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import msgspec
+
 from dtvit_deploy.harness.accuracy import Accuracy
 from dtvit_deploy.harness.latency import Measurement
 from dtvit_deploy.harness.parity import REAL, Difference
 from dtvit_deploy.harness.verdict import Gate, at_least, at_most, holds
-from dtvit_deploy.recipe import Limits
+from dtvit_deploy.recipe.tables import Gates, Limits
+
+if TYPE_CHECKING:
+    from dtvit_deploy.pipeline.figures import Figures
 
 
 def not_measured(asked: Limits, held: list[Gate], name: str) -> list[Gate]:
@@ -17,6 +24,20 @@ def not_measured(asked: Limits, held: list[Gate], name: str) -> list[Gate]:
         for limit, words in said.items()
         if getattr(asked, limit) is not None and not any(gate.name.startswith(f"{name}: {words}") for gate in held)
     ]
+
+
+def gates_for(gates: Gates, figures: Figures) -> Gates:
+    """Those gates of a recipe that figures are taken for; a command that takes others is not held to the rest."""
+    taken = {
+        "agreement": figures.parity or figures.accuracy,
+        "max_abs": figures.parity,
+        "cosine": figures.parity,
+        "top1_drop": figures.accuracy,
+        "p50_ms": figures.latency,
+    }
+    none = {name: None for name, is_taken in taken.items() if not is_taken}
+    limits = {name: msgspec.structs.replace(limit, **none) for name, limit in msgspec.structs.asdict(gates).items()}
+    return msgspec.structs.replace(gates, **limits)
 
 
 def disagrees(limits: Limits, parity: tuple[Difference, ...]) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from dtvit_deploy.artifacts.source import source_digest
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.garbage import uncollected
@@ -17,14 +18,14 @@ from dtvit_deploy.pipeline.material import Material, digest_of
 from dtvit_deploy.pipeline.measure import Reference, kept_for_precision
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.scoring import scores_of
-from dtvit_deploy.pipeline.stages import source_digest, versions
+from dtvit_deploy.pipeline.stages import versions
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.artifact import Artifact
     from dtvit_deploy.artifacts.cache import Cache
     from dtvit_deploy.artifacts.signature import Feeds, Outputs, Signature
     from dtvit_deploy.export.tensorrt.on_device import Golden
-    from dtvit_deploy.pipeline.stages import ProgramEntry
+    from dtvit_deploy.pipeline.program import ProgramEntry
 
 SAMPLES = 4
 """Feeds that travel with a job: a few megabytes, and enough to see that an engine answers as it should."""
@@ -97,7 +98,7 @@ def _answers(program: ProgramEntry, feeds: list[Feeds], kept: frozenset[str], ca
         "feeds": digest_of(feeds),
         "kept": sorted(kept),
         "tools": versions("torch"),
-        "source": source_digest(),
+        "source": source_digest(__name__),
     }
     folder = cache.entry("golden", key, build)
     names = [path.stem.removesuffix(f"-{_SIDES[0]}") for path in sorted(folder.glob(f"*-{_SIDES[0]}.npz"))]

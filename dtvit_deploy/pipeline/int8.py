@@ -13,14 +13,16 @@ import numpy as np
 
 from dtvit_deploy.artifacts.artifact import Artifact, read_json, write_json
 from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.source import source_digest
 from dtvit_deploy.artifacts.target import Precision, Target
 from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.ranges import RangeTable
 from dtvit_deploy.harness.search import ModuleFigures, Search, Trial, readable, search_modules
 from dtvit_deploy.pipeline.material import Material, digest_of
+from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.scoring import scores_of
-from dtvit_deploy.pipeline.stages import ProgramEntry, load_onnx, made_here, source_digest, versions, write_onnx
+from dtvit_deploy.pipeline.stages import load_onnx, made_here, versions, write_onnx
 from dtvit_deploy.plural import counted
 
 if TYPE_CHECKING:
@@ -42,33 +44,20 @@ CEILING = 200.0
 """dB: stands for an infinite SQNR, which JSON has no word for."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Int8:
-    """What an INT8 artefact is made from.
+@dataclass(frozen=True)
+class Quantiser:
+    """Makes INT8 graphs of one simplified graph.
 
     Attributes:
         table: ranges of every tensor.
         method: which of the table's ranges are taken.
-        search_data: images or feeds on which to look for the modules that should stay in float, the calibration's own at best, and
-            none that accuracy is measured on later; None does not look.
-        search_samples: how many of them at most; of a calibration's folder, no more than it observed are known not to be evaluation images.
-        threads: that gains are measured with.
+        layout: where Q and DQ stand, by the reader of the graph.
     """
-
-    table: RangeTable
-    method: Method = Method.MSE
-    search_data: Path | None = None
-    search_samples: int = TRIAL_SAMPLES
-    threads: int = 1
-
-
-@dataclass(frozen=True)
-class Quantiser:
-    """Makes INT8 graphs of one simplified graph."""
 
     simplified: Artifact
     program: ProgramEntry
-    asked: Int8
+    table: RangeTable
+    method: Method
     layout: Layout
 
     @cached_property
@@ -77,7 +66,7 @@ class Quantiser:
 
     @cached_property
     def ranges(self) -> Mapping[str, tuple[float, float]]:
-        return self.asked.table.lookup(self.program.nodes, self.asked.method, self.simplified.manifest.signature)
+        return self.table.lookup(self.program.nodes, self.method, self.simplified.manifest.signature)
 
     @cached_property
     def modules(self) -> tuple[str, ...]:
@@ -108,17 +97,17 @@ class Quantiser:
     def key(self) -> dict[str, object]:
         return {
             "parent": self.simplified.manifest,
-            "ranges": self.asked.table.sha256,
-            "method": self.asked.method.value,
+            "ranges": self.table.sha256,
+            "method": self.method.value,
             "layout": self.layout.value,
             "tools": versions("onnx", "onnxruntime", "openvino"),
-            "source": source_digest(),
+            "source": source_digest(__name__),
         }
 
 
 def int8_stage(quantiser: Quantiser, in_float: Sequence[str], search: Search | None, cache: Cache) -> Artifact:
     """Simplified FP32 ONNX → ONNX with Q/DQ, the modules ``in_float`` left as they are."""
-    table = quantiser.asked.table
+    table = quantiser.table
 
     def build(folder: Path) -> None:
         from dtvit_deploy.export.onnx.qdq import quantized_onnx
@@ -126,7 +115,7 @@ def int8_stage(quantiser: Quantiser, in_float: Sequence[str], search: Search | N
         made = quantized_onnx(quantiser.model, quantiser.ranges, quantiser.layout, in_float=frozenset(in_float), exactly=True)
         options = {
             "ranges": table.sha256,
-            "method": quantiser.asked.method.value,
+            "method": quantiser.method.value,
             "layout": quantiser.layout.value,
             "in_float": sorted(in_float),
             "calibration": f"{counted(len(table.samples), 'sample')} of {table.source}",
@@ -143,7 +132,9 @@ def int8_stage(quantiser: Quantiser, in_float: Sequence[str], search: Search | N
     return made_here(cache.entry("int8", key, build) / "model.onnx")
 
 
-def search_stage(quantiser: Quantiser, target: Target, material: Material, keep: Sequence[str], cache: Cache, progress: Progress) -> Search:
+def search_stage(
+    quantiser: Quantiser, target: Target, material: Material, keep: Sequence[str], threads: int, cache: Cache, progress: Progress
+) -> Search:
     """Sensitivity and gain of every module on this machine, and the set that is best left in float.
 
     Sensitivity is measured in ONNX Runtime, gains in the target's own runtime, and not at all for TensorRT.
@@ -151,8 +142,9 @@ def search_stage(quantiser: Quantiser, target: Target, material: Material, keep:
     Args:
         material: real input that is no evaluation data, the calibration's own at best.
         keep: modules that stay in float by the user's wish.
+        threads: that gains are measured with.
     """
-    feeds = list(material.subset(quantiser.asked.search_samples).feeds())
+    feeds = list(material.feeds())
     digest = digest_of(feeds)
 
     def measure(folder: Path) -> None:
@@ -164,7 +156,7 @@ def search_stage(quantiser: Quantiser, target: Target, material: Material, keep:
         # By itself, since it does not depend on the runtime: the next target finds it done.
         alone = read_json(cache.entry("sensitivity", quantiser.key | {"feeds": digest}, measure) / "sensitivity.json", dict[str, float])
         judge = _Judge(quantiser, feeds)
-        gains, latency = _gains(quantiser, target, feeds[0])
+        gains, latency = _gains(quantiser, target, feeds[0], threads)
         figures = [
             ModuleFigures(module=module, sqnr=sqnr, gain_ms=gains.get(module)) for module, sqnr in alone.items() if module not in keep
         ]
@@ -177,7 +169,7 @@ def search_stage(quantiser: Quantiser, target: Target, material: Material, keep:
         found = search_modules(figures, latency, evaluate, goal=goal, samples=len(feeds), keep=tuple(keep))
         write_json(folder / "search.json", found)
 
-    key = quantiser.key | {"target": target.value, "keep": sorted(keep), "feeds": digest, "threads": quantiser.asked.threads}
+    key = quantiser.key | {"target": target.value, "keep": sorted(keep), "feeds": digest, "threads": threads}
     result: Search = read_json(cache.entry("search", key, search) / "search.json", Search)
     return result
 
@@ -204,7 +196,7 @@ class _Judge:
         return self._sqnr(self._answers(self._quantiser.quantised(others), few), len(few))
 
     def _sqnr(self, answers: Mapping[str, NDArray[np.float64]], count: int) -> float:
-        from dtvit_deploy.harness.parity import sqnr
+        from dtvit_deploy.harness.distance import sqnr
 
         worst = min(sqnr(self._expected[name][:count], found) for name, found in answers.items())
         return float(np.clip(worst, -CEILING, CEILING))
@@ -218,7 +210,7 @@ class _Judge:
         return Trial(in_float=in_float, agreement=agreement, sqnr=self._sqnr(answers, len(self._feeds)))
 
 
-def _gains(quantiser: Quantiser, target: Target, feed: Feeds) -> tuple[dict[str, float], float | None]:
+def _gains(quantiser: Quantiser, target: Target, feed: Feeds, threads: int) -> tuple[dict[str, float], float | None]:
     """Milliseconds that each module gains when everything is INT8, and those that the float network takes, by a profile of each.
 
     None are known for TensorRT, whose engines run on a GPU that most often is another machine's: accuracy alone decides there.
@@ -227,7 +219,7 @@ def _gains(quantiser: Quantiser, target: Target, feed: Feeds) -> tuple[dict[str,
 
     if target is Target.TRT:
         return {}, None
-    times = _profiler(target, quantiser.asked.threads)
+    times = _profiler(target, threads)
     gains: dict[str, float] = {}
     total = 0.0
     for model, sign in ((quantiser.model, 1.0), (quantiser.quantised(()), -1.0)):

@@ -14,7 +14,7 @@ from dtvit_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.cache import Cache
-    from dtvit_deploy.pipeline.stages import ProgramEntry
+    from dtvit_deploy.pipeline.program import ProgramEntry
 
 MADE_OF = {"onnx": "program", "simplified": "onnx"}
 """Steps that are always made of the step before."""

@@ -16,7 +16,9 @@ from dtvit_deploy.calibration.images import ImageSet, open_images, sample
 from dtvit_deploy.calibration.npz import load_feeds
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.stages import GuardFeeds
+from dtvit_deploy.recipe.tables import PreprocessingChanges, Recipe
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.artifact import Manifest
@@ -63,6 +65,12 @@ class Material:
             yield from self.ready
         else:
             yield from image_feeds(self.images, self.preprocessing, self.signature)
+
+    def part(self, start: int, stop: int) -> Material:
+        """Samples [start, stop) alone, in their order."""
+        if self.images is None:
+            return dataclasses.replace(self, ready=self.ready[start:stop])
+        return dataclasses.replace(self, images=dataclasses.replace(self.images, images=self.images.images[start:stop]))
 
     def subset(self, count: int, seed: int = 0) -> Material:
         """At most ``count`` samples, balanced over the classes where there are any."""
@@ -111,6 +119,29 @@ def open_material(data: Path | None, manifest: Manifest, class_map: ClassMap | N
     preprocessing = preprocessing_of(manifest)
     images = open_images(data, classes=manifest.classes, class_map=class_map)
     return Material(signature, images, preprocessing, (), f"the images in {data.name}", real=True)
+
+
+def class_map_of(recipe: Recipe) -> ClassMap | None:
+    """What the request's images call the classes, where it says so.
+
+    Raises:
+        InputError: the map cannot be read, or there are no images that it could be of.
+    """
+    from dtvit_deploy.calibration.class_map import read_class_map
+
+    found = None if recipe.data.class_map is None else read_class_map(recipe.data.class_map)
+    require_images(found, recipe.data.evaluation, recipe.data.calibration, recipe.data.checks)
+    return found
+
+
+def with_preprocessing(program: ProgramEntry, changes: PreprocessingChanges) -> ProgramEntry:
+    """The user's changes go into the manifest, which every artefact inherits: it is fed as its manifest says from then on."""
+    if changes == PreprocessingChanges():
+        return program
+    manifest = program.artifact.manifest
+    changed = msgspec.to_builtins(changes.of(preprocessing_of(manifest)))
+    artifact = msgspec.structs.replace(program.artifact, manifest=msgspec.structs.replace(manifest, preprocessing=changed))
+    return dataclasses.replace(program, artifact=artifact)
 
 
 def are_images(data: Path) -> bool:

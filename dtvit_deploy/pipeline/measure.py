@@ -14,8 +14,8 @@ from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.devices.local import cores
 from dtvit_deploy.harness.layers import LayerReport, Taps, layer_report
 from dtvit_deploy.pipeline.material import Material
+from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Progress
-from dtvit_deploy.pipeline.stages import ProgramEntry
 from dtvit_deploy.runtimes.base import MissingOperatorError, Session, SessionOptions
 from dtvit_deploy.runtimes.pairing import Pairing, looked_into, pairings
 

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.source import source_digest
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import MissingError
 from dtvit_deploy.export.openvino.nncf import REMEDY, NncfOptions, openvino_from_nncf
 from dtvit_deploy.pipeline.calibration_set import CalibrationSet, real_set
 from dtvit_deploy.pipeline.openvino import openvino_stage
-from dtvit_deploy.pipeline.stages import describe, made_here, source_digest, versions
+from dtvit_deploy.pipeline.stages import describe, made_here, versions
 from dtvit_deploy.plural import counted
+from dtvit_deploy.recipe.tables import Recipe
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.artifact import Manifest
@@ -48,11 +50,11 @@ def calibration_of(data: Path, manifest: Manifest, evaluation: Path | None = Non
     return real_set(data, manifest, SAMPLES, SEED, evaluation=evaluation, class_map=class_map)
 
 
-def nncf_stage(simplified: Artifact, data: Path, options: NncfOptions, cache: Cache, class_map: ClassMap | None = None) -> Artifact:
+def nncf_stage(simplified: Artifact, recipe: Recipe, class_map: ClassMap | None, cache: Cache) -> Artifact:
     """Simplified FP32 ONNX → OpenVINO's FP32 graph → the INT8 one that NNCF makes of it.
 
     Args:
-        data: images or feeds to calibrate on.
+        recipe: names images or feeds to calibrate on, and says what NNCF is to do besides.
         class_map: what the images call the classes.
 
     Raises:
@@ -61,7 +63,9 @@ def nncf_stage(simplified: Artifact, data: Path, options: NncfOptions, cache: Ca
     from dtvit_deploy.runtimes.openvino import GRAPH
 
     parent = openvino_stage(simplified, Precision.FP32, cache)
-    chosen = calibration_of(data, parent.manifest, class_map=class_map)
+    assert recipe.data.calibration is not None
+    chosen = calibration_of(recipe.data.calibration, parent.manifest, class_map=class_map)
+    options = NncfOptions(smooth_quant=recipe.int8.smooth_quant, bias_correction=recipe.int8.bias_correction)
     tools = versions("nncf", "openvino")
     recorded = {
         "calibration": f"{counted(len(chosen.samples), 'sample')} of {chosen.source}",
@@ -76,7 +80,7 @@ def nncf_stage(simplified: Artifact, data: Path, options: NncfOptions, cache: Ca
         openvino_from_nncf(parent.path / GRAPH, _Again(chosen), len(chosen.samples), path / GRAPH, options)
         describe(path, parent.manifest, Precision.INT8, "nncf", tools, recorded, chosen.notes)
 
-    key = {"parent": parent.manifest, "options": recorded, "tools": tools, "source": source_digest()}
+    key = {"parent": parent.manifest, "options": recorded, "tools": tools, "source": source_digest(__name__)}
     return made_here(cache.entry("nncf", key, build) / "model.openvino")
 
 

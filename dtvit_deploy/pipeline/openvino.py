@@ -6,8 +6,9 @@ from pathlib import Path
 
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.source import source_digest
 from dtvit_deploy.artifacts.target import Precision
-from dtvit_deploy.pipeline.stages import describe, made_here, source_digest, versions
+from dtvit_deploy.pipeline.stages import describe, made_here, versions
 
 
 def openvino_stage(source: Artifact, precision: Precision, cache: Cache) -> Artifact:
@@ -29,5 +30,5 @@ def openvino_stage(source: Artifact, precision: Precision, cache: Cache) -> Arti
         openvino_from_onnx(source.path, path / GRAPH)
         describe(path, source.manifest, precision, "openvino", tools, options, ())
 
-    key = {"parent": source.manifest, "precision": precision, "options": options, "tools": tools, "source": source_digest()}
+    key = {"parent": source.manifest, "precision": precision, "options": options, "tools": tools, "source": source_digest(__name__)}
     return made_here(cache.entry("openvino", key, build) / "model.openvino")

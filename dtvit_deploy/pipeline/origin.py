@@ -5,24 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from dtvit_deploy.artifacts.artifact import Artifact, Manifest, sha256_of
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.models.options import Model
 from dtvit_deploy.pipeline.lineage import require_lineage, same_origin
-from dtvit_deploy.pipeline.stages import ProgramEntry, find_program, program_stage, require_feedable
-
-if TYPE_CHECKING:
-    from dtvit_deploy.models.reference import ModelOptions
+from dtvit_deploy.pipeline.program import ProgramEntry, find_program, program_stage, require_feedable
 
 
-def reference_of(artifacts: Sequence[Artifact], cache: Cache, model: str | None, options: ModelOptions) -> ProgramEntry:
+def reference_of(artifacts: Sequence[Artifact], cache: Cache, asked: Model) -> ProgramEntry:
     """The program that artefacts were made from: from the cache by its digest, else traced again.
 
-    Seeded weights can be made again from what the manifest says; a checkpoint must be given. The program has the artefacts' names.
+    ``asked`` is what the user says of the network, if anything. Seeded weights can be made again from what the manifest says; a checkpoint
+    must be given. The program has the artefacts' names.
 
     Raises:
         InputError: an artefact is a program itself, the artefacts have different roots or signatures, or the reference is not here and
@@ -48,10 +46,10 @@ def reference_of(artifacts: Sequence[Artifact], cache: Cache, model: str | None,
             remedy="give artefacts of one export",
         )
     for artifact in artifacts:
-        _require_as_exported(artifact, model, options)
+        _require_as_exported(artifact, asked)
     program = find_program(roots.pop(), cache, partial(same_origin, manifest))
-    if program is None or (options.checkpoint is not None and not same_origin(manifest, program.artifact.manifest)):
-        program = _traced_again(artifacts[0], cache, model, options)  # a checkpoint that is here says itself what it makes
+    if program is None or (asked.checkpoint is not None and not same_origin(manifest, program.artifact.manifest)):
+        program = _traced_again(artifacts[0], cache, asked)  # a checkpoint that is here says itself what it makes
     for artifact in artifacts:
         require_same_root(artifact, program)
         require_lineage(artifact, program, cache)
@@ -75,40 +73,40 @@ def require_same_root(artifact: Artifact, program: ProgramEntry) -> None:
         )
 
 
-def _require_as_exported(artifact: Artifact, model: str | None, options: ModelOptions) -> None:
+def _require_as_exported(artifact: Artifact, asked: Model) -> None:
     """A model or a checkpoint that the user names must be the artefact's own, whether it is needed or not."""
     manifest = artifact.manifest
-    if model is not None and model != manifest.model:
-        raise InputError(f"{artifact.name} was exported from {manifest.model}, not from {model}", remedy="leave --model out")
-    if options.checkpoint is not None:
-        if not options.checkpoint.is_file():
-            raise InputError(f"there is no checkpoint at {options.checkpoint}", remedy="correct the path, or leave --checkpoint out")
-        link, found = manifest.parent("checkpoint"), sha256_of(options.checkpoint)
+    if asked.name is not None and asked.name != manifest.model:
+        raise InputError(f"{artifact.name} was exported from {manifest.model}, not from {asked.name}", remedy="leave --model out")
+    if asked.checkpoint is not None:
+        if not asked.checkpoint.is_file():
+            raise InputError(f"there is no checkpoint at {asked.checkpoint}", remedy="correct the path, or leave --checkpoint out")
+        link, found = manifest.parent("checkpoint"), sha256_of(asked.checkpoint)
         if link is None or link.sha256 != found:
             made_from = f"SHA-256 {link.sha256[:16]}…" if link else "no checkpoint"
             raise InputError(
-                f"{artifact.name} was exported from {made_from}; {options.checkpoint} has SHA-256 {found[:16]}…",
+                f"{artifact.name} was exported from {made_from}; {asked.checkpoint} has SHA-256 {found[:16]}…",
                 remedy="give the checkpoint that it was exported from, or leave --checkpoint out",
             )
 
 
-def _traced_again(artifact: Artifact, cache: Cache, model: str | None, options: ModelOptions) -> ProgramEntry:
+def _traced_again(artifact: Artifact, cache: Cache, asked: Model) -> ProgramEntry:
     manifest = artifact.manifest
-    if manifest.parent("seeded") is None and options.checkpoint is None:
+    if manifest.parent("seeded") is None and asked.checkpoint is None:
         raise InputError(
             f"the reference of {artifact.name} is not in the cache of this machine ({cache.root})",
             remedy=f"give --model {manifest.model} and --checkpoint with the weights that it was exported from",
         )
-    if model is None and _is_factory(manifest.model):  # it would import code on the word of a file from elsewhere
+    if asked.name is None and _is_factory(manifest.model):  # it would import code on the word of a file from elsewhere
         raise InputError(
             f"the reference of {artifact.name} is not in the cache of this machine ({cache.root}); making it again runs {manifest.model}",
             remedy=f"if you trust that, give --model {manifest.model}",
         )
-    name = model or manifest.model
+    name = asked.name or manifest.model
     wanted, found, failure = manifest.parent("program"), None, None
-    for asked in _asked(name, options, manifest):
+    for guess in _guesses(name, asked, manifest):
         try:
-            found = program_stage(name, asked, cache)
+            found = program_stage(guess, cache)
         except InputError as error:
             failure = failure or error
             continue
@@ -120,29 +118,30 @@ def _traced_again(artifact: Artifact, cache: Cache, model: str | None, options: 
     return found
 
 
-def _asked(name: str, options: ModelOptions, manifest: Manifest) -> tuple[ModelOptions, ...]:
+def _guesses(name: str, asked: Model, manifest: Manifest) -> tuple[Model, ...]:
     """What may have been asked of the network when it was exported; the manifest tells most of it."""
     seeded = manifest.parent("seeded")
     try:
-        made = msgspec.convert(seeded.options if seeded is not None and options.checkpoint is None else {}, _Made)
+        made = msgspec.convert(seeded.options if seeded is not None and asked.checkpoint is None else {}, _Made)
     except msgspec.ValidationError as error:
         raise InputError(
             f"what the seeded {name} was made with cannot be understood: {error}", remedy="export the artefact again"
         ) from error
-    told = dataclasses.replace(
-        options,
-        seed=options.seed if made.seed is None else made.seed,
+    told = msgspec.structs.replace(
+        asked,
+        name=name,
+        seed=asked.seed if made.seed is None else made.seed,
         num_classes=made.num_classes,
         input_size=made.input_size,
         outputs=tuple(spec.name for spec in manifest.signature.outputs),
     )
     require_feedable(told)
     if _is_factory(name):  # which alone knows whether its inputs had to be described
-        return told, dataclasses.replace(told, inputs=manifest.signature.inputs)
+        return told, msgspec.structs.replace(told, inputs=manifest.signature.inputs)
     shapes = [spec.shape for spec in (*manifest.signature.inputs, *manifest.signature.outputs)]
     if [len(shape) for shape in shapes] != [4, 2]:
         return (told,)
-    seen = dataclasses.replace(told, input_size=(shapes[0][2], shapes[0][3]), num_classes=shapes[1][1])
+    seen = msgspec.structs.replace(told, input_size=(shapes[0][2], shapes[0][3]), num_classes=shapes[1][1])
     return (told, seen) if ":" in name else (seen,)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from dtvit_deploy.artifacts.artifact import Artifact
@@ -16,12 +18,12 @@ from dtvit_deploy.harness.verdict import verdict
 from dtvit_deploy.pipeline.gates import gates_of, not_measured
 from dtvit_deploy.pipeline.measure import Bench
 from dtvit_deploy.pipeline.timing import Timed
-from dtvit_deploy.recipe import Gates
+from dtvit_deploy.recipe.tables import Gates
 from dtvit_deploy.report.schema import Subject
 from dtvit_deploy.runtimes.pairing import Pairing
 
 
-def reference_subject(bench: Bench, scored: list[Accuracy], timed: list[Timed]) -> Subject:
+def reference_subject(bench: Bench, scored: Sequence[Accuracy], timed: Sequence[Timed]) -> Subject:
     """The yardstick, torch itself, which is held to nothing."""
     artifact, runtime = bench.reference.artifact, bench.reference.runtime
     return Subject(
@@ -37,8 +39,8 @@ def reference_subject(bench: Bench, scored: list[Accuracy], timed: list[Timed]) 
 
 
 def subject_of(
-    bench: Bench,
     pairing: Pairing,
+    conditions: dict[str, str],
     *,
     parity: tuple[Difference, ...],
     layers: LayerReport | None,
@@ -62,7 +64,7 @@ def subject_of(
         sha256=manifest.sha256,
         precision=str(manifest.precision),
         rung=pairing.runtime.rung,
-        conditions=bench.conditions(pairing),
+        conditions=conditions,
         bytes=artifact.bytes,
         notes=(*notes, *timed.notes),
         parity=parity,

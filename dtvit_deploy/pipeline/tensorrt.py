@@ -14,6 +14,7 @@ import msgspec
 from dtvit_deploy.artifacts.artifact import Artifact, load_artifact, sha256_of
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.source import source_digest
 from dtvit_deploy.artifacts.staging import replacing
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError, MissingError
@@ -23,12 +24,12 @@ from dtvit_deploy.formats.engine.library import LIBRARIES, Library, load_library
 from dtvit_deploy.formats.engine.options import RTX_CAPABILITIES, BuildOptions, Flavour
 from dtvit_deploy.formats.engine.passport import ENGINE, FORMATS, GRAPH, LAYERS, LINK, PASSPORT, Passport
 from dtvit_deploy.pipeline.material import digest_of
-from dtvit_deploy.pipeline.stages import describe, load_onnx, made_here, source_digest, versions
+from dtvit_deploy.pipeline.stages import describe, load_onnx, made_here, versions
 from dtvit_deploy.plural import counted, some
 
 if TYPE_CHECKING:
     from dtvit_deploy.export.tensorrt.on_device import Golden
-    from dtvit_deploy.recipe import TensorRt
+    from dtvit_deploy.recipe.tables import TensorRt
 
 RELEASES = ("10.3", "11.1")
 """TensorRT releases that a job's graph is held to: JetPack 6's and the newest whose operators are published."""
@@ -173,7 +174,7 @@ def _engine(graph: Artifact, library: Library, build: BuildOptions, cache: Cache
         "build": build,
         "library": [library.name, library.version],
         "machine": [device, here.cuda, gpu.driver_version(), gpu.jetpack()] if device else [],
-        "source": source_digest(),
+        "source": source_digest(__name__),
     }
 
     def write(folder: Path) -> None:
@@ -240,7 +241,7 @@ def _job(graph: Artifact, build: BuildOptions, cache: Cache, golden: Callable[[]
         "build": build,
         "golden": [digest_of([*answers.feeds, *answers.expected]), answers.tolerance, answers.least_sqnr, answers.top1, answers.source],
         "checked": checked,
-        "source": source_digest(),
+        "source": source_digest(__name__),
     }
 
     def write(folder: Path) -> None:

@@ -15,7 +15,7 @@ from dtvit_deploy.errors import DeployError
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions, measure
 from dtvit_deploy.pipeline.measure import Bench, check_feeds
 from dtvit_deploy.runtimes.base import DeviceTimed, OnDevice, Planned, Session
-from dtvit_deploy.runtimes.coreml.plan import ComputePlan
+from dtvit_deploy.runtimes.compute_plan import ComputePlan
 from dtvit_deploy.runtimes.pairing import Pairing
 from dtvit_deploy.runtimes.probe import Cold, probe
 

@@ -15,7 +15,7 @@ from dtvit_deploy.harness.parity import Difference
 from dtvit_deploy.harness.recommend import Recommendation
 from dtvit_deploy.harness.search import Search
 from dtvit_deploy.harness.verdict import Verdict
-from dtvit_deploy.runtimes.coreml.plan import ComputePlan
+from dtvit_deploy.runtimes.compute_plan import ComputePlan
 
 SCHEMA = 1
 

@@ -22,14 +22,13 @@ from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.calibration.feeds import random_feeds
-from dtvit_deploy.calibration.ranges import load_ranges
-from dtvit_deploy.harness.parity import FACTOR, sqnr
-from dtvit_deploy.models.reference import ModelOptions
+from dtvit_deploy.harness.distance import sqnr
+from dtvit_deploy.harness.parity import FACTOR
+from dtvit_deploy.models.options import Model
 from dtvit_deploy.models.registry import VARIANTS
-from dtvit_deploy.pipeline.calibrate import CalibrateOptions, calibrate
-from dtvit_deploy.pipeline.export import ExportOptions, export
-from dtvit_deploy.pipeline.int8 import Int8
+from dtvit_deploy.pipeline.export import export
 from dtvit_deploy.pipeline.progress import Silent
+from dtvit_deploy.recipe.tables import Export, Int8, Recipe
 from dtvit_deploy.runtimes.arm64.session import EmulatedArm64
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.onnxruntime import OnnxRuntime
@@ -53,17 +52,13 @@ def artifacts(
     folder: Path = tmp_path_factory.mktemp("registry")
     cache = Cache(folder / "cache")
     side = SIDES.get(request.param, SIDE)
-    reference = ModelOptions(input_size=(side, side))
-    calibrate(
-        CalibrateOptions(model=request.param, reference=reference, data=None, random_data=True, samples=2),
-        folder / "ranges.json",
-        cache,
-        Silent(),
-    )
-    table = load_ranges(folder / "ranges.json")
     precisions = (Precision.FP32, Precision.FP16, Precision.INT8)
-    options = ExportOptions(model=request.param, reference=reference, precisions=precisions, int8=Int8(table=table))
-    _, made = export(options, folder / "out", cache, Silent())
+    recipe = Recipe(
+        model=Model(name=request.param, input_size=(side, side)),
+        export=Export(precisions=precisions),
+        int8=Int8(random_data=True, samples=2),
+    )
+    _, made = export(recipe, folder / "out", cache, Silent())
     return dict(zip(precisions, made, strict=True))
 
 

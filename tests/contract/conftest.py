@@ -90,8 +90,10 @@ def exported(folder: Path) -> dict[str, Artifact]:
     torch = pytest.importorskip("torch")
     from dtvit_deploy.artifacts.cache import Cache
     from dtvit_deploy.models.reference import Reference
+    from dtvit_deploy.pipeline.onnx import onnx_stage
     from dtvit_deploy.pipeline.openvino import openvino_stage
-    from dtvit_deploy.pipeline.stages import GuardFeeds, onnx_stage, read_program_entry, write_program
+    from dtvit_deploy.pipeline.program import read_program_entry, write_program
+    from dtvit_deploy.pipeline.stages import GuardFeeds
 
     class Network(torch.nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:

@@ -17,6 +17,7 @@ from onnx import helper
 from torch import Tensor, nn
 
 from arm64.small import FLOAT, FLOAT16, INT64, MODULE, halves, of_one, quantised
+from checking import checked
 from commandline import deploy
 from dtvit_deploy.artifacts.artifact import Link
 from dtvit_deploy.artifacts.cache import Cache
@@ -28,12 +29,11 @@ from dtvit_deploy.export.arm64.portable import portable_onnx
 from dtvit_deploy.export.onnx.translate import module_of
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.arm64 import portable_stage, told_of_arm64
-from dtvit_deploy.pipeline.check import Wants, check
-from dtvit_deploy.pipeline.export import ExportOptions
 from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.material import open_material
-from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.pipeline.stages import ProgramEntry, load_onnx, onnx_stage, read_program_entry, write_program
+from dtvit_deploy.pipeline.onnx import onnx_stage
+from dtvit_deploy.pipeline.program import ProgramEntry, read_program_entry, write_program
+from dtvit_deploy.pipeline.stages import load_onnx
 from dtvit_deploy.runtimes.arm64.half_sums import convolution, product
 from dtvit_deploy.runtimes.arm64.session import arm64_answers
 from dtvit_deploy.runtimes.arm64.term_sums import term_sums
@@ -345,7 +345,7 @@ def test_a_network_whose_sums_overflow_there_is_told_of_it_and_passes_on_x86_alo
     assert [note for note in halved.manifest.lineage[-1].notes if note.startswith("gather: the terms of ") and "--arm64" in note]
 
     def report(*, arm64: bool) -> Any:
-        return check("verify", cancelling, [halved], material, Wants(parity=8, arm64=arm64), threads=1, progress=Silent())
+        return checked(cancelling, [halved], material, arm64=arm64)
 
     assert report(arm64=False).verdict.passed
     held = report(arm64=True)
@@ -363,7 +363,7 @@ def test_exported_for_such_a_core_it_passes_there_too_without_being_asked(cancel
     link = halved.manifest.parent("float16")
     assert link is not None
     assert [note.split(" stays")[0] for note in link.notes if " stays FP32: the terms of " in note] == ["gather"]
-    report = check("verify", cancelling, [halved], material, Wants(parity=8), threads=1, progress=Silent())
+    report = checked(cancelling, [halved], material)
     assert report.verdict is not None
     assert report.verdict.passed, report.verdict.reason
     assert [subject.name for subject in report.subjects] == ["torch FP32", "ONNX FP16", "ONNX FP16 in emulated-arm64"]
@@ -381,7 +381,7 @@ def test_maxima_whose_places_are_used_are_refused_until_they_are_portable(tmp_pa
     assert any("leaves its indices" in note for link in noted.manifest.lineage for note in link.notes)
 
     def report(artifact: Any, *, arm64: bool) -> Any:
-        return check("verify", program, [artifact], material, Wants(parity=8, arm64=arm64), threads=1, progress=Silent())
+        return checked(program, [artifact], material, arm64=arm64)
 
     plain = report(halved, arm64=False)
     assert any("leaves its indices" in note for note in plain.notes)
@@ -411,17 +411,19 @@ def test_a_graph_whose_sums_make_no_sense_is_refused_in_one_message() -> None:
 
 
 def test_an_arm64_cpu_is_for_onnx_alone(tmp_path: Path) -> None:
-    from dtvit_deploy.models.reference import ModelOptions
+    from dtvit_deploy.models.options import Model
+    from dtvit_deploy.recipe.buildable import require_buildable
+    from dtvit_deploy.recipe.tables import Export, Recipe
 
     with pytest.raises(InputError, match="an ARM64 CPU was named, and the target onnx not"):
-        ExportOptions(model="dualtoken-vit-t-mix", reference=ModelOptions(), targets=(Target.OPENVINO,), cpu=Cpu.ARM64)
+        require_buildable(Recipe(model=Model(name="dualtoken-vit-t-mix"), export=Export(targets=(Target.OPENVINO,), cpu=Cpu.ARM64)))
     done = deploy("export", "--model", "dualtoken-vit-t-mix", "-t", "openvino", "--arm64", "-o", tmp_path / "out", code=2)
     assert "add --target onnx" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_a_recipe_names_the_cpu(tmp_path: Path) -> None:
-    from dtvit_deploy.recipe import load_recipe
+    from dtvit_deploy.recipe.reading import load_recipe
 
     path = tmp_path / "recipe.toml"
     path.write_text('[model]\nname = "dualtoken-vit-t-mix"\n[export]\nprecisions = ["fp16"]\ncpu = "arm64"\n')

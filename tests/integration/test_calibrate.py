@@ -15,12 +15,13 @@ from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.ranges import RangeTable, load_ranges
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.models.reference import ModelOptions
-from dtvit_deploy.pipeline.calibrate import CalibrateOptions, calibrate
+from dtvit_deploy.models.options import Model
+from dtvit_deploy.pipeline.calibrate import calibrate
 from dtvit_deploy.pipeline.material import preprocessing_of
+from dtvit_deploy.pipeline.program import ProgramEntry, program_stage
 from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage
-from dtvit_deploy.recipe import PreprocessingChanges
+from dtvit_deploy.recipe.reading import validated
+from dtvit_deploy.recipe.tables import Data, Int8, PreprocessingChanges, Recipe
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.registry import open_session, runtime_for
 
@@ -82,19 +83,25 @@ def module(given: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.modules.pop("calibrated", None)
 
 
-def options(name: str, data: Path | None, **more: Any) -> CalibrateOptions:
+def options(name: str, data: Path | None, *, changes: PreprocessingChanges | None = None, **more: Any) -> Recipe:
     asked = {"random_data": data is None, "samples": 20} | more
-    return CalibrateOptions(model=f"calibrated:{name}", reference=ModelOptions(), data=data, **asked)
+    evaluation = asked.pop("evaluation", None)
+    return Recipe(
+        model=Model(name=f"calibrated:{name}"),
+        data=Data(calibration=data, evaluation=evaluation),
+        preprocessing=changes or PreprocessingChanges(),
+        int8=Int8(**asked),
+    )
 
 
-def calibrated(asked: CalibrateOptions, out: Path) -> RangeTable:
+def calibrated(asked: Recipe, out: Path) -> RangeTable:
     table = calibrate(asked, out, Cache.default(), Silent())
     assert load_ranges(out) == table
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     return table
 
 
-def refused(asked: CalibrateOptions, folder: Path) -> str:
+def refused(asked: Recipe, folder: Path) -> str:
     with pytest.raises(InputError) as caught:
         calibrate(asked, folder / "ranges.json", Cache.default(), Silent())
     assert caught.value.remedy
@@ -115,7 +122,7 @@ def feeds(path: Path, **arrays: Any) -> Path:
 class TestRanges:
     @pytest.fixture
     def program(self) -> ProgramEntry:
-        return program_stage("calibrated:net", ModelOptions(), Cache.default())
+        return program_stage(Model(name="calibrated:net"), Cache.default())
 
     def test_every_tensor_of_the_program_has_one_and_it_is_what_torch_computes(
         self, given: Path, program: ProgramEntry, tmp_path: Path
@@ -155,7 +162,7 @@ class TestRanges:
         assert len(table.unbounded) == 1
         softmax = next(one for name, one in table.tensors.items() if "softmax" in name)
         assert 0 <= softmax.minmax.low <= softmax.minmax.high <= 1
-        program = program_stage("calibrated:masks", ModelOptions(), Cache.default())
+        program = program_stage(Model(name="calibrated:masks"), Cache.default())
         assert table.unbounded[0] not in table.lookup(program.nodes, Method.MSE)
 
     def test_the_table_says_what_it_was_made_from(self, given: Path, program: ProgramEntry, tmp_path: Path) -> None:
@@ -179,17 +186,18 @@ class TestRanges:
         self, given: Path, program: ProgramEntry, tmp_path: Path
     ) -> None:
         changes = PreprocessingChanges(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-        table = calibrated(options("net", given / "images", preprocessing=changes), tmp_path / "ranges.json")
+        table = calibrated(options("net", given / "images", changes=changes), tmp_path / "ranges.json")
         assert table.tensors["image"].minmax.low >= 0
         assert table.tensors["image"].minmax.high <= 1
         with pytest.raises(InputError, match="another preprocessing"):
             table.require(program.artifact.manifest, preprocessing_of(program.artifact.manifest))
 
     def test_the_digits_have_a_range_for_every_tensor_of_the_network(self, digits: Path, checkpoint: Path, tmp_path: Path) -> None:
-        reference = ModelOptions(checkpoint=checkpoint)
-        asked = CalibrateOptions(model=None, reference=reference, data=digits / "train", samples=16, evaluation=digits / "held-out")
+        reference = Model(checkpoint=checkpoint)
+        data = Data(calibration=digits / "train", evaluation=digits / "held-out")
+        asked = Recipe(model=reference, data=data, int8=Int8(samples=16))
         table = calibrated(asked, tmp_path / "ranges.json")
-        program = program_stage(None, reference, Cache.default())
+        program = program_stage(reference, Cache.default())
         tensors = tensors_of(program)
         for method in Method:
             assert table.lookup(program.nodes, method).keys() >= {*tensors, "image", "logits"}
@@ -218,19 +226,21 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("more", "told"),
         [
-            ({"random_data": False}, "none were given"),
-            ({"samples": 1}, "1 samples were asked for"),
-            ({"percentile": 12.0}, "the percentile 12.0 must be"),
-            ({"percentile": float("nan")}, "the percentile nan must be"),
+            ({"samples": 1}, r"int8\.samples: expected `int` >= 2"),
+            ({"percentile": 12.0}, r"int8\.percentile: expected `float` >= 50"),
         ],
     )
     def test_options_that_make_no_sense(self, more: dict[str, Any], told: str) -> None:
         with pytest.raises(InputError, match=told):
-            options("net", None, **more)
+            validated(options("net", None, **more))
 
-    def test_images_and_random_numbers_together(self, given: Path) -> None:
-        with pytest.raises(InputError, match="images and random numbers"):
-            options("net", given / "images", random_data=True)
+    def test_a_percentile_that_is_no_number(self) -> None:
+        with pytest.raises(ValueError, match="Expected a number for `percentile`, got nan"):
+            options("net", None, percentile=float("nan"))
+
+    def test_nothing_to_observe_and_two_things(self, given: Path, tmp_path: Path) -> None:
+        assert "none were given" in refused(options("net", None, random_data=False), tmp_path)
+        assert refused(options("net", given / "images", random_data=True), tmp_path).startswith("images and random numbers")
 
     def test_an_image_that_cannot_be_read_leaves_nothing_behind(self, given: Path, tmp_path: Path) -> None:
         broken = given / "broken"

@@ -18,7 +18,7 @@ from commandline import deploy, refused
 from dtvit_deploy.artifacts.artifact import load_artifact, sha256_of
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.models.reference import ModelOptions
+from dtvit_deploy.models.options import Model
 from dtvit_deploy.pipeline.origin import reference_of
 from networks import IMAGES, WEIGHTS
 
@@ -102,8 +102,8 @@ def edited(work: Path, name: str, edit: Edit) -> Path:
 
 def origin(path: Path, checkpoint: Path | None = None) -> str:
     """Digest of the program that an artefact is judged by."""
-    options = ModelOptions(checkpoint=checkpoint)
-    found = reference_of([load_artifact(path)], Cache.default(), "network:net" if checkpoint else None, options)
+    asked = Model(name="network:net" if checkpoint else None, checkpoint=checkpoint)
+    found = reference_of([load_artifact(path)], Cache.default(), asked)
     return found.artifact.manifest.sha256
 
 

@@ -21,8 +21,8 @@ pytest.importorskip("coremltools")
 from dtvit_deploy.artifacts.cache import Cache  # noqa: E402
 from dtvit_deploy.artifacts.target import Precision  # noqa: E402
 from dtvit_deploy.calibration.feeds import adversarial_feeds, random_feeds  # noqa: E402
-from dtvit_deploy.models.reference import ModelOptions  # noqa: E402
-from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage  # noqa: E402
+from dtvit_deploy.models.options import Model  # noqa: E402
+from dtvit_deploy.pipeline.program import ProgramEntry, program_stage  # noqa: E402
 from dtvit_deploy.process.quiet import quiet  # noqa: E402
 from dtvit_deploy.runtimes.base import SessionOptions  # noqa: E402
 from dtvit_deploy.runtimes.mil.runtime import MilRuntime  # noqa: E402
@@ -43,7 +43,7 @@ def _coreai() -> None:
 
 @pytest.fixture(scope="module")
 def program(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> ProgramEntry:
-    return program_stage(None, ModelOptions(checkpoint=checkpoint), Cache(tmp_path_factory.mktemp("program")))
+    return program_stage(Model(checkpoint=checkpoint), Cache(tmp_path_factory.mktemp("program")))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from dtvit_deploy.artifacts.artifact import Artifact, Link
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.reference import Reference
-from dtvit_deploy.pipeline.stages import ProgramEntry, read_program_entry, write_program
+from dtvit_deploy.pipeline.program import ProgramEntry, read_program_entry, write_program
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.registry import runtime_for
 from dtvit_deploy.runtimes.torch.session import TorchRuntime

@@ -14,17 +14,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from checking import checked
 from commandline import deploy
 from dtvit_deploy.artifacts.artifact import Artifact, Link, load_artifact, sha256_of
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.formats.mlpackage.options import CoreMlOptions, Layout, views_of
 from dtvit_deploy.models.reference import Reference
-from dtvit_deploy.pipeline.check import Wants, check
 from dtvit_deploy.pipeline.coreml import require_coreml
 from dtvit_deploy.pipeline.material import open_material
-from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.pipeline.stages import ProgramEntry, read_program_entry, write_program
+from dtvit_deploy.pipeline.program import ProgramEntry, read_program_entry, write_program
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.registry import runtime_for
 from dtvit_deploy.runtimes.torch.session import TorchRuntime
@@ -387,7 +386,7 @@ def test_the_digits_answer_as_in_torch(checkpoint: Path, digits: Path, tmp_path:
 
 def test_own_networks_are_checked_like_any(two: ProgramEntry, tmp_path: Path) -> None:
     material = open_material(None, two.artifact.manifest)
-    report = check("verify", two, [package(two, tmp_path)], material, Wants(parity=4), threads=1, progress=Silent())
+    report = checked(two, [package(two, tmp_path)], material, samples=4)
     assert report.verdict is not None
     assert report.verdict.passed, report.verdict.reason
 
@@ -398,5 +397,5 @@ def test_what_cannot_be_evaluated_is_said_at_export_and_refused_with_its_module(
     said = "operators of CoreML7 that are not evaluated here: resample (first for grid_sampler in warp)"
     assert any(note.startswith("cannot be verified here: ") and note.endswith(said) for note in made.manifest.lineage[-1].notes)
     with pytest.raises(InputError) as refused:
-        check("verify", warped, [made], open_material(None, made.manifest), Wants(parity=1), threads=1, progress=Silent())
+        checked(warped, [made], open_material(None, made.manifest), samples=1)
     assert str(refused.value).endswith(said)

@@ -20,7 +20,7 @@ from dtvit_deploy.calibration.ranges import load_ranges
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.mlpackage.options import Weights
 from dtvit_deploy.models.reference import Reference
-from dtvit_deploy.pipeline.stages import ProgramEntry, read_program_entry, write_program
+from dtvit_deploy.pipeline.program import ProgramEntry, read_program_entry, write_program
 from packages import converted
 
 pytest.importorskip("coremltools", reason="coremltools writes the packages")

@@ -65,7 +65,9 @@ def test_the_package_is_found_where_it_lies_in_the_current_folder_alone(tmp_path
         f"import runpy, sys; sys.path[:] = [{str(tmp_path)!r}] + [p for p in sys.path if p] + {packages!r}; sys.argv = ['-m', '--version'];"
     )
     code += " runpy.run_module('dtvit_deploy', run_name='__main__', alter_sys=True)"
-    done = subprocess.run([sys.executable, "-B", "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-B", "-E", "-s", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.stdout == f"dtvit-deploy {dtvit_deploy.__version__}\n", done.stderr
     assert not (tmp_path / "it-ran").exists()
 

@@ -24,8 +24,9 @@ from dtvit_deploy.export.program import Program, program_from_reference
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.coreml import CoreMl
 from dtvit_deploy.pipeline.material import open_material
+from dtvit_deploy.pipeline.onnx import onnx_stage
 from dtvit_deploy.pipeline.openvino import openvino_stage
-from dtvit_deploy.pipeline.stages import onnx_stage, read_program_entry, write_program
+from dtvit_deploy.pipeline.program import read_program_entry, write_program
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.onnxruntime import magnitudes, run_graph
 from dtvit_deploy.runtimes.registry import runtime_for

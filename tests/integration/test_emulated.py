@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from checking import checked
 from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, sha256_of, write_json
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.evidence import Rung
@@ -29,14 +30,13 @@ from dtvit_deploy.export.onnx.float16 import float16_onnx
 from dtvit_deploy.formats.engine import gpu as gpu_module
 from dtvit_deploy.formats.engine.gpu import Gpu, Gpus
 from dtvit_deploy.formats.engine.passport import ENGINE, GRAPH, LINK, PASSPORT, Passport
-from dtvit_deploy.harness.latency import MeasureOptions
 from dtvit_deploy.models.reference import Reference
-from dtvit_deploy.pipeline.check import Wants, check
+from dtvit_deploy.pipeline.figures import Figures
 from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.material import Material, open_material
-from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.pipeline.stages import ProgramEntry, onnx_stage, read_program_entry, write_program
-from dtvit_deploy.recipe import Gates, Limits
+from dtvit_deploy.pipeline.onnx import onnx_stage
+from dtvit_deploy.pipeline.program import ProgramEntry, read_program_entry, write_program
+from dtvit_deploy.recipe.tables import Gates, Limits
 from dtvit_deploy.report.markdown import render_markdown
 from dtvit_deploy.report.schema import Report
 from dtvit_deploy.runtimes.base import SessionOptions
@@ -50,7 +50,6 @@ Array = NDArray[Any]
 FLOAT, FLOAT16, INT8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8
 SIGNATURE = Signature((TensorSpec("x", (1, 4)),), (TensorSpec("y", (1, 4)),))
 X = np.array([[0.5, -1.0, 2.0, 300.0]], np.float32)
-QUICK = MeasureOptions(min_samples=2, max_samples=5, min_seconds=0, warmup_seconds=0, max_warmup_seconds=0)
 
 
 def graph(*nodes: onnx.NodeProto, **constants: Array) -> onnx.ModelProto:
@@ -262,8 +261,8 @@ class Made:
         (path / GRAPH).write_bytes(content)
         return vouched(path, manifest, "rtx")
 
-    def check(self, command: str, wants: Wants, *artifacts: Artifact, gates: Gates | None = None) -> Report:
-        return check(command, self.program, artifacts, self.material, wants, threads=1, gates=gates, progress=Silent())
+    def check(self, command: str, figures: Figures, *artifacts: Artifact, gates: Gates | None = None) -> Report:
+        return checked(self.program, artifacts, self.material, figures, command=command, gates=gates)
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +274,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 class TestVerify:
     def test_layers_are_walked_and_the_module_that_overflows_is_named(self, made: Made) -> None:
-        report = made.check("verify", Wants(parity=8, layers=True), made.fp32, made.mixed, made.fp16)
+        report = made.check("verify", Figures(parity=True, layers=True), made.fp32, made.mixed, made.fp16)
         assert report.verdict is not None
         _, fp32, mixed, fp16 = report.subjects
         assert {subject.rung for subject in (fp32, mixed, fp16)} == {Rung.EMULATED}
@@ -301,7 +300,7 @@ class TestLatency:
     ) -> None:
         probed: list[str] = []
         monkeypatch.setattr("dtvit_deploy.pipeline.timing.probe", _recording(probed))
-        report = made.check("profile", Wants(latency=QUICK), made.fp32, made.onnx, made.mixed)
+        report = made.check("profile", Figures(latency=True), made.fp32, made.onnx, made.mixed)
         reference, fp32, plain, mixed = report.subjects
         assert probed == [made.program.artifact.name, made.onnx.name]
         assert reference.latency is not None
@@ -318,18 +317,18 @@ class TestLatency:
     def test_of_emulated_artefacts_alone_it_is_refused_at_once(self, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("dtvit_deploy.pipeline.timing.probe", _never)
         with pytest.raises(MissingError, match=r"the latency of net\.fp32\.rtx, net\.fp16\.rtx cannot be measured here") as caught:
-            made.check("profile", Wants(latency=QUICK), made.fp32, made.mixed)
+            made.check("profile", Figures(latency=True), made.fp32, made.mixed)
         assert caught.value.remedy == "profile on the device; verify and evaluate work here"
 
     def test_a_run_goes_on_without_it_and_a_limit_on_it_fails_as_not_measured(self, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("dtvit_deploy.pipeline.timing.probe", _never)
-        wants = Wants(parity=8, latency=QUICK)
-        report = made.check("run", wants, made.fp32)
+        figures = Figures(parity=True, latency=True)
+        report = made.check("run", figures, made.fp32)
         assert report.verdict is not None
         assert report.verdict.passed, report.verdict.reason
         assert "latency" not in report.data
         assert all(subject.latency is None for subject in report.subjects)
-        held = made.check("run", wants, made.fp32, gates=Gates(fp32=Limits(p50_ms=5.0))).verdict
+        held = made.check("run", figures, made.fp32, gates=Gates(fp32=Limits(p50_ms=5.0))).verdict
         assert held is not None
         (failed,) = held.failed
         assert failed.name == "net.fp32.rtx: p50 (gate 'p50_ms' of the recipe)"

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
+from checking import checked
 from dtvit_deploy.artifacts.artifact import Link
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.signature import Signature, TensorSpec
@@ -27,11 +28,11 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.onnx.float16 import LARGEST_FP16, float16_onnx
 from dtvit_deploy.export.onnx.translate import module_of
 from dtvit_deploy.models.reference import Reference
-from dtvit_deploy.pipeline.check import Wants, check
+from dtvit_deploy.pipeline.figures import Figures
 from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.material import open_material
-from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.pipeline.stages import ProgramEntry, onnx_stage, read_program_entry, write_program
+from dtvit_deploy.pipeline.onnx import onnx_stage
+from dtvit_deploy.pipeline.program import ProgramEntry, read_program_entry, write_program
 from dtvit_deploy.runtimes.onnxruntime import magnitudes
 
 Array = NDArray[Any]
@@ -306,7 +307,7 @@ def test_a_network_that_would_overflow_is_exported_verified_and_passes(overflowi
     model = onnx.load(simplified.path)
     np.testing.assert_allclose(evaluated(onnx.load(halved.path), feed), evaluated(model, feed), rtol=0.02, atol=0.02)
     assert not np.isfinite(evaluated(float16_onnx(model, {}).model, feed)).all()
-    report = check("verify", overflowing, [halved], material, Wants(parity=8, layers=True), threads=1, progress=Silent())
+    report = checked(overflowing, [halved], material, Figures(parity=True, layers=True))
     assert report.verdict is not None
     assert report.verdict.passed, report.verdict.reason
     (layers,) = (subject.layers for subject in report.subjects if subject.layers)

@@ -12,22 +12,23 @@ import numpy as np
 import onnx
 import pytest
 
+from checking import checked
 from dtvit_deploy.artifacts.artifact import Artifact, Manifest
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.export.onnx.float16 import float16_onnx
 from dtvit_deploy.export.onnx.translate import module_of
 from dtvit_deploy.formats.mlpackage.options import CoreMlOptions
-from dtvit_deploy.harness.parity import sqnr
-from dtvit_deploy.models.reference import ModelOptions
-from dtvit_deploy.pipeline.check import Wants, check
+from dtvit_deploy.harness.distance import sqnr
+from dtvit_deploy.models.options import Model
 from dtvit_deploy.pipeline.coreml import CoreMl
 from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.material import Material, open_material
 from dtvit_deploy.pipeline.measure import kept_for_precision
 from dtvit_deploy.pipeline.mixed_precision import LARGEST_ERROR, MOST_TRIALS, SmallestSet, mixed_precision
-from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.pipeline.stages import ProgramEntry, load_onnx, onnx_stage, program_stage
+from dtvit_deploy.pipeline.onnx import onnx_stage
+from dtvit_deploy.pipeline.program import ProgramEntry, program_stage
+from dtvit_deploy.pipeline.stages import load_onnx
 from dtvit_deploy.report.schema import Report
 from dtvit_deploy.runtimes.onnxruntime import run_graph
 from dtvit_deploy.runtimes.rounded import rounded_onnx
@@ -113,7 +114,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Planted
         if name not in made:
             with pytest.MonkeyPatch.context() as patch:
                 patch.syspath_prepend(folder)
-                program = program_stage(f"planted_networks:{name}", ModelOptions(), cache)
+                program = program_stage(Model(name=f"planted_networks:{name}"), cache)
             material = open_material(None, program.artifact.manifest)
             made[name] = Planted(program, material, onnx_stage(program, material.guard(), cache), cache)
         return made[name]
@@ -133,7 +134,7 @@ class Planted:
         return float16_onnx(load_onnx(self.simplified), {}).model
 
     def verified(self, artifact: Artifact) -> Report:
-        return check("verify", self.program, [artifact], self.material, Wants(parity=8), threads=1, progress=Silent())
+        return checked(self.program, [artifact], self.material)
 
     def rounded(self, model: onnx.ModelProto, manifest: Manifest, vouch: Vouch, folder: Path) -> Report:
         """`verify` of a graph as FP16 hardware would answer: the same tolerances, with real rounding."""

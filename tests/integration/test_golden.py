@@ -16,10 +16,11 @@ from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.tensorrt.on_device import Golden
 from dtvit_deploy.harness.parity import LEAST_SQNR_ELSEWHERE, MOST_CHANGED
-from dtvit_deploy.models.reference import ModelOptions
+from dtvit_deploy.models.options import Model
 from dtvit_deploy.pipeline.golden import SAMPLES, golden_stage
 from dtvit_deploy.pipeline.material import Material, open_material
-from dtvit_deploy.pipeline.stages import ProgramEntry, onnx_stage, program_stage
+from dtvit_deploy.pipeline.onnx import onnx_stage
+from dtvit_deploy.pipeline.program import ProgramEntry, program_stage
 
 NETWORKS = """
 import torch
@@ -44,9 +45,9 @@ class Case:
     """A network of the user's own, its simplified graph and what it is fed."""
 
     def __init__(self, name: str, outputs: tuple[str, ...], cache: Cache) -> None:
-        options = ModelOptions(inputs=(TensorSpec("x", (1, 16)),), outputs=outputs)
+        asked = Model(name=f"golden_networks:{name}", inputs=(TensorSpec("x", (1, 16)),), outputs=outputs)
         self.cache = cache
-        self.program: ProgramEntry = program_stage(f"golden_networks:{name}", options, cache)
+        self.program: ProgramEntry = program_stage(asked, cache)
         self.material: Material = open_material(None, self.program.artifact.manifest)
         self._graph = onnx_stage(self.program, self.material.guard(), cache)
 

@@ -161,10 +161,10 @@ def test_one_of_this_projects_own_that_cannot_be_inferred_is_refused_too() -> No
 @pytest.mark.parametrize(("name", "kind"), [("a negative size", "trtjob"), ("a size made negative by padding", "onnx")])
 def test_verify_ends_with_one_message(name: str, kind: str, vouch: Vouch, tmp_path: Path, checkpoint: Path) -> None:
     from dtvit_deploy.artifacts.cache import Cache
-    from dtvit_deploy.models.reference import ModelOptions
-    from dtvit_deploy.pipeline.stages import program_stage
+    from dtvit_deploy.models.options import Model
+    from dtvit_deploy.pipeline.program import program_stage
 
-    program = program_stage(None, ModelOptions(checkpoint=checkpoint), Cache.default()).artifact.manifest
+    program = program_stage(Model(checkpoint=checkpoint), Cache.default()).artifact.manifest
     last = Link(kind="onnx", sha256="0" * 64)
     content, said = HOSTILE[name]
     like = msgspec.structs.replace(program, lineage=(*program.lineage, last), precision=Precision.FP16)

@@ -21,8 +21,9 @@ from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline import measure
 from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.material import open_material
+from dtvit_deploy.pipeline.onnx import onnx_stage
+from dtvit_deploy.pipeline.program import ProgramEntry, read_program_entry, write_program
 from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.pipeline.stages import ProgramEntry, onnx_stage, read_program_entry, write_program
 from dtvit_deploy.runtimes.pairing import pairings
 
 MODULES = ("stem.1", "blocks.0.norm", "blocks.0.qkv", "blocks.0.out", "blocks.1.norm", "blocks.1.qkv", "blocks.1.out", "gain", "head")

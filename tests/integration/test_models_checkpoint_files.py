@@ -29,7 +29,8 @@ from torch import nn
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.checkpoint import read_checkpoint, weights_digest
 from dtvit_deploy.models.fitting import load_state
-from dtvit_deploy.models.reference import ModelOptions, load_reference
+from dtvit_deploy.models.options import Model
+from dtvit_deploy.models.reference import load_reference
 
 torch.set_num_threads(1)
 
@@ -131,10 +132,9 @@ def test_a_part_that_is_not_the_whole_network_is_refused_in_the_names_that_the_n
 
 
 def test_the_number_of_classes_is_read_behind_a_prefix_too(tmp_path: Path) -> None:
-    options = ModelOptions(input_size=(64, 64), num_classes=7)
-    network = load_reference("dualtoken-vit-t-mix", options).module
+    network = load_reference(Model(name="dualtoken-vit-t-mix", input_size=(64, 64), num_classes=7)).module
     path = written(tmp_path / "last.ckpt", {"state_dict": under("model.net.", network)})
-    found = load_reference("dualtoken-vit-t-mix", ModelOptions(checkpoint=path, input_size=(64, 64)))
+    found = load_reference(Model(name="dualtoken-vit-t-mix", checkpoint=path, input_size=(64, 64)))
     assert same(found.module, network)
     assert any("'state_dict'" in note for note in found.weights.notes)
 

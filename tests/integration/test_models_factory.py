@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from dtvit_deploy.artifacts.signature import TensorSpec
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.models.reference import ModelOptions, load_reference
+from dtvit_deploy.models.options import Model
+from dtvit_deploy.models.reference import load_reference
 from networks import PAIR
 
 torch.set_num_threads(1)
@@ -48,7 +49,7 @@ def make():
 def test_a_network_with_two_inputs_and_two_outputs(module: Callable[[str], str]) -> None:
     name = module(TWO_BY_TWO)
     path_before = list(sys.path)
-    reference = load_reference(f"{name}:make", ModelOptions(outputs=("logits", "pooled")))
+    reference = load_reference(Model(name=f"{name}:make", outputs=("logits", "pooled")))
     assert sys.path == path_before
     assert list(reference.inputs) == ["image", "tokens"]
     assert not reference.module.training
@@ -64,29 +65,29 @@ def test_its_weights_follow_the_seed_and_the_callers_generator_is_left_alone(mod
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    digests = [load_reference(target, ModelOptions(seed=seed)).weights.sha256 for seed in (0, 0, 1)]
+    digests = [load_reference(Model(name=target, seed=seed)).weights.sha256 for seed in (0, 0, 1)]
     assert torch.equal(torch.rand(1), expected)
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_its_checkpoint_is_loaded(module: Callable[[str], str], tmp_path: Path) -> None:
     target = f"{module(TWO_BY_TWO)}:make"
-    state = load_reference(target, ModelOptions(seed=3)).module.state_dict()
+    state = load_reference(Model(name=target, seed=3)).module.state_dict()
     save_file(state, tmp_path / "m.safetensors", {"model": "whatever they call it"})
-    reference = load_reference(target, ModelOptions(checkpoint=tmp_path / "m.safetensors"))
+    reference = load_reference(Model(name=target, checkpoint=tmp_path / "m.safetensors"))
     assert reference.weights.kind == "checkpoint"
     assert all(torch.equal(tensor, state[name]) for name, tensor in reference.module.state_dict().items())
 
 
 def test_a_tuple_of_examples_takes_forwards_names(module: Callable[[str], str]) -> None:
     name = module(TWO_BY_TWO + "\ndef pair(): return Pair(), (torch.ones(1, 4, 8, 8), torch.zeros(1, 5, dtype=torch.long))")
-    assert list(load_reference(f"{name}:pair", ModelOptions()).inputs) == ["image", "tokens"]
+    assert list(load_reference(Model(name=f"{name}:pair")).inputs) == ["image", "tokens"]
 
 
 def test_described_inputs_are_made_from_the_seed(module: Callable[[str], str]) -> None:
     target = f"{module(TWO_BY_TWO)}:Pair"
     specs = (TensorSpec("tokens", (1, 7), "int64"), TensorSpec("image", (1, 4, 6, 6)))
-    first, second = (load_reference(target, ModelOptions(inputs=specs)).inputs for _ in range(2))
+    first, second = (load_reference(Model(name=target, inputs=specs)).inputs for _ in range(2))
     assert list(first) == ["image", "tokens"]
     assert first["tokens"].dtype == torch.int64
     assert torch.equal(first["image"], second["image"])
@@ -98,7 +99,7 @@ def test_options_reach_a_factory_that_takes_them(module: Callable[[str], str]) -
         def make(input_size=(8, 8), num_classes=2):
             return nn.Sequential(nn.Flatten(), nn.Linear(input_size[0] * input_size[1], num_classes)), (torch.zeros(1, *input_size),)
     """)
-    reference = load_reference(f"{name}:make", ModelOptions(input_size=(4, 6), num_classes=5))
+    reference = load_reference(Model(name=f"{name}:make", input_size=(4, 6), num_classes=5))
     assert reference.module(*reference.inputs.values()).shape == (1, 5)
 
 
@@ -110,14 +111,14 @@ def test_the_checkpoints_class_count_reaches_a_factory_that_takes_it_and_no_othe
     weights = {"weight": torch.zeros(3, 4), "bias": torch.zeros(3)}
     save_file(weights, tmp_path / "m.safetensors", {"num_classes": "3", "classes": '["a", "b", "c"]'})
     for factory in ("flexible", "fixed"):
-        reference = load_reference(f"{name}:{factory}", ModelOptions(checkpoint=tmp_path / "m.safetensors"))
+        reference = load_reference(Model(name=f"{name}:{factory}", checkpoint=tmp_path / "m.safetensors"))
         assert reference.module.out_features == 3
         assert reference.classes == ("a", "b", "c")
 
 
 def test_half_precision_networks_are_brought_to_float32(module: Callable[[str], str]) -> None:
     name = module("def make(): return nn.Linear(4, 2).half(), (torch.zeros(1, 4),)")
-    assert load_reference(f"{name}:make", ModelOptions()).module.weight.dtype == torch.float32
+    assert load_reference(Model(name=f"{name}:make")).module.weight.dtype == torch.float32
 
 
 # Where the module is wrong
@@ -125,16 +126,16 @@ def test_half_precision_networks_are_brought_to_float32(module: Callable[[str], 
 
 def test_a_module_that_does_not_exist(module: Callable[[str], str]) -> None:
     with pytest.raises(InputError, match="no module 'no_such_package'"):
-        load_reference("no_such_package.networks:make", ModelOptions())
+        load_reference(Model(name="no_such_package.networks:make"))
     with pytest.raises(InputError, match="no module") as caught:
-        load_reference(f"{module('')}.py:make", ModelOptions())
+        load_reference(Model(name=f"{module('')}.py:make"))
     assert "write users_network_" in (caught.value.remedy or "")
 
 
 def test_a_third_party_import_that_is_not_installed_is_told_apart(module: Callable[[str], str]) -> None:
     name = module("import no_such_dependency.layers")
     with pytest.raises(MissingError, match=rf"{name} was found, but it imports no_such_dependency, which is not installed") as caught:
-        load_reference(f"{name}:make", ModelOptions())
+        load_reference(Model(name=f"{name}:make"))
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
@@ -144,7 +145,7 @@ def test_a_module_of_its_own_that_is_missing_is_the_users_mistake(module: Callab
     Path(name).mkdir()
     Path(name, "__init__.py").write_text(f"import {name}.layers")
     with pytest.raises(InputError, match=r"it imports users_network_\d+\.layers, which does not exist"):
-        load_reference(f"{name}:make", ModelOptions())
+        load_reference(Model(name=f"{name}:make"))
 
 
 @pytest.mark.parametrize("source", ["def make(:", "1 / 0", "import sys\nsys.exit(3)", "raise KeyboardInterrupt"], ids=str)
@@ -153,10 +154,10 @@ def test_an_import_that_fails_is_chained_and_leaves_the_path_clean(source: str, 
     target = f"{module(source)}:make"
     if "KeyboardInterrupt" in source:
         with pytest.raises(KeyboardInterrupt):  # the user's own Ctrl-C is nobody's mistake
-            load_reference(target, ModelOptions())
+            load_reference(Model(name=target))
     else:
         with pytest.raises(InputError, match="importing it failed") as caught:
-            load_reference(target, ModelOptions())
+            load_reference(Model(name=target))
         assert caught.value.__cause__ is not None
     assert sys.path == before
 
@@ -189,7 +190,7 @@ def test_an_import_that_fails_is_chained_and_leaves_the_path_clean(source: str, 
 @pytest.mark.filterwarnings("ignore:Lazy modules:UserWarning")
 def test_what_a_factory_gets_wrong_is_said(source: str, message: str, module: Callable[[str], str]) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        load_reference(f"{module(source)}:make", ModelOptions())
+        load_reference(Model(name=f"{module(source)}:make"))
     if "fail" in str(caught.value):
         assert caught.value.__cause__ is not None
 
@@ -202,12 +203,12 @@ def test_a_factory_whose_own_weights_are_not_finite_is_refused(module: Callable[
             return net, (torch.zeros(1, 2),)
     """)
     with pytest.raises(InputError, match=rf"{name}:make holds 2 weights that are NaN"):
-        load_reference(f"{name}:make", ModelOptions())
+        load_reference(Model(name=f"{name}:make"))
 
 
 def test_an_option_that_the_factory_does_not_take_is_refused(module: Callable[[str], str]) -> None:
     with pytest.raises(InputError, match="takes no input_size; it takes no argument"):
-        load_reference(f"{module(TWO_BY_TWO)}:make", ModelOptions(input_size=(8, 8)))
+        load_reference(Model(name=f"{module(TWO_BY_TWO)}:make", input_size=(8, 8)))
 
 
 # Where the inputs are wrong
@@ -221,7 +222,6 @@ def test_an_option_that_the_factory_does_not_take_is_refused(module: Callable[[s
         ("self, x, mask=None, y=None", (X, TensorSpec("y", (1,))), "mask would be skipped"),
         ("self, x, *, y", (X, TensorSpec("y", (1,))), "no positional parameter for the input y"),
         ("self, x, *, y", (X,), "forward needs y"),
-        ("self, x", (X, X), "'x' was given twice"),
         ("self, x", (TensorSpec("x", (1, 0)),), "cannot be made"),
         ("self, x", (TensorSpec("x", (1, 4), "complex64"),), "cannot be made"),
         ("self, x", (TensorSpec("x", (1, 4), "manual_seed"),), "cannot be made"),
@@ -232,13 +232,13 @@ def test_inputs_that_forward_does_not_take_are_refused(
 ) -> None:
     name = module(f"class Net(nn.Module):\n    def forward({forward}):\n        return x")
     with pytest.raises(InputError, match=message):
-        load_reference(f"{name}:Net", ModelOptions(inputs=inputs))
+        load_reference(Model(name=f"{name}:Net", inputs=inputs))
 
 
 @pytest.mark.parametrize("forward", ["self, x", "self, x, mask=None", "self, x, *, scale=1.0", "self, x, /"])
 def test_a_single_input_is_mapped_by_position_and_keeps_its_name(forward: str, module: Callable[[str], str]) -> None:
     name = module(f"class Net(nn.Module):\n    def forward({forward}):\n        return x * 2")
-    assert list(load_reference(f"{name}:Net", ModelOptions(inputs=(TensorSpec("image", (1, 4)),))).inputs) == ["image"]
+    assert list(load_reference(Model(name=f"{name}:Net", inputs=(TensorSpec("image", (1, 4)),))).inputs) == ["image"]
 
 
 @pytest.mark.parametrize(
@@ -256,13 +256,13 @@ def test_the_command_is_corrected_where_names_are_wrong(
 ) -> None:
     name = module(f"class Net(nn.Module):\n    def forward({forward}):\n        return 0")
     with pytest.raises(InputError) as caught:
-        load_reference(f"{name}:Net", ModelOptions(inputs=inputs))
+        load_reference(Model(name=f"{name}:Net", inputs=inputs))
     assert (caught.value.remedy or "").endswith(f"it would be {corrected}")
 
 
 def test_an_optional_last_parameter_may_stay_away(module: Callable[[str], str]) -> None:
     name = module("class Net(nn.Module):\n    def forward(self, x, mask=None, **options):\n        return x")
-    assert list(load_reference(f"{name}:Net", ModelOptions(inputs=(X,))).inputs) == ["x"]
+    assert list(load_reference(Model(name=f"{name}:Net", inputs=(X,))).inputs) == ["x"]
 
 
 def test_a_forward_of_any_number_of_inputs_takes_them_in_order(module: Callable[[str], str]) -> None:
@@ -274,11 +274,11 @@ def test_a_forward_of_any_number_of_inputs_takes_them_in_order(module: Callable[
         def pair():
             return Net(), (torch.ones(1), torch.ones(1))
     """)
-    assert list(load_reference(f"{name}:pair", ModelOptions()).inputs) == ["input_0", "input_1"]
+    assert list(load_reference(Model(name=f"{name}:pair")).inputs) == ["input_0", "input_1"]
     given = (TensorSpec("b", (1, 2)), TensorSpec("a", (1, 2)))
-    assert list(load_reference(f"{name}:Net", ModelOptions(inputs=given)).inputs) == ["b", "a"]
+    assert list(load_reference(Model(name=f"{name}:Net", inputs=given)).inputs) == ["b", "a"]
 
 
 def test_inputs_from_two_sides_are_refused(module: Callable[[str], str]) -> None:
     with pytest.raises(InputError, match="gives its own example inputs"):
-        load_reference(f"{module(TWO_BY_TWO)}:make", ModelOptions(inputs=(X,)))
+        load_reference(Model(name=f"{module(TWO_BY_TWO)}:make", inputs=(X,)))

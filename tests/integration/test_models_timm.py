@@ -11,7 +11,8 @@ from torch import nn
 
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.models.reference import ModelOptions, load_reference
+from dtvit_deploy.models.options import Model
+from dtvit_deploy.models.reference import load_reference
 
 torch.set_num_threads(1)
 
@@ -69,7 +70,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_a_timm_network_comes_with_timms_preprocessing(config: dict[str, Any]) -> None:
-    reference = load_reference("timm:resnet18", ModelOptions())
+    reference = load_reference(Model(name="timm:resnet18"))
     assert {name: tuple(tensor.shape) for name, tensor in reference.inputs.items()} == {"x": (1, 3, 224, 224)}
     assert reference.output_names == ("logits",)
     assert not reference.module.training
@@ -85,14 +86,14 @@ def test_classes_and_checkpoint(config: dict[str, Any], tmp_path: Path) -> None:
     torch.manual_seed(3)
     trained = Convolutional(4)
     save_file(trained.state_dict(), tmp_path / "m.safetensors", {"format": "pt"})
-    reference = load_reference("timm:resnet18", ModelOptions(num_classes=4, checkpoint=tmp_path / "m.safetensors"))
+    reference = load_reference(Model(name="timm:resnet18", num_classes=4, checkpoint=tmp_path / "m.safetensors"))
     assert torch.equal(reference.module.head.weight, trained.head.weight)
     assert reference.weights.kind == "checkpoint"
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_another_input_size_suits_networks_with_and_without_position_embedding(name: str, config: dict[str, Any]) -> None:
-    reference = load_reference(f"timm:{name}", ModelOptions(input_size=(96, 128)))
+    reference = load_reference(Model(name=f"timm:{name}", input_size=(96, 128)))
     assert reference.inputs["x"].shape == (1, 3, 96, 128)
     assert reference.module(reference.inputs["x"]).shape == (1, 1000)
     assert (reference.preprocessing["crop"], reference.preprocessing["resize"]) == ([96, 128], 106)
@@ -101,26 +102,26 @@ def test_another_input_size_suits_networks_with_and_without_position_embedding(n
 def test_the_checkpoints_preprocessing_comes_before_timms(config: dict[str, Any], tmp_path: Path) -> None:
     said = {"preprocessing": '{"crop": [64, 64], "resize": 64, "interpolation": "bilinear"}'}
     save_file(Convolutional().state_dict(), tmp_path / "m.safetensors", said)
-    reference = load_reference("timm:resnet18", ModelOptions(checkpoint=tmp_path / "m.safetensors"))
+    reference = load_reference(Model(name="timm:resnet18", checkpoint=tmp_path / "m.safetensors"))
     assert reference.inputs["x"].shape == (1, 3, 64, 64)
     assert reference.preprocessing == {"crop": [64, 64], "resize": 64, "interpolation": "bilinear"}
 
 
 def test_a_crop_that_cannot_be_expressed_is_noted(config: dict[str, Any]) -> None:
     config["crop_mode"] = "squash"
-    assert any("squash" in note for note in load_reference("timm:resnet18", ModelOptions()).weights.notes)
+    assert any("squash" in note for note in load_reference(Model(name="timm:resnet18")).weights.notes)
 
 
 def test_an_interpolation_that_cannot_be_expressed_is_refused(config: dict[str, Any]) -> None:
     config["interpolation"] = "hamming"
     with pytest.raises(InputError, match="hamming"):
-        load_reference("timm:resnet18", ModelOptions())
+        load_reference(Model(name="timm:resnet18"))
 
 
 @pytest.mark.parametrize("name", ["resnet81", "hf-hub:somebody/resnet18"])
 def test_a_name_that_timm_does_not_know_is_refused_and_nothing_is_fetched(name: str, config: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=f"no network '{name}'"):
-        load_reference(f"timm:{name}", ModelOptions())
+        load_reference(Model(name=f"timm:{name}"))
 
 
 def test_a_network_that_timm_cannot_make_is_refused_with_its_cause(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,14 +130,14 @@ def test_a_network_that_timm_cannot_make_is_refused_with_its_cause(config: dict[
 
     monkeypatch.setitem(NETWORKS, "resnet18", fails)
     with pytest.raises(InputError, match="must divide by the patch size") as caught:
-        load_reference("timm:resnet18", ModelOptions())
+        load_reference(Model(name="timm:resnet18"))
     assert isinstance(caught.value.__cause__, AssertionError)
 
 
 def test_without_timm_the_message_explains_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(MissingError, match="needs torchvision") as caught:
-        load_reference("timm:resnet18", ModelOptions())
+        load_reference(Model(name="timm:resnet18"))
     assert caught.value.exit_code == 3
     assert "torchvision that was built for torch" in (caught.value.remedy or "")
 
@@ -146,4 +147,4 @@ def test_a_torchvision_of_another_torch_is_explained_too(monkeypatch: pytest.Mon
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "timm", raising=False)
     with pytest.raises(MissingError, match="RuntimeError: operator torchvision::nms does not exist"):
-        load_reference("timm:resnet18", ModelOptions())
+        load_reference(Model(name="timm:resnet18"))

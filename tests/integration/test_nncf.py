@@ -41,7 +41,7 @@ def few(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Path:
 @pytest.fixture(scope="module")
 def said_and_made(tmp_path_factory: pytest.TempPathFactory, few: Path, checkpoint: Path) -> tuple[str, Artifact]:
     folder = tmp_path_factory.mktemp("nncf")
-    said = deploy("export", "-c", checkpoint, *BY_NNCF, "--data", few, "-o", folder).stderr
+    said = deploy("export", "-c", checkpoint, *BY_NNCF, "--calibration", few, "-o", folder).stderr
     return said, load_artifact(folder / "dualtoken-vit-t-mix.int8.openvino")
 
 
@@ -81,7 +81,7 @@ def test_it_answers_like_the_float_network(said_and_made: tuple[str, Artifact], 
 
 
 def test_the_same_images_make_the_same_bytes(said_and_made: tuple[str, Artifact], few: Path, checkpoint: Path, tmp_path: Path) -> None:
-    deploy("export", "-c", checkpoint, *BY_NNCF, "--data", few, "-o", tmp_path, "--no-cache", fresh=True)
+    deploy("export", "-c", checkpoint, *BY_NNCF, "--calibration", few, "-o", tmp_path, "--no-cache", fresh=True)
     assert load_artifact(tmp_path / said_and_made[1].name).manifest == said_and_made[1].manifest
 
 
@@ -90,7 +90,7 @@ def test_an_option_reaches_nncf_and_is_recorded(
     option: str, said_and_made: tuple[str, Artifact], few: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     _, plain = said_and_made
-    deploy("export", "-c", checkpoint, *BY_NNCF, f"--{option.replace('_', '-')}", "--data", few, "-o", tmp_path)
+    deploy("export", "-c", checkpoint, *BY_NNCF, f"--{option.replace('_', '-')}", "--calibration", few, "-o", tmp_path)
     made = load_artifact(tmp_path / plain.name)
     asked = {name: made.manifest.lineage[-1].options[name] for name in ("smooth_quant", "bias_correction")}
     assert asked == {"smooth_quant": False, "bias_correction": False} | {option: True}
@@ -105,16 +105,19 @@ def test_an_option_reaches_nncf_and_is_recorded(
     ("words", "message"),
     [
         ((*BY_NNCF,), "NNCF calibrates on images, and none were given"),
-        ((*BY_NNCF, "--data", "FEW", "-t", "onnx"), "NNCF quantises OpenVINO's graph"),
-        ((*BY_NNCF, "--data", "FEW", "--keep-fp32", "stages.2"), "modules to keep there cannot be named"),
-        ((*BY_NNCF, "--data", "FEW", "--ranges", "ranges.json"), "NNCF takes neither --ranges nor --method nor --search"),
-        ((*BY_NNCF, "--data", "FEW", "--method", "mse"), "NNCF takes neither --ranges nor --method nor --search"),
-        ((*BY_NNCF, "--data", "FEW", "--search", "FEW"), "NNCF takes neither --ranges nor --method nor --search"),
-        (("-t", "openvino", "--quantizer", "nncf", "--data", "FEW"), "for INT8, which was not asked for"),
+        ((*BY_NNCF, "--calibration", "FEW", "-t", "onnx"), "NNCF quantises OpenVINO's graph"),
+        ((*BY_NNCF, "--calibration", "FEW", "--keep-fp32", "stages.2"), "modules to keep there cannot be named"),
+        ((*BY_NNCF, "--calibration", "FEW", "--ranges", "ranges.json"), "NNCF takes neither --ranges nor --method"),
+        ((*BY_NNCF, "--calibration", "FEW", "--method", "entropy"), "NNCF takes neither --ranges nor --method"),
+        ((*BY_NNCF, "--calibration", "FEW", "--smooth-quant", "--method", "minmax"), "NNCF takes neither --ranges nor --method"),
+        (("-t", "openvino", "--quantizer", "nncf", "--calibration", "FEW"), "INT8 was not asked for"),
         (("-t", "openvino", "-p", "int8", "--smooth-quant"), "--smooth-quant and --bias-correction are NNCF's"),
         (("-t", "openvino", "-p", "int8", "--bias-correction"), "--smooth-quant and --bias-correction are NNCF's"),
-        ((*BY_NNCF, "--data", "ONE"), "the images in one are a single one"),
-        ((*BY_NNCF, "--data", "FEW", "--evaluation", "ONE"), "1 of the 1 evaluation images in one are calibration images too: image.png"),
+        ((*BY_NNCF, "--calibration", "ONE"), "the images in one are a single one"),
+        (
+            (*BY_NNCF, "--calibration", "FEW", "--evaluation", "ONE"),
+            "1 of the 1 evaluation images in one are calibration images too: image.png",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(words: tuple[str, ...], message: str, few: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -130,7 +133,7 @@ def test_what_makes_no_sense_is_refused(words: tuple[str, ...], message: str, fe
 
 def test_without_nncf_the_remedy_is_named_before_anything_is_built(few: Path, checkpoint: Path, tmp_path: Path) -> None:
     hidden = "sys.modules['nncf'] = None"
-    said = deploy("export", "-c", checkpoint, *BY_NNCF, "--data", few, "-o", tmp_path / "out", code=3, before=hidden).stderr
+    said = deploy("export", "-c", checkpoint, *BY_NNCF, "--calibration", few, "-o", tmp_path / "out", code=3, before=hidden).stderr
     assert "pip install 'dtvit-deploy[nncf]'" in " ".join(said.split())
     assert "tracing" not in said
     assert not (tmp_path / "out").exists()

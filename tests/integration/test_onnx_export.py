@@ -22,7 +22,8 @@ from dtvit_deploy.export.program import Program, program_from_reference
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.material import open_material
-from dtvit_deploy.pipeline.stages import onnx_stage, read_program_entry, write_program
+from dtvit_deploy.pipeline.onnx import onnx_stage
+from dtvit_deploy.pipeline.program import read_program_entry, write_program
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.onnxruntime import run_graph
 from dtvit_deploy.runtimes.torch.session import TorchSession

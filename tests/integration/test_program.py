@@ -398,12 +398,14 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from dtvit_deploy.artifacts.cache import Cache
-from dtvit_deploy.models.reference import ModelOptions, load_reference
+from dtvit_deploy.models.options import Model
+from dtvit_deploy.models.reference import load_reference
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.float16 import float16_stage
-from dtvit_deploy.pipeline.stages import onnx_stage, read_program_entry, write_program
+from dtvit_deploy.pipeline.onnx import onnx_stage
+from dtvit_deploy.pipeline.program import read_program_entry, write_program
 folder = Path(sys.argv[1])
-write_program(load_reference("mine:make", ModelOptions()), folder)
+write_program(load_reference(Model(name="mine:make")), folder)
 entry = read_program_entry(folder)
 cache, guard = Cache(folder / "cache"), open_material(None, entry.artifact.manifest).guard()
 simplified = onnx_stage(entry, guard, cache)

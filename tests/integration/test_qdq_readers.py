@@ -17,12 +17,14 @@ from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.calibration.ranges import Method, load_ranges
 from dtvit_deploy.export.onnx.float16 import float16_onnx
 from dtvit_deploy.export.onnx.qdq import Layout, Quantized, quantized_onnx
-from dtvit_deploy.harness.parity import sqnr
-from dtvit_deploy.models.reference import ModelOptions
+from dtvit_deploy.harness.distance import sqnr
+from dtvit_deploy.models.options import Model
 from dtvit_deploy.pipeline.float16 import float16_rest_stage
-from dtvit_deploy.pipeline.int8 import Int8, Quantiser, int8_stage
+from dtvit_deploy.pipeline.int8 import Quantiser, int8_stage
 from dtvit_deploy.pipeline.material import Material, open_material
-from dtvit_deploy.pipeline.stages import load_onnx, onnx_stage, program_stage
+from dtvit_deploy.pipeline.onnx import onnx_stage
+from dtvit_deploy.pipeline.program import program_stage
+from dtvit_deploy.pipeline.stages import load_onnx
 from dtvit_deploy.runtimes.onnxruntime import run_graph
 from dtvit_deploy.runtimes.rounded import rounded_onnx
 
@@ -56,13 +58,13 @@ class Digits:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, digits: Path, checkpoint: Path, ranges: Path) -> Digits:
     folder = tmp_path_factory.mktemp("qdq")
-    options, cache = ModelOptions(checkpoint=checkpoint), Cache(folder / "cache")
-    program = program_stage(None, options, cache)
+    cache = Cache(folder / "cache")
+    program = program_stage(Model(checkpoint=checkpoint), cache)
     table = load_ranges(ranges)
     held_out = open_material(digits / "held-out", program.artifact.manifest)
     simplified = onnx_stage(program, held_out.guard(), cache)
     drawn = table.lookup(program.nodes, Method.MSE, simplified.manifest.signature)
-    quantiser = Quantiser(simplified, program, Int8(table=table), Layout.TENSORRT)
+    quantiser = Quantiser(simplified, program, table, Method.MSE, Layout.TENSORRT)
     return Digits(load_onnx(simplified), drawn, held_out, quantiser, cache)
 
 

@@ -14,8 +14,9 @@ from dtvit_deploy.artifacts.artifact import sha256_of
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models import reference
-from dtvit_deploy.models.reference import ModelOptions, Reference
-from dtvit_deploy.pipeline.stages import program_stage
+from dtvit_deploy.models.options import Model
+from dtvit_deploy.models.reference import Reference
+from dtvit_deploy.pipeline.program import program_stage
 
 
 @pytest.fixture
@@ -38,17 +39,17 @@ def test_a_checkpoint_that_changes_after_its_digest_was_taken_is_refused(
     read = reference.load_reference
     steps: list[Callable[[], object]] = [lambda: trained_further(mine)]
 
-    def load(model: str | None, options: ModelOptions) -> Reference:
+    def load(asked: Model) -> Reference:
         if moment == "before it is read":
             steps.pop()()
-            return read(model, options)
+            return read(asked)
         monkeypatch.setattr(reference, "sha256_of", lambda path: (steps.pop()(), sha256_of(path))[1])
-        return read(model, options)
+        return read(asked)
 
     monkeypatch.setattr(reference, "load_reference", load)
     cache = Cache(tmp_path / "cache")
     with pytest.raises(InputError, match=r"mine\.safetensors was changed while it was read") as caught:
-        program_stage(None, ModelOptions(checkpoint=mine), cache)
+        program_stage(Model(checkpoint=mine), cache)
     assert caught.value.remedy == "wait until it is whole, and try again"
     assert steps == []
     assert list(cache.root.iterdir()) == []

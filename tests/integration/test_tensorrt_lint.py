@@ -19,8 +19,10 @@ from dtvit_deploy.export.onnx.float16 import float16_onnx
 from dtvit_deploy.export.onnx.qdq import Layout, quantized_onnx
 from dtvit_deploy.export.tensorrt.lint import Compiler, Finding, ParserMessage, Severity, blame, lines, lint
 from dtvit_deploy.export.tensorrt.operators import missing_operator, newest_opset
-from dtvit_deploy.models.reference import ModelOptions
-from dtvit_deploy.pipeline.stages import GuardFeeds, load_onnx, onnx_stage, program_stage
+from dtvit_deploy.models.options import Model
+from dtvit_deploy.pipeline.onnx import onnx_stage
+from dtvit_deploy.pipeline.program import program_stage
+from dtvit_deploy.pipeline.stages import GuardFeeds, load_onnx
 from dtvit_deploy.runtimes.onnxruntime import magnitudes
 
 if TYPE_CHECKING:
@@ -401,7 +403,7 @@ def exported(folder: Path, **how: Any) -> onnx.ModelProto:
 
     from dtvit_deploy.artifacts.artifact import Link
     from dtvit_deploy.models.reference import Reference
-    from dtvit_deploy.pipeline.stages import read_program_entry, write_program
+    from dtvit_deploy.pipeline.program import read_program_entry, write_program
 
     class Warp(torch.nn.Module):
         def forward(self, image: Any, places: Any) -> Any:
@@ -589,8 +591,8 @@ def every_precision(model: onnx.ModelProto, sizes: dict[str, float]) -> dict[str
     return {"fp32": model, "fp16": half, "int8": symmetric, "int8 and fp16": float16_onnx(symmetric, sizes).model}
 
 
-def nothing_against(name: str | None, options: ModelOptions, cache: Cache, parse: Parse) -> None:
-    program = program_stage(name, options, cache)
+def nothing_against(asked: Model, cache: Cache, parse: Parse) -> None:
+    program = program_stage(asked, cache)
     signature = program.artifact.manifest.signature
     feeds: list[Feeds] = [{spec.name: RNG.normal(size=spec.shape).astype(F32) for spec in signature.inputs}]
     model = load_onnx(onnx_stage(program, GuardFeeds("noise", "noise", feeds), cache))
@@ -602,7 +604,7 @@ def nothing_against(name: str | None, options: ModelOptions, cache: Cache, parse
 
 
 def test_what_this_project_makes_of_the_digits_is_clean(checkpoint: Path, parse: Parse) -> None:
-    nothing_against(None, ModelOptions(checkpoint=checkpoint), Cache.default(), parse)
+    nothing_against(Model(checkpoint=checkpoint), Cache.default(), parse)
 
 
 UNLIKE = [f"dualtoken-vit-{name}" for name in ("t-mix", "s", "s-mix-one-step", "s-mix-window", "s-normal-star", "s-normal")]
@@ -612,4 +614,4 @@ UNLIKE = [f"dualtoken-vit-{name}" for name in ("t-mix", "s", "s-mix-one-step", "
 @pytest.mark.slow
 @pytest.mark.parametrize("name", UNLIKE)
 def test_what_this_project_makes_of_its_networks_is_clean(name: str, parse: Parse) -> None:
-    nothing_against(name, ModelOptions(num_classes=10), Cache.default(), parse)
+    nothing_against(Model(name=name, num_classes=10), Cache.default(), parse)

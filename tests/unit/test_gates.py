@@ -9,7 +9,7 @@ from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.harness.parity import Difference, difference
 from dtvit_deploy.harness.verdict import Gate
 from dtvit_deploy.pipeline.gates import gates_of
-from dtvit_deploy.recipe import Gates
+from dtvit_deploy.recipe.tables import Gates
 
 SCORES = np.eye(10)[np.arange(200) % 10] * 5
 """200 samples, each sure of one of ten classes."""

@@ -14,7 +14,7 @@ from dtvit_deploy.artifacts.artifact import Manifest, read_json
 from dtvit_deploy.artifacts.nesting import DEEPEST, require_shallow_json, require_shallow_toml
 from dtvit_deploy.calibration.ranges import RangeTable
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.recipe import load_recipe
+from dtvit_deploy.recipe.reading import load_recipe
 from dtvit_deploy.report.schema import Report
 
 DEEP_TOML = {

@@ -15,7 +15,8 @@ from dtvit_deploy.artifacts.signature import TensorSpec
 from dtvit_deploy.artifacts.target import Precision, Target
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.recipe import LARGEST_RECIPE, Gates, PreprocessingChanges, Recipe, load_recipe
+from dtvit_deploy.recipe.reading import LARGEST_RECIPE, load_recipe
+from dtvit_deploy.recipe.tables import Gates, PreprocessingChanges, Recipe
 
 Write = Callable[[str], Path]
 
@@ -130,7 +131,7 @@ class TestPreprocessing:
 @pytest.mark.parametrize(
     ("text", "key", "known"),
     [
-        ("modle = 1", "modle is", "model, data, preprocessing, export, int8, tensorrt, coreml, run, parity, gates"),
+        ("modle = 1", "modle is", "model, data, preprocessing, export, int8, tensorrt, coreml, run, parity, profile, gates"),
         ("model.nmae = 'x'", "model.nmae is", "name, checkpoint, input_size"),
         ("gates.fp16.agrement = 1", "gates.fp16.agrement is", "agreement, max_abs, cosine, top1_drop, p50_ms"),
         ("gates.fp8.agreement = 1", "gates.fp8 is", "fp32, fp16, bf16, int8"),
@@ -155,7 +156,7 @@ def test_all_unknown_keys_are_named_at_once(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "missing required field `model`"),
+        ("", "model: expected a `name` or a `checkpoint`"),
         ("model.seed = 3", "model: expected a `name` or a `checkpoint`"),
         ("model.name = ''", "model.name: expected `str` of length >= 1"),
         ("model = {name = 'x', seed = '3'}", "model.seed: expected `int`, got `str`"),

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from commandline import deploy
 from dtvit_deploy.cli.app import app
-from dtvit_deploy.recipe import Recipe, load_recipe
-from dtvit_deploy.recipe_keys import Key, Table, commented, reference, tables, toml
+from dtvit_deploy.recipe.keys import Key, Table, commented, reference, tables, toml
+from dtvit_deploy.recipe.reading import load_recipe
+from dtvit_deploy.recipe.tables import Recipe
 
 ROOT = Path(__file__).parents[2]
 NEEDED = '[model]\nname = "dualtoken-vit-t-mix"\n'
@@ -119,12 +120,12 @@ def test_init_writes_paths_that_hold_behind_a_link(name: str, tmp_path: Path) ->
 
 def test_init_knows_targets_by_the_names_that_export_knows(tmp_path: Path) -> None:
     deploy("init", "-m", "dualtoken-vit-t-mix", "-t", "tensorrt", "-t", "trt", "-t", "coreml", cwd=tmp_path)
-    assert [str(target) for target in load_recipe(tmp_path / "recipe.toml").export.targets] == ["trt", "coreml"]
+    assert [str(target) for target in load_recipe(tmp_path / "dtvit-deploy.toml").export.targets] == ["trt", "coreml"]
 
 
 def test_init_describes_the_inputs_of_a_network_of_ones_own(tmp_path: Path) -> None:
     deploy("init", "-m", "mine.net:build", "--input", "image=1x3x8x8", "--input", "ids=1x4:int64", "--output", "y", cwd=tmp_path)
-    assert [str(spec) for spec in load_recipe(tmp_path / "recipe.toml").model.inputs] == ["image 1×3×8×8 float32", "ids 1×4 int64"]
+    assert [str(spec) for spec in load_recipe(tmp_path / "dtvit-deploy.toml").model.inputs] == ["image 1×3×8×8 float32", "ids 1×4 int64"]
 
 
 @pytest.mark.parametrize(
@@ -136,13 +137,13 @@ def test_init_describes_the_inputs_of_a_network_of_ones_own(tmp_path: Path) -> N
         ([], "no model was given"),
         (["-m", "nobody-s-model"], "there is no model 'nobody-s-model'"),
         (["-m", "dualtoken-vit-t-mix", "--data", "absent"], "absent does not exist"),
-        (["-m", "dualtoken-vit-t-mix", "-p", "int8"], "INT8 is calibrated on images"),
+        (["-m", "dualtoken-vit-t-mix", "-p", "int8"], "INT8 needs calibrated ranges"),
         (["-m", "dualtoken-vit-t-mix", "-t", "onnx", "-p", "bf16"], "nothing can be built for onnx, bf16"),
         (["-m", "dualtoken-vit-t-mix", "-t", "coreml", "-t", "openvino", "-p", "bf16"], "nothing can be built for coreml with"),
         (["-m", "dualtoken-vit-t-mix", "--data", "\udcff"], 'a recipe is UTF-8, and a name for it is not: evaluation = "\\udcff"'),
         (["-m", "dualtoken-vit-t-mix", "-c", "\udcff/net.pt"], 'is not: checkpoint = "\\udcff/net.pt"'),
         (["-m", "mine:build", "--output", "\udcff"], 'is not: outputs = ["\\udcff"]'),
-        (["-m", "a.b:c", "--output", "y", "--output", "y"], "recipe.toml: model: expected each output once"),
+        (["-m", "a.b:c", "--output", "y", "--output", "y"], "expected each output once"),
     ],
 )
 def test_init_refuses_with_one_message_and_leaves_everything_as_it_was(arguments: list[str], said: str, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from dtvit_deploy.report import as_data
 from dtvit_deploy.report.compare import compare_reports
 from dtvit_deploy.report.markdown import render_markdown
 from dtvit_deploy.report.schema import Calibration, Report, Subject
-from dtvit_deploy.runtimes.coreml.plan import ComputePlan, PlannedOperation
+from dtvit_deploy.runtimes.compute_plan import ComputePlan, PlannedOperation
 
 LATENCY = summarise(
     [1.0, 1.1] * 32, [0.1 * i for i in range(64)], MeasureOptions(), warmup=Warmup(runs=9, seconds=0.5, change=0.0, first_ms=9.0)

@@ -32,8 +32,8 @@ from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.calibration.feeds import random_feeds
 from dtvit_deploy.process.quiet import quiet
 from dtvit_deploy.runtimes.base import SessionOptions
+from dtvit_deploy.runtimes.compute_plan import ComputePlan, PlannedOperation
 from dtvit_deploy.runtimes.coreml.iphone import DEVICE, TEAM
-from dtvit_deploy.runtimes.coreml.plan import ComputePlan, PlannedOperation
 from dtvit_deploy.runtimes.mil.evaluate import Evaluator, numbers
 from dtvit_deploy.runtimes.mil.load import load_program
 from dtvit_deploy.runtimes.mil.runtime import MilRuntime

@@ -18,17 +18,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from checking import checked as taken
 from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.cli import show
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.harness.latency import MeasureOptions
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline import timing
-from dtvit_deploy.pipeline.check import Wants, check
+from dtvit_deploy.pipeline.figures import Figures
 from dtvit_deploy.pipeline.material import open_material
-from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.pipeline.stages import ProgramEntry, read_program_entry, write_program
+from dtvit_deploy.pipeline.program import ProgramEntry, read_program_entry, write_program
 from dtvit_deploy.report import as_data
 from dtvit_deploy.report.content import content
 from dtvit_deploy.report.markdown import render_markdown
@@ -40,8 +39,8 @@ from dtvit_deploy.runtimes.pairing import Pairing, pairings
 from dtvit_deploy.runtimes.probe import Cold
 from packages import package as built
 
-QUICK = MeasureOptions(min_samples=2, max_samples=5, min_seconds=0, warmup_seconds=0, max_warmup_seconds=0)
-PROFILE = Wants(latency=QUICK)
+PROFILE = Figures(latency=True)
+PARITY = Figures(parity=True)
 HOW = {"resize": 8, "crop": [8, 8], "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3], "channels": "bgr"}
 
 
@@ -93,9 +92,11 @@ def checked(program: ProgramEntry, package: Callable[..., Artifact], monkeypatch
     monkeypatch.setattr(timing, "probe", cold)
     plain = package()
 
-    def report(command: str, wants: Wants, *runtimes: str, artifacts: Sequence[Artifact] = (plain,), data: Path | None = None) -> Report:
+    def report(
+        command: str, figures: Figures, *runtimes: str, artifacts: Sequence[Artifact] = (plain,), data: Path | None = None
+    ) -> Report:
         material = open_material(data, program.artifact.manifest)
-        return check(command, program, artifacts, material, wants, threads=1, runtimes=runtimes, progress=Silent())
+        return taken(program, artifacts, material, figures, command=command, samples=2, runtimes=runtimes)
 
     return report
 
@@ -150,7 +151,7 @@ class TestUnits:
     def test_layers_are_walked_where_tensors_are_to_be_had(
         self, checked: Callable[..., Report], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        found = checked("verify", Wants(parity=2, layers=True), "coreml-cpu", "coreml")
+        found = checked("verify", Figures(parity=True, layers=True), "coreml-cpu", "coreml")
         one, other = (subject.layers for subject in found.subjects[1:])
         assert one is other is not None
         assert {layer.module for layer in one.layers} >= {"stem", "norm"}
@@ -169,12 +170,12 @@ class TestUnits:
             shutil.copytree(packaged(traced(tmp_path / "other", stem=1.5), tmp_path / "cache")().path, tmp_path / "wrong.mlpackage"),
             plain.manifest,
         )
-        found = checked("verify", Wants(parity=2), "coreml", artifacts=(plain, wrong))
+        found = checked("verify", PARITY, "coreml", artifacts=(plain, wrong))
         assert [subject.layers is None for subject in found.subjects] == [True, True, False]
         assert found.subjects[2].layers is not None
         assert found.subjects[2].layers.first == "stem"
         assert "wrong.mlpackage in coreml: parity of 'logits' on noise" in [gate.name for gate in found.verdict.failed]  # type: ignore[union-attr]
-        silent = checked("verify", Wants(parity=2, layers=False), "coreml", artifacts=(wrong,))
+        silent = checked("verify", Figures(parity=True, layers=False), "coreml", artifacts=(wrong,))
         assert silent.subjects[1].layers is None
 
 
@@ -200,9 +201,9 @@ class TestPictures:
         self, checked: Callable[..., Report], package: Callable[..., Artifact]
     ) -> None:
         with pytest.raises(InputError, match="takes pictures of 8-bit pixels, and what image was fed is none") as caught:
-            checked("verify", Wants(parity=2), artifacts=(package(image=True),))
+            checked("verify", PARITY, artifacts=(package(image=True),))
         assert "--runtime mil" in str(caught.value.remedy)
-        report = checked("verify", Wants(parity=2), "mil", artifacts=(package(image=True),))
+        report = checked("verify", PARITY, "mil", artifacts=(package(image=True),))
         assert report.subjects[1].parity
         assert report.subjects[1].conditions["package"] == "not executed: emulation was asked for"
 

@@ -20,9 +20,9 @@ from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.process.quiet import quiet
 from dtvit_deploy.runtimes.base import OnDevice, SessionOptions
+from dtvit_deploy.runtimes.compute_plan import ComputePlan
 from dtvit_deploy.runtimes.coreml.app import Signing
 from dtvit_deploy.runtimes.coreml.iphone import DEVICE, TEAM, IPhoneRuntime
-from dtvit_deploy.runtimes.coreml.plan import ComputePlan
 from dtvit_deploy.runtimes.coreml.session import Units
 
 with quiet():

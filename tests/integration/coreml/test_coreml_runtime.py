@@ -24,7 +24,8 @@ from dtvit_deploy.artifacts.signature import TensorSpec
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.process.quiet import quiet
 from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.runtimes.coreml.plan import ComputePlan, _operations
+from dtvit_deploy.runtimes.compute_plan import ComputePlan
+from dtvit_deploy.runtimes.coreml.plan import _operations
 from dtvit_deploy.runtimes.coreml.session import CoreMlRuntime, Units
 from dtvit_deploy.runtimes.registry import RUNTIMES, runtime_for
 

@@ -19,8 +19,9 @@ from dtvit_deploy.artifacts.artifact import Artifact, Link  # noqa: E402
 from dtvit_deploy.artifacts.cache import Cache  # noqa: E402
 from dtvit_deploy.artifacts.target import Precision  # noqa: E402
 from dtvit_deploy.calibration.feeds import random_feeds  # noqa: E402
-from dtvit_deploy.models.reference import ModelOptions, Reference  # noqa: E402
-from dtvit_deploy.pipeline.stages import ProgramEntry, program_stage, read_program_entry, write_program  # noqa: E402
+from dtvit_deploy.models.options import Model  # noqa: E402
+from dtvit_deploy.models.reference import Reference  # noqa: E402
+from dtvit_deploy.pipeline.program import ProgramEntry, program_stage, read_program_entry, write_program  # noqa: E402
 from dtvit_deploy.runtimes.base import SessionOptions  # noqa: E402
 from dtvit_deploy.runtimes.mil.runtime import MilRuntime  # noqa: E402
 from dtvit_deploy.runtimes.torch.session import Arithmetic, TorchRuntime, TorchSession, read_program  # noqa: E402
@@ -59,7 +60,7 @@ def entry_of(make: Callable[[], nn.Module], shape: tuple[int, ...], folder: Path
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> ProgramEntry:
     """The variant with operators that the digits' network has not; that one is verified as the command line makes it."""
-    return program_stage("dualtoken-vit-s-normal-star", ModelOptions(input_size=(64, 64)), Cache(tmp_path_factory.mktemp("traced")))
+    return program_stage(Model(name="dualtoken-vit-s-normal-star", input_size=(64, 64)), Cache(tmp_path_factory.mktemp("traced")))
 
 
 class TestOurNetworks:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import enum
 import inspect as python
-import json
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +14,8 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from dtvit_deploy.recipe import Recipe
+from dtvit_deploy.recipe.tables import Recipe
+from dtvit_deploy.recipe.writing import toml
 
 WIDTH = 116
 """Characters of a line of a written recipe."""
@@ -207,21 +206,6 @@ def _plain(text: str) -> str:
     text = re.sub(r":\w+:`~?([^`]*)`", lambda role: role[1].rpartition(".")[2], text)
     text = text.replace("``", "`").rstrip(".")
     return text[:1].upper() + text[1:] + "." if text else ""
-
-
-def toml(value: Any) -> str:
-    """A value as TOML has it. JSON's texts are TOML's too, but for one character."""
-    if isinstance(value, enum.Enum):
-        return toml(value.value)
-    if isinstance(value, msgspec.Struct):
-        return toml(msgspec.to_builtins(value))
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {toml(one)}" for key, one in value.items()) + " }"
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ", ".join(map(toml, value)) + "]"
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def reference() -> str:

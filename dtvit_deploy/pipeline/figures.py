@@ -1,0 +1,65 @@
+"""Which figures are taken of artefacts, and what was taken: by one process, or each kind by another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from dtvit_deploy.harness.accuracy import Accuracy
+from dtvit_deploy.harness.layers import LayerReport
+from dtvit_deploy.harness.parity import Difference
+from dtvit_deploy.pipeline.timing import Timed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Which figures are taken; how, the request says.
+
+    Attributes:
+        parity: outputs against the reference's.
+        layers: inner tensors against the reference's; None takes them of those artefacts that parity fails.
+        accuracy: over all samples.
+        latency: interleaved with the reference's.
+    """
+
+    parity: bool = False
+    layers: bool | None = None
+    accuracy: bool = False
+    latency: bool = False
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """Parity of artefacts, in their order.
+
+    Attributes:
+        outputs: of each, every output on every group of feeds.
+        layers: of each, or nothing where none were walked.
+    """
+
+    outputs: tuple[tuple[Difference, ...], ...] = ()
+    layers: tuple[LayerReport | None, ...] = ()
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of a reference and its artefacts; what was not taken is empty.
+
+    Attributes:
+        scored: accuracy of the reference, and of each artefact.
+        compared: parity of each artefact in each runtime.
+        on_arm64: parity of those that an ARM64 core answers otherwise.
+        timed: latency of the reference, and of each artefact.
+        conditions: what the sessions of each artefact said of themselves.
+    """
+
+    scored: tuple[Accuracy, ...] = ()
+    compared: Compared = Compared()
+    on_arm64: Compared = Compared()
+    timed: tuple[Timed, ...] = ()
+    conditions: tuple[dict[str, str], ...] = ()
+    conditions_on_arm64: tuple[dict[str, str], ...] = ()
+
+    def with_(self, other: Measured) -> Measured:
+        """These figures and those that another has taken of the same artefacts."""
+        taken = {name: value for name, value in msgspec.structs.asdict(other).items() if value not in ((), Compared())}
+        return msgspec.structs.replace(self, **taken)

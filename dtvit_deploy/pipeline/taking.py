@@ -1,0 +1,121 @@
+"""Figures are taken: each kind by a function of its own, which needs nothing of the others."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.target import Cpu
+from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.harness.latency import MeasureOptions
+from dtvit_deploy.harness.layers import LayerReport
+from dtvit_deploy.harness.parity import Difference
+from dtvit_deploy.pipeline import measure, scoring, timing
+from dtvit_deploy.pipeline.arm64 import SAMPLES, emulated_arm64, meant_for_arm64
+from dtvit_deploy.pipeline.compared import parity
+from dtvit_deploy.pipeline.figures import Compared, Figures, Measured
+from dtvit_deploy.pipeline.gates import disagrees
+from dtvit_deploy.pipeline.material import Material
+from dtvit_deploy.pipeline.origin import require_same_root
+from dtvit_deploy.pipeline.program import ProgramEntry
+from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.recipe.tables import Gates, Recipe
+from dtvit_deploy.runtimes.pairing import Pairing, pairings
+from dtvit_deploy.runtimes.registry import why_emulated
+
+EMULATED = "emulated, at a speed that is not the device's; a figure needs the device"
+
+
+def bench_of(
+    program: ProgramEntry, artifacts: Sequence[Artifact], material: Material, recipe: Recipe, figures: Figures, progress: Progress
+) -> measure.Bench:
+    """Artefacts, each in the runtimes that it is loaded in, beside their reference.
+
+    Raises:
+        InputError: an artefact is not derived from ``program``, or a runtime loads none of the artefacts.
+        MissingError: a runtime cannot be used here; or nothing but a latency is wanted, and nothing that could be timed is here.
+    """
+    for artifact in artifacts:
+        require_same_root(artifact, program)
+    if recipe.export.cpu is Cpu.ARM64 and not any(artifact.manifest.format == "onnx" for artifact in artifacts):
+        raise InputError(
+            f"--arm64 is for ONNX artefacts, and {', '.join(artifact.name for artifact in artifacts)} are none",
+            remedy="leave it out: what it looks at is ONNX Runtime's arithmetic",
+        )
+    only_timed = figures.latency and not (figures.parity or figures.layers or figures.accuracy)
+    found = pairings(artifacts, recipe.run.runtimes, timed=only_timed)
+    if only_timed and all(one.emulated for one in found):
+        reasons = "; ".join(dict.fromkeys(why_emulated(one.artifact) for one in found))
+        raise MissingError(
+            f"the latency of {', '.join(one.name for one in found)} cannot be measured here: {EMULATED} ({reasons})",
+            remedy="profile on the device; verify and evaluate work here",
+        )
+    return measure.Bench(program, found, material, recipe.run.threads, progress, recipe.profile.cuda_graph)
+
+
+def taken(bench: measure.Bench, recipe: Recipe, figures: Figures) -> Measured:
+    """Every kind of figure that is wanted, one after the other."""
+    found = Measured()
+    if figures.accuracy:  # first: this alone reads every image, and finds the broken one
+        found = found.with_(Measured(scored=tuple(scoring.accuracy(bench))))
+    if figures.parity or figures.layers:
+        found = found.with_(parity_of(bench, recipe, figures))
+    if figures.latency:
+        found = found.with_(latency_of(bench, recipe))
+    return found.with_(Measured(conditions=conditions_of(bench)))
+
+
+def parity_of(bench: measure.Bench, recipe: Recipe, figures: Figures) -> Measured:
+    """Outputs and layers of every artefact, here and as an ARM64 core answers."""
+    found = Measured(compared=_compared(bench, recipe, figures, recipe.data.samples))
+    there = emulated_arm64(for_arm64(bench.artifacts, recipe)) if figures.parity else ()
+    if there:
+        adding = dataclasses.replace(bench, pairings=there, adding=True)
+        compared = _compared(adding, recipe, figures, min(recipe.data.samples, SAMPLES))
+        found = found.with_(Measured(on_arm64=compared, conditions_on_arm64=conditions_of(adding)))
+    return found
+
+
+def latency_of(bench: measure.Bench, recipe: Recipe) -> Measured:
+    """How long every artefact takes, interleaved in one run."""
+    asked = recipe.profile
+    longest = max(MeasureOptions().max_seconds, asked.seconds)
+    return Measured(
+        timed=tuple(timing.latency(bench, MeasureOptions(min_seconds=asked.seconds, min_samples=asked.samples, max_seconds=longest)))
+    )
+
+
+def conditions_of(bench: measure.Bench) -> tuple[dict[str, str], ...]:
+    """What the sessions of each artefact say of themselves."""
+    return tuple(bench.conditions(pairing) for pairing in bench.pairings)
+
+
+def for_arm64(artifacts: Sequence[Artifact], recipe: Recipe) -> list[Artifact]:
+    """Artefacts that are to run on an ARM64 CPU too."""
+    return [
+        one
+        for one in {artifact.path: artifact for artifact in artifacts}.values()
+        if recipe.export.cpu is Cpu.ARM64 or meant_for_arm64(one)
+    ]
+
+
+def _compared(bench: measure.Bench, recipe: Recipe, figures: Figures, samples: int) -> Compared:
+    allowed = recipe.parity
+    outputs: list[tuple[Difference, ...]] = []
+    if figures.parity:
+        outputs = parity(bench, samples, adversarial=allowed.adversarial, tolerances=allowed.tolerance)
+    return Compared(tuple(outputs), tuple(_inside(bench, figures, outputs, recipe.gates)))
+
+
+def _inside(bench: measure.Bench, figures: Figures, compared: list[tuple[Difference, ...]], gates: Gates) -> list[LayerReport | None]:
+    """The layers of all, of none, or of those whose outputs are wrong: one wants to know of which module that is the fault."""
+    if figures.layers is False:
+        return []
+    judged: list[tuple[Pairing, bool]] = [
+        (one, disagrees(gates.of(one.artifact.manifest.precision), found)) for one, found in zip(bench.pairings, compared, strict=False)
+    ]
+    if figures.layers:
+        return measure.layers(bench, sound=[one.key for one, is_wrong in judged if not is_wrong])
+    wrong = [one for one, is_wrong in judged if is_wrong]
+    return measure.layers(bench, wrong) if wrong else []

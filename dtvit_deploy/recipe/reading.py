@@ -1,0 +1,227 @@
+"""A request, from a recipe's file and from a command's flags: TOML and options become one struct, read strictly.
+
+A key that is not known is refused: a misspelt gate would otherwise be a gate that is not there. Flags change what the file says. A file
+that is in the working folder under the name `DEFAULT` is the request where no other is named.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from dtvit_deploy.artifacts.nesting import require_shallow_toml
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.recipe.tables import Recipe
+
+DEFAULT = Path("dtvit-deploy.toml")
+LARGEST_RECIPE = 1 << 20
+"""Bytes: a recipe is a page of text."""
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        InputError: it cannot be read, is no TOML, has an unknown key or a wrong value; names the file and the key.
+    """
+    recipe = request(path, {}, {})
+    if recipe.model.name is None and recipe.model.checkpoint is None:
+        raise InputError(f"{path}: model: expected a `name` or a `checkpoint`, or both", remedy="say which network it is about")
+    return recipe
+
+
+def requests(path: Path, flags: Mapping[str, Any], names: Mapping[str, str]) -> list[tuple[str, Recipe]]:
+    """What a file asks for of one network, or of several: with several ``[[model]]`` it is as many requests, which differ by that table.
+
+    Args:
+        path, flags, names: as of `request`.
+
+    Returns:
+        Each with its network's name, or its checkpoint's; without a name where there is only one.
+
+    Raises:
+        InputError: as of `request`; or two networks have one name.
+    """
+    raw = _read(path)
+    models = raw.get("model")
+    if not isinstance(models, list):
+        return [("", _request(raw, path, flags, names))]
+    if not models:
+        raise InputError(f"{path}: model: an empty list asks for nothing", remedy="say which network it is about")
+    found = [_request(raw | {"model": model}, path, flags, names) for model in models]
+    called = [one.model.checkpoint.stem if one.model.checkpoint else (one.model.name or "").replace(":", ".") for one in found]
+    if repeated := sorted({name for name in called if called.count(name) > 1}):
+        raise InputError(
+            f"{path}: several models would be called {', '.join(repeated)}, after their checkpoints or names",
+            remedy="give each another file",
+        )
+    return list(zip(called, found, strict=True))
+
+
+def request(path: Path | None, flags: Mapping[str, Any], names: Mapping[str, str]) -> Recipe:
+    """What a file asks for, changed by flags.
+
+    What the file says of targets and precisions that flags narrow down to others is left aside.
+
+    Args:
+        path: of the file; its paths are relative to its folder. None asks for nothing.
+        flags: values by dotted key, as TOML has them, but for paths, which are of `Path` and relative to the working folder.
+        names: what people type for each of those keys, for messages.
+
+    Raises:
+        InputError: the file cannot be read or understood, or a value is wrong; names the key, or the flag.
+    """
+    return _request({} if path is None else _read(path), path, flags, names)
+
+
+def default() -> Path | None:
+    """The file in the working folder that is the request where no other is named; None where there is none.
+
+    Raises:
+        InputError: it is another user's: it may name code that is run.
+    """
+    try:
+        found = DEFAULT.lstat()
+    except OSError:
+        return None
+    if found.st_uid not in (os.geteuid(), 0):
+        raise InputError(
+            f"{DEFAULT} belongs to another user (number {found.st_uid}), and may name code that is run",
+            remedy=f"if you trust it, give it by -r {DEFAULT}; if not, work in another folder",
+        )
+    return DEFAULT if DEFAULT.is_file() else None
+
+
+def _request(raw: dict[str, Any], path: Path | None, flags: Mapping[str, Any], names: Mapping[str, str]) -> Recipe:
+    if isinstance(raw.get("model"), list):
+        raise InputError(f"{path} is about several models, and this command about one", remedy=f"dtvit-deploy run {path} takes them all")
+    alone = copy.deepcopy(raw)
+    if unknown := list(_unknown(raw, inspect.type_info(Recipe), "")):
+        raise InputError(f"{path}: " + "; ".join(unknown), remedy="correct the spelling, or take it out")
+    _leave_aside(raw, flags)
+    for key, value in flags.items():
+        *tables, last = key.split(".")
+        table = raw
+        for name in tables:
+            inner = table.get(name)
+            table[name] = table = dict(inner) if isinstance(inner, dict) else {}
+        table[last] = value
+
+    def joined(kind: type, value: Any) -> Any:
+        if isinstance(value, Path):
+            return value
+        if kind is Path and isinstance(value, str):
+            if not value or "\0" in value:
+                raise ValueError(f"Expected a path, got {value!r}")
+            return Path(value) if path is None else path.parent / value
+        raise ValueError(f"Expected a path, got `{type(value).__name__}`")
+
+    try:
+        return msgspec.convert(raw, Recipe, dec_hook=joined)
+    except (msgspec.MsgspecError, OverflowError) as error:
+        raise _refused(error, path, {} if _is_wrong(alone, joined) else flags, names) from error
+
+
+def validated(recipe: Recipe) -> Recipe:
+    """A request that was made in Python, where nothing looks at what a field is given.
+
+    Raises:
+        InputError: a value is wrong; names the key.
+    """
+    try:
+        return msgspec.convert(msgspec.to_builtins(recipe, enc_hook=str), Recipe, dec_hook=lambda kind, value: kind(value))
+    except (msgspec.MsgspecError, OverflowError) as error:
+        key, told = _explained(error)
+        raise InputError(f"{key}: {told}" if key else told, remedy="correct the recipe") from error
+
+
+def _is_wrong(raw: dict[str, Any], joined: Callable[[type, Any], Any]) -> bool:
+    """Whether what a file says is refused without any flag, so that no flag is to blame."""
+    try:
+        msgspec.convert(raw, Recipe, dec_hook=joined)
+    except (msgspec.MsgspecError, OverflowError):
+        return True
+    return False
+
+
+def _refused(error: Exception, path: Path | None, flags: Mapping[str, Any], names: Mapping[str, str]) -> InputError:
+    key, told = _explained(error)
+    for flag in flags:
+        if f"{key}.".startswith((f"{flag}.", f"{flag}[")):
+            given = flags[flag]
+            words = " ".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
+            return InputError(f"{names.get(flag, flag)} {words}: {told}", remedy="correct it; --help says what it may be")
+    table = [flag for flag in flags if flag.startswith(f"{key}.")]  # what does not go together
+    if path is None or (table and key):
+        return InputError(f"{', '.join(names.get(flag, flag) for flag in table) or key}: {told}", remedy="correct it, or leave it out")
+    return InputError(f"{path}: {key}: {told}" if key else f"{path}: {told}", remedy="correct the recipe")
+
+
+def _leave_aside(raw: dict[str, Any], flags: Mapping[str, Any]) -> None:
+    """Take out of a file what it says of targets and precisions that flags do not ask for."""
+    targets, precisions = flags.get("export.targets"), flags.get("export.precisions")
+    aside = [] if targets is None else [table for target, table in (("trt", "tensorrt"), ("coreml", "coreml")) if target not in targets]
+    if precisions is not None and "int8" not in precisions:
+        aside.append("int8")
+    for table in aside:
+        raw.pop(table, None)
+    if targets is not None and "onnx" not in targets and isinstance(export := raw.get("export"), dict):
+        raw["export"] = {key: value for key, value in export.items() if key != "cpu"}
+    if precisions is not None and isinstance(gates := raw.get("gates"), dict):
+        raw["gates"] = {key: value for key, value in gates.items() if key in precisions}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():  # also a device or a pipe, which might never end
+        raise InputError(f"there is no recipe at {path}", remedy="give a TOML file")
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_RECIPE + 1)
+        if len(content) > LARGEST_RECIPE:
+            raise InputError(f"{path} is larger than {LARGEST_RECIPE:,} bytes; no recipe is that large")
+        # By name, since mypy checks for 3.10, which has no tomllib, in environments that need no tomli.
+        toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+        text = content.decode()
+        require_shallow_toml(text)
+        raw: dict[str, Any] = toml.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a recipe: {error}", remedy="give a TOML file in UTF-8") from error
+    return raw
+
+
+def _unknown(value: Any, kind: inspect.Type, where: str) -> Iterator[str]:
+    """Every unknown key and choice, with those that are known; msgspec alone names the first, and nothing beside it."""
+    if isinstance(kind, inspect.Metadata):  # an example beside the type
+        kind = kind.type
+    if isinstance(kind, inspect.UnionType):
+        for one in kind.types:
+            yield from _unknown(value, one, where)
+    elif isinstance(kind, inspect.VarTupleType) and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unknown(item, kind.item_type, f"{where}[{index}]")
+    elif isinstance(kind, inspect.StructType) and isinstance(value, dict):
+        known = {field.name: field.type for field in kind.fields}
+        for key, inner in value.items():
+            place = f"{where}.{key}" if where else key
+            if key in known:
+                yield from _unknown(inner, known[key], place)
+            else:
+                yield f"{place} is not known; known there: {', '.join(known)}"
+    elif isinstance(kind, inspect.EnumType | inspect.LiteralType) and isinstance(value, str):
+        choices = [one.value for one in kind.cls] if isinstance(kind, inspect.EnumType) else kind.values
+        if value not in choices:
+            yield f"{where} = {value!r} is not known; known there: {', '.join(map(str, choices))}"
+
+
+def _explained(error: Exception) -> tuple[str, str]:
+    """The key that msgspec names, ``model.seed``, and what is wrong with it: ``expected `int`, got `str```."""
+    text, _, where = str(error).partition(" - at `$")
+    return where.strip("`."), text[:1].lower() + text[1:]

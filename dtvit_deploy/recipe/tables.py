@@ -1,0 +1,265 @@
+"""A recipe: what to build from which model, on which data, and the gates it must pass. It is the one form of a request.
+
+    [model]
+    name = "dualtoken-vit-t-mix"        # or leave it to what the checkpoint says
+    checkpoint = "digits.safetensors"   # paths are relative to the recipe
+
+    [data]
+    evaluation = "images/held-out"
+
+    [export]
+    targets = ["onnx"]
+    precisions = ["fp32", "fp16"]
+
+    [gates.fp16]
+    top1_drop = 0.004
+
+A file of TOML is read into it, and a command's flags are (`dtvit_deploy.recipe.reading`).
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from dtvit_deploy.artifacts.bounds import Cosine, Magnitude, Natural, Share
+from dtvit_deploy.artifacts.tables import Name, Table, like, refuse_repeats
+from dtvit_deploy.artifacts.target import Cpu, Precision, Target
+from dtvit_deploy.calibration.method import Method
+from dtvit_deploy.calibration.preprocessing import Preprocessing
+from dtvit_deploy.formats.engine.options import BuildOptions, Flavour
+from dtvit_deploy.formats.mlpackage.options import CoreMlOptions
+from dtvit_deploy.models.options import Model
+from dtvit_deploy.runtimes.registry import RUNTIMES
+
+AGREEMENT = {Precision.FP32: 1.0, Precision.FP16: 0.998, Precision.BF16: 0.995, Precision.INT8: 0.99}
+"""Least share of images with the reference's top-1; that of INT8 is what MLPerf Inference asks of an edge device."""
+
+
+class Data(Table, frozen=True):
+    """Images: class-folder trees, folders or lists, or an ``.npz`` of feeds.
+
+    Attributes:
+        evaluation: held-out images for parity and accuracy; none of them may be among the calibration's.
+        calibration: images that the ranges of activations are observed on, and on which modules are looked for that stay in float.
+        checks: images that converters check themselves on; None takes the evaluation's, and seeded noise where there are none.
+        samples: how many of the evaluation images parity is proved on.
+        class_map: a text, CSV or JSON file that says what the images call the network's classes.
+    """
+
+    evaluation: Annotated[Path, like("images/held-out")] | None = None
+    calibration: Annotated[Path, like("images/train")] | None = None
+    checks: Annotated[Path, like("images/held-out")] | None = None
+    samples: Natural = 64
+    class_map: Annotated[Path, like("classes.csv")] | None = None
+
+
+class PreprocessingChanges(Table, frozen=True):
+    """What is done to images otherwise than the model or its checkpoint says; None leaves it as it is.
+
+    Attributes:
+        resize: pixels that the shorter side is brought to.
+        crop: height and width of the centre crop, in pixels.
+        interpolation: Pillow's filter.
+        mean: of each channel of a 0–1 image, in the order of ``channels``.
+        std: standard deviation of each channel, likewise.
+        channels: their order in the array.
+    """
+
+    resize: Annotated[int, like(256)] | None = None
+    crop: Annotated[tuple[int, int], like([224, 224])] | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
+    mean: Annotated[tuple[float, float, float], like([0.485, 0.456, 0.406])] | None = None
+    std: Annotated[tuple[float, float, float], like([0.229, 0.224, 0.225])] | None = None
+    channels: Literal["rgb", "bgr"] | None = None
+
+    def of(self, base: Preprocessing) -> Preprocessing:
+        """``base`` with these changes.
+
+        Raises:
+            InputError: together they make no sense.
+        """
+        changes = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        return msgspec.structs.replace(base, **changes)
+
+
+class Export(Table, frozen=True):
+    """What to build.
+
+    Attributes:
+        targets: what for.
+        precisions: in which; every pair with a target that exists is built.
+        keep_fp32: paths of modules that stay in FP32 in every other precision.
+        cpu: what ONNX artefacts are to run on; FP16 is computed otherwise on an ARM64 one.
+    """
+
+    targets: Annotated[tuple[Target, ...], msgspec.Meta(min_length=1)] = (Target.ONNX,)
+    precisions: Annotated[tuple[Precision, ...], msgspec.Meta(min_length=1)] = (Precision.FP32,)
+    keep_fp32: Annotated[tuple[Name, ...], like(["head"])] = ()
+    cpu: Cpu = Cpu.X86_64
+
+    def __post_init__(self) -> None:
+        refuse_repeats("target", self.targets)
+        refuse_repeats("precision", self.precisions)
+
+
+class Int8(Table, frozen=True):
+    """How INT8 artefacts are made: from ranges that are observed on ``data.calibration``, or were before.
+
+    Attributes:
+        quantizer: what makes an INT8 graph: ours, from ranges, for every target; or OpenVINO's NNCF, which observes images itself.
+        ranges: a table that `calibrate` wrote; None observes ``data.calibration``.
+        method: how ranges are drawn from what was observed.
+        search: whether modules that cost accuracy or gain no time are looked for on the calibration's images, and left in float.
+        samples: calibration images that are observed.
+        sampling_seed: of their choice and order.
+        percentile: what the method of that name keeps, in per cent.
+        random_data: feed random numbers in place of images, to try things out only; all that is made of it says so.
+        allow_leak: whether calibration images may be evaluation images too.
+        smooth_quant: SmoothQuant, of NNCF.
+        bias_correction: fast bias correction, of NNCF.
+    """
+
+    quantizer: Literal["ours", "nncf"] = "ours"
+    ranges: Annotated[Path, like("ranges.json")] | None = None
+    method: Method = Method.MSE
+    search: bool = True
+    samples: Annotated[int, msgspec.Meta(ge=2, le=2**63 - 1)] = 300
+    sampling_seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+    percentile: Annotated[float, msgspec.Meta(ge=50, le=100)] = 99.99
+    random_data: bool = False
+    allow_leak: bool = False
+    smooth_quant: bool = False
+    bias_correction: bool = False
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.percentile):  # TOML has nan, which is neither less than a bound nor greater
+            raise ValueError(f"Expected a number for `percentile`, got {self.percentile}")
+
+
+class TensorRt(Table, frozen=True):
+    """How TensorRT artefacts are built.
+
+    Attributes:
+        flavours: where the compilers are; one artefact for each.
+        build: what they are told.
+    """
+
+    flavours: Annotated[tuple[Flavour, ...], msgspec.Meta(min_length=1)] = (Flavour.AUTO,)
+    build: BuildOptions = BuildOptions()
+
+    def __post_init__(self) -> None:
+        refuse_repeats("flavour", self.flavours)
+
+
+class Run(Table, frozen=True):
+    """How sessions run.
+
+    Attributes:
+        threads: of one inference.
+        runtimes: what artefacts are loaded in, each in every one that loads its format; the best that is usable here where none does.
+    """
+
+    threads: Natural = 1
+    runtimes: Annotated[tuple[Name, ...], like(["onnxruntime"])] = ()
+
+    def __post_init__(self) -> None:
+        refuse_repeats("runtime", self.runtimes)
+        if unknown := [name for name in self.runtimes if name not in RUNTIMES]:
+            raise ValueError(f"Expected runtimes among {', '.join(RUNTIMES)}, got {', '.join(unknown)}")
+
+
+class Profile(Table, frozen=True):
+    """How latency is measured.
+
+    Attributes:
+        seconds: least time for each artefact.
+        samples: least number of samples for each; fewer than 64 are INVALID.
+        cuda_graph: on a GPU, launch all kernels of an inference at once.
+    """
+
+    seconds: Annotated[float, msgspec.Meta(ge=0.1, le=1e9)] = 3.0
+    samples: Natural = 64
+    cuda_graph: bool = True
+
+
+class Parity(Table, frozen=True):
+    """How outputs are compared with the reference's.
+
+    Attributes:
+        adversarial: whether pictures that no camera takes (zeros, one colour, saturated, noise, next to nothing) are compared too.
+        tolerance: greatest |Δ| of an output, by its name and in its own units, in place of a measured one; of whole numbers, the share of a
+            sample's values that may differ. Every precision is held to it.
+    """
+
+    adversarial: bool = True
+    tolerance: Annotated[dict[Name, Magnitude], like({"boxes": 0.5})] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, limit in self.tolerance.items():
+            if not math.isfinite(limit):
+                raise ValueError(f"Expected a number for `tolerance.{name}`, got {limit}")
+
+
+class Limits(Table, frozen=True):
+    """The gates of one precision; None sets no gate.
+
+    Attributes:
+        agreement: least share of images on which top-1 is the reference's; None asks for 1.0 in FP32, 0.998 in FP16, 0.995 in BF16
+            and 0.99 in INT8.
+        max_abs: greatest |Δ| of an output.
+        cosine: least cosine of the outputs with the reference's.
+        top1_drop: greatest loss of top-1 accuracy against the reference, as a share.
+        p50_ms: greatest median latency, in milliseconds.
+    """
+
+    agreement: Annotated[Share, like(0.99)] | None = None
+    max_abs: Annotated[Magnitude, like(0.001)] | None = None
+    cosine: Annotated[Cosine, like(0.9999)] | None = None
+    top1_drop: Annotated[Share, like(0.004)] | None = None
+    p50_ms: Annotated[float, msgspec.Meta(gt=0, examples=[20.0])] | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in msgspec.structs.asdict(self).items():
+            if limit is not None and not math.isfinite(limit):  # TOML has nan and inf
+                raise ValueError(f"Expected a number for `{name}`, got {limit}")
+
+
+class Gates(Table, frozen=True):
+    """The limits of each precision. Use :meth:`of`, which adds the agreement that is always asked for."""
+
+    fp32: Limits = Limits()
+    fp16: Limits = Limits()
+    bf16: Limits = Limits()
+    int8: Limits = Limits()
+
+    def of(self, precision: Precision) -> Limits:
+        """Limits of a precision; agreement is :data:`AGREEMENT` where the recipe names no other."""
+        limits: Limits = getattr(self, precision.value)
+        if limits.agreement is None:
+            return msgspec.structs.replace(limits, agreement=AGREEMENT[precision])
+        return limits
+
+
+class Recipe(Table, frozen=True):
+    """A whole request. Every path is already joined to the folder of the file that it comes from."""
+
+    model: Model = Model()
+    data: Data = Data()
+    preprocessing: PreprocessingChanges = PreprocessingChanges()
+    export: Export = Export()
+    int8: Int8 = Int8()
+    tensorrt: TensorRt = TensorRt()
+    coreml: CoreMlOptions = CoreMlOptions()
+    run: Run = Run()
+    parity: Parity = Parity()
+    profile: Profile = Profile()
+    gates: Gates = Gates()
+
+    @property
+    def checks(self) -> Path | None:
+        """Images for the converters' own checks."""
+        return self.data.checks or self.data.evaluation
