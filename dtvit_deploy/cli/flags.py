@@ -180,14 +180,14 @@ COREML = (
 )
 
 THREADS = Flag("run.threads", ("--threads",), int, "Compute threads of one inference; recorded with every figure.", least=1)
-RUNTIMES_ = Flag(
+RUNTIME = Flag(
     "run.runtimes",
     ("--runtime",),
     list[str],
     f"Load artefacts in this one, repeatable; the best here if none: {', '.join(name for name in RUNTIMES if name != 'torch')}.",
     _unique,
 )
-RUNNING = (THREADS, RUNTIMES_)
+RUNNING = (THREADS, RUNTIME)
 ADVERSARIAL = Flag(
     "parity.adversarial",
     ("--adversarial/--no-adversarial",),

@@ -70,20 +70,16 @@ class Exported:
 
     Attributes:
         program: the reference.
-        artifacts: in ``folder``, with their manifests.
-        folder: hidden, and moved to its place when the block ends.
-        table: ranges that INT8 was made from; None where there was none.
+        artifacts: in a hidden folder, with their manifests.
     """
 
     program: ProgramEntry
     artifacts: tuple[Artifact, ...]
-    folder: Path
-    table: RangeTable | None
 
 
 @contextlib.contextmanager
 def exported(recipe: Recipe, out: Path, cache: Cache, progress: Progress, program: ProgramEntry | None = None) -> Iterator[Exported]:
-    """Every artefact, in a hidden folder, for the block to use and to add to; when it ends well, all is moved into ``out`` together.
+    """Every artefact, in a hidden folder, for the block to use; when it ends well, all is moved into ``out`` together.
 
     Args:
         recipe: what to build.
@@ -114,7 +110,7 @@ def exported(recipe: Recipe, out: Path, cache: Cache, progress: Progress, progra
             artifacts += [copy_artifact(built, folder, built.manifest.file_name) for built in build.artifacts(target, precision)]
         if table is not None and recipe.int8.ranges is None:
             write_json(folder / RANGES, table)
-        yield Exported(program, tuple(artifacts), folder, table)
+        yield Exported(program, tuple(artifacts))
 
 
 @dataclass(frozen=True)

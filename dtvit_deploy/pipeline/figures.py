@@ -50,6 +50,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         on_arm64: parity of those that an ARM64 core answers otherwise.
         timed: latency of the reference, and of each artefact.
         conditions: what the sessions of each artefact said of themselves.
+        device: state of the machine when they were taken, and the time in UTC; empty where they are reported at once.
     """
 
     scored: tuple[Accuracy, ...] = ()
@@ -58,8 +59,9 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     timed: tuple[Timed, ...] = ()
     conditions: tuple[dict[str, str], ...] = ()
     conditions_on_arm64: tuple[dict[str, str], ...] = ()
+    device: dict[str, str] = {}
 
     def with_(self, other: Measured) -> Measured:
         """These figures and those that another has taken of the same artefacts."""
-        taken = {name: value for name, value in msgspec.structs.asdict(other).items() if value not in ((), Compared())}
+        taken = {name: value for name, value in msgspec.structs.asdict(other).items() if value not in ((), {}, Compared())}
         return msgspec.structs.replace(self, **taken)

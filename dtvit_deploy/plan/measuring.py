@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import msgspec
 
+from dtvit_deploy.devices.local import state
 from dtvit_deploy.pipeline import scoring
 from dtvit_deploy.pipeline.figures import Figures, Measured
 from dtvit_deploy.pipeline.material import class_map_of, open_material
@@ -53,4 +55,6 @@ def latency(task: Task, folder: Path) -> None:
 
 
 def _write(measured: Measured, folder: Path) -> None:
-    (folder / FIGURES).write_bytes(msgspec.msgpack.encode(measured))
+    """Keep figures with the state of the machine that they were taken in: a report that is made of them later must not say another."""
+    taken = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    (folder / FIGURES).write_bytes(msgspec.msgpack.encode(msgspec.structs.replace(measured, device=state() | {"measured": taken})))

@@ -14,6 +14,7 @@ import msgspec
 
 from dtvit_deploy.artifacts.artifact import sha256_of
 from dtvit_deploy.artifacts.target import Precision, Target, pairs
+from dtvit_deploy.calibration.folders import entries, walk
 from dtvit_deploy.calibration.images import open_images
 from dtvit_deploy.devices.local import state
 from dtvit_deploy.errors import InputError
@@ -193,7 +194,8 @@ def _images(path: Path) -> str:
         digest.update(sha256_of(path).encode())
         files = [image.path for image in open_images(path).images]
     else:
-        files = sorted(file for file in path.rglob("*") if file.is_file())
+        folders, here = entries(str(path))  # as images are looked for, links followed
+        files = sorted(Path(name) for name in (*here, *(name for folder in folders for name in walk(folder, str(path)))))
         if not files:
             raise InputError(f"{path} is empty")
     for file in files:

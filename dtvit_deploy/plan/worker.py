@@ -5,11 +5,13 @@ Each line is JSON. What a network of the user's prints goes to standard error, o
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -64,13 +66,12 @@ def serve() -> None:
     speaking = Speaking(os.dup(1))
     os.dup2(2, 1)  # where a user's code prints
     for line in sys.stdin.buffer:
-        speaking.say(_done(lambda line=line: str(perform(msgspec.json.decode(line, type=Order), speaking))))
+        speaking.say(_done(functools.partial(perform, msgspec.json.decode(line, type=Order), speaking)))
 
 
-def _done(work: object) -> Said:
-    assert callable(work)
+def _done(work: Callable[[], Path]) -> Said:
     try:
-        return Said(result=work())
+        return Said(result=str(work()))
     except (InputError, MissingError) as error:
         return Said(error=str(error), remedy=error.remedy, kind="missing" if isinstance(error, MissingError) else "input")
     except DeployError as error:

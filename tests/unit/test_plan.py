@@ -186,3 +186,20 @@ def test_a_changed_report_module_changes_the_key_of_the_report_alone() -> None:
     assert {does for does, modules in sources.items() if "dtvit_deploy.report.content" in modules} == {"report"}
     assert not any(module.startswith(("dtvit_deploy.cli", "dtvit_deploy.api")) for modules in sources.values() for module in modules)
     assert all("dtvit_deploy.export.onnx.translate" in sources[does] for does in ("trace", "build"))
+
+
+def test_images_behind_a_link_count_as_much_as_those_in_the_folder(tmp_path: Path) -> None:
+    """A stage's key would else stay the same when they change."""
+    from dtvit_deploy.plan.stages import _images
+
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "1.png").write_bytes(b"one")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a").symlink_to(tmp_path / "elsewhere")
+    before = _images(tmp_path / "images")
+    (tmp_path / "elsewhere" / "1.png").write_bytes(b"two")
+    assert _images(tmp_path / "images") != before
+    (tmp_path / "elsewhere" / "1.png").write_bytes(b"one")
+    assert _images(tmp_path / "images") == before
+    (tmp_path / "elsewhere" / "1.png").rename(tmp_path / "elsewhere" / "2.png")  # samples are drawn by the order of names
+    assert _images(tmp_path / "images") != before
