@@ -17,7 +17,8 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,12 @@ from dtvit_deploy.process.ending import changing_names
 
 LIMIT = 8 << 30
 """Bytes. One network's artefacts are a few hundred megabytes."""
+RECENT = 3600.0
+"""Seconds. What was used so lately may be what a run builds on right now, and stays, beyond the limit too."""
+_LOOKS = 16
+"""All entries are measured again when a process has added this part of the limit: there may be thousands."""
+_added: dict[Path, int] = {}
+"""Bytes that this process has added since it measured all entries, by the caches' folders."""
 _ENTRY = re.compile(r"[\w-]+-[0-9a-f]{32}")
 _HIDDEN = re.compile(r"\.[\w-]+-[0-9a-f]{32}-[0-9a-f]{8}")
 """Nothing else in the folder is touched: the user may have named one that holds more."""
@@ -239,12 +246,24 @@ class Cache:
                 if not folder.is_dir():  # another process may have been faster; its result is as good
                     raise
 
+    def hold(self, folders: Iterable[Path]) -> None:
+        """Say that entries are still in use, so that none goes for being the one used least recently."""
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                os.utime(folder)
+
     def _shrink(self, keep: Path) -> None:
+        size = size_of(keep)
+        added = _added.get(self.root, LIMIT) + size
+        if added * _LOOKS < LIMIT:
+            _added[self.root] = added
+            return
+        _added[self.root] = 0
         entries = sorted((last_used(folder), folder) for folder in self._folders(_ENTRY) if folder != keep)
         sizes = {folder: size_of(folder) for _, folder in entries}
-        total = sum(sizes.values()) + size_of(keep)
-        for _, folder in entries:
-            if total <= LIMIT:
+        total, now = sum(sizes.values()) + size, time.time()
+        for used, folder in entries:
+            if total <= LIMIT or now - used < RECENT:
                 break
             total -= sizes[folder]
             self._remove(folder)

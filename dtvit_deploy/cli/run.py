@@ -37,6 +37,10 @@ def run(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes side by side.", show_default="one for each core")
     ] = None,
+    scheduler: Annotated[
+        str, typer.Option("--scheduler", metavar="ADDRESS", help="Let the workers of this Dask scheduler do it (docs/farm.md).")
+    ] = "",
+    insecure: Annotated[bool, typer.Option("--insecure", help="Reach the scheduler without TLS, on a network of your own.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the stages, and which of them are known already; do nothing.")] = False,
     only: Annotated[
         list[str] | None,
@@ -51,18 +55,35 @@ def run(
     """Do everything a recipe asks for: export, verify, evaluate, profile, one verdict, one report."""
     from dtvit_deploy.cli.progress import working
     from dtvit_deploy.pipeline.export import opened_cache
+    from dtvit_deploy.plan.farm.address import require_safe
     from dtvit_deploy.plan.run import planned
     from dtvit_deploy.plan.run import run as carried_out
 
+    if scheduler:
+        require_safe(scheduler, insecure=insecure)
+        if workers is not None:
+            raise InputError("--workers are this machine's, and --scheduler has its own", remedy="leave one of the two out")
+    elif insecure:
+        raise InputError("--insecure says how --scheduler may be reached, and there is none", remedy="leave it out")
     asked = _requests(recipes or [default() or DEFAULT], said, names, out)
     for one in asked:
         given.say_if_crowded(one.recipe.run.threads)
     with opened_cache(not no_cache) as cache:
         if dry_run:
-            _show(planned(asked, layers=layers, only=only or ()), cache, as_json=as_json)
+            _show(planned(asked, layers=layers, only=only or (), scheduler=scheduler), cache, as_json=as_json)
             return
         with working() as progress:
-            reports = carried_out(asked, cache, progress, layers=layers, workers=workers, only=only or (), since=since or ())
+            reports = carried_out(
+                asked,
+                cache,
+                progress,
+                layers=layers,
+                workers=workers,
+                only=only or (),
+                since=since or (),
+                scheduler=scheduler,
+                insecure=insecure,
+            )
     if reports:
         finish_all([(report, one.out) for one, report in reports], as_json)
 

@@ -64,7 +64,7 @@ def calibrate(
         if no_use := _no_use(program):
             progress.step(no_use)
         progress.step("reading the samples")
-        chosen = _chosen(recipe, program.artifact.manifest, class_map)
+        chosen = chosen_of(recipe, program.artifact.manifest, class_map)
         observation = Observation(program, chosen, percentile=recipe.int8.percentile, threads=recipe.run.threads)
         try:
             if sharding.whole:
@@ -103,7 +103,12 @@ def _require_data(recipe: Recipe) -> None:
         raise InputError(f"{data} does not exist", remedy="give a folder of images, a .txt list of them, or an .npz of feeds")
 
 
-def _chosen(recipe: Recipe, manifest: Manifest, class_map: ClassMap | None) -> CalibrationSet:
+def chosen_of(recipe: Recipe, manifest: Manifest, class_map: ClassMap | None) -> CalibrationSet:
+    """The samples that a request is calibrated on.
+
+    Raises:
+        InputError: its images cannot be used.
+    """
     asked = recipe.int8
     if recipe.data.calibration is None:
         return random_set(manifest.signature, asked.samples, asked.sampling_seed)

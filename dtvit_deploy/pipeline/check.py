@@ -111,7 +111,7 @@ def judged(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         lineage=tuple(f"{link.kind} {link.sha256}" for link in manifest.lineage),
         data=material.facts() | _counts(recipe, figures, material, measured),
-        device=measured.device or local.state(),
+        device=(measured.device or local.state()) | {f"{what} taken by": worker for what, worker in measured.workers.items()},
         versions=_versions(artifacts),
         subjects=tuple(subjects),
         notes=tuple(notes),

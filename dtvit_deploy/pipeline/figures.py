@@ -51,6 +51,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         timed: latency of the reference, and of each artefact.
         conditions: what the sessions of each artefact said of themselves.
         device: state of the machine when they were taken, and the time in UTC; empty where they are reported at once.
+        workers: on a farm, who took each kind of figure.
     """
 
     scored: tuple[Accuracy, ...] = ()
@@ -60,8 +61,9 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     conditions: tuple[dict[str, str], ...] = ()
     conditions_on_arm64: tuple[dict[str, str], ...] = ()
     device: dict[str, str] = {}
+    workers: dict[str, str] = {}
 
     def with_(self, other: Measured) -> Measured:
         """These figures and those that another has taken of the same artefacts."""
         taken = {name: value for name, value in msgspec.structs.asdict(other).items() if value not in ((), {}, Compared())}
-        return msgspec.structs.replace(self, **taken)
+        return msgspec.structs.replace(self, **taken | {"workers": self.workers | other.workers})

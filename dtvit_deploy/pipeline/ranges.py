@@ -14,13 +14,14 @@ from dtvit_deploy.artifacts.source import source_digest
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.calibration.images import open_images
 from dtvit_deploy.calibration.ranges import RangeTable, load_ranges
-from dtvit_deploy.pipeline.calibrate import calibrate
-from dtvit_deploy.pipeline.calibration_set import real_set, require_held_out
+from dtvit_deploy.pipeline.calibrate import calibrate, chosen_of
+from dtvit_deploy.pipeline.calibration_set import CalibrationSet, real_set, require_held_out
 from dtvit_deploy.pipeline.int8 import TRIAL_SAMPLES
 from dtvit_deploy.pipeline.material import are_images, open_material, preprocessing_of
 from dtvit_deploy.pipeline.nncf import calibration_of
 from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.pipeline.shards import WHOLE, Sharding
 from dtvit_deploy.pipeline.stages import versions
 from dtvit_deploy.recipe.tables import Recipe
 
@@ -31,8 +32,15 @@ RANGES = "ranges.json"
 """The range table, beside the artefacts that were made with it."""
 
 
-def ranges_stage(recipe: Recipe, class_map: ClassMap | None, program: ProgramEntry, cache: Cache, progress: Progress) -> RangeTable | None:
-    """The table; None where INT8 needs none.
+def ranges_stage(
+    recipe: Recipe,
+    class_map: ClassMap | None,
+    program: ProgramEntry,
+    cache: Cache,
+    progress: Progress,
+    sharding: Sharding = WHOLE,
+) -> RangeTable | None:
+    """The table; None where INT8 needs none. It is the same however the samples are cut.
 
     Raises:
         InputError: the table that was given is of something else, or the calibration's images cannot be used.
@@ -40,19 +48,39 @@ def ranges_stage(recipe: Recipe, class_map: ClassMap | None, program: ProgramEnt
     if Precision.INT8 not in recipe.export.precisions or recipe.int8.quantizer == "nncf":
         return None
     if recipe.int8.ranges is None:
-        return _observed(recipe, class_map, program, cache, progress)
+        return _observed(recipe, class_map, program, cache, progress, sharding)
     manifest = program.artifact.manifest
     table = load_ranges(recipe.int8.ranges)
     table.require(manifest, preprocessing_of(manifest) if table.preprocessing is not None else None)
     return table
 
 
-def _observed(recipe: Recipe, class_map: ClassMap | None, program: ProgramEntry, cache: Cache, progress: Progress) -> RangeTable:
-    asked, manifest = recipe, program.artifact.manifest
+def chosen_for(recipe: Recipe, program: ProgramEntry, class_map: ClassMap | None) -> CalibrationSet:
+    """The samples that a request's table is made of.
+
+    Raises:
+        InputError: the calibration's images cannot be used.
+    """
+    return chosen_of(_comparable(recipe), program.artifact.manifest, _of_images(recipe, class_map))
+
+
+def _comparable(recipe: Recipe) -> Recipe:
+    """Without the evaluation's data, where these cannot be compared with the calibration's: ready feeds with images."""
     given = [path for path in (recipe.data.calibration, recipe.data.evaluation) if path is not None]
-    if not all(map(are_images, given)):  # ready feeds cannot be compared with images
-        asked = msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, evaluation=None))
-    of_images = class_map if recipe.data.calibration is not None and are_images(recipe.data.calibration) else None
+    if all(map(are_images, given)):
+        return recipe
+    return msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, evaluation=None))
+
+
+def _of_images(recipe: Recipe, class_map: ClassMap | None) -> ClassMap | None:
+    return class_map if recipe.data.calibration is not None and are_images(recipe.data.calibration) else None
+
+
+def _observed(
+    recipe: Recipe, class_map: ClassMap | None, program: ProgramEntry, cache: Cache, progress: Progress, sharding: Sharding
+) -> RangeTable:
+    manifest = program.artifact.manifest
+    given = [path for path in (recipe.data.calibration, recipe.data.evaluation) if path is not None]
     data = [
         open_images(path, classes=manifest.classes, class_map=class_map).digest if are_images(path) else sha256_of(path)
         for path in given
@@ -63,7 +91,16 @@ def _observed(recipe: Recipe, class_map: ClassMap | None, program: ProgramEntry,
     unfinished = cache.root / f"calibration-{hashlib.sha256(msgspec.json.encode(key, order='sorted')).hexdigest()[:16]}.unfinished"
 
     def build(folder: Path) -> None:
-        calibrate(asked, folder / RANGES, cache, progress, program=program, class_map=of_images, unfinished=unfinished)
+        calibrate(
+            _comparable(recipe),
+            folder / RANGES,
+            cache,
+            progress,
+            program=program,
+            class_map=_of_images(recipe, class_map),
+            unfinished=unfinished,
+            sharding=sharding,
+        )
 
     return load_ranges(cache.entry("ranges", key, build) / RANGES)
 

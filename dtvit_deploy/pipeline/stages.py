@@ -8,6 +8,7 @@ checkpoint → program and onnx → simplified → float16 (:mod:`dtvit_deploy.p
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ def versions(*packages: str) -> dict[str, str]:
     return {"dtvit-deploy": dtvit_deploy.__version__} | {package: _version(package) for package in packages}
 
 
+@functools.cache
 def _version(package: str) -> str:
     try:
         return metadata.version(package)

@@ -4,9 +4,10 @@ nothing that can do without it.
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Collection, Mapping, Sequence
+import bisect
+import heapq
+import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,10 +15,15 @@ from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.errors import DeployError, InputError, MissingError
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.plan.graph import Plan, Stage
-from dtvit_deploy.plan.keys import key_of, kind_of, known
+from dtvit_deploy.plan.keys import known
 from dtvit_deploy.plan.performing import Order, as_data
-from dtvit_deploy.plan.pool import Over, Pool
+from dtvit_deploy.plan.pool import LostError, Over, Pool
 from dtvit_deploy.recipe.tables import Recipe
+
+HOLD = 600.0
+"""Seconds after which the cache hears again that the plan's results are in use."""
+LOOKED_AT = 64
+"""Stages that wait for room, of which one may find it before the first does; of a plan of thousands not all are asked each time."""
 
 
 @dataclass
@@ -34,9 +40,6 @@ class Results:
     failed: dict[str, Exception] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
 
-    def over(self, name: str) -> bool:
-        return name in self.folders or name in self.failed
-
     def missing(self, stage: Stage) -> dict[str, str]:
         """Why some of what a stage wants is not there, by stage."""
         return {name: str(self.failed[name]) for name in stage.wants if name in self.failed}
@@ -49,8 +52,6 @@ class NotDoneError(DeployError):
 def execute(plan: Plan, recipes: Sequence[Recipe], cache: Cache, pool: Pool, progress: Progress, anew: Collection[str] = ()) -> Results:
     """Do every stage that is not known.
 
-    A stage that measures time runs alone; others run side by side as the pool's size and this machine's memory allow.
-
     Args:
         plan: what is to be done.
         recipes: the requests that it is of, in their order.
@@ -59,28 +60,54 @@ def execute(plan: Plan, recipes: Sequence[Recipe], cache: Cache, pool: Pool, pro
         progress: told what begins.
         anew: stages that are done even where their result is known.
     """
-    results, running, looked_up = Results(), dict[str, Stage](), set[str]()
-    left, memory = list(plan), _memory()
-    while left or running:
-        for stage in list(left):
-            if not all(results.over(name) for name in stage.before):
-                continue
+    results, running = Results(), dict[str, Stage]()
+    ahead, followers, number = _ahead(plan)
+    ready = [number[name] for name, count in ahead.items() if not count]  # a heap: what comes first in the plan is begun first
+    held: list[Stage] = []  # not known, and without room so far; in the order of the plan
+    stages, held_at = list(plan), time.monotonic()
+
+    def over(name: str) -> None:
+        for follower in followers[name]:
+            ahead[follower] -= 1
+            if not ahead[follower]:
+                heapq.heappush(ready, number[follower])
+
+    while ready or held or running:
+        if ready:
+            stage = stages[heapq.heappop(ready)]
             if (why := _hindered(stage, results)) is not None:
                 results.failed[stage.name] = why
-            elif stage.name not in anew and stage.name not in looked_up and (found := _known(cache, stage, results)) is not None:
+            elif stage.name not in anew and (found := _known(cache, stage, results)) is not None:
                 results.folders[stage.name] = found
-            elif _fits(stage, running, pool.size, memory):
-                running[stage.name] = stage
-                progress.step(stage.name)
-                pool.begin(_order(stage, recipes, results, cache, anew=stage.name in anew))
             else:
-                looked_up.add(stage.name)
+                bisect.insort(held, stage, key=lambda one: number[one.name])
                 continue
-            left.remove(stage)
-            break  # what is over may have made an earlier one ready
+            over(stage.name)
+        elif (begun := next((stage for stage in held[:LOOKED_AT] if pool.room(stage, running.values())), None)) is not None:
+            held.remove(begun)
+            running[begun.name] = begun
+            progress.step(begun.name)
+            pool.begin(_order(begun, recipes, results, cache, anew=begun.name in anew))
         else:
-            _settle(pool.next(), results, running)
+            ended = pool.next()
+            _settle(ended, results, running)
+            over(ended.name)
+            if time.monotonic() - held_at > HOLD:
+                held_at = time.monotonic()
+                cache.hold(results.folders.values())
     return results
+
+
+def _ahead(plan: Plan) -> tuple[dict[str, int], dict[str, list[str]], dict[str, int]]:
+    """Of each stage how many come before it, those that come after it, and its place in the plan."""
+    followers: dict[str, list[str]] = {stage.name: [] for stage in plan}
+    ahead = {}
+    for stage in plan:
+        before = set(stage.before)
+        ahead[stage.name] = len(before)
+        for name in before:
+            followers[name].append(stage.name)
+    return ahead, followers, {name: place for place, name in enumerate(followers)}
 
 
 def _known(cache: Cache, stage: Stage, results: Results) -> Path | None:
@@ -94,7 +121,7 @@ def _settle(over: Over, results: Results, running: dict[str, Stage]) -> None:
         results.folders[over.name] = Path(over.result)
         return
     assert over.error is not None
-    if not isinstance(over.error, InputError | MissingError):
+    if not isinstance(over.error, InputError | MissingError | LostError):
         raise over.error  # of this program or of the machine: nothing that follows would be worth anything
     results.failed[over.name] = over.error
 
@@ -110,15 +137,6 @@ def _hindered(stage: Stage, results: Results) -> Exception | None:
     return None
 
 
-def _fits(stage: Stage, running: Mapping[str, Stage], size: int, memory: int) -> bool:
-    if not running:
-        return True
-    if stage.cost.exclusive or any(one.cost.exclusive for one in running.values()):
-        return False
-    together = [stage, *running.values()]
-    return sum(one.cost.cores for one in together) <= size and sum(one.cost.memory for one in together) <= memory
-
-
 def _order(stage: Stage, recipes: Sequence[Recipe], results: Results, cache: Cache, *, anew: bool) -> Order:
     return Order(
         stage=stage,
@@ -126,18 +144,8 @@ def _order(stage: Stage, recipes: Sequence[Recipe], results: Results, cache: Cac
         given={name: str(results.folders[name]) for name in (*stage.needs, *stage.wants) if name in results.folders},
         missing=results.missing(stage),
         cache=str(cache.root.absolute()),
-        # A result that is there and not believed, a latency that was INVALID, is put in its place too.
-        anew=anew or (not stage.anew and cache.known(kind_of(stage), key_of(stage, results.folders, results.missing(stage))) is not None),
+        anew=anew,
     )
-
-
-def _memory() -> int:
-    """Bytes that can be had now; by what is built in where the system does not say."""
-    try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-        return int(found[1]) << 10 if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (OSError, ValueError):
-        return 8 << 30
 
 
 def states(plan: Plan, cache: Cache) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -17,7 +18,8 @@ class Cost:
     Attributes:
         cores: that it keeps busy.
         memory: bytes, by experience with networks of some ten million parameters.
-        exclusive: whether nothing else may run on the machine beside it, since it measures time.
+        exclusive: whether nothing else may run on the machine beside it, since it measures time; nor is it done a second time where
+            the machine was lost over the first.
     """
 
     cores: int = 1
@@ -40,6 +42,10 @@ class Stage:
         anew: whether it is done each time: its function calls code of the user's, which can change unseen.
         tools: packages whose versions its result depends on.
         after: stages that only make its work shorter, by what they leave in the cache: it runs when they are over, however they ended.
+        requires: packages that it cannot be done without.
+        files: SHA-256 of what the user's files and folders that it reads hold, by their paths.
+        part: whether its result is put together with those of its like, which must come from the same kind of processor.
+        merges: whether it only puts such parts together, and is done by whoever asked.
     """
 
     name: str
@@ -52,6 +58,10 @@ class Stage:
     anew: bool = False
     tools: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    part: bool = False
+    merges: bool = False
 
     @property
     def before(self) -> tuple[str, ...]:
@@ -107,6 +117,11 @@ class Plan:
             if stage.name in wanted:
                 wanted.update((*stage.needs, *stage.wants))
         return frozenset(wanted)
+
+    def without_helpers(self) -> Plan:
+        """What is left without the stages that only make others' work shorter, for where those do not find what they leave behind."""
+        helpers = {name for stage in self for name in stage.after} - {name for stage in self for name in (*stage.needs, *stage.wants)}
+        return Plan([dataclasses.replace(stage, after=()) for stage in self if stage.name not in helpers])
 
     def after(self, names: Collection[str]) -> frozenset[str]:
         """Those stages and everything that depends on them."""

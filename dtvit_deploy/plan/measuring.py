@@ -33,28 +33,30 @@ def accuracy(task: Task, folder: Path) -> None:
     """How often the reference and the artefacts are right, over all images; nothing where no output is a row of scores."""
     bench = bench_for(task)
     if scoring.scores_of(bench.material.signature) is None:
-        _write(Measured(), folder)
+        write(Measured(), task, "accuracy", folder)
         return
     scored = tuple(scoring.accuracy(bench))
-    _write(Measured(scored=scored, conditions=conditions_of(bench)), folder)
+    write(Measured(scored=scored, conditions=conditions_of(bench)), task, "accuracy", folder)
 
 
 def parity(task: Task, folder: Path) -> None:
     """Outputs and inner tensors of the artefacts beside the reference's."""
     bench = bench_for(task)
     found = parity_of(bench, task.recipe, figures_of(task, accuracy=False))
-    _write(found.with_(Measured(conditions=conditions_of(bench))), folder)
+    write(found.with_(Measured(conditions=conditions_of(bench))), task, "parity", folder)
 
 
 def latency(task: Task, folder: Path) -> None:
     """How long they take, interleaved in one run."""
     found = latency_of(bench_for(task), task.recipe)
-    _write(found, folder)
+    write(found, task, "latency", folder)
     if any(one.latency is not None and one.latency.status != "VALID" for one in found.timed):
         (folder / PASSING).touch()
 
 
-def _write(measured: Measured, folder: Path) -> None:
+def write(measured: Measured, task: Task, what: str, folder: Path) -> None:
     """Keep figures with the state of the machine that they were taken in: a report that is made of them later must not say another."""
     taken = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    (folder / FIGURES).write_bytes(msgspec.msgpack.encode(msgspec.structs.replace(measured, device=state() | {"measured": taken})))
+    workers = {what: task.worker} if task.worker else {}
+    kept = msgspec.structs.replace(measured, device=state() | {"measured": taken}, workers=measured.workers or workers)
+    (folder / FIGURES).write_bytes(msgspec.msgpack.encode(kept))

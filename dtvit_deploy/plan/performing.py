@@ -13,8 +13,9 @@ from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.contents import content_of
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.plan.graph import Stage, last
-from dtvit_deploy.plan.keys import key_of, kind_of
+from dtvit_deploy.plan.keys import key_of, kind_of, known
 from dtvit_deploy.plan.work import Task, function_of
+from dtvit_deploy.process.machine import at_work
 from dtvit_deploy.recipe.tables import Recipe
 
 
@@ -28,6 +29,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         missing: why others that it wants are not there, by name.
         cache: root of the cache that the results are in.
         anew: whether it is done although a result is known.
+        worker: who does it, for figures to say; empty on the machine that asked.
     """
 
     stage: Stage
@@ -36,16 +38,21 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     missing: dict[str, str]
     cache: str
     anew: bool = False
+    worker: str = ""
 
 
 def perform(order: Order, progress: Progress) -> Path:
-    """Do a stage, and return where its result is.
+    """Do a stage, and return where its result is; one that measures time alone on this machine, as far as that is this user's.
 
     Raises:
         DeployError: what its function raises.
     """
-    stage, cache = order.stage, Cache(Path(order.cache), anew=order.anew)
-    given = {name: Path(folder) for name, folder in order.given.items()}
+    stage, given = order.stage, {name: Path(folder) for name, folder in order.given.items()}
+    cache, key = Cache(Path(order.cache), anew=order.anew), key_of(stage, given, order.missing)
+    if not order.anew and (found := known(cache, stage, given, order.missing)) is not None:
+        return found
+    # One that is there and not believed, a latency that was INVALID, is put in its place too.
+    results = Cache(cache.root, anew=order.anew or (not stage.anew and cache.known(kind_of(stage), key) is not None))
     task = Task(
         recipe=from_data(order.recipe),
         asked=stage.asked,
@@ -54,17 +61,17 @@ def perform(order: Order, progress: Progress) -> Path:
         missing=tuple((last(name), order.missing[name]) for name in stage.wants if name in order.missing),
         cache=cache,
         progress=progress,
+        worker=order.worker,
     )
-
     function = pkgutil.resolve_name(function_of(stage.does))
 
     def build(folder: Path) -> None:
         function(task, folder)
 
-    key = key_of(stage, given, order.missing)
-    if stage.anew:
-        return cache.entry_by_content(kind_of(stage), build, lambda part: {"content": content_of(part)})
-    return cache.entry(kind_of(stage), key, build)
+    with at_work(cache.beside("machine"), progress.step, alone=stage.cost.exclusive):
+        if stage.anew:
+            return results.entry_by_content(kind_of(stage), build, lambda part: {"content": content_of(part)})
+        return results.entry(kind_of(stage), key, build)
 
 
 def as_data(recipe: Recipe) -> dict[str, Any]:

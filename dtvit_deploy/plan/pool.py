@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import queue
-import subprocess
+import re
 import threading
+from collections.abc import Collection
+from pathlib import Path
 from typing import NamedTuple, Protocol
-
-import msgspec
 
 from dtvit_deploy.errors import DeployError, InputError, MissingError
 from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.plan.graph import Stage
 from dtvit_deploy.plan.performing import Order, perform
-from dtvit_deploy.plan.worker import Said
-from dtvit_deploy.process.child import child_command
-
-_SERVE = "from dtvit_deploy.plan.worker import serve; serve()"
+from dtvit_deploy.plan.server import Server
 
 
 class Over(NamedTuple):
@@ -31,13 +30,19 @@ class Over(NamedTuple):
     error: Exception | None
 
 
+class LostError(DeployError):
+    """Who did a stage is gone, and it was not done again; the others go on."""
+
+
 class Pool(Protocol):
     """Does stages."""
 
-    size: int
+    def room(self, stage: Stage, running: Collection[Stage]) -> bool:
+        """Whether a stage can be begun beside those that are running."""
+        ...
 
     def begin(self, order: Order) -> None:
-        """Have a stage done; no more than `size` at a time."""
+        """Have a stage done."""
         ...
 
     def next(self) -> Over:
@@ -48,11 +53,12 @@ class Pool(Protocol):
 class Here:
     """This process."""
 
-    size = 1
-
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._over: list[Over] = []
+
+    def room(self, stage: Stage, running: Collection[Stage]) -> bool:
+        return not running
 
     def begin(self, order: Order) -> None:
         name = order.stage.name
@@ -75,90 +81,54 @@ class Processes:
     """Processes of this one's, each started by its first stage, which end with it."""
 
     def __init__(self, size: int, progress: Progress) -> None:
-        self.size = size
+        self._size, self._memory = size, _memory()
         self._progress = progress
-        self._over: queue.SimpleQueue[tuple[_Process, Over]] = queue.SimpleQueue()
-        self._free: list[_Process] = []
-        self._every: list[_Process] = []
+        self._over: queue.SimpleQueue[tuple[Server, Over]] = queue.SimpleQueue()
+        self._free: list[Server] = []
+        self._every: list[Server] = []
+
+    def room(self, stage: Stage, running: Collection[Stage]) -> bool:
+        """As far as the processors and the memory allow; one stage always has room."""
+        if not running:
+            return True
+        cores, memory = stage.cost.cores, stage.cost.memory
+        return (
+            cores + sum(one.cost.cores for one in running) <= self._size
+            and memory + sum(one.cost.memory for one in running) <= self._memory
+        )
 
     def begin(self, order: Order) -> None:
-        self._free = [process for process in self._free if process.lives]  # one that idled may have been killed for its memory
+        self._free = [server for server in self._free if server.lives]  # one that idled may have been killed for its memory
         if not self._free:
-            self._free.append(_Process(self._over, self._progress))
+            self._free.append(Server())
             self._every.append(self._free[-1])
-        self._free.pop().begin(order)
+        threading.Thread(target=self._perform, args=(self._free.pop(), order), name=order.stage.name, daemon=True).start()
+
+    def _perform(self, server: Server, order: Order) -> None:
+        name = order.stage.name
+        try:
+            over = Over(name, server.perform(order, lambda step: self._progress.step(f"{name}: {step}")), None)
+        except Exception as error:
+            over = Over(name, None, error)
+        self._over.put((server, over))
 
     def next(self) -> Over:
-        process, over = self._over.get()
-        self._free.append(process)
+        server, over = self._over.get()
+        self._free.append(server)
         return over
 
     def __enter__(self) -> Processes:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for process in self._every:
-            process.end()
+        for server in self._every:
+            server.end()
 
 
-class _Process:
-    """One of them, with a thread that listens to it."""
-
-    def __init__(self, over: queue.SimpleQueue[tuple[_Process, Over]], progress: Progress) -> None:
-        self._popen = subprocess.Popen(child_command(_SERVE), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._over, self._progress = over, progress
-        self._name, self._telling = "", threading.Lock()
-        threading.Thread(target=self._listen, name="listen", daemon=True).start()
-
-    @property
-    def lives(self) -> bool:
-        return self._popen.poll() is None
-
-    def begin(self, order: Order) -> None:
-        assert self._popen.stdin is not None
-        self._name = order.stage.name
-        try:
-            self._popen.stdin.write(msgspec.json.encode(order) + b"\n")
-            self._popen.stdin.flush()
-        except BrokenPipeError:
-            self._lost()
-
-    def _listen(self) -> None:
-        assert self._popen.stdout is not None
-        try:
-            for line in self._popen.stdout:
-                said = msgspec.json.decode(line, type=Said)
-                if said.step:
-                    self._progress.step(f"{self._name}: {said.step}")
-                else:
-                    name, self._name = self._name, ""
-                    self._over.put((self, Over(name, said.result or None, _raised(said))))
-        finally:
-            self._lost()
-
-    def _lost(self) -> None:
-        """Tell that the process has ended over a stage, once, if it was doing one."""
-        with self._telling:
-            name, self._name = self._name, ""
-        if not name:
-            return
-        self._popen.kill()
-        status = self._popen.wait()
-        ended = f"signal {-status}" if status < 0 else f"exit status {status}"
-        remedy = "the system may have killed it for its memory: --workers 1 takes least, and with --debug shows where it fails"
-        self._over.put((self, Over(name, None, DeployError(f"the process that did {name} has ended ({ended})", remedy=remedy))))
-
-    def end(self) -> None:
-        self._name = ""
-        self._popen.kill()
-        self._popen.wait()
-
-
-def _raised(said: Said) -> Exception | None:
-    """What a worker raised, as it would have been raised here."""
-    if said.defect:
-        return RuntimeError(said.defect)
-    if not said.error:
-        return None
-    kind = {"input": InputError, "missing": MissingError}.get(said.kind, DeployError)
-    return kind(said.error, remedy=said.remedy)
+def _memory() -> int:
+    """Bytes that can be had now; by what is built in where the system does not say."""
+    try:
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        return int(found[1]) << 10 if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError):
+        return 8 << 30

@@ -18,8 +18,9 @@ from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.ranges import RANGES
 from dtvit_deploy.pipeline.reachable import require_reachable
 from dtvit_deploy.plan.execute import NotDoneError, Results, execute
+from dtvit_deploy.plan.farm.pool import Farm
 from dtvit_deploy.plan.graph import Plan
-from dtvit_deploy.plan.pool import Here, Processes
+from dtvit_deploy.plan.pool import Here, Pool, Processes
 from dtvit_deploy.plan.stages import REPORT, plan
 from dtvit_deploy.plan.work import artifacts_in
 from dtvit_deploy.recipe.tables import Recipe
@@ -50,6 +51,8 @@ def run(
     workers: int | None = None,
     only: Sequence[str] = (),
     since: Sequence[str] = (),
+    scheduler: str = "",
+    insecure: bool = False,
 ) -> list[tuple[Request, Report]]:
     """Build everything that requests ask for, measure everything that their data allow, and hold it to their gates.
 
@@ -65,6 +68,8 @@ def run(
         workers: processes that work side by side; one for each core where None, and none besides this one where 1.
         only: stages, by name or pattern; they and what they take are done, and nothing is put into place but what a report is of.
         since: stages that are done anew, and everything after them.
+        scheduler: address of a Dask scheduler, whose workers do the stages; empty where this machine does.
+        insecure: whether the way there may be without TLS, off this machine.
 
     Returns:
         Those requests whose report was asked for, and the reports.
@@ -73,7 +78,7 @@ def run(
         InputError: a request, what it names, or a folder cannot be used; the results of the other requests are in their places by then.
         MissingError: something that is needed is not installed.
     """
-    graph = planned(requests, layers=layers, only=only)
+    graph = planned(requests, layers=layers, only=only, scheduler=scheduler)
     for request in requests:
         class_map_of(request.recipe)
         require_reachable(request.recipe)
@@ -81,9 +86,8 @@ def run(
         for request in requests if not only else ():  # as early, so that an unusable folder is refused before a minute's work
             opened.enter_context(staged(request.out))
         anew = graph.after([name for pattern in since for name in graph.matching(pattern)])
-        size = min(workers or _processors(), len(graph))
         recipes = [request.recipe for request in requests]
-        with Processes(size, progress) if size > 1 else Here(progress) as pool:
+        with _pool(graph, progress, workers, scheduler, insecure=insecure) as pool:
             results = execute(graph, recipes, cache, pool, progress, anew)
         if only:
             _raise_first(graph, results, graph.stages)
@@ -103,19 +107,31 @@ def _all_placed(requests: Sequence[Request], graph: Plan, results: Results) -> l
     return reports
 
 
+def _pool(
+    graph: Plan, progress: Progress, workers: int | None, scheduler: str, *, insecure: bool
+) -> contextlib.AbstractContextManager[Pool]:
+    """Who does the stages."""
+    if scheduler:
+        return Farm(scheduler, graph, progress, insecure=insecure)
+    size = min(workers or _processors(), len(graph))
+    return Processes(size, progress) if size > 1 else Here(progress)
+
+
 def _processors() -> int:
     """How many processes can run at once, a container's share considered."""
     share = quota()
     return max(1, cores() if share is None else min(cores(), round(share)))
 
 
-def planned(requests: Sequence[Request], *, layers: bool = True, only: Sequence[str] = ()) -> Plan:
+def planned(requests: Sequence[Request], *, layers: bool = True, only: Sequence[str] = (), scheduler: str = "") -> Plan:
     """The plan of several requests, whose stages have the requests' names before their own, or a part of it.
 
     Raises:
         InputError: a request cannot be built at all, or there is no stage of a name.
     """
-    graph = plan([(request.name, request.recipe) for request in requests], layers=layers)
+    graph = plan([(request.name, request.recipe) for request in requests], layers=layers, farm=scheduler)
+    if scheduler:
+        graph = graph.without_helpers()  # what they leave behind, workers elsewhere would not find
     return graph.up_to([name for pattern in only for name in graph.matching(pattern)]) if only else graph
 
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import platform
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from dtvit_deploy.artifacts.artifact import sha256_of
 from dtvit_deploy.artifacts.target import Precision, Target, pairs
-from dtvit_deploy.calibration.folders import entries, walk
 from dtvit_deploy.calibration.images import open_images
 from dtvit_deploy.devices.local import state
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.engine import gpu
-from dtvit_deploy.pipeline.material import are_images
+from dtvit_deploy.pipeline.material import are_images, class_map_of
 from dtvit_deploy.pipeline.tensorrt import chosen
+from dtvit_deploy.plan.files import digest_of, digest_of_data
 from dtvit_deploy.plan.graph import Cost, Plan, Stage
 from dtvit_deploy.recipe.buildable import require_buildable
 from dtvit_deploy.recipe.tables import Recipe
@@ -36,44 +33,97 @@ _BUILDING = {
 }
 _MEASURING = (*_CHECKING, "torch", "openvino", "coremltools", "tensorrt", "tensorrt-rtx")
 _REPORTING = ("jinja2", "matplotlib")
+_NEEDED = {
+    Target.ONNX: (),
+    Target.OPENVINO: ("openvino",),
+    Target.TRT: (),
+    Target.COREML: ("coremltools", "torch"),
+}
+"""What a target's artefacts cannot be made, or answered for, without; not what only some machines have, as a GPU's library."""
+_OBSERVED_FOR_SCORED = 8
+"""To observe every tensor on an image takes about as long as to score so many."""
 
 
-def plan(recipes: Sequence[tuple[str, Recipe]], *, layers: bool = True) -> Plan:
+def plan(recipes: Sequence[tuple[str, Recipe]], *, layers: bool = True, farm: str = "") -> Plan:
     """Everything that requests ask for: build, measure, report.
 
     Args:
         recipes: each with a name, which is empty where there is only one.
         layers: whether inner tensors are compared too.
+        farm: address of the scheduler of those that measure; empty where this machine does.
 
     Raises:
         InputError: one of them cannot be built at all.
     """
-    digests: dict[Path, str] = {}
+    known = _Known()
     found: list[Stage] = []
     for number, (name, recipe) in enumerate(recipes):
         require_buildable(recipe)
-        found += _Stages(name, number, recipe, digests, layers=layers).every()
+        found += _Stages(name, number, recipe, known, layers=layers, farm=farm).every()
     return Plan(found)
+
+
+class _Known:
+    """What the files of requests hold, each read once."""
+
+    def __init__(self) -> None:
+        self._digests: dict[Path, str] = {}
+        self._counts: dict[tuple[Path, Path | None], int] = {}
+
+    def digest(self, path: Path, reading: Callable[[Path], str]) -> str:
+        """What it holds. What cannot be told is as nothing else: the stage that takes it is done, and says what is wrong."""
+        if path not in self._digests:
+            try:
+                self._digests[path] = reading(path)
+            except (InputError, OSError):
+                self._digests[path] = secrets.token_hex(16)
+        return self._digests[path]
+
+    def named_in(self, asked: Mapping[str, Any], recipe: Recipe) -> dict[str, str]:
+        """Of a request's files whose digests are a part of what is asked, those digests by absolute path."""
+        data = recipe.data
+        paths = (recipe.model.checkpoint, recipe.int8.ranges, recipe.checks, data.calibration, data.evaluation, data.class_map)
+        said = set(_texts(asked))
+        known = {str(path.absolute()): self._digests[path] for path in paths if path is not None and path in self._digests}
+        return {path: digest for path, digest in known.items() if any(digest in text for text in said)}
+
+    def images(self, path: Path, recipe: Recipe) -> int:
+        """How many images a folder or a list holds; 0 where it cannot be told without the network's classes."""
+        key = path, recipe.data.class_map
+        if key not in self._counts:
+            try:
+                self._counts[key] = len(open_images(path, class_map=class_map_of(recipe)))
+            except (InputError, OSError):
+                self._counts[key] = 0
+        return self._counts[key]
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _texts(one)
 
 
 class _Stages:
     """The stages of one request."""
 
-    def __init__(self, name: str, number: int, recipe: Recipe, digests: dict[Path, str], *, layers: bool) -> None:
+    def __init__(self, name: str, number: int, recipe: Recipe, known: _Known, *, layers: bool, farm: str) -> None:
         self._prefix = f"{name}/" if name else ""
-        self._number, self._recipe, self._digests, self._layers = number, recipe, digests, layers
+        self._number, self._recipe, self._known, self._layers, self._farm = number, recipe, known, layers, farm
 
     def every(self) -> list[Stage]:
         recipe, prefix = self._recipe, self._prefix
-        found = [self._stage("trace", asked=self._model(), tools=_TRACING, anew=":" in (recipe.model.name or ""))]
+        is_code = ":" in (recipe.model.name or "")
+        found = [self._stage("trace", asked=self._model(), tools=_TRACING, anew=is_code, requires=("torch",))]
         trace = (f"{prefix}trace",)
         asked = {"parity": _plain(recipe.parity)} | self._calibration()
-        found.append(self._stage("checked", asked=asked, needs=trace, tools=_CHECKING))
+        found.append(self._stage("checked", asked=asked, needs=trace, tools=_CHECKING, requires=("pillow",)))
         before = (*trace, f"{prefix}checked")
         table: tuple[str, ...] = ()
         if Precision.INT8 in recipe.export.precisions and recipe.int8.quantizer != "nncf":
-            asked = self._calibration() | {"ranges": self._file(recipe.int8.ranges)}
-            found.append(self._stage("ranges", asked=asked, needs=before, tools=(*_CHECKING, "torch")))
+            found += self._observing(before)
             table = (f"{prefix}ranges",)
         wanted = pairs(recipe.export.targets, recipe.export.precisions)
         found += self._shared(trace, wanted)
@@ -81,15 +131,33 @@ class _Stages:
         builds = [self._build(target, precision, before, table, shared) for target, precision in wanted]
         return [*found, *builds, *self._measuring(trace, tuple(one.name for one in builds), table)]
 
+    def _observing(self, before: tuple[str, ...]) -> list[Stage]:
+        recipe = self._recipe
+        asked, tools = self._calibration() | {"ranges": self._file(recipe.int8.ranges)}, (*_CHECKING, "torch")
+        images = 0 if recipe.int8.ranges is not None else min(self._images(recipe.data.calibration), recipe.int8.samples)
+        many = images // max(1, recipe.run.shard // _OBSERVED_FOR_SCORED)
+        if many < 2:
+            return [self._stage("ranges", asked=asked, needs=before, tools=tools, requires=("torch", "pillow"))]
+        parts = self._parts("ranges", "observed", many, asked | self._processor(), needs=before, tools=tools, requires=("torch", "pillow"))
+        needs = (*before, *(one.name for one in parts))
+        return [*parts, self._stage("ranges", "gathered", asked=asked | {"parts": many}, needs=needs, tools=tools, merges=True)]
+
+    def _parts(self, name: str, does: str, many: int, asked: dict[str, Any], **what: Any) -> list[Stage]:
+        """Stages that each do a stretch of the samples."""
+        return [
+            self._stage(f"{name} {number + 1} of {many}", does, asked=asked | {"part": [number, many]}, part=True, **what)
+            for number in range(many)
+        ]
+
     def _shared(self, trace: tuple[str, ...], wanted: list[tuple[Target, Precision]]) -> list[Stage]:
         """Graphs that several builds are made from. They only warm the cache: where one fails, the build says why, or need not have it."""
-        found = []
+        found, tools, requires = [], (*_CHECKING, "onnxsim"), ("onnxsim", "onnxruntime")
         if any(target is not Target.COREML for target, _ in wanted):
-            found.append(self._stage("simplified", asked=self._checks(), needs=trace, tools=(*_CHECKING, "onnxsim")))
+            found.append(self._stage("simplified", asked=self._checks(), needs=trace, tools=tools, requires=requires))
         if any(self._takes_halves(*pair) for pair in wanted):
             after = tuple(one.name for one in found)
             asked = self._checks() | self._kept()
-            found.append(self._stage("float16", asked=asked, needs=trace, after=after, tools=(*_CHECKING, "onnxsim")))
+            found.append(self._stage("float16", asked=asked, needs=trace, after=after, tools=tools, requires=requires))
         return found
 
     def _build(
@@ -113,25 +181,40 @@ class _Stages:
             after=tuple(name for does, name in shared.items() if does != "float16" or self._takes_halves(target, precision)),
             cost=Cost(memory=3 << 30, exclusive=searches),
             tools=(*_CHECKING, *_BUILDING[target]),
+            requires=("onnxsim", "onnxruntime", *_NEEDED[target], *(self._for_int8() if is_int8 else ())),
         )
+
+    def _for_int8(self) -> tuple[str, ...]:
+        return ("nncf",) if self._recipe.int8.quantizer == "nncf" else ("torch",)  # which the search's reference runs in
 
     def _measuring(self, trace: tuple[str, ...], builds: tuple[str, ...], table: tuple[str, ...]) -> list[Stage]:
         recipe = self._recipe
-        where = {"machine": [platform.node(), state()["processor"], _gpus()], "run": _plain(recipe.run), "cpu": recipe.export.cpu.value}
+        where = {"machine": self._farm or [platform.node(), state()["processor"], _gpus()], "run": _plain(recipe.run)}
+        where |= {"cpu": recipe.export.cpu.value}
         fed = {"evaluation": self._data(recipe.data.evaluation), "cuda_graph": recipe.profile.cuda_graph} | self._classes() | where
+        targets = [target for target, _ in pairs(recipe.export.targets, recipe.export.precisions)]
+        requires = tuple(dict.fromkeys(("torch", "onnxruntime", "pillow", *(name for one in targets for name in _NEEDED[one]))))
+        taking: dict[str, Any] = {"needs": trace, "wants": builds, "tools": _MEASURING, "requires": requires}
         found = []
         if recipe.data.evaluation is not None and are_images(recipe.data.evaluation):
-            found.append(self._stage("accuracy", asked=fed, needs=trace, wants=builds, tools=_MEASURING))
+            found += self._scoring(fed, taking)
         timed = fed | {"profile": _plain(recipe.profile)}
         compared = {"parity": _plain(recipe.parity), "samples": recipe.data.samples, "layers": self._layers}
         agreement = {precision.value: recipe.gates.of(precision).agreement for precision in Precision}
-        asked = fed | compared | {"agreement": agreement}
-        found.append(self._stage("parity", asked=asked, needs=trace, wants=builds, tools=_MEASURING))
-        found.append(self._stage("latency", asked=timed, needs=trace, wants=builds, cost=Cost(exclusive=True), tools=_MEASURING))
-        taken = tuple(one.name for one in found)
+        found.append(self._stage("parity", asked=fed | compared | {"agreement": agreement}, **taking))
+        found.append(self._stage("latency", asked=timed, cost=Cost(exclusive=True), **taking))
+        taken = tuple(one.name for one in found if not one.part)
         asked = timed | compared | {"gates": _plain(recipe.gates)}
-        tools = (*_MEASURING, *_REPORTING)
-        return [*found, self._stage(REPORT, asked=asked, needs=(*trace, *taken), wants=(*builds, *table), tools=tools)]
+        taking |= {"needs": (*trace, *taken), "wants": (*builds, *table), "tools": (*_MEASURING, *_REPORTING)}
+        return [*found, self._stage(REPORT, asked=asked, **taking)]
+
+    def _scoring(self, fed: dict[str, Any], taking: dict[str, Any]) -> list[Stage]:
+        many = self._images(self._recipe.data.evaluation) // self._recipe.run.shard
+        if many < 2:
+            return [self._stage("accuracy", asked=fed, **taking)]
+        parts = self._parts("accuracy", "scores", many, fed | self._processor(), **taking)
+        needs = (*taking["needs"], *(one.name for one in parts))
+        return [*parts, self._stage("accuracy", "scored", asked=fed | {"parts": many}, merges=True, **(taking | {"needs": needs}))]
 
     def _stage(
         self,
@@ -145,8 +228,26 @@ class _Stages:
         cost: Cost = Cost(),  # noqa: B008 it is frozen
         tools: tuple[str, ...] = (),
         anew: bool = False,
+        requires: tuple[str, ...] = (),
+        part: bool = False,
+        merges: bool = False,
     ) -> Stage:
-        return Stage(f"{self._prefix}{name}", does or name, self._number, asked, needs, wants, cost, anew, tools, after)
+        return Stage(
+            name=f"{self._prefix}{name}",
+            does=does or name,
+            request=self._number,
+            asked=asked,
+            needs=needs,
+            wants=wants,
+            cost=cost,
+            anew=anew,
+            tools=tools,
+            after=after,
+            requires=requires,
+            files=self._known.named_in(asked, self._recipe),
+            part=part,
+            merges=merges,
+        )
 
     def _takes_halves(self, target: Target, precision: Precision) -> bool:
         return precision is Precision.FP16 or (precision is Precision.INT8 and target in (Target.TRT, Target.COREML))
@@ -172,35 +273,18 @@ class _Stages:
         return {"class_map": self._file(self._recipe.data.class_map)}
 
     def _file(self, path: Path | None) -> str | None:
-        return None if path is None else self._known(path, sha256_of)
+        """Name and content."""
+        return None if path is None else f"{path.name} {self._known.digest(path, digest_of)}"
 
     def _data(self, path: Path | None) -> str | None:
-        return None if path is None else self._known(path, _images if are_images(path) else sha256_of)
+        return None if path is None else f"{path.name} {self._known.digest(path, digest_of_data)}"
 
-    def _known(self, path: Path, digest: Callable[[Path], str]) -> str:
-        """Name and content. What cannot be told is as nothing else: the stage that takes it is done, and says what is wrong."""
-        if path not in self._digests:
-            try:
-                self._digests[path] = f"{path.name} {digest(path)}"
-            except (InputError, OSError):
-                self._digests[path] = f"{path.name} {secrets.token_hex(16)}"
-        return self._digests[path]
+    def _images(self, path: Path | None) -> int:
+        return self._known.images(path, self._recipe) if path is not None and are_images(path) else 0
 
-
-def _images(path: Path) -> str:
-    """SHA-256 over names and contents of a folder's files, or of a list and of the images that it names: samples are drawn by both."""
-    digest = hashlib.sha256()
-    if path.is_file():
-        digest.update(sha256_of(path).encode())
-        files = [image.path for image in open_images(path).images]
-    else:
-        folders, here = entries(str(path))  # as images are looked for, links followed
-        files = sorted(Path(name) for name in (*here, *(name for folder in folders for name in walk(folder, str(path)))))
-        if not files:
-            raise InputError(f"{path} is empty")
-    for file in files:
-        digest.update(f"{os.path.relpath(file, path)} {sha256_of(file)}\0".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+    def _processor(self) -> dict[str, Any]:
+        """On another kind of processor the last bits are others, so that parts would not fit together."""
+        return {"processor": self._farm or state()["processor"]}
 
 
 def _compilers(recipe: Recipe) -> list[list[str]]:

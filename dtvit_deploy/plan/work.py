@@ -23,10 +23,14 @@ WORK = {
     "trace": "tracing:trace",
     "checked": "tracing:checked",
     "ranges": "tracing:ranges",
+    "observed": "calibrating:observed",
+    "gathered": "calibrating:gathered",
     "simplified": "building:simplified",
     "float16": "building:float16",
     "build": "building:build",
     "accuracy": "measuring:accuracy",
+    "scores": "scoring:scores",
+    "scored": "scoring:scored",
     "parity": "measuring:parity",
     "latency": "measuring:latency",
     "report": "reporting:report",
@@ -52,6 +56,7 @@ class Task:
         missing: names of the others, and why they are not there.
         cache: for what stages keep beside their results.
         progress: told what is going on.
+        worker: who does it, on a farm.
     """
 
     recipe: Recipe
@@ -61,6 +66,7 @@ class Task:
     missing: tuple[tuple[str, str], ...]
     cache: Cache
     progress: Progress
+    worker: str = ""
 
     @cached_property
     def program(self) -> ProgramEntry:

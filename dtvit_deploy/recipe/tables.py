@@ -161,10 +161,13 @@ class Run(Table, frozen=True):
     Attributes:
         threads: of one inference.
         runtimes: what artefacts are loaded in, each in every one that loads its format; the best that is usable here where none does.
+        shard: evaluation images that `run` scores in one stage, so that stages run side by side, and what is done is kept where it is
+            interrupted; a calibration is cut into stretches of an eighth as many. Figures and ranges are the same, however they are cut.
     """
 
     threads: Natural = 1
     runtimes: Annotated[tuple[Name, ...], like(["onnxruntime"])] = ()
+    shard: Natural = 1000
 
     def __post_init__(self) -> None:
         refuse_repeats("runtime", self.runtimes)

@@ -333,6 +333,21 @@ class TestLimit:
         assert [entry.exists() for entry in (first, second, third, fourth)] == [True, False, True, True]
         assert cache.size() == 3 * 3004
 
+    def test_what_was_used_within_the_hour_stays_beyond_the_limit(self, cache: Cache) -> None:
+        """A plan that is being carried out builds on it, and each of its processes would else remove what another has made."""
+        first, second, third = self.fill(cache)
+        cache.hold([first, tmp := cache.root / "onnx-gone"])
+        cache.entry("onnx", "large", write(size=20_000))
+        assert [entry.exists() for entry in (first, second, third, tmp)] == [True, False, False, False]
+
+    def test_thousands_of_entries_are_not_measured_at_each_one_more(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "LIMIT", 1 << 30)
+        self.fill(cache)
+        measured: list[Path] = []
+        monkeypatch.setattr(module, "size_of", lambda folder: measured.append(folder) or 3000)
+        cache.entry("onnx", "one more", write(size=3000))
+        assert len(measured) == 1
+
     def test_the_newest_stays_even_if_it_alone_is_too_large(self, cache: Cache) -> None:
         entries = self.fill(cache)
         large = cache.entry("onnx", "large", write(size=20_000))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,9 @@ class Workers:
         self._running: list[Order] = []
         self.begun: list[str] = []
         self.together: list[tuple[str, ...]] = []
+
+    def room(self, stage: Stage, running: Collection[Stage]) -> bool:
+        return len(running) < self.size
 
     def begin(self, order: Order) -> None:
         self._running.append(order)
@@ -80,14 +83,6 @@ def test_no_more_at_a_time_than_there_are_workers(carry_out: Callable[..., Resul
     carry_out(wide, pool)
     assert max(map(len, pool.together)) == 3
     assert len(pool.begun) == 8
-
-
-def test_what_measures_time_runs_alone(carry_out: Callable[..., Results]) -> None:
-    plan = Plan([stage("root"), stage("time", "root", exclusive=True), *(stage(f"leaf {number}", "root") for number in range(4))])
-    pool = Workers(size=4)
-    carry_out(plan, pool)
-    assert [names for names in pool.together if "time" in names] == [("time",)]
-    assert any(len(names) == 4 for names in pool.together)
 
 
 def test_a_second_time_nothing_is_done(carry_out: Callable[..., Results]) -> None:
@@ -190,16 +185,16 @@ def test_a_changed_report_module_changes_the_key_of_the_report_alone() -> None:
 
 def test_images_behind_a_link_count_as_much_as_those_in_the_folder(tmp_path: Path) -> None:
     """A stage's key would else stay the same when they change."""
-    from dtvit_deploy.plan.stages import _images
+    from dtvit_deploy.plan.files import digest_of_data
 
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "1.png").write_bytes(b"one")
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a").symlink_to(tmp_path / "elsewhere")
-    before = _images(tmp_path / "images")
+    before = digest_of_data(tmp_path / "images")
     (tmp_path / "elsewhere" / "1.png").write_bytes(b"two")
-    assert _images(tmp_path / "images") != before
+    assert digest_of_data(tmp_path / "images") != before
     (tmp_path / "elsewhere" / "1.png").write_bytes(b"one")
-    assert _images(tmp_path / "images") == before
+    assert digest_of_data(tmp_path / "images") == before
     (tmp_path / "elsewhere" / "1.png").rename(tmp_path / "elsewhere" / "2.png")  # samples are drawn by the order of names
-    assert _images(tmp_path / "images") != before
+    assert digest_of_data(tmp_path / "images") != before

@@ -1,0 +1,123 @@
+"""What a worker of Dask calls: it tells what it has, and has a stage done by a process of its own.
+
+In a process, since Dask must hear of its worker while a network is traced, which holds Python for minutes; and since what ends that process
+must not end the worker, after which Dask would send the same to the next.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+import dtvit_deploy
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.source import source_digest
+from dtvit_deploy.devices.local import state
+from dtvit_deploy.errors import DeployError, InputError, MissingError
+from dtvit_deploy.pipeline.stages import NOT_INSTALLED, versions
+from dtvit_deploy.plan.farm.parcel import Parcel, packed, received
+from dtvit_deploy.plan.files import require_same
+from dtvit_deploy.plan.performing import Order
+from dtvit_deploy.plan.server import Server
+
+_own = threading.local()
+"""Each of the worker's threads has a process that does its stages, and ends with it."""
+
+
+class Facts(NamedTuple):
+    """What a worker has.
+
+    Attributes:
+        version: of this package, and of the source that stages run: workers of one farm run the same.
+        processor: kind of its processor.
+        machine: its name in the network.
+    """
+
+    version: str
+    processor: str
+    machine: str
+
+    @classmethod
+    def here(cls) -> Facts:
+        source = source_digest("dtvit_deploy.plan.worker")[:12]
+        return cls(f"{dtvit_deploy.__version__} ({source})", state()["processor"], platform.node())
+
+
+class Outcome(NamedTuple):
+    """What became of a stage; it can be pickled wherever this package is installed.
+
+    Attributes:
+        result: None where it failed.
+        error, remedy: why it failed, for the user.
+        kind: what of our errors that was; ``defect`` where the fault is this program's.
+    """
+
+    result: Parcel | None
+    error: str = ""
+    remedy: str | None = None
+    kind: str = ""
+
+
+def facts(packages: tuple[str, ...]) -> tuple[Facts, dict[str, str]]:
+    """What this worker has, and which versions of those packages that are installed, none of which is imported."""
+    installed = versions(*packages)
+    return Facts.here(), {package: installed[package] for package in packages if installed[package] != NOT_INSTALLED}
+
+
+def do(order: bytes, run: str, once: bool, *given: Parcel) -> Outcome:
+    """Do a stage.
+
+    Args:
+        order: an `Order` as MessagePack; the folders that it names are those of whoever sent it.
+        run: what the sender calls this run: files of the user's are read once in it to see that they are the same.
+        once: whether it must not be done again where Dask has lost the worker that it was sent to at first.
+        given: the results that the order names, in its order.
+    """
+    from distributed import Event, get_client, get_worker
+
+    told = msgspec.msgpack.decode(order, type=Order)
+    worker = get_worker()
+    if once:
+        begun = Event(begun_name(run, told.stage.name), client=get_client())
+        if begun.is_set():
+            lost = f"{told.stage.name} measures time, and the worker that did so was lost; it is not measured a second time"
+            return Outcome(None, lost, "run the same again", "lost")
+        begun.set()
+    try:
+        for path, digest in told.stage.files.items():
+            _require_same_once(path, digest, run)
+        cache = Cache.default()
+        folders = {name: str(received(parcel, cache)) for name, parcel in zip(told.given, given, strict=True)}
+        name = f"{worker.name} on {platform.node()}" if str(worker.name) != worker.address else f"{worker.address} ({platform.node()})"
+        own = msgspec.structs.replace(told, cache=str(cache.root.absolute()), given=folders, worker=name)
+        return Outcome(packed(Path(_server().perform(own, lambda step: None))))
+    except (InputError, MissingError) as error:
+        return Outcome(None, str(error), error.remedy, "missing" if isinstance(error, MissingError) else "input")
+    except DeployError as error:
+        return Outcome(None, f"{error} (on {worker.address})", error.remedy, "other")
+    except OSError as error:
+        return Outcome(None, f"{error} (on {worker.address})", None, "other")
+    except RuntimeError as error:
+        return Outcome(None, str(error), None, "defect")
+
+
+def begun_name(run: str, stage: str) -> str:
+    """What the scheduler knows a stage by that has been begun and must not be done twice."""
+    return f"dtvit-deploy {run} {stage}"
+
+
+def _server() -> Server:
+    server: Server | None = getattr(_own, "server", None)
+    if server is None or not server.lives:
+        server = _own.server = Server()
+    return server
+
+
+@functools.lru_cache(maxsize=256)
+def _require_same_once(path: str, digest: str, run: str) -> None:
+    require_same(Path(path), digest)

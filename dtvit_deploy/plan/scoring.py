@@ -1,0 +1,72 @@
+"""Stages that score a stretch of the evaluation's images, and put together what was counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.pipeline import scoring
+from dtvit_deploy.pipeline.figures import Measured
+from dtvit_deploy.pipeline.measure import Bench
+from dtvit_deploy.pipeline.scoring import Scored, ScoringShard
+from dtvit_deploy.pipeline.shards import Sharding
+from dtvit_deploy.pipeline.taking import conditions_of
+from dtvit_deploy.plan.measuring import bench_for, write
+from dtvit_deploy.plan.work import Task
+
+SCORES = "scores.msgpack"
+
+
+class Part(msgspec.Struct, frozen=True):
+    """What came of a stretch.
+
+    Attributes:
+        scored: None where no output is a row of scores.
+        names: of the reference and of the artefacts, in their runtimes.
+        worker: who scored it, on a farm.
+    """
+
+    scored: Scored | None
+    names: tuple[str, ...]
+    worker: str
+
+
+def scores(task: Task, folder: Path) -> None:
+    """How the reference and the artefacts answer a stretch of the images, counted."""
+    number, many = task.asked["part"]
+    task.progress.step(f"evaluating stretch {number + 1} of {many}")
+    bench, found = bench_for(task), None
+    if scoring.scores_of(bench.material.signature) is not None:
+        found = scoring.score(ScoringShard.of(bench, *Sharding(many).cut(0, len(bench.material))[number]))
+    (folder / SCORES).write_bytes(msgspec.msgpack.encode(Part(found, _names(bench), task.worker)))
+
+
+def scored(task: Task, folder: Path) -> None:
+    """The figures of all stretches, which are those of one pass."""
+    files = [path / SCORES for path in task.needs.values() if (path / SCORES).is_file()]
+    parts = [msgspec.msgpack.decode(file.read_bytes(), type=Part) for file in files]
+    bench = bench_for(task)
+    if any(part.names != _names(bench) for part in parts):
+        raise InputError(
+            f"some of the images were answered in other runtimes than {', '.join(_names(bench))}, which are those here",
+            remedy="name the runtimes: `runtimes` of a recipe's [run]",
+        )
+    found = [part.scored for part in parts if part.scored is not None]
+
+    def compute(function: object, shards: object) -> Iterator[Scored]:
+        return iter(found)
+
+    if not found:
+        write(Measured(), task, "accuracy", folder)
+        return
+    accuracy = tuple(scoring.accuracy(bench, Sharding(len(parts), compute)))  # type: ignore[arg-type]
+    workers = ", ".join(dict.fromkeys(part.worker for part in parts if part.worker))
+    measured = Measured(scored=accuracy, conditions=conditions_of(bench), workers={"accuracy": workers} if workers else {})
+    write(measured, task, "accuracy", folder)
+
+
+def _names(bench: Bench) -> tuple[str, ...]:
+    return tuple(f"{one.artifact.name} in {one.runtime.name}" for one in bench.everything)

@@ -1,0 +1,70 @@
+"""A process of this one's that does stages, one after the other, and ends with it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+import msgspec
+
+from dtvit_deploy.errors import DeployError, InputError, MissingError
+from dtvit_deploy.plan.performing import Order
+from dtvit_deploy.plan.worker import Said
+from dtvit_deploy.process.child import child_command
+
+_SERVE = "from dtvit_deploy.plan.worker import serve; serve()"
+
+
+class EndedError(DeployError):
+    """The process that did a stage has ended over it."""
+
+
+class Server:
+    """It is started by the thread that makes it, and must not outlive that (`dtvit_deploy.process.child`)."""
+
+    def __init__(self) -> None:
+        self._popen = subprocess.Popen(child_command(_SERVE), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    @property
+    def lives(self) -> bool:
+        return self._popen.poll() is None
+
+    def perform(self, order: Order, say: Callable[[str], None]) -> str:
+        """Have a stage done, and return the folder of its result.
+
+        Raises:
+            DeployError: what the stage raised.
+            EndedError: the process has ended over it.
+            RuntimeError: the fault is this program's; the message is the traceback there.
+        """
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
+        try:
+            self._popen.stdin.write(msgspec.json.encode(order) + b"\n")
+            self._popen.stdin.flush()
+            for line in self._popen.stdout:
+                said = msgspec.json.decode(line, type=Said)
+                if not said.step:
+                    return _result(said)
+                say(said.step)
+        except BrokenPipeError:
+            pass
+        self._popen.kill()
+        status = self._popen.wait()
+        raise EndedError(
+            f"the process that did {order.stage.name} has ended ({f'signal {-status}' if status < 0 else f'exit status {status}'})",
+            remedy="the system may have killed it for its memory: --workers 1 takes least, and with --debug shows where it fails",
+        )
+
+    def end(self) -> None:
+        self._popen.kill()
+        self._popen.wait()
+
+
+def _result(said: Said) -> str:
+    """Where a result is; what a worker raised is raised as it would have been here."""
+    if said.defect:
+        raise RuntimeError(said.defect)
+    if said.error:
+        raise {"input": InputError, "missing": MissingError}.get(said.kind, DeployError)(said.error, remedy=said.remedy)
+    return said.result
