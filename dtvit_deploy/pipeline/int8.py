@@ -81,7 +81,7 @@ class Quantiser:
         Raises:
             InputError: a wish names a module that made no node.
         """
-        from dtvit_deploy.export.onnx.translate import nodes_of
+        from dtvit_deploy.export.onnx.modules import nodes_of
 
         for wish in wishes:
             nodes_of(self.model, [wish])
@@ -215,7 +215,7 @@ def _gains(quantiser: Quantiser, target: Target, feed: Feeds, threads: int) -> t
 
     None are known for TensorRT, whose engines run on a GPU that most often is another machine's: accuracy alone decides there.
     """
-    from dtvit_deploy.export.onnx.translate import module_of
+    from dtvit_deploy.export.onnx.modules import module_of
 
     if target is Target.TRT:
         return {}, None

@@ -115,7 +115,7 @@ def mixed_precision(
         cpu: with an ARM64 one products add in FP16, which overflows on the way and errs more.
     """
     from dtvit_deploy.export.onnx.float16 import float16_onnx
-    from dtvit_deploy.export.onnx.translate import module_of
+    from dtvit_deploy.export.onnx.modules import module_of
     from dtvit_deploy.runtimes.arm64.term_sums import term_sums
     from dtvit_deploy.runtimes.onnxruntime import magnitudes_and_outputs
 
@@ -239,7 +239,7 @@ def rounded_answers(model: onnx.ModelProto, signature: Signature, feeds: Sequenc
 
 def _largest(model: onnx.ModelProto, reached: Mapping[str, float]) -> dict[str, tuple[float, str]]:
     """The largest tensor that each module makes or reads, and its magnitude."""
-    from dtvit_deploy.export.onnx.translate import module_of
+    from dtvit_deploy.export.onnx.modules import module_of
 
     found: dict[str, tuple[float, str]] = {}
     for node in model.graph.node:

@@ -26,7 +26,7 @@ from dtvit_deploy.artifacts.target import Cpu, Target
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.arm64.lint import Severity, lint
 from dtvit_deploy.export.arm64.portable import portable_onnx
-from dtvit_deploy.export.onnx.translate import module_of
+from dtvit_deploy.export.onnx.modules import module_of
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.arm64 import portable_stage, told_of_arm64
 from dtvit_deploy.pipeline.float16 import float16_stage

@@ -65,26 +65,29 @@ STRETCHES = [f"accuracy {number} of 3" for number in (1, 2, 3)]
 class Farm:
     """A scheduler and its workers, each with a cache of its own."""
 
-    def __init__(self, folder: Path, work: Path) -> None:
-        self.folder, self.work = folder, work
+    def __init__(self, folder: Path, work: Path, host: str = "127.0.0.1") -> None:
+        self.folder, self.work, self.host = folder, work, host
         with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            self.address = f"tls://127.0.0.1:{one.getsockname()[1]}"
+            one.bind((host, 0))
+            self.address = f"tls://{host}:{one.getsockname()[1]}"
         self.processes: list[subprocess.Popen[bytes]] = []
         self.environment = {**os.environ, **certificates(folder), "DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
         self.start("scheduler", "scheduler", "--port", self.address.rpartition(":")[2])
 
-    def start(self, name: str, *words: str, **variables: str) -> subprocess.Popen[bytes]:
-        command = [DASK, words[0], "--host", "127.0.0.1", "--protocol", "tls", "--no-dashboard", *words[1:]]
+    def start(
+        self, name: str, *words: str, host: str = "", inside: tuple[object, ...] = (DASK,), **variables: str
+    ) -> subprocess.Popen[bytes]:
+        command = [*inside, words[0], "--host", host or self.host, "--protocol", "tls", "--no-dashboard", *words[1:]]
         environment = {**self.environment, "DTVIT_DEPLOY_CACHE": str(self.folder / name / "cache"), **variables}
         with (self.folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, env=environment, start_new_session=True)
         self.processes.append(process)
         return self.processes[-1]
 
-    def worker(self, name: str, path: Path | None = None) -> subprocess.Popen[bytes]:
+    def worker(self, name: str, path: Path | None = None, host: str = "", inside: tuple[object, ...] = (DASK,)) -> subprocess.Popen[bytes]:
         words = ("worker", self.address, "--nthreads", "1", "--no-nanny", "--name", name, "--local-directory", str(self.folder / name))
-        return self.start(name, *words, PYTHONPATH=os.pathsep.join(map(str, [*([path] if path else []), self.work])))
+        paths = [path, self.work] if path else [self.work]
+        return self.start(name, *words, host=host, inside=inside, PYTHONPATH=os.pathsep.join(map(str, paths)))
 
     def run(self, *words: str, code: int | None = None) -> tuple[str, dict[str, Any]]:
         """What a run on it says, and its report."""
@@ -265,3 +268,82 @@ def test_without_certificates_nothing_is_sent(farm: Farm, work: Path) -> None:
     assert "names no certificate" in done.stderr
     done = deploy("run", "--scheduler", "tcp://127.0.0.1:9", cwd=work, code=2)
     assert "no scheduler answers at tcp://127.0.0.1:9" in done.stderr
+
+
+def test_a_worker_without_pytorch_builds_and_is_asked_for_nothing_else(work: Path, tmp_path: Path) -> None:
+    # A registry's network: one of a user's own is traced each time.
+    small = '[model]\nname = "dualtoken-vit-t-mix"\ninput_size = [64, 64]\nnum_classes = 3\n'
+    (work / "dtvit-deploy.toml").write_text(
+        CUT.replace('[model]\nname = "small:make"\n', small).replace(', "int8"', "").replace("[int8]\nsamples = 6\nsearch = false\n", "")
+    )
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for entry in Path(np.__file__).parents[1].iterdir():  # everything that is installed here, but for PyTorch
+        if not entry.name.lower().startswith(("torch", "functorch", "nncf", "coremltools", "__editable__")):
+            (packages / entry.name).symlink_to(entry)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    (tmp_path / "farm").mkdir()
+    farm = Farm(tmp_path / "farm", work)
+    source = Path(dtvit_deploy.__file__).parents[1]
+    try:
+        whole = farm.worker("whole")
+        farm.run("--only", "checked", code=0)
+        os.killpg(whole.pid, signal.SIGKILL)
+        farm.worker("bare", Path(os.pathsep.join(map(str, (source, packages)))), inside=(python, "-m", "dask"))
+        wait_for(lambda: "Registered to" in (farm.folder / "bare.log").read_text())
+        said, _ = farm.run("--only", "openvino fp32", code=0)
+        assert "1 workers" in said
+        assert list((farm.folder / "bare" / "cache").glob("stage-build-*"))
+        said, _ = farm.run("--only", "parity", code=3)
+        assert "no worker can do parity, which needs torch" in said
+        assert "Traceback" not in said
+    finally:
+        farm.end()
+
+
+@pytest.fixture
+def namespaces() -> Iterator[list[str]]:
+    """Two network namespaces, each with an address of its own on a bridge at 10.213.0.1."""
+
+    def ip(words: str) -> bool:
+        return subprocess.run(["ip", *words.split()], capture_output=True, check=False).returncode == 0
+
+    names = ["dtvit1", "dtvit2"]
+    if shutil.which("ip") is None or os.geteuid() or not ip("link add dtvit-br type bridge"):
+        pytest.skip("network namespaces need root, CAP_NET_ADMIN and iproute2")
+    try:
+        made = [ip("addr add 10.213.0.1/24 dev dtvit-br"), ip("link set dtvit-br up")]
+        for number, name in enumerate(names, 2):
+            made += [
+                ip(f"netns add {name}"),
+                ip(f"link add {name}-a type veth peer name {name}-b"),
+                ip(f"link set {name}-a master dtvit-br up"),
+            ]
+            made += [ip(f"link set {name}-b netns {name}"), ip(f"-n {name} addr add 10.213.0.{number}/24 dev {name}-b")]
+            made += [ip(f"-n {name} link set {name}-b up"), ip(f"-n {name} link set lo up")]
+        if not all(made):
+            pytest.skip("network namespaces cannot be made here")
+        yield names
+    finally:
+        for name in names:
+            ip(f"netns del {name}")
+            ip(f"link del {name}-a")
+        ip("link del dtvit-br")
+
+
+def test_workers_in_networks_of_their_own_have_the_same_figures(
+    work: Path, tmp_path: Path, namespaces: list[str], alone: tuple[dict[str, Any], dict[str, str]]
+) -> None:
+    """Over TLS; nothing reaches them but the scheduler's address and what it tells of the others."""
+    (tmp_path / "farm").mkdir()
+    farm = Farm(tmp_path / "farm", work, host="10.213.0.1")
+    try:
+        for number, name in enumerate(namespaces, 2):
+            farm.worker(name, host=f"10.213.0.{number}", inside=("ip", "netns", "exec", name, DASK))
+        said, report = farm.run()
+        assert "2 workers" in said
+        assert figures(report) == figures(alone[0])
+        assert hashes(work / "out") == alone[1]
+    finally:
+        farm.end()

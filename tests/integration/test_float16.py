@@ -26,7 +26,7 @@ from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.onnx.float16 import LARGEST_FP16, float16_onnx
-from dtvit_deploy.export.onnx.translate import module_of
+from dtvit_deploy.export.onnx.modules import module_of
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.figures import Figures
 from dtvit_deploy.pipeline.float16 import float16_stage

@@ -17,7 +17,7 @@ from dtvit_deploy.artifacts.artifact import Artifact, Manifest
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.export.onnx.float16 import float16_onnx
-from dtvit_deploy.export.onnx.translate import module_of
+from dtvit_deploy.export.onnx.modules import module_of
 from dtvit_deploy.formats.mlpackage.options import CoreMlOptions
 from dtvit_deploy.harness.distance import sqnr
 from dtvit_deploy.models.options import Model

@@ -12,7 +12,7 @@ import pytest
 from commandline import deploy
 from dtvit_deploy.artifacts.artifact import load_artifact, manifest_path
 from dtvit_deploy.calibration.ranges import load_ranges
-from dtvit_deploy.export.onnx.translate import module_of
+from dtvit_deploy.export.onnx.modules import module_of
 
 pytest.importorskip("openvino", reason="OpenVINO executes one of the two artefacts")
 pytestmark = pytest.mark.slow

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, write_json
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.target import Precision
-from dtvit_deploy.export.onnx.translate import module_of
+from dtvit_deploy.export.onnx.modules import module_of
 from dtvit_deploy.harness.layers import LayerReport
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline import measure

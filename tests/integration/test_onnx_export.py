@@ -17,7 +17,8 @@ from dtvit_deploy.artifacts.artifact import Link
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.calibration.feeds import adversarial_feeds, random_feeds
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.onnx.translate import OPSET, module_of, onnx_from_program
+from dtvit_deploy.export.onnx.modules import module_of
+from dtvit_deploy.export.onnx.translate import OPSET, onnx_from_program
 from dtvit_deploy.export.program import Program, program_from_reference
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline.float16 import float16_stage

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.export.onnx.modules import module_of
 from dtvit_deploy.export.onnx.qdq import Layout, Quantized, quantized_onnx
-from dtvit_deploy.export.onnx.translate import module_of
 
 Array = NDArray[Any]
 Ranges = Mapping[str, tuple[float, float]]

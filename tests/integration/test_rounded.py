@@ -17,8 +17,8 @@ from onnx.reference import ReferenceEvaluator
 from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.export.onnx.float16 import float16_onnx
+from dtvit_deploy.export.onnx.modules import module_of
 from dtvit_deploy.export.onnx.qdq import Layout, quantized_onnx
-from dtvit_deploy.export.onnx.translate import module_of
 from dtvit_deploy.runtimes.onnxruntime import run_graph
 from dtvit_deploy.runtimes.rounded import rounded_onnx
 

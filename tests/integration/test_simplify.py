@@ -15,8 +15,8 @@ from dtvit_deploy.artifacts.nodes import Node, NodeMap
 from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.calibration.feeds import adversarial_feeds, random_feeds
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.export.onnx.modules import module_of
 from dtvit_deploy.export.onnx.simplify import LEAST_SQNR, Simplification, simplify_onnx
-from dtvit_deploy.export.onnx.translate import module_of
 from dtvit_deploy.runtimes.onnxruntime import run_graph
 
 if TYPE_CHECKING:

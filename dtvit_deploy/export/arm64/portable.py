@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto
 
 from dtvit_deploy.artifacts.graph import inferred, unused
-from dtvit_deploy.export.onnx.translate import module_of
+from dtvit_deploy.export.onnx.modules import module_of
 from dtvit_deploy.plural import some
 
 UNSURE = frozenset({"AveragePool", "GlobalAveragePool", "Erf"})

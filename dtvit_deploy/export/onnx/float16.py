@@ -17,8 +17,8 @@ from onnx import TensorProto, numpy_helper
 
 from dtvit_deploy.artifacts.graph import inferred, unused
 from dtvit_deploy.artifacts.target import Cpu
+from dtvit_deploy.export.onnx.modules import module_of, nodes_of
 from dtvit_deploy.export.onnx.products import products
-from dtvit_deploy.export.onnx.translate import module_of, nodes_of
 
 LARGEST_FP16 = 65504.0
 SMALLEST_FP16 = 2.0**-24

@@ -28,8 +28,8 @@ from dtvit_deploy.export.onnx.integers import (
     quantized_weights,
     weight_scales,
 )
+from dtvit_deploy.export.onnx.modules import MODULE, module_of, nodes_of
 from dtvit_deploy.export.onnx.products import LEAST_MACS, Product, products
-from dtvit_deploy.export.onnx.translate import MODULE, module_of, nodes_of
 from dtvit_deploy.plural import some
 
 VIEWS = frozenset({"Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze"})

@@ -76,8 +76,8 @@ def simplify_onnx(
     Raises:
         InputError: there are no feeds, so nothing could be compared.
     """
+    from dtvit_deploy.export.onnx.modules import name_nodes
     from dtvit_deploy.export.onnx.names import renaming, restore_names
-    from dtvit_deploy.export.onnx.translate import name_nodes
 
     feeds = list(feeds)
     if not feeds:

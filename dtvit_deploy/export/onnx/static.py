@@ -6,7 +6,7 @@ import onnx
 
 from dtvit_deploy.artifacts.graph import inferred
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.export.onnx.translate import module_of
+from dtvit_deploy.export.onnx.modules import module_of
 from dtvit_deploy.plural import some
 
 DYNAMIC = frozenset({"Shape", "Size", "Range", "NonZero", "If", "Loop", "Scan", "Unique", "Compress", "NonMaxSuppression"})

@@ -7,7 +7,7 @@ TensorRT 10 (10.6 documents opsets 9 to 22), TensorRT 11 (9 to 25), ONNX Runtime
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ import onnx
 import torch
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.export.onnx.modules import name_nodes
 from dtvit_deploy.export.program import Program, node_map, place_of
 from dtvit_deploy.process.quiet import quiet
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from dtvit_deploy.artifacts.nodes import NodeMap
 
 OPSET = 20
-MODULE = "module"
-"""Key of the node metadata that names the torch module."""
 LARGEST = 2**31 - (1 << 20)
 """Bytes: protobuf ends at 2 GiB. A light network is a hundredth of that."""
 
@@ -149,72 +148,3 @@ def _name_ends(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[
     for info in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         info.name = renamed.get(info.name, info.name)
     return moved
-
-
-def name_nodes(model: onnx.ModelProto, nodes: NodeMap) -> None:
-    """Write each node's torch module into its metadata, in place of the exporter's notes, which hold paths of this machine.
-
-    A node whose output the program does not know by name (a folded transpose, say, or a product that was merged with the reshape that
-    follows it) belongs to the module whose arithmetic the first consumer's tensor holds, since that is what it serves.
-    """
-    ends = dict(zip((info.name for info in model.graph.output), nodes.outputs, strict=False))
-    consumer: dict[str, onnx.NodeProto] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            consumer.setdefault(name, node)
-    present = {ends.get(name, name) for node in model.graph.node for name in node.output}
-
-    def module(node: onnx.NodeProto) -> str | None:
-        at, seen = node, 0
-        while seen < 8:
-            for output in at.output:
-                name = ends.get(output, output)
-                if known := nodes.maker(name, present) if seen else nodes.get(name):
-                    return known.module
-            following = next((consumer[output] for output in at.output if output in consumer), None)
-            if following is None:
-                break
-            at, seen = following, seen + 1
-        return None
-
-    found = [module(node) for node in model.graph.node]
-    for node, path in zip(model.graph.node, found, strict=True):
-        del node.metadata_props[:]
-        node.doc_string = ""
-        if path is not None:
-            node.metadata_props.add(key=MODULE, value=path)
-    for info in (*model.graph.value_info, *model.graph.initializer, *model.graph.input, *model.graph.output):
-        info.doc_string = ""
-        if hasattr(info, "metadata_props"):
-            del info.metadata_props[:]
-    del model.graph.metadata_props[:]
-    del model.metadata_props[:]
-    model.graph.doc_string = model.doc_string = ""
-    model.producer_name, model.producer_version = "dtvit-deploy", ""
-
-
-def module_of(node: onnx.NodeProto) -> str:
-    """The torch module that a node names, as a person would write it."""
-    path = next((entry.value for entry in node.metadata_props if entry.key == MODULE), None)
-    return "(no module)" if path is None else path or "(the network itself)"
-
-
-def nodes_of(model: onnx.ModelProto, modules: Iterable[str]) -> frozenset[int]:
-    """Indexes of the nodes of torch modules, their children included, that are to stay as they are.
-
-    Raises:
-        InputError: a module made no node.
-    """
-    paths = [module_of(node) for node in model.graph.node]
-    found: set[int] = set()
-    for wish in modules:
-        prefix = wish.removesuffix(".") + "."
-        mine = {index for index, path in enumerate(paths) if (path + ".").startswith(prefix)}
-        if not mine:
-            known = sorted({path for path in paths if not path.startswith("(")})
-            raise InputError(
-                f"no node comes from a module {wish!r}, so nothing there can stay FP32",
-                remedy="modules with nodes: " + ", ".join(known[:12]) + (", …" if len(known) > 12 else ""),
-            )
-        found |= mine
-    return frozenset(found)

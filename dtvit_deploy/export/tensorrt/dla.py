@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import msgspec
 import onnx
 
-from dtvit_deploy.export.onnx.translate import module_of
+from dtvit_deploy.export.onnx.modules import module_of
 from dtvit_deploy.export.tensorrt.dla_layers import refusal
 from dtvit_deploy.export.tensorrt.graph import Graph, Severity
 from dtvit_deploy.export.tensorrt.lint import WHOLE, Finding

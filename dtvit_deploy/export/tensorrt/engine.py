@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import onnx
 
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.export.onnx.translate import module_of
+from dtvit_deploy.export.onnx.modules import module_of
 from dtvit_deploy.export.tensorrt.lint import Compiler, ParserMessage, blame
 from dtvit_deploy.export.tensorrt.on_device_build import (
     NOT_ON_JETSON,

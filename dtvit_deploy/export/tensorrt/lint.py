@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 import onnx
 
-from dtvit_deploy.export.onnx.translate import module_of
+from dtvit_deploy.export.onnx.modules import module_of
 from dtvit_deploy.export.tensorrt.graph import Found, Graph, Severity, attributes_of, schema_of
 from dtvit_deploy.export.tensorrt.numbers import dynamic, int64, mixed, overflow, types
 from dtvit_deploy.export.tensorrt.operators import CHANGES, OLDEST_OPSET, RESTRICTIONS, Compiler, missing_operator, newest_opset

@@ -139,7 +139,7 @@ def _nodes(graph: Path) -> list[list[str]]:
     """Name, operator and torch module of every node; a nameless one is called as NVIDIA's parser calls it."""
     import onnx
 
-    from dtvit_deploy.export.onnx.translate import module_of
+    from dtvit_deploy.export.onnx.modules import module_of
     from dtvit_deploy.export.tensorrt.engine import parsed_name
 
     nodes = onnx.load(graph, load_external_data=False).graph.node

@@ -1,0 +1,110 @@
+"""The parts of a farm that need no scheduler: addresses, what travels, and whether a worker has the same files."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.contents import content_of
+from dtvit_deploy.errors import DeployError, InputError
+from dtvit_deploy.plan.farm.address import require_safe
+from dtvit_deploy.plan.farm.parcel import Parcel, packed, received
+from dtvit_deploy.plan.farm.remote import Facts
+from dtvit_deploy.plan.files import digest_of, digest_of_data, require_same
+from dtvit_deploy.plan.graph import Plan, Stage
+
+
+@pytest.mark.parametrize(
+    "address", ["tls://lab:8786", "tls://10.0.0.2:1", "tls://[fe80::1]:8786", "tcp://127.0.0.1:8786", "tcp://localhost:80", "tcp://[::1]:9"]
+)
+def test_tls_and_the_loopback_are_safe(address: str) -> None:
+    assert require_safe(address) == address
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://lab:8786", "tcp://10.0.0.2:8786", "tcp://0.0.0.0:8786", "tcp://[fe80::1]:9", "tcp://localhost.lab:9"]
+)
+def test_anything_else_in_the_clear_is_refused_unless_it_is_asked_for(address: str) -> None:
+    with pytest.raises(InputError, match="in the clear"):
+        require_safe(address)
+    assert require_safe(address, insecure=True) == address
+
+
+@pytest.mark.parametrize(
+    "address", ["", "lab:8786", "inproc://1", "ws://lab:8786", "tls://lab", "tls://lab:0", "tls://lab:65536", "tls://a b:1"]
+)
+def test_what_is_no_address_is_said_to_be_none_even_where_insecure_is_allowed(address: str) -> None:
+    with pytest.raises(InputError, match="no scheduler's address"):
+        require_safe(address, insecure=True)
+
+
+def made(cache: Cache, name: str = "a/b.onnx", content: bytes = b"graph") -> Path:
+    def build(folder: Path) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+        (folder / "a.json").write_bytes(b"{}")
+
+    return cache.entry("stage-build", content.decode(), build)
+
+
+def test_a_result_arrives_as_it_was_and_equal_ones_once(tmp_path: Path) -> None:
+    here, there = Cache(tmp_path / "here"), Cache(tmp_path / "there")
+    parcel = pickle.loads(pickle.dumps(packed(made(here))))
+    folder = received(parcel, there)
+    assert content_of(folder) == parcel.content
+    assert (folder / "a" / "b.onnx").read_bytes() == b"graph"
+    assert parcel.size == 7
+    assert received(packed(made(Cache(tmp_path / "third"))), there) == folder
+
+
+def test_a_result_that_is_not_what_was_sent_or_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "there")
+    parcel = packed(made(Cache(tmp_path / "here")))
+    with pytest.raises(DeployError, match="not what was sent"):
+        received(Parcel(parcel.content, parcel.files | {"a.json": b"[]"}), cache)
+    for name in ("../outside", "/outside", "a/../../outside"):
+        with pytest.raises(DeployError, match="not in its folder"):
+            received(Parcel(name, {name: b""}), cache)
+    assert not (tmp_path / "outside").exists()
+
+
+def test_a_worker_with_another_file_in_the_same_place_is_told_from_one_with_the_same(tmp_path: Path) -> None:
+    checkpoint, images = tmp_path / "net.pt", tmp_path / "images"
+    checkpoint.write_bytes(b"weights")
+    images.mkdir()
+    (images / "1.png").write_bytes(b"one")
+    known = {path: digest(path) for path, digest in ((checkpoint, digest_of), (images, digest_of_data))}
+    for path, digest in known.items():
+        require_same(path, digest)
+    checkpoint.write_bytes(b"others")
+    (images / "2.png").write_bytes(b"two")
+    for path, digest in known.items():
+        with pytest.raises(InputError, match="something else on this worker"):
+            require_same(path, digest)
+    checkpoint.unlink()
+    with pytest.raises(InputError, match=r"net\.pt"):
+        require_same(checkpoint, known[checkpoint])
+
+
+def test_the_version_of_a_worker_is_that_of_its_source_too() -> None:
+    version = Facts.here().version
+    assert version == Facts.here().version
+    assert "(" in version
+
+
+def test_stages_that_only_shorten_others_are_left_out_for_a_farm() -> None:
+    def stage(name: str, **more: tuple[str, ...]) -> Stage:
+        return Stage(name, "trace", 0, **more)  # type: ignore[arg-type]
+
+    plan = Plan(
+        [
+            stage("root"),
+            stage("warm", needs=("root",)),
+            stage("build", needs=("root",), after=("warm", "root")),
+            stage("end", needs=("build",)),
+        ]
+    )
+    assert list(plan.without_helpers().stages) == ["root", "build", "end"]
