@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-arm64 fuzz audit lint wheel docs bench clean
+.PHONY: help setup demo test test-arm64 fuzz audit endurance lint wheel docs bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -36,6 +36,9 @@ test-arm64: $(STAMP) ## ONNX Runtime for ARM64 on an emulated core, which is set
 
 fuzz: $(STAMP) ## thousands of changed graphs and checkpoints, counted; ARGS='--onnx 100' for fewer
 	cd tests && ../$(BIN)/python -m fuzz $(ARGS) && ../$(BIN)/python -m fuzz.moments
+
+endurance: $(STAMP) ## plans that are killed, share a cache, or run on farms, against one that nobody disturbs; half an hour
+	$(BIN)/python tests/endurance.py $(ARGS)
 
 lint: $(STAMP) ## style, types and layers
 	$(BIN)/ruff check

@@ -158,6 +158,8 @@ def run(
     *,
     layers: bool = True,
     workers: int | None = None,
+    scheduler: str = "",
+    insecure: bool = False,
     cache: Cache | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -165,6 +167,8 @@ def run(
 
     Args:
         workers: processes that work side by side; one for each core where None, none besides this one where 1.
+        scheduler: address of a Dask scheduler whose workers do it (docs/farm.md); empty where this machine does.
+        insecure: whether it may be reached without TLS off this machine.
 
     Raises:
         InputError, MissingError: as `export` and `verify`.
@@ -173,7 +177,15 @@ def run(
     from dtvit_deploy.plan.run import run as carried_out
 
     asked = Request("", validated(recipe), out)
-    return carried_out([asked], cache or Cache.default(), progress or Silent(), layers=layers, workers=workers)[0][1]
+    return carried_out(
+        [asked],
+        cache or Cache.default(),
+        progress or Silent(),
+        layers=layers,
+        workers=workers,
+        scheduler=scheduler,
+        insecure=insecure,
+    )[0][1]
 
 
 def checked(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from dtvit_deploy.artifacts.artifact import sha256_of
 from dtvit_deploy.calibration.folders import entries, walk
 from dtvit_deploy.calibration.images import open_images
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.pipeline.material import are_images
+from dtvit_deploy.pipeline.material import are_images, class_map_of
+from dtvit_deploy.recipe.tables import Recipe
 
 _IMAGES = "images"
 
@@ -61,3 +65,46 @@ def require_same(path: Path, digest: str) -> None:
 
 
 _SHARE = "give all machines of a farm the same files under the same paths, by a file system that they share, say"
+
+
+class Known:
+    """What the files of requests hold, each read once."""
+
+    def __init__(self) -> None:
+        self._digests: dict[Path, str] = {}
+        self._counts: dict[tuple[Path, Path | None], int] = {}
+
+    def digest(self, path: Path, reading: Callable[[Path], str]) -> str:
+        """What it holds. What cannot be told is as nothing else: the stage that takes it is done, and says what is wrong."""
+        if path not in self._digests:
+            try:
+                self._digests[path] = reading(path)
+            except (InputError, OSError):
+                self._digests[path] = secrets.token_hex(16)
+        return self._digests[path]
+
+    def named_in(self, asked: Mapping[str, Any], recipe: Recipe) -> dict[str, str]:
+        """Of a request's files whose digests are a part of what is asked, those digests by absolute path."""
+        data = recipe.data
+        paths = (recipe.model.checkpoint, recipe.int8.ranges, recipe.checks, data.calibration, data.evaluation, data.class_map)
+        said = set(_texts(asked))
+        known = {str(path.absolute()): self._digests[path] for path in paths if path is not None and path in self._digests}
+        return {path: digest for path, digest in known.items() if any(digest in text for text in said)}
+
+    def images(self, path: Path, recipe: Recipe) -> int:
+        """How many images a folder or a list holds; 0 where it cannot be told without the network's classes."""
+        key = path, recipe.data.class_map
+        if key not in self._counts:
+            try:
+                self._counts[key] = len(open_images(path, class_map=class_map_of(recipe)))
+            except (InputError, OSError):
+                self._counts[key] = 0
+        return self._counts[key]
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _texts(one)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import platform
-import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from dtvit_deploy.artifacts.target import Precision, Target, pairs
-from dtvit_deploy.calibration.images import open_images
 from dtvit_deploy.devices.local import state
-from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.engine import gpu
-from dtvit_deploy.pipeline.material import are_images, class_map_of
+from dtvit_deploy.pipeline.material import are_images
 from dtvit_deploy.pipeline.tensorrt import chosen
-from dtvit_deploy.plan.files import digest_of, digest_of_data
+from dtvit_deploy.plan.files import Known, digest_of, digest_of_data
 from dtvit_deploy.plan.graph import Cost, Plan, Stage
 from dtvit_deploy.recipe.buildable import require_buildable
 from dtvit_deploy.recipe.tables import Recipe
@@ -40,6 +37,8 @@ _NEEDED = {
     Target.COREML: ("coremltools", "torch"),
 }
 """What a target's artefacts cannot be made, or answered for, without; not what only some machines have, as a GPU's library."""
+_CONVERTING = ("numpy", "onnx", "onnxruntime", "onnxsim", "pillow")
+_OBSERVING = ("torch", "numpy", "pillow")
 _OBSERVED_FOR_SCORED = 8
 """To observe every tensor on an image takes about as long as to score so many."""
 
@@ -55,7 +54,7 @@ def plan(recipes: Sequence[tuple[str, Recipe]], *, layers: bool = True, farm: st
     Raises:
         InputError: one of them cannot be built at all.
     """
-    known = _Known()
+    known = Known()
     found: list[Stage] = []
     for number, (name, recipe) in enumerate(recipes):
         require_buildable(recipe)
@@ -63,53 +62,10 @@ def plan(recipes: Sequence[tuple[str, Recipe]], *, layers: bool = True, farm: st
     return Plan(found)
 
 
-class _Known:
-    """What the files of requests hold, each read once."""
-
-    def __init__(self) -> None:
-        self._digests: dict[Path, str] = {}
-        self._counts: dict[tuple[Path, Path | None], int] = {}
-
-    def digest(self, path: Path, reading: Callable[[Path], str]) -> str:
-        """What it holds. What cannot be told is as nothing else: the stage that takes it is done, and says what is wrong."""
-        if path not in self._digests:
-            try:
-                self._digests[path] = reading(path)
-            except (InputError, OSError):
-                self._digests[path] = secrets.token_hex(16)
-        return self._digests[path]
-
-    def named_in(self, asked: Mapping[str, Any], recipe: Recipe) -> dict[str, str]:
-        """Of a request's files whose digests are a part of what is asked, those digests by absolute path."""
-        data = recipe.data
-        paths = (recipe.model.checkpoint, recipe.int8.ranges, recipe.checks, data.calibration, data.evaluation, data.class_map)
-        said = set(_texts(asked))
-        known = {str(path.absolute()): self._digests[path] for path in paths if path is not None and path in self._digests}
-        return {path: digest for path, digest in known.items() if any(digest in text for text in said)}
-
-    def images(self, path: Path, recipe: Recipe) -> int:
-        """How many images a folder or a list holds; 0 where it cannot be told without the network's classes."""
-        key = path, recipe.data.class_map
-        if key not in self._counts:
-            try:
-                self._counts[key] = len(open_images(path, class_map=class_map_of(recipe)))
-            except (InputError, OSError):
-                self._counts[key] = 0
-        return self._counts[key]
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _texts(one)
-
-
 class _Stages:
     """The stages of one request."""
 
-    def __init__(self, name: str, number: int, recipe: Recipe, known: _Known, *, layers: bool, farm: str) -> None:
+    def __init__(self, name: str, number: int, recipe: Recipe, known: Known, *, layers: bool, farm: str) -> None:
         self._prefix = f"{name}/" if name else ""
         self._number, self._recipe, self._known, self._layers, self._farm = number, recipe, known, layers, farm
 
@@ -119,7 +75,7 @@ class _Stages:
         found = [self._stage("trace", asked=self._model(), tools=_TRACING, anew=is_code, requires=("torch",))]
         trace = (f"{prefix}trace",)
         asked = {"parity": _plain(recipe.parity)} | self._calibration()
-        found.append(self._stage("checked", asked=asked, needs=trace, tools=_CHECKING, requires=("pillow",)))
+        found.append(self._stage("checked", asked=asked, needs=trace, tools=_CHECKING, requires=("numpy", "pillow")))
         before = (*trace, f"{prefix}checked")
         table: tuple[str, ...] = ()
         if Precision.INT8 in recipe.export.precisions and recipe.int8.quantizer != "nncf":
@@ -137,8 +93,8 @@ class _Stages:
         images = 0 if recipe.int8.ranges is not None else min(self._images(recipe.data.calibration), recipe.int8.samples)
         many = images // max(1, recipe.run.shard // _OBSERVED_FOR_SCORED)
         if many < 2:
-            return [self._stage("ranges", asked=asked, needs=before, tools=tools, requires=("torch", "pillow"))]
-        parts = self._parts("ranges", "observed", many, asked | self._processor(), needs=before, tools=tools, requires=("torch", "pillow"))
+            return [self._stage("ranges", asked=asked, needs=before, tools=tools, requires=_OBSERVING)]
+        parts = self._parts("ranges", "observed", many, asked | self._processor(), needs=before, tools=tools, requires=_OBSERVING)
         needs = (*before, *(one.name for one in parts))
         return [*parts, self._stage("ranges", "gathered", asked=asked | {"parts": many}, needs=needs, tools=tools, merges=True)]
 
@@ -151,7 +107,7 @@ class _Stages:
 
     def _shared(self, trace: tuple[str, ...], wanted: list[tuple[Target, Precision]]) -> list[Stage]:
         """Graphs that several builds are made from. They only warm the cache: where one fails, the build says why, or need not have it."""
-        found, tools, requires = [], (*_CHECKING, "onnxsim"), ("onnxsim", "onnxruntime")
+        found, tools, requires = [], (*_CHECKING, "onnxsim"), _CONVERTING
         if any(target is not Target.COREML for target, _ in wanted):
             found.append(self._stage("simplified", asked=self._checks(), needs=trace, tools=tools, requires=requires))
         if any(self._takes_halves(*pair) for pair in wanted):
@@ -181,7 +137,7 @@ class _Stages:
             after=tuple(name for does, name in shared.items() if does != "float16" or self._takes_halves(target, precision)),
             cost=Cost(memory=3 << 30, exclusive=searches),
             tools=(*_CHECKING, *_BUILDING[target]),
-            requires=("onnxsim", "onnxruntime", *_NEEDED[target], *(self._for_int8() if is_int8 else ())),
+            requires=(*_CONVERTING, *_NEEDED[target], *(self._for_int8() if is_int8 else ())),
         )
 
     def _for_int8(self) -> tuple[str, ...]:
@@ -193,7 +149,9 @@ class _Stages:
         where |= {"cpu": recipe.export.cpu.value}
         fed = {"evaluation": self._data(recipe.data.evaluation), "cuda_graph": recipe.profile.cuda_graph} | self._classes() | where
         targets = [target for target, _ in pairs(recipe.export.targets, recipe.export.precisions)]
-        requires = tuple(dict.fromkeys(("torch", "onnxruntime", "pillow", *(name for one in targets for name in _NEEDED[one]))))
+        requires = tuple(
+            dict.fromkeys(("torch", "numpy", "onnx", "onnxruntime", "pillow", *(name for one in targets for name in _NEEDED[one])))
+        )
         taking: dict[str, Any] = {"needs": trace, "wants": builds, "tools": _MEASURING, "requires": requires}
         found = []
         if recipe.data.evaluation is not None and are_images(recipe.data.evaluation):

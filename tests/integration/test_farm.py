@@ -199,6 +199,13 @@ def test_figures_artefacts_and_ranges_are_those_of_one_process_to_the_last_byte(
     assert set(begun) - {"latency", "report", "2 workers on " + socket.gethostname(), "done"} == {"trace"}
 
 
+def test_stretches_side_by_side_on_one_machine_are_the_same_too(work: Path, alone: tuple[dict[str, Any], dict[str, str]]) -> None:
+    done = deploy("run", "--workers", "2", "-o", "cut", cwd=work, code=None)
+    assert all(f"· {stretch}" in done.stderr for stretch in STRETCHES)
+    assert figures(json.loads((work / "cut" / "report.json").read_text())) == figures(alone[0])
+    assert hashes(work / "cut") == alone[1]
+
+
 def test_a_worker_that_is_killed_costs_no_figure(farm: Farm, work: Path, alone: tuple[dict[str, Any], dict[str, str]]) -> None:
     third = farm.worker("three")
     command = [sys.executable, "-m", "dtvit_deploy", "run", "--scheduler", farm.address]
@@ -293,7 +300,7 @@ def test_a_worker_without_pytorch_builds_and_is_asked_for_nothing_else(work: Pat
         farm.worker("bare", Path(os.pathsep.join(map(str, (source, packages)))), inside=(python, "-m", "dask"))
         wait_for(lambda: "Registered to" in (farm.folder / "bare.log").read_text())
         said, _ = farm.run("--only", "openvino fp32", code=0)
-        assert "1 workers" in said
+        assert "1 worker on" in said
         assert list((farm.folder / "bare" / "cache").glob("stage-build-*"))
         said, _ = farm.run("--only", "parity", code=3)
         assert "no worker can do parity, which needs torch" in said

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.models.options import Model
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.plan.execute import NotDoneError, Results, execute, states
 from dtvit_deploy.plan.graph import Cost, Plan, Stage
 from dtvit_deploy.plan.keys import key_of, kind_of
 from dtvit_deploy.plan.performing import Order
 from dtvit_deploy.plan.pool import Over
+from dtvit_deploy.plan.stages import plan
 from dtvit_deploy.plan.work import WORK, function_of
-from dtvit_deploy.recipe.tables import Recipe
+from dtvit_deploy.recipe.tables import Data, Recipe, Run
 
 
 class Workers:
@@ -198,3 +201,35 @@ def test_images_behind_a_link_count_as_much_as_those_in_the_folder(tmp_path: Pat
     assert digest_of_data(tmp_path / "images") == before
     (tmp_path / "elsewhere" / "1.png").rename(tmp_path / "elsewhere" / "2.png")  # samples are drawn by the order of names
     assert digest_of_data(tmp_path / "images") != before
+
+
+def pictures(folder: Path, count: int) -> Path:
+    for number in range(count):
+        (folder / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        (folder / "ab"[number % 2] / f"{number}.png").write_bytes(bytes([number]))
+    return folder
+
+
+@pytest.mark.parametrize(("images", "stretches"), [(1, 0), (19, 0), (20, 2), (29, 2), (31, 3)])
+def test_an_evaluation_is_cut_where_there_are_two_stretches_or_more(tmp_path: Path, images: int, stretches: int) -> None:
+    recipe = Recipe(model=Model(name="net"), data=Data(evaluation=pictures(tmp_path / "images", images)), run=Run(shard=10))
+    names = [one.name for one in plan([("", recipe)]) if one.name.startswith("accuracy")]
+    assert names == [*(f"accuracy {number + 1} of {stretches}" for number in range(stretches)), "accuracy"]
+
+
+def test_how_images_are_cut_changes_no_build(tmp_path: Path) -> None:
+    recipe = Recipe(model=Model(name="net"), data=Data(evaluation=pictures(tmp_path / "images", 20)))
+    whole, cut = (plan([("", msgspec.structs.replace(recipe, run=Run(shard=shard)))]) for shard in (100, 5))
+    assert {name: stage.asked for name, stage in whole.stages.items() if stage.does in ("trace", "checked", "build")} == {
+        name: stage.asked for name, stage in cut.stages.items() if stage.does in ("trace", "checked", "build")
+    }
+    assert "accuracy 4 of 4" in cut.stages
+
+
+def test_images_that_only_the_network_can_name_are_scored_uncut(tmp_path: Path) -> None:
+    """A list whose labels are the checkpoint's words, which planning has not read."""
+    pictures(tmp_path / "images", 20)
+    listed = tmp_path / "val.csv"
+    listed.write_text("".join(f"images/{'ab'[number % 2]}/{number}.png,cat\n" for number in range(20)) + "nowhere.png,dog\n")
+    recipe = Recipe(model=Model(name="net"), data=Data(evaluation=listed), run=Run(shard=5))
+    assert [one.name for one in plan([("", recipe)]) if one.name.startswith("accuracy")] == ["accuracy"]

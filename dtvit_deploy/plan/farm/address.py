@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import re
@@ -74,7 +75,7 @@ def connected(address: str, *, insecure: bool = False) -> Client:
         raise InputError(f"Dask's certificates cannot be used: {error}", remedy=_CERTIFICATES) from error
     try:
         return Client(address, timeout=SECONDS, security=security, set_as_default=False, name="dtvit-deploy")
-    except (OSError, TimeoutError, ValueError) as error:
+    except (OSError, TimeoutError, asyncio.TimeoutError, ValueError) as error:
         raise InputError(
             f"no scheduler answers at {address} within {SECONDS} s: {_first_line(error)}",
             remedy="start one (`dask scheduler`, and `dask worker` on each machine), or look at address and certificates (docs/farm.md)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import secrets
 from collections import Counter, OrderedDict
@@ -22,6 +23,7 @@ from dtvit_deploy.plan.graph import Plan, Stage
 from dtvit_deploy.plan.keys import key_of, kind_of
 from dtvit_deploy.plan.performing import Order
 from dtvit_deploy.plan.pool import Here, LostError, Over
+from dtvit_deploy.plural import counted
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -248,7 +250,7 @@ class Farm:
     def _require_workers(self) -> None:
         try:
             self._client.wait_for_workers(1, timeout=SECONDS)
-        except TimeoutError:
+        except (TimeoutError, asyncio.TimeoutError):  # before Python 3.11 these are two
             raise InputError(
                 f"the scheduler at {self._address} has no worker", remedy="start `dask worker ADDRESS` on each machine (docs/farm.md)"
             ) from None
@@ -259,7 +261,7 @@ class Farm:
                 remedy="install the same version everywhere, and start the workers again",
             )
         names: Sequence[str] = sorted({one.facts.machine for one in self._workers.values()})
-        self._progress.step(f"{len(self._workers)} workers on {', '.join(names[:8])}{' and others' if names[8:] else ''}")
+        self._progress.step(f"{counted(len(self._workers), 'worker')} on {', '.join(names[:8])}{' and others' if names[8:] else ''}")
 
 
 def _raised(outcome: Outcome) -> Exception:

@@ -1,0 +1,164 @@
+"""A plan that is killed again and again, two that share a cache, and farms of several sizes: each must end as one that nobody disturbed.
+
+    python tests/endurance.py [--kills 30] [--seed 0] [RECIPE …]      # the digits' four recipes by default
+    make endurance
+
+What is compared are artefacts, manifests and range tables by SHA-256, and of reports everything but times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dtvit_deploy.artifacts.artifact import sha256_of
+
+ROOT = Path(__file__).parents[1]
+DIGITS = [ROOT / "examples" / "digits" / f"{name}.toml" for name in ("recipe", "int8", "tensorrt", "coreml")]
+OF_THE_MOMENT = {"latency", "conditions", "device", "verdict"}
+"""What reports say of time, and what follows from it."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", nargs="*", type=Path)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4], help="sizes of farms")
+    asked = parser.parse_args()
+    recipes = [str(recipe.absolute()) for recipe in asked.recipes or DIGITS]
+    subprocess.run([sys.executable, ROOT / "examples" / "digits" / "data.py", ROOT / "build" / "digits"], check=True)
+    wrong = []
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        seconds, whole = _timed(recipes, scratch / "whole")
+        print(f"undisturbed: {seconds:.0f} s, {len(whole)} files", flush=True)
+        for what, found in (
+            (f"killed {asked.kills} times", _killed(recipes, scratch / "killed", asked.kills, seconds, random.Random(asked.seed))),
+            *((f"{which} of two on one cache", found) for which, found in _two(recipes, scratch / "two")),
+            *((f"a farm of {size}", _on_a_farm(recipes, scratch / f"farm{size}", size)) for size in asked.workers),
+        ):
+            differing = sorted(name for name in whole.keys() | found.keys() if whole.get(name) != found.get(name))
+            print(f"{what}: {'the same' if not differing else f'OTHERS: {differing}'}", flush=True)
+            wrong += differing
+    return int(bool(wrong))
+
+
+def _command(recipes: list[str], folder: Path, *words: str) -> list[str]:
+    return [sys.executable, "-m", "dtvit_deploy", "run", *recipes, "-o", str(folder / "out"), *words]
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return os.environ | {"DTVIT_DEPLOY_CACHE": str(folder / "cache")}
+
+
+def _run(recipes: list[str], folder: Path, *words: str) -> dict[str, str]:
+    done = subprocess.run(_command(recipes, folder, *words), env=_environment(folder), capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        sys.exit(done.stderr)
+    return _state(folder / "out")
+
+
+def _timed(recipes: list[str], folder: Path) -> tuple[float, dict[str, str]]:
+    began = time.monotonic()
+    state = _run(recipes, folder)
+    return time.monotonic() - began, state
+
+
+def _state(folder: Path) -> dict[str, str]:
+    """What lies in a folder, by name."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.name == "report.json":
+            subjects = [_lasting(one) for one in json.loads(path.read_text())["subjects"]]
+            found[name] = json.dumps(subjects, sort_keys=True)
+        elif path.is_file() and not path.name.startswith("report."):
+            found[name] = sha256_of(path)
+    return found
+
+
+def _lasting(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _lasting(one) for name, one in value.items() if name not in OF_THE_MOMENT}
+    return [_lasting(one) for one in value] if isinstance(value, list) else value
+
+
+def _killed(recipes: list[str], folder: Path, kills: int, seconds: float, drawn: random.Random) -> dict[str, str]:
+    """Kill every process of a run at moments drawn over what is left of it, and begin it again."""
+    longest = max(seconds * 2 / kills, 3.0)
+    moments = []
+    for _ in range(kills):
+        with subprocess.Popen(
+            _command(recipes, folder), env=_environment(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        ) as process:
+            moment = drawn.uniform(0.2, longest)
+            try:
+                process.communicate(timeout=moment)
+                shutil.rmtree(folder / "cache")  # it came to its end; the next begins from nothing again
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                moments.append(moment)
+                process.communicate()
+        assert not (folder / "out" / "recipe" / "report.json").exists() or _state(folder / "out")
+    print(f"killed after {min(moments):.1f} to {max(moments):.1f} s, {len(moments)} times", flush=True)
+    return _run(recipes, folder)
+
+
+def _two(recipes: list[str], folder: Path) -> list[tuple[str, dict[str, str]]]:
+    """Two runs at the same time that share a cache."""
+    folders = [folder / "first", folder / "second"]
+    environment = os.environ | {"DTVIT_DEPLOY_CACHE": str(folder / "cache")}
+    processes = [
+        subprocess.Popen(_command(recipes, one), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for one in folders
+    ]
+    for process in processes:
+        _, said = process.communicate()
+        if process.returncode not in (0, 1):
+            sys.exit(said.decode())
+    return [(one.name, _state(one / "out")) for one in folders]
+
+
+@contextmanager
+def _farm(folder: Path, size: int) -> Iterator[str]:
+    """The address of a scheduler with so many workers, each with a cache of its own."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{one.getsockname()[1]}"
+    dask = Path(sys.executable).with_name("dask")
+    commands = [[dask, "scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--no-dashboard"]]
+    commands += [[dask, "worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(folder)]] * size
+    processes = []
+    folder.mkdir()
+    try:
+        for number, command in enumerate(commands):
+            environment = os.environ | {"DTVIT_DEPLOY_CACHE": str(folder / f"cache{number}")}
+            with (folder / f"{number}.log").open("wb") as log:
+                processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True))
+        yield address
+    finally:
+        for process in processes:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _on_a_farm(recipes: list[str], folder: Path, size: int) -> dict[str, str]:
+    with _farm(folder, size) as address:
+        return _run(recipes, folder, "--scheduler", address)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
