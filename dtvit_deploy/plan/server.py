@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Callable
 
@@ -57,8 +58,13 @@ class Server:
         )
 
     def end(self) -> None:
+        """Kill it, whatever it does."""
         self._popen.kill()
         self._popen.wait()
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):  # something was still on its way
+                pipe.close()
 
 
 def _result(said: Said) -> str:
