@@ -65,8 +65,8 @@ def connected(address: str, *, insecure: bool = False) -> Client:
         from distributed.security import Security
     except ImportError as error:
         raise MissingError(f"a farm needs Dask: {error}", remedy="pip install 'dtvit-deploy[farm]'") from error
-    for name in ("distributed", "asyncio"):  # what becomes of workers is said by us, once
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in ("distributed", "asyncio", "tornado")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what becomes of workers is said by us, once
     try:
         security = Security()
         if address.startswith("tls:") and security.get_connection_args("client")["ssl_context"] is None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +15,7 @@ import msgspec
 
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.contents import content_of
-from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.errors import DeployError, InputError, MissingError
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.plan.farm.address import SECONDS, connected
 from dtvit_deploy.plan.farm.parcel import Parcel, packed, require_whole, unpack
@@ -89,7 +90,8 @@ class Farm:
             self._over.append(self._here.next())
             return
         try:
-            self._submit(order)
+            with self._reaching():
+                self._submit(order)
         except (InputError, MissingError) as error:
             self._over.append(Over(order.stage.name, None, error))
 
@@ -98,11 +100,31 @@ class Farm:
             try:
                 future = self._ended.get(timeout=LOOK)
             except queue.Empty:
-                self._look_after()
+                with self._reaching():
+                    self._look_after()
                 continue
             if future in self._begun:  # and was not sent elsewhere meanwhile
-                self._end(future, self._begun.pop(future).order)
+                with self._reaching():
+                    self._end(future, self._begun.pop(future).order)
         return self._over.pop(0)
+
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """What is raised where the scheduler is gone, or the network to it.
+
+        Raises:
+            DeployError: says so; what was done is kept.
+        """
+        from distributed import client
+
+        closed: type[Exception] = getattr(client, "ClosedClientError", OSError)  # of recent releases
+        try:
+            yield
+        except (OSError, closed) as error:
+            raise DeployError(
+                f"the scheduler at {self._address} does not answer any more: {error}"[:300],
+                remedy="see what became of it, and run the same again: what is done is kept",
+            ) from error
 
     def __enter__(self) -> Farm:
         return self
@@ -110,10 +132,11 @@ class Farm:
     def __exit__(self, *exc: object) -> None:
         from distributed import Event
 
-        self._client.cancel(list(self._begun), force=True)
-        for name in self._timed:
-            Event(begun_name(self._run, name), client=self._client).clear()  # which the scheduler would else keep for good
-        self._client.close(timeout=SECONDS)
+        with contextlib.suppress(Exception):  # of a scheduler that is gone; what brought us here is on its way already
+            self._client.cancel(list(self._begun), force=True)
+            for name in self._timed:
+                Event(begun_name(self._run, name), client=self._client).clear()  # which the scheduler would else keep for good
+            self._client.close(timeout=SECONDS)
 
     def _submit(self, order: Order) -> None:
         workers = self._capable(order.stage)
