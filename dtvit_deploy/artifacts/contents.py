@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -27,6 +28,18 @@ def list_contents(folder: Path) -> None:
     (folder / LISTING).write_bytes(msgspec.json.encode(listed))
     for inside in folder.rglob("*"):
         close_to_others(inside)
+
+
+def share(path: str | Path, place: str | Path) -> None:
+    """Give a file of an entry a place in another: a second name of the same file, where the file system has that, since neither is changed.
+
+    Raises:
+        OSError: it cannot be copied either.
+    """
+    try:
+        os.link(path, place)
+    except OSError:
+        shutil.copyfile(path, place)
 
 
 def is_whole(folder: Path, *, by_size: bool = False) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -60,13 +60,16 @@ def made_here(path: Path) -> Artifact:
     return msgspec.structs.replace(load_artifact(path), trusted=True)
 
 
-def copy_artifact(artifact: Artifact, folder: Path, name: str) -> Artifact:
-    """Copy an artefact of the cache and its manifest under another name; a copy, since a link would let an edit reach into the cache."""
+def copy_artifact(artifact: Artifact, folder: Path, name: str, copy: Callable[[str, str], object] = shutil.copyfile) -> Artifact:
+    """Copy an artefact of the cache and its manifest under another name.
+
+    ``copy`` takes over a file; where the folder is not the cache's, a link would let an edit reach into the cache.
+    """
     path = folder / name
     if artifact.path.is_dir():
-        shutil.copytree(artifact.path, path, copy_function=shutil.copyfile)
+        shutil.copytree(artifact.path, path, copy_function=copy)
     else:
-        shutil.copyfile(artifact.path, path)
+        copy(str(artifact.path), str(path))
     manifest_path(path).write_bytes(encode_json(artifact.manifest))
     return msgspec.structs.replace(artifact, path=path, trusted=True)
 

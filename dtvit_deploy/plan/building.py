@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dtvit_deploy.artifacts.contents import share
 from dtvit_deploy.artifacts.target import Precision, Target
 from dtvit_deploy.calibration.ranges import load_ranges
 from dtvit_deploy.pipeline.export import Build
@@ -33,7 +34,7 @@ def build(task: Task, folder: Path) -> None:
     target, precision = Target(task.asked["target"]), Precision(task.asked["precision"])
     task.progress.step(f"building {target} {precision}")
     for made in _build(task).artifacts(target, precision):
-        copy_artifact(made, folder, made.manifest.file_name)
+        copy_artifact(made, folder, made.manifest.file_name, share)
 
 
 def _build(task: Task) -> Build:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from dtvit_deploy.artifacts.artifact import manifest_path, write_json
+from dtvit_deploy.artifacts.contents import share
 from dtvit_deploy.pipeline.compared import require_outputs
 from dtvit_deploy.pipeline.material import class_map_of, with_preprocessing
 from dtvit_deploy.pipeline.program import PROGRAM, program_stage
@@ -17,11 +17,11 @@ def trace(task: Task, folder: Path) -> None:
     """The exported program, its nodes and its ONNX graph."""
     task.progress.step("tracing the network")
     traced = program_stage(task.recipe.model, task.cache)
-    for path in traced.artifact.path.parent.iterdir():
-        if not path.name.startswith("."):
-            shutil.copyfile(path, folder / path.name)
     changed = with_preprocessing(traced, task.recipe.preprocessing)
     write_json(manifest_path(folder / PROGRAM), changed.artifact.manifest)
+    for path in traced.artifact.path.parent.iterdir():
+        if not path.name.startswith(".") and path != manifest_path(traced.artifact.path):
+            share(path, folder / path.name)
 
 
 def checked(task: Task, folder: Path) -> None:
