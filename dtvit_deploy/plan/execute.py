@@ -5,17 +5,20 @@ nothing that can do without it.
 from __future__ import annotations
 
 import bisect
+import hashlib
 import heapq
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.errors import DeployError, InputError, MissingError
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.plan.graph import Plan, Stage
-from dtvit_deploy.plan.keys import known
+from dtvit_deploy.plan.keys import key_of, kind_of, known
 from dtvit_deploy.plan.performing import Order, as_data
 from dtvit_deploy.plan.pool import LostError, Over, Pool
 from dtvit_deploy.recipe.tables import Recipe
@@ -50,7 +53,7 @@ class NotDoneError(DeployError):
 
 
 def execute(plan: Plan, recipes: Sequence[Recipe], cache: Cache, pool: Pool, progress: Progress, anew: Collection[str] = ()) -> Results:
-    """Do every stage that is not known.
+    """Do every stage that is not known, once where several requests have it in common.
 
     Args:
         plan: what is to be done.
@@ -64,6 +67,8 @@ def execute(plan: Plan, recipes: Sequence[Recipe], cache: Cache, pool: Pool, pro
     ahead, followers, number = _ahead(plan)
     ready = [number[name] for name, count in ahead.items() if not count]  # a heap: what comes first in the plan is begun first
     held: list[Stage] = []  # not known, and without room so far; in the order of the plan
+    first: dict[tuple[str, bytes], str] = {}  # by what is to be done, the stage that does it
+    twins: dict[str, list[str]] = {}  # of those, the stages of other requests that are the same
     stages, held_at = list(plan), time.monotonic()
 
     def over(name: str) -> None:
@@ -77,12 +82,21 @@ def execute(plan: Plan, recipes: Sequence[Recipe], cache: Cache, pool: Pool, pro
             stage = stages[heapq.heappop(ready)]
             if (why := _hindered(stage, results)) is not None:
                 results.failed[stage.name] = why
-            elif stage.name not in anew and (found := _known(cache, stage, results)) is not None:
-                results.folders[stage.name] = found
-            else:
-                bisect.insort(held, stage, key=lambda one: number[one.name])
+                over(stage.name)
                 continue
-            over(stage.name)
+            key = key_of(stage, results.folders, results.missing(stage))
+            if stage.name not in anew and (found := known(cache, stage, key)) is not None:
+                results.folders[stage.name] = found
+                over(stage.name)
+                continue
+            does = kind_of(stage), hashlib.sha256(msgspec.json.encode(key, order="sorted")).digest()
+            if first.setdefault(does, stage.name) == stage.name:
+                bisect.insort(held, stage, key=lambda one: number[one.name])
+            elif first[does] in results.folders or first[does] in results.failed:
+                _as(stage.name, first[does], results)
+                over(stage.name)
+            else:
+                twins.setdefault(first[does], []).append(stage.name)
         elif (begun := next((stage for stage in held[:LOOKED_AT] if pool.room(stage, running.values())), None)) is not None:
             held.remove(begun)
             running[begun.name] = begun
@@ -92,10 +106,21 @@ def execute(plan: Plan, recipes: Sequence[Recipe], cache: Cache, pool: Pool, pro
             ended = pool.next()
             _settle(ended, results, running)
             over(ended.name)
+            for twin in twins.pop(ended.name, ()):
+                _as(twin, ended.name, results)
+                over(twin)
             if time.monotonic() - held_at > HOLD:
                 held_at = time.monotonic()
                 cache.hold(results.folders.values())
     return results
+
+
+def _as(name: str, other: str, results: Results) -> None:
+    """A stage ends as another has that did the same."""
+    if other in results.folders:
+        results.folders[name] = results.folders[other]
+    else:
+        results.failed[name] = results.failed[other]
 
 
 def _ahead(plan: Plan) -> tuple[dict[str, int], dict[str, list[str]], dict[str, int]]:
@@ -108,10 +133,6 @@ def _ahead(plan: Plan) -> tuple[dict[str, int], dict[str, list[str]], dict[str, 
         for name in before:
             followers[name].append(stage.name)
     return ahead, followers, {name: place for place, name in enumerate(followers)}
-
-
-def _known(cache: Cache, stage: Stage, results: Results) -> Path | None:
-    return known(cache, stage, results.folders, results.missing(stage))
 
 
 def _settle(over: Over, results: Results, running: dict[str, Stage]) -> None:
@@ -159,7 +180,7 @@ def states(plan: Plan, cache: Cache) -> dict[str, str]:
         taken = (*stage.needs, *stage.wants)
         if not folders.keys() >= set(taken):
             found[stage.name] = "after"
-        elif (result := known(cache, stage, folders, {})) is not None:
+        elif (result := known(cache, stage, key_of(stage, folders, {}))) is not None:
             folders[stage.name] = result
             found[stage.name] = "known"
         else:

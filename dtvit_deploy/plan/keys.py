@@ -36,9 +36,9 @@ def key_of(stage: Stage, given: Mapping[str, Path], missing: Mapping[str, str]) 
     }
 
 
-def known(cache: Cache, stage: Stage, given: Mapping[str, Path], missing: Mapping[str, str]) -> Path | None:
-    """The result of a stage, where it is in the cache and to be believed again."""
+def known(cache: Cache, stage: Stage, key: dict[str, Any]) -> Path | None:
+    """The result of a stage with that key, where it is in the cache and to be believed again."""
     if stage.anew:
         return None
-    found = cache.known(kind_of(stage), key_of(stage, given, missing))
+    found = cache.known(kind_of(stage), key)
     return None if found is None or (found / PASSING).exists() else found

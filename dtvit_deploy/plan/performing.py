@@ -49,7 +49,7 @@ def perform(order: Order, progress: Progress) -> Path:
     """
     stage, given = order.stage, {name: Path(folder) for name, folder in order.given.items()}
     cache, key = Cache(Path(order.cache), anew=order.anew), key_of(stage, given, order.missing)
-    if not order.anew and (found := known(cache, stage, given, order.missing)) is not None:
+    if not order.anew and (found := known(cache, stage, key)) is not None:
         return found
     # One that is there and not believed, a latency that was INVALID, is put in its place too.
     results = Cache(cache.root, anew=order.anew or (not stage.anew and cache.known(kind_of(stage), key) is not None))

@@ -88,6 +88,34 @@ def test_no_more_at_a_time_than_there_are_workers(carry_out: Callable[..., Resul
     assert len(pool.begun) == 8
 
 
+def test_what_requests_have_in_common_is_done_once_however_many_could_do_it(carry_out: Callable[..., Results]) -> None:
+    both = [stage(f"{name}/{part.name}", *(f"{name}/{one}" for one in part.needs), asked=part.name) for name in "ab" for part in DIAMOND]
+    pool = Workers(size=8)
+    results = carry_out(Plan(both), pool)
+    assert pool.begun == ["a/root", "a/left", "a/right", "a/end"]
+    assert {name: results.folders[f"a/{name}"] for name in DIAMOND.stages} == {
+        name: results.folders[f"b/{name}"] for name in DIAMOND.stages
+    }
+
+
+def test_what_requests_have_in_common_fails_once(carry_out: Callable[..., Results]) -> None:
+    both = [stage("a/root", asked="root"), stage("b/root", asked="root"), stage("b/end", "b/root")]
+    pool = Workers(failing=("a/root",))
+    results = carry_out(Plan(both), pool)
+    assert pool.begun == ["a/root"]
+    assert {name: type(error) for name, error in results.failed.items()} == {
+        "a/root": InputError,
+        "b/root": InputError,
+        "b/end": NotDoneError,
+    }
+
+
+def test_what_is_done_anew_each_time_is_done_once_in_a_run(carry_out: Callable[..., Results]) -> None:
+    pool = Workers()
+    carry_out(Plan([stage("a/root", asked="root", anew=True), stage("b/root", asked="root", anew=True)]), pool)
+    assert pool.begun == ["a/root"]
+
+
 def test_a_second_time_nothing_is_done(carry_out: Callable[..., Results]) -> None:
     carry_out(DIAMOND, Workers())
     pool = Workers()
