@@ -140,7 +140,21 @@ def _farm(folder: Path, size: int) -> Iterator[str]:
         address = f"tcp://127.0.0.1:{one.getsockname()[1]}"
     dask = Path(sys.executable).with_name("dask")
     commands = [[dask, "scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--no-dashboard"]]
-    commands += [[dask, "worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(folder)]] * size
+    commands += [
+        [
+            dask,
+            "worker",
+            address,
+            "--host",
+            "127.0.0.1",
+            "--nthreads",
+            "1",
+            "--no-nanny",
+            "--no-dashboard",
+            "--local-directory",
+            str(folder),
+        ]
+    ] * size
     processes = []
     folder.mkdir()
     try:

@@ -158,13 +158,15 @@ class Cache:
         """A private folder next to the entries, for what a library keeps; the cache leaves it alone.
 
         Raises:
-            InputError: others can write the cache's folder or this one, or a link of theirs leads there.
-            OSError: it cannot be made.
+            InputError: others can write the cache's folder or this one, or a link of theirs leads there; or it cannot be made.
         """
-        self.root.mkdir(0o700, parents=True, exist_ok=True)
-        self._require_ours()
         folder = self.root / name
-        folder.mkdir(0o700, exist_ok=True)
+        try:
+            self.root.mkdir(0o700, parents=True, exist_ok=True)
+            self._require_ours()
+            folder.mkdir(0o700, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error, _CHOOSE) from error
         require_own_way(folder)
         require_private(folder)
         return folder

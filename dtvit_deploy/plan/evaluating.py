@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from dtvit_deploy.devices.local import state
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline import scoring
 from dtvit_deploy.pipeline.figures import Measured
@@ -15,7 +16,7 @@ from dtvit_deploy.pipeline.scoring import Scored, ScoringShard
 from dtvit_deploy.pipeline.shards import Sharding
 from dtvit_deploy.pipeline.taking import conditions_of
 from dtvit_deploy.plan.measuring import bench_for, write
-from dtvit_deploy.plan.work import Task
+from dtvit_deploy.plan.work import Task, parts_of
 
 SCORES = "scores.msgpack"
 
@@ -27,11 +28,13 @@ class Part(msgspec.Struct, frozen=True):
         scored: None where no output is a row of scores.
         names: of the reference and of the artefacts, in their runtimes.
         worker: who scored it, on a farm.
+        processor: the kind on which it was scored.
     """
 
     scored: Scored | None
     names: tuple[str, ...]
     worker: str
+    processor: str
 
 
 def scores(task: Task, folder: Path) -> None:
@@ -41,14 +44,18 @@ def scores(task: Task, folder: Path) -> None:
     bench, found = bench_for(task), None
     if scoring.scores_of(bench.material.signature) is not None:
         found = scoring.score(ScoringShard.of(bench, *Sharding(many).cut(0, len(bench.material))[number]))
-    (folder / SCORES).write_bytes(msgspec.msgpack.encode(Part(found, _names(bench), task.worker)))
+    (folder / SCORES).write_bytes(msgspec.msgpack.encode(Part(found, _names(bench), task.worker, state()["processor"])))
 
 
 def scored(task: Task, folder: Path) -> None:
     """The figures of all stretches, which are those of one pass."""
-    files = [path / SCORES for path in task.needs.values() if (path / SCORES).is_file()]
-    parts = [msgspec.msgpack.decode(file.read_bytes(), type=Part) for file in files]
+    parts = [msgspec.msgpack.decode((folder / SCORES).read_bytes(), type=Part) for folder in parts_of(task, "accuracy")]
     bench = bench_for(task)
+    if processors := sorted({part.processor for part in parts} if len({part.processor for part in parts}) > 1 else ()):
+        raise InputError(
+            f"some of the images were answered on {processors[0]}, others on {' and '.join(processors[1:])}, whose last bits are others",
+            remedy="score them all on one kind: --from 'accuracy *'",
+        )
     if any(part.names != _names(bench) for part in parts):
         raise InputError(
             f"some of the images were answered in other runtimes than {', '.join(_names(bench))}, which are those here",
@@ -63,6 +70,11 @@ def scored(task: Task, folder: Path) -> None:
         write(Measured(), task, "accuracy", folder)
         return
     accuracy = tuple(scoring.accuracy(bench, Sharding(len(parts), compute)))  # type: ignore[arg-type]
+    if accuracy[0].samples != len(bench.material):
+        raise InputError(
+            f"{accuracy[0].samples} images were scored, and there are {len(bench.material)}: they have changed meanwhile",
+            remedy="run it again",
+        )
     workers = ", ".join(dict.fromkeys(part.worker for part in parts if part.worker))
     measured = Measured(scored=accuracy, conditions=conditions_of(bench), workers={"accuracy": workers} if workers else {})
     write(measured, task, "accuracy", folder)

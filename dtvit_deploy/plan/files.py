@@ -16,7 +16,7 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.material import are_images, class_map_of
 from dtvit_deploy.recipe.tables import Recipe
 
-_IMAGES = "images"
+_IMAGES, _UNREADABLE = "images", "unreadable"
 
 
 def digest_of(path: Path) -> str:
@@ -80,7 +80,7 @@ class Known:
             try:
                 self._digests[path] = reading(path)
             except (InputError, OSError):
-                self._digests[path] = secrets.token_hex(16)
+                self._digests[path] = f"{_UNREADABLE} {secrets.token_hex(16)}"
         return self._digests[path]
 
     def named_in(self, asked: Mapping[str, Any], recipe: Recipe) -> dict[str, str]:
@@ -89,7 +89,7 @@ class Known:
         paths = (recipe.model.checkpoint, recipe.int8.ranges, recipe.checks, data.calibration, data.evaluation, data.class_map)
         said = set(_texts(asked))
         known = {str(path.absolute()): self._digests[path] for path in paths if path is not None and path in self._digests}
-        return {path: digest for path, digest in known.items() if any(digest in text for text in said)}
+        return {path: digest for path, digest in known.items() if not digest.startswith(_UNREADABLE) and any(digest in it for it in said)}
 
     def images(self, path: Path, recipe: Recipe) -> int:
         """How many images a folder or a list holds; 0 where it cannot be told without the network's classes."""

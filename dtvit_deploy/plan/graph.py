@@ -18,8 +18,7 @@ class Cost:
     Attributes:
         cores: that it keeps busy.
         memory: bytes, by experience with networks of some ten million parameters.
-        exclusive: whether nothing else may run on the machine beside it, since it measures time; nor is it done a second time where
-            the machine was lost over the first.
+        exclusive: whether nothing else may run on the machine beside it, since it measures time.
     """
 
     cores: int = 1
@@ -42,7 +41,7 @@ class Stage:
         anew: whether it is done each time: its function calls code of the user's, which can change unseen.
         tools: packages whose versions its result depends on.
         after: stages that only make its work shorter, by what they leave in the cache: it runs when they are over, however they ended.
-        requires: packages that it cannot be done without.
+        once: whether it is not done a second time where who did it was lost: it is a figure of time.
         files: SHA-256 of what the user's files and folders that it reads hold, by their paths.
         part: whether its result is put together with those of its like, which must come from the same kind of processor.
         merges: whether it only puts such parts together, and is done by whoever asked.
@@ -58,7 +57,7 @@ class Stage:
     anew: bool = False
     tools: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
-    requires: tuple[str, ...] = ()
+    once: bool = False
     files: Mapping[str, str] = field(default_factory=dict)
     part: bool = False
     merges: bool = False

@@ -18,6 +18,9 @@ from dtvit_deploy.plan.work import Task, function_of
 from dtvit_deploy.process.machine import at_work
 from dtvit_deploy.recipe.tables import Recipe
 
+MACHINE = "machine"
+"""Folder beside the cache's entries, for the locks of who works and who measures."""
+
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """A stage to be done, as it is sent to whoever does it.
@@ -68,7 +71,7 @@ def perform(order: Order, progress: Progress) -> Path:
     def build(folder: Path) -> None:
         function(task, folder)
 
-    with at_work(cache.beside("machine"), progress.step, alone=stage.cost.exclusive):
+    with at_work(cache.beside(MACHINE), progress.step, alone=stage.cost.exclusive):
         if stage.anew:
             return results.entry_by_content(kind_of(stage), build, lambda part: {"content": content_of(part)})
         return results.entry(kind_of(stage), key, build)

@@ -91,6 +91,8 @@ class Processes:
         """As far as the processors and the memory allow; one stage always has room."""
         if not running:
             return True
+        if stage.cost.exclusive or any(one.cost.exclusive for one in running):
+            return False  # the lock would keep them apart too, and a process that starts beside a measurement disturbs it
         cores, memory = stage.cost.cores, stage.cost.memory
         return (
             cores + sum(one.cost.cores for one in running) <= self._size

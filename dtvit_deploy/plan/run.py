@@ -12,7 +12,7 @@ from dtvit_deploy.artifacts.artifact import manifest_path, read_json
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.staging import staged
 from dtvit_deploy.devices.local import cores, quota
-from dtvit_deploy.errors import DeployError
+from dtvit_deploy.errors import DeployError, InputError
 from dtvit_deploy.pipeline.material import class_map_of
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.ranges import RANGES
@@ -112,6 +112,8 @@ def _pool(
 ) -> contextlib.AbstractContextManager[Pool]:
     """Who does the stages."""
     if scheduler:
+        if workers is not None:
+            raise InputError("--workers are this machine's, and --scheduler has its own", remedy="leave one of the two out")
         return Farm(scheduler, graph, progress, insecure=insecure)
     size = min(workers or _processors(), len(graph))
     return Processes(size, progress) if size > 1 else Here(progress)

@@ -40,16 +40,23 @@ class Server:
         """
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None
+        answer = None
         try:
             self._popen.stdin.write(msgspec.json.encode(order) + b"\n")
             self._popen.stdin.flush()
             for line in self._popen.stdout:
                 said = msgspec.json.decode(line, type=Said)
                 if not said.step:
-                    return _result(said)
+                    answer = said
+                    break
                 say(said.step)
         except BrokenPipeError:
             pass
+        except BaseException:
+            self._popen.kill()  # what it says next would be taken for the answer to the next order
+            raise
+        if answer is not None:
+            return _result(answer)
         self._popen.kill()
         status = self._popen.wait()
         raise EndedError(

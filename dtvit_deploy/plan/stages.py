@@ -22,23 +22,18 @@ from dtvit_deploy.recipe.tables import Recipe
 REPORT = "report"
 _TRACING = ("torch", "numpy", "onnx", "onnxscript", "onnx-ir", "safetensors", "timm")
 _CHECKING = ("numpy", "pillow", "onnx", "onnxruntime")
-_BUILDING = {
-    Target.ONNX: ("onnxsim",),
-    Target.OPENVINO: ("onnxsim", "openvino", "nncf"),
-    Target.TRT: ("onnxsim", "tensorrt", "tensorrt-rtx", "torch"),
-    Target.COREML: ("onnxsim", "coremltools", "torch"),
-}
-_MEASURING = (*_CHECKING, "torch", "openvino", "coremltools", "tensorrt", "tensorrt-rtx")
-_REPORTING = ("jinja2", "matplotlib")
-_NEEDED = {
+_CONVERTING = (*_CHECKING, "onnxsim")
+_OBSERVING = (*_CHECKING, "torch")
+_OF_TARGET = {
     Target.ONNX: (),
     Target.OPENVINO: ("openvino",),
-    Target.TRT: (),
-    Target.COREML: ("coremltools", "torch"),
+    Target.TRT: ("tensorrt", "tensorrt-rtx"),
+    Target.COREML: ("coremltools",),
 }
-"""What a target's artefacts cannot be made, or answered for, without; not what only some machines have, as a GPU's library."""
-_CONVERTING = ("numpy", "onnx", "onnxruntime", "onnxsim", "pillow")
-_OBSERVING = ("torch", "numpy", "pillow")
+"""What makes a target's artefacts, and answers for them."""
+_REPORTING = ("jinja2", "matplotlib")
+GPUS = "gpus"
+"""Of what a stage was asked, the key of the GPUs that its result depends on (`dtvit_deploy.formats.engine.gpu.identity`)."""
 _OBSERVED_FOR_SCORED = 8
 """To observe every tensor on an image takes about as long as to score so many."""
 
@@ -72,10 +67,10 @@ class _Stages:
     def every(self) -> list[Stage]:
         recipe, prefix = self._recipe, self._prefix
         is_code = ":" in (recipe.model.name or "")
-        found = [self._stage("trace", asked=self._model(), tools=_TRACING, anew=is_code, requires=("torch",))]
+        found = [self._stage("trace", asked=self._model(), tools=_TRACING, anew=is_code)]
         trace = (f"{prefix}trace",)
         asked = {"parity": _plain(recipe.parity)} | self._calibration()
-        found.append(self._stage("checked", asked=asked, needs=trace, tools=_CHECKING, requires=("numpy", "pillow")))
+        found.append(self._stage("checked", asked=asked, needs=trace, tools=_CHECKING))
         before = (*trace, f"{prefix}checked")
         table: tuple[str, ...] = ()
         if Precision.INT8 in recipe.export.precisions and recipe.int8.quantizer != "nncf":
@@ -89,14 +84,15 @@ class _Stages:
 
     def _observing(self, before: tuple[str, ...]) -> list[Stage]:
         recipe = self._recipe
-        asked, tools = self._calibration() | {"ranges": self._file(recipe.int8.ranges)}, (*_CHECKING, "torch")
+        asked = self._calibration() | {"ranges": self._file(recipe.int8.ranges)}
         images = 0 if recipe.int8.ranges is not None else min(self._images(recipe.data.calibration), recipe.int8.samples)
         many = images // max(1, recipe.run.shard // _OBSERVED_FOR_SCORED)
         if many < 2:
-            return [self._stage("ranges", asked=asked, needs=before, tools=tools, requires=_OBSERVING)]
-        parts = self._parts("ranges", "observed", many, asked | self._processor(), needs=before, tools=tools, requires=_OBSERVING)
+            return [self._stage("ranges", asked=asked, needs=before, tools=_OBSERVING)]
+        of_part = asked | self._processor() | {"evaluation": None}  # whose images were looked through before
+        parts = self._parts("ranges", "observed", many, of_part, needs=before, tools=_OBSERVING)
         needs = (*before, *(one.name for one in parts))
-        return [*parts, self._stage("ranges", "gathered", asked=asked | {"parts": many}, needs=needs, tools=tools, merges=True)]
+        return [*parts, self._stage("ranges", "gathered", asked=asked | {"parts": many}, needs=needs, tools=_OBSERVING, merges=True)]
 
     def _parts(self, name: str, does: str, many: int, asked: dict[str, Any], **what: Any) -> list[Stage]:
         """Stages that each do a stretch of the samples."""
@@ -107,13 +103,13 @@ class _Stages:
 
     def _shared(self, trace: tuple[str, ...], wanted: list[tuple[Target, Precision]]) -> list[Stage]:
         """Graphs that several builds are made from. They only warm the cache: where one fails, the build says why, or need not have it."""
-        found, tools, requires = [], (*_CHECKING, "onnxsim"), _CONVERTING
+        found = []
         if any(target is not Target.COREML for target, _ in wanted):
-            found.append(self._stage("simplified", asked=self._checks(), needs=trace, tools=tools, requires=requires))
+            found.append(self._stage("simplified", asked=self._checks(), needs=trace, tools=_CONVERTING))
         if any(self._takes_halves(*pair) for pair in wanted):
             after = tuple(one.name for one in found)
             asked = self._checks() | self._kept()
-            found.append(self._stage("float16", asked=asked, needs=trace, after=after, tools=tools, requires=requires))
+            found.append(self._stage("float16", asked=asked, needs=trace, after=after, tools=_CONVERTING))
         return found
 
     def _build(
@@ -122,7 +118,7 @@ class _Stages:
         recipe = self._recipe
         asked = {"target": target.value, "precision": precision.value} | self._checks() | self._kept()
         if target is Target.TRT:
-            asked |= {"tensorrt": _plain(recipe.tensorrt), "compilers": _compilers(recipe), "gpu": _gpus()}
+            asked |= {"tensorrt": _plain(recipe.tensorrt), "compilers": _compilers(recipe), GPUS: list(gpu.identity())}
         if target is Target.COREML:
             asked |= {"coreml": _plain(recipe.coreml)}
         is_int8 = precision is Precision.INT8
@@ -136,23 +132,24 @@ class _Stages:
             needs=(*before, *(table if is_int8 else ())),
             after=tuple(name for does, name in shared.items() if does != "float16" or self._takes_halves(target, precision)),
             cost=Cost(memory=3 << 30, exclusive=searches),
-            tools=(*_CHECKING, *_BUILDING[target]),
-            requires=(*_CONVERTING, *_NEEDED[target], *(self._for_int8() if is_int8 else ())),
+            tools=(*_CONVERTING, *_OF_TARGET[target], *self._also(target, is_int8=is_int8)),
         )
 
-    def _for_int8(self) -> tuple[str, ...]:
-        return ("nncf",) if self._recipe.int8.quantizer == "nncf" else ("torch",)  # which the search's reference runs in
+    def _also(self, target: Target, *, is_int8: bool) -> tuple[str, ...]:
+        """What else builds: NNCF, or PyTorch, which Core ML is translated from, and which the reference of a search runs in."""
+        if is_int8 and self._recipe.int8.quantizer == "nncf":
+            return ("nncf",)
+        return ("torch",) if is_int8 or target is Target.COREML or target is Target.TRT else ()
 
     def _measuring(self, trace: tuple[str, ...], builds: tuple[str, ...], table: tuple[str, ...]) -> list[Stage]:
         recipe = self._recipe
-        where = {"machine": self._farm or [platform.node(), state()["processor"], _gpus()], "run": _plain(recipe.run)}
+        how = {name: value for name, value in _plain(recipe.run).items() if name != "shard"}  # however it is cut
+        where = {"machine": self._farm or [platform.node(), state()["processor"], *gpu.identity()], "run": how}
         where |= {"cpu": recipe.export.cpu.value}
         fed = {"evaluation": self._data(recipe.data.evaluation), "cuda_graph": recipe.profile.cuda_graph} | self._classes() | where
-        targets = [target for target, _ in pairs(recipe.export.targets, recipe.export.precisions)]
-        requires = tuple(
-            dict.fromkeys(("torch", "numpy", "onnx", "onnxruntime", "pillow", *(name for one in targets for name in _NEEDED[one])))
-        )
-        taking: dict[str, Any] = {"needs": trace, "wants": builds, "tools": _MEASURING, "requires": requires}
+        targets = Target if recipe.run.runtimes else [target for target, _ in pairs(recipe.export.targets, recipe.export.precisions)]
+        tools = (*_CHECKING, "torch", *dict.fromkeys(name for one in targets for name in _OF_TARGET[one]))
+        taking: dict[str, Any] = {"needs": trace, "wants": builds, "tools": tools}
         found = []
         if recipe.data.evaluation is not None and are_images(recipe.data.evaluation):
             found += self._scoring(fed, taking)
@@ -160,10 +157,10 @@ class _Stages:
         compared = {"parity": _plain(recipe.parity), "samples": recipe.data.samples, "layers": self._layers}
         agreement = {precision.value: recipe.gates.of(precision).agreement for precision in Precision}
         found.append(self._stage("parity", asked=fed | compared | {"agreement": agreement}, **taking))
-        found.append(self._stage("latency", asked=timed, cost=Cost(exclusive=True), **taking))
+        found.append(self._stage("latency", asked=timed, cost=Cost(exclusive=True), once=True, **taking))
         taken = tuple(one.name for one in found if not one.part)
         asked = timed | compared | {"gates": _plain(recipe.gates)}
-        taking |= {"needs": (*trace, *taken), "wants": (*builds, *table), "tools": (*_MEASURING, *_REPORTING)}
+        taking |= {"needs": (*trace, *taken), "wants": (*builds, *table), "tools": (*tools, *_REPORTING)}
         return [*found, self._stage(REPORT, asked=asked, **taking)]
 
     def _scoring(self, fed: dict[str, Any], taking: dict[str, Any]) -> list[Stage]:
@@ -186,7 +183,7 @@ class _Stages:
         cost: Cost = Cost(),  # noqa: B008 it is frozen
         tools: tuple[str, ...] = (),
         anew: bool = False,
-        requires: tuple[str, ...] = (),
+        once: bool = False,
         part: bool = False,
         merges: bool = False,
     ) -> Stage:
@@ -201,7 +198,7 @@ class _Stages:
             anew=anew,
             tools=tools,
             after=after,
-            requires=requires,
+            once=once,
             files=self._known.named_in(asked, self._recipe),
             part=part,
             merges=merges,
@@ -248,12 +245,6 @@ class _Stages:
 def _compilers(recipe: Recipe) -> list[list[str]]:
     """TensorRT's flavours with ``auto`` resolved, and the libraries that compile."""
     return [[str(one.flavour), *([one.library.name, one.library.version] if one.library else [])] for one in chosen(recipe.tensorrt)]
-
-
-def _gpus() -> list[str]:
-    """What of this machine's GPUs an engine, and a figure, depends on."""
-    found = gpu.gpus()
-    return [*(gpu.device_name(one) for one in found.found), found.cuda, *((gpu.driver_version(), gpu.jetpack()) if found.found else ())]
 
 
 def _plain(table: msgspec.Struct) -> Any:

@@ -79,6 +79,12 @@ class Task:
         return tuple(msgspec.structs.replace(artifact, trusted=True) for artifact in found)
 
 
+def parts_of(task: Task, name: str) -> list[Path]:
+    """Results of the stages that each did a stretch of the samples, in order; a `KeyError` where one is missing."""
+    many: int = task.asked["parts"]
+    return [task.needs[f"{name} {number + 1} of {many}"] for number in range(many)]
+
+
 def artifacts_in(folder: Path) -> list[Path]:
     """Artefacts in a stage's result, in the order of their names."""
     return sorted(path.with_suffix("") for path in folder.glob("*.json") if os.path.lexists(path.with_suffix("")))

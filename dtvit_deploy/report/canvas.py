@@ -105,7 +105,7 @@ def _folder() -> Path:
         folder = Cache.default().beside("matplotlib")
         if os.access(folder, os.W_OK):
             return folder
-    except (OSError, InputError):  # it cannot be written, others can write it, or the user has no home
+    except InputError:  # it cannot be written, others can write it, or the user has no home
         pass
     return Path(tempfile.mkdtemp(prefix="matplotlib-"))
 

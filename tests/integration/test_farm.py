@@ -71,32 +71,43 @@ class Farm:
             one.bind((host, 0))
             self.address = f"tls://{host}:{one.getsockname()[1]}"
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.environment = {**os.environ, **certificates(folder), "DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
+        self.certificates = certificates(folder)
         self.start("scheduler", "scheduler", "--port", self.address.rpartition(":")[2])
 
     def start(
         self, name: str, *words: str, host: str = "", inside: tuple[object, ...] = (DASK,), **variables: str
     ) -> subprocess.Popen[bytes]:
         command = [*inside, words[0], "--host", host or self.host, "--protocol", "tls", "--no-dashboard", *words[1:]]
-        environment = {**self.environment, "DTVIT_DEPLOY_CACHE": str(self.folder / name / "cache"), **variables}
+        environment = {**os.environ, **self.certificates, "DTVIT_DEPLOY_CACHE": str(self.folder / name / "cache"), **variables}
         with (self.folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, env=environment, start_new_session=True)
         self.processes.append(process)
         return self.processes[-1]
 
-    def worker(self, name: str, path: Path | None = None, host: str = "", inside: tuple[object, ...] = (DASK,)) -> subprocess.Popen[bytes]:
+    def worker(
+        self, name: str, path: Path | None = None, host: str = "", inside: tuple[object, ...] = (DASK,), **variables: str
+    ) -> subprocess.Popen[bytes]:
         words = ("worker", self.address, "--nthreads", "1", "--no-nanny", "--name", name, "--local-directory", str(self.folder / name))
         paths = [path, self.work] if path else [self.work]
-        return self.start(name, *words, host=host, inside=inside, PYTHONPATH=os.pathsep.join(map(str, paths)))
+        process = self.start(name, *words, host=host, inside=inside, PYTHONPATH=os.pathsep.join(map(str, paths)), **variables)
+        wait_for(lambda: "Registered to" in (self.folder / f"{name}.log").read_text())
+        return process
 
     def run(self, *words: str, code: int | None = None) -> tuple[str, dict[str, Any]]:
         """What a run on it says, and its report."""
-        for name, value in self.environment.items():
-            os.environ[name] = value  # monkeypatch puts it back
         shutil.rmtree(self.work / "out", ignore_errors=True)
-        done = deploy("run", "--scheduler", self.address, *words, cwd=self.work, code=code)
+        done = deploy("run", "--scheduler", self.address, *words, cwd=self.work, code=code, **self.certificates)
         report = self.work / "out" / "report.json"
         return done.stdout + done.stderr, json.loads(report.read_text()) if report.is_file() else {}
+
+    @contextlib.contextmanager
+    def running(self, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """A run on it, whose words go to a file."""
+        shutil.rmtree(self.work / "out", ignore_errors=True)
+        command = [sys.executable, "-m", "dtvit_deploy", "run", "--scheduler", self.address]
+        environment = {**os.environ, **self.certificates, "PYTHONPATH": str(self.work)}
+        with log.open("wb") as file, subprocess.Popen(command, cwd=self.work, env=environment, stdout=file, stderr=file) as process:
+            yield process
 
     def end(self) -> None:
         for process in self.processes:
@@ -176,7 +187,7 @@ def taken_by(report: dict[str, Any]) -> dict[str, str]:
     return {what.removesuffix(" taken by"): who for what, who in report["device"].items() if what.endswith(" taken by")}
 
 
-def wait_for(condition: object, seconds: float = 120) -> None:
+def wait_for(condition: object, seconds: float = 300) -> None:
     until = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < until, "it did not happen"
@@ -206,14 +217,14 @@ def test_stretches_side_by_side_on_one_machine_are_the_same_too(work: Path, alon
     assert hashes(work / "cut") == alone[1]
 
 
-def test_a_worker_that_is_killed_costs_no_figure(farm: Farm, work: Path, alone: tuple[dict[str, Any], dict[str, str]]) -> None:
+def test_a_worker_that_is_lost_in_an_evaluation_costs_no_figure(
+    farm: Farm, work: Path, alone: tuple[dict[str, Any], dict[str, str]]
+) -> None:
     third = farm.worker("three")
-    command = [sys.executable, "-m", "dtvit_deploy", "run", "--scheduler", farm.address]
-    environment = {**farm.environment, "DTVIT_DEPLOY_CACHE": os.environ["DTVIT_DEPLOY_CACHE"], "PYTHONPATH": str(work)}
-    shutil.rmtree(work / "out", ignore_errors=True)
-    log = work / "killed.log"
-    with log.open("wb") as file, subprocess.Popen(command, cwd=work, env=environment, stdout=file, stderr=file) as process:
-        wait_for(lambda: "accuracy 1 of 3" in log.read_text() or process.poll() is not None)
+    (work / "dtvit-deploy.toml").write_text(RECIPE + "[run]\nshard = 8\n")
+    log = work / "lost.log"
+    with farm.running(log) as process:
+        wait_for(lambda: "accuracy 3 of 6" in log.read_text() or process.poll() is not None)
         os.killpg(third.pid, signal.SIGKILL)
         assert process.wait() in (0, 1), log.read_text()
     assert figures(json.loads((work / "out" / "report.json").read_text())) == figures(alone[0])
@@ -223,19 +234,36 @@ def test_a_latency_is_not_taken_a_second_time_where_its_worker_was_lost(work: Pa
     (work / "dtvit-deploy.toml").write_text(CUT.replace("seconds = 0.1", "seconds = 20"))
     (tmp_path / "farm").mkdir()
     farm = Farm(tmp_path / "farm", work)
+    log = work / "latency.log"
     try:
-        workers = [farm.worker("one"), farm.worker("two")]
-        command = [sys.executable, "-m", "dtvit_deploy", "run", "--scheduler", farm.address]
-        environment = {**farm.environment, "DTVIT_DEPLOY_CACHE": os.environ["DTVIT_DEPLOY_CACHE"], "PYTHONPATH": str(work)}
-        log = work / "latency.log"
-        with log.open("wb") as file, subprocess.Popen(command, cwd=work, env=environment, stdout=file, stderr=file) as process:
+        workers = [farm.worker(name, DTVIT_DEPLOY_CACHE=str(tmp_path / "shared")) for name in ("one", "two")]
+        with farm.running(log) as process:
             wait_for(lambda: "· latency" in log.read_text() or process.poll() is not None)
-            time.sleep(3)
-            measuring = next(one for one in workers if busy(one.pid))
-            os.killpg(measuring.pid, signal.SIGKILL)
+            alone: list[subprocess.Popen[bytes]] = []  # two looks at which the same worker was at work and no other: it measures
+            while len(alone) < 2:
+                at_work = [one for one in workers if busy(one.pid)]
+                alone = [*alone, *at_work] if len(at_work) == 1 and alone in ([], at_work) else []
+                assert process.poll() is None, log.read_text()
+            os.killpg(alone[0].pid, signal.SIGKILL)
             process.wait()
         assert "measures time" in log.read_text()
         assert "it is not measured a second time" in log.read_text()
+        assert "Traceback" not in log.read_text()
+    finally:
+        farm.end()
+
+
+def test_a_scheduler_that_is_lost_ends_the_run_with_a_word(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "farm").mkdir()
+    farm = Farm(tmp_path / "farm", work)
+    log = work / "scheduler.log"
+    try:
+        farm.worker("one")
+        with farm.running(log) as process:
+            wait_for(lambda: "· trace" in log.read_text() or process.poll() is not None)
+            os.killpg(farm.processes[0].pid, signal.SIGKILL)
+            assert process.wait(120) == 2
+        assert f"the scheduler at {farm.address} does not answer any more" in log.read_text()
         assert "Traceback" not in log.read_text()
     finally:
         farm.end()
@@ -256,8 +284,8 @@ def busy(pid: int) -> bool:
 def test_a_worker_of_another_version_is_left_out(work: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(Path(dtvit_deploy.__file__).parent, other / "dtvit_deploy", ignore=shutil.ignore_patterns("__pycache__"))
-    worker = other / "dtvit_deploy" / "plan" / "worker.py"
-    worker.write_text(worker.read_text() + "\n# another\n")
+    changed = other / "dtvit_deploy" / "pipeline" / "scoring.py"
+    changed.write_text(changed.read_text() + "\n# another\n")
     (tmp_path / "farm").mkdir()
     farm = Farm(tmp_path / "farm", work)
     try:
@@ -298,12 +326,11 @@ def test_a_worker_without_pytorch_builds_and_is_asked_for_nothing_else(work: Pat
         farm.run("--only", "checked", code=0)
         os.killpg(whole.pid, signal.SIGKILL)
         farm.worker("bare", Path(os.pathsep.join(map(str, (source, packages)))), inside=(python, "-m", "dask"))
-        wait_for(lambda: "Registered to" in (farm.folder / "bare.log").read_text())
         said, _ = farm.run("--only", "openvino fp32", code=0)
         assert "1 worker on" in said
         assert list((farm.folder / "bare" / "cache").glob("stage-build-*"))
         said, _ = farm.run("--only", "parity", code=3)
-        assert "no worker can do parity, which needs torch" in said
+        assert "no worker can do parity: it needs torch as it is here" in said
         assert "Traceback" not in said
     finally:
         farm.end()
@@ -317,7 +344,7 @@ def namespaces() -> Iterator[list[str]]:
         return subprocess.run(["ip", *words.split()], capture_output=True, check=False).returncode == 0
 
     names = ["dtvit1", "dtvit2"]
-    if shutil.which("ip") is None or os.geteuid() or not ip("link add dtvit-br type bridge"):
+    if shutil.which("ip") is None or os.geteuid() or not (ip("link del dtvit-br") | ip("link add dtvit-br type bridge")):
         pytest.skip("network namespaces need root, CAP_NET_ADMIN and iproute2")
     try:
         made = [ip("addr add 10.213.0.1/24 dev dtvit-br"), ip("link set dtvit-br up")]

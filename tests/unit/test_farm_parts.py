@@ -10,9 +10,10 @@ import pytest
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.contents import content_of
 from dtvit_deploy.errors import DeployError, InputError
+from dtvit_deploy.plan.farm import remote
 from dtvit_deploy.plan.farm.address import require_safe
 from dtvit_deploy.plan.farm.parcel import Parcel, packed, received
-from dtvit_deploy.plan.farm.remote import Facts
+from dtvit_deploy.plan.farm.remote import version
 from dtvit_deploy.plan.files import digest_of, digest_of_data, require_same
 from dtvit_deploy.plan.graph import Plan, Stage
 
@@ -65,6 +66,8 @@ def test_a_result_that_is_not_what_was_sent_or_leads_elsewhere_is_refused(tmp_pa
     parcel = packed(made(Cache(tmp_path / "here")))
     with pytest.raises(DeployError, match="not what was sent"):
         received(Parcel(parcel.content, parcel.files | {"a.json": b"[]"}), cache)
+    assert cache.held() == []  # and what is right is taken when it comes
+    assert content_of(received(parcel, cache)) == parcel.content
     for name in ("../outside", "/outside", "a/../../outside"):
         with pytest.raises(DeployError, match="not in its folder"):
             received(Parcel(name, {name: b""}), cache)
@@ -89,10 +92,15 @@ def test_a_worker_with_another_file_in_the_same_place_is_told_from_one_with_the_
         require_same(checkpoint, known[checkpoint])
 
 
-def test_the_version_of_a_worker_is_that_of_its_source_too() -> None:
-    version = Facts.here().version
-    assert version == Facts.here().version
-    assert "(" in version
+def test_the_version_of_a_worker_is_that_of_its_source_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a stage may come to run counts: stages are called by name, and so are found by no import."""
+    before = version()
+    digest = remote.source_digest
+    for module in ("dtvit_deploy.plan.evaluating", "dtvit_deploy.plan.building", "dtvit_deploy.plan.farm.remote"):
+        remote.version.cache_clear()
+        monkeypatch.setattr(remote, "source_digest", lambda name, changed=module: "another" if name == changed else digest(name))
+        assert version() != before
+    remote.version.cache_clear()
 
 
 def test_stages_that_only_shorten_others_are_left_out_for_a_farm() -> None:

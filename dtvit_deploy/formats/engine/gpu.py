@@ -92,6 +92,13 @@ def device_name(gpu: Gpu, root: Path = Path("/")) -> str:
     return board(root) or gpu.name
 
 
+def identity() -> tuple[str, ...]:
+    """What an engine depends on of this machine's GPUs, driver and libraries; of a machine without one, the CUDA release alone."""
+    found = gpus()
+    names = (device_name(one) for one in found.found)
+    return (*names, found.cuda, *((driver_version(), jetpack()) if found.found else ()))
+
+
 def this_platform() -> str:
     """Operating system and architecture, as a passport has them: ``linux x86_64``."""
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.errors import DeployError, InputError, MissingError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -65,10 +67,15 @@ def connected(address: str, *, insecure: bool = False) -> Client:
         from distributed.security import Security
     except ImportError as error:
         raise MissingError(f"a farm needs Dask: {error}", remedy="pip install 'dtvit-deploy[farm]'") from error
-    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in ("distributed", "asyncio", "tornado")]:
+    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what becomes of workers is said by us, once
     try:
         security = Security()
+        if security.require_encryption and address.startswith("tcp:"):
+            raise InputError(
+                f"Dask's configuration asks for encryption (distributed.comm.require-encryption), and {address} has none",
+                remedy="give the scheduler's tls:// address",
+            )
         if address.startswith("tls:") and security.get_connection_args("client")["ssl_context"] is None:
             raise InputError(f"{address} asks who we are, and Dask's configuration names no certificate", remedy=_CERTIFICATES)
     except OSError as error:  # ssl.SSLError is one
@@ -79,6 +86,25 @@ def connected(address: str, *, insecure: bool = False) -> Client:
         raise InputError(
             f"no scheduler answers at {address} within {SECONDS} s: {_first_line(error)}",
             remedy="start one (`dask scheduler`, and `dask worker` on each machine), or look at address and certificates (docs/farm.md)",
+        ) from error
+
+
+@contextlib.contextmanager
+def reaching(address: str) -> Iterator[None]:
+    """Around what asks the scheduler there.
+
+    Raises:
+        DeployError: it is gone, or the network to it is.
+    """
+    from distributed import client
+
+    closed: type[Exception] = getattr(client, "ClosedClientError", OSError)  # of recent releases
+    try:
+        yield
+    except (OSError, asyncio.TimeoutError, closed) as error:  # before Python 3.11 the second is no OSError
+        raise DeployError(
+            f"the scheduler at {address} does not answer any more: {error}"[:300],
+            remedy="see what became of it, and run the same again: what is done is kept",
         ) from error
 
 

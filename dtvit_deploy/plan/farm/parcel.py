@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dtvit_deploy.artifacts.cache import Cache
-from dtvit_deploy.artifacts.contents import LISTING, content_of
+from dtvit_deploy.artifacts.contents import LISTING, content_of, list_contents
 from dtvit_deploy.errors import DeployError
 
 KIND = "parcel"
@@ -44,7 +44,7 @@ def unpack(parcel: Parcel, folder: Path) -> None:
     """Write a result's files into an empty folder.
 
     Raises:
-        DeployError: a name leads out of the folder.
+        DeployError: a name leads out of the folder, or it is not what it was when it was sent.
         OSError: it cannot be written.
     """
     for name, content in parcel.files.items():
@@ -53,6 +53,11 @@ def unpack(parcel: Parcel, folder: Path) -> None:
             raise DeployError(f"a result that came from a worker names {name!r}, which is not in its folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+    list_contents(folder)
+    arrived = content_of(folder)
+    (folder / LISTING).unlink()
+    if arrived != parcel.content:
+        raise DeployError("a result that came from another machine is not what was sent", remedy="run it again; look at the network")
 
 
 def received(parcel: Parcel, cache: Cache) -> Path:
@@ -62,16 +67,4 @@ def received(parcel: Parcel, cache: Cache) -> Path:
         DeployError: it is not what it was when it was sent.
         InputError: the cache cannot be written.
     """
-    folder = cache.entry(KIND, {"content": parcel.content}, lambda part: unpack(parcel, part))
-    require_whole(parcel, folder)
-    return folder
-
-
-def require_whole(parcel: Parcel, folder: Path) -> None:
-    """Refuse a result that is not what was sent.
-
-    Raises:
-        DeployError: it is not.
-    """
-    if content_of(folder) != parcel.content:
-        raise DeployError("a result that came from another machine is not what was sent", remedy="run it again; look at the network")
+    return cache.entry(KIND, {"content": parcel.content}, lambda part: unpack(parcel, part))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import queue
 import secrets
-from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Collection
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,30 +15,23 @@ import msgspec
 
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.contents import content_of
-from dtvit_deploy.errors import DeployError, InputError, MissingError
+from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.pipeline.progress import Progress
-from dtvit_deploy.plan.farm.address import SECONDS, connected
-from dtvit_deploy.plan.farm.parcel import Parcel, packed, require_whole, unpack
-from dtvit_deploy.plan.farm.remote import Facts, Outcome, begun_name, do, facts
+from dtvit_deploy.plan.farm.address import SECONDS, connected, reaching
+from dtvit_deploy.plan.farm.crew import LOOK, Crew
+from dtvit_deploy.plan.farm.parcel import Parcel, packed, unpack
+from dtvit_deploy.plan.farm.remote import Outcome, begun_name, do
 from dtvit_deploy.plan.graph import Plan, Stage
 from dtvit_deploy.plan.keys import key_of, kind_of
 from dtvit_deploy.plan.performing import Order
-from dtvit_deploy.plan.pool import Here, LostError, Over
-from dtvit_deploy.plural import counted
+from dtvit_deploy.plan.pool import LostError, Over
+from dtvit_deploy.plan.server import Server
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Future
 
-LOOK = 2.0
-"""Seconds after which one looks whether the workers are still there."""
 HELD = 2 << 30
-"""Bytes of results that are kept on the workers, so that they need not be sent again; the user's cache has them all."""
-
-
-class _Worker(NamedTuple):
-    facts: Facts
-    packages: dict[str, str]
-    threads: int
+"""Bytes of results that the workers are told to keep, so that they need not be sent again; the user's cache has them all."""
 
 
 class _Begun(NamedTuple):
@@ -50,7 +43,7 @@ class Farm:
     """Workers that are there, each doing as many stages at once as it has threads.
 
     What they return is put into this user's cache, so that a run goes on where it was, and nothing depends on a worker's being there later.
-    A worker that joins is used from then on; where one goes, what it did is done by another, but for what measures time.
+    Where a worker goes, what it did is done by another, but for what measures time.
     """
 
     def __init__(self, address: str, plan: Plan, progress: Progress, *, insecure: bool = False) -> None:
@@ -60,71 +53,49 @@ class Farm:
             InputError: the address cannot be used, no scheduler answers, or no worker is there.
             MissingError: Dask is not installed, or no worker runs this version.
         """
-        self._progress, self._here = progress, Here(progress)
-        self._packages = tuple(sorted({package for stage in plan for package in stage.requires}))
-        self._own, self._installed = facts(self._packages)
+        self._address, self._progress = address, progress
         self._run = secrets.token_hex(8)
-        self._client: Client = connected(address, insecure=insecure)
-        self._address = address
-        self._workers: dict[str, _Worker] = {}
-        self._refused: set[str] = set()
-        self._timed: set[str] = set()
+        self._client = connected(address, insecure=insecure)
+        self._once: set[str] = set()
         self._begun: dict[Future[Outcome], _Begun] = {}
-        self._ended: queue.SimpleQueue[Future[Outcome]] = queue.SimpleQueue()
-        self._over: list[Over] = []
+        self._ended: queue.SimpleQueue[Future[Outcome] | Over] = queue.SimpleQueue()
         self._sent: OrderedDict[str, tuple[Future[Parcel], int]] = OrderedDict()
-        self._kinds: dict[tuple[int, str], str] = {}
+        self._merging = ThreadPoolExecutor(1, thread_name_prefix="merge")
+        self._server: Server | None = None
         try:
-            self._require_workers()
+            self._crew = Crew(self._client, address, plan, progress)
         except BaseException:
-            self._client.close()
+            self._close()
             raise
 
     def room(self, stage: Stage, running: Collection[Stage]) -> bool:
-        """As far as there are threads; what only puts results together is done here, at once."""
-        return stage.merges or len(self._begun) < sum(worker.threads for worker in self._workers.values())
+        """Whether one of those who can do it is free; what only puts results together is done here."""
+        if stage.merges:
+            return True
+        able = self._crew.capable(stage)  # where nobody is, `begin` waits for somebody, and says so
+        return not able or sum(set(one.workers) <= set(able) for one in self._begun.values()) < self._crew.threads(able)
 
     def begin(self, order: Order) -> None:
         if order.stage.merges:
-            self._here.begin(order)
-            self._over.append(self._here.next())
+            self._merging.submit(self._merge, order)
             return
         try:
-            with self._reaching():
-                self._submit(order)
+            self._submit(order, self._crew.wait_for(order.stage))
         except (InputError, MissingError) as error:
-            self._over.append(Over(order.stage.name, None, error))
+            self._ended.put(Over(order.stage.name, None, error))
 
     def next(self) -> Over:
-        while not self._over:
+        while True:
+            self._look_after()
             try:
-                future = self._ended.get(timeout=LOOK)
+                ended = self._ended.get(timeout=LOOK)
             except queue.Empty:
-                with self._reaching():
-                    self._look_after()
                 continue
-            if future in self._begun:  # and was not sent elsewhere meanwhile
-                with self._reaching():
-                    self._end(future, self._begun.pop(future).order)
-        return self._over.pop(0)
-
-    @contextlib.contextmanager
-    def _reaching(self) -> Iterator[None]:
-        """What is raised where the scheduler is gone, or the network to it.
-
-        Raises:
-            DeployError: says so; what was done is kept.
-        """
-        from distributed import client
-
-        closed: type[Exception] = getattr(client, "ClosedClientError", OSError)  # of recent releases
-        try:
-            yield
-        except (OSError, closed) as error:
-            raise DeployError(
-                f"the scheduler at {self._address} does not answer any more: {error}"[:300],
-                remedy="see what became of it, and run the same again: what is done is kept",
-            ) from error
+            if isinstance(ended, Over):
+                return ended
+            begun = self._begun.pop(ended, None)  # None: it was sent elsewhere meanwhile
+            if begun is not None and (over := self._result(ended, begun.order)) is not None:
+                return over
 
     def __enter__(self) -> Farm:
         return self
@@ -134,76 +105,81 @@ class Farm:
 
         with contextlib.suppress(Exception):  # of a scheduler that is gone; what brought us here is on its way already
             self._client.cancel(list(self._begun), force=True)
-            for name in self._timed:
+            for name in self._once:
                 Event(begun_name(self._run, name), client=self._client).clear()  # which the scheduler would else keep for good
+        self._close()
+
+    def _close(self) -> None:
+        if self._server is not None:
+            self._server.end()
+        self._merging.shutdown(cancel_futures=True)
+        with contextlib.suppress(Exception):
             self._client.close(timeout=SECONDS)
 
-    def _submit(self, order: Order) -> None:
-        workers = self._capable(order.stage)
-        if order.stage.cost.exclusive:
-            self._timed.add(order.stage.name)
-        parcels = [self._parcel(Path(folder)) for folder in order.given.values()]
-        future = self._client.submit(
-            do,
-            msgspec.msgpack.encode(order),
-            self._run,
-            order.stage.cost.exclusive,
-            *parcels,
-            key=f"{order.stage.name} {secrets.token_hex(4)}",
-            workers=list(workers),
-            pure=False,
-        )
-        self._begun[future] = _Begun(order, workers)
-        future.add_done_callback(self._ended.put)
-
-    def _end(self, future: Future[Outcome], order: Order) -> None:
+    def _merge(self, order: Order) -> None:
+        """Put parts together, by a process of its own: whoever waits for the farm must not wait for that."""
         name = order.stage.name
-        if future.status == "finished":
-            outcome = future.result()
-            if outcome.result is not None:
-                self._over.append(Over(name, str(self._kept(outcome.result, order)), None))
-            else:
-                self._over.append(Over(name, None, _raised(outcome)))
-        elif future.status == "error":
-            error = future.exception()
-            self._over.append(Over(name, None, LostError(f"{name} was lost with the workers that did it: {error}")))
-        else:  # cancelled, since what it takes, or was sent to others for it, went with a worker
-            self._again(order)
+        try:
+            if self._server is None:
+                self._server = Server()
+            self._ended.put(Over(name, self._server.perform(order, lambda step: self._progress.step(f"{name}: {step}")), None))
+        except Exception as error:
+            self._ended.put(Over(name, None, error))
 
-    def _again(self, order: Order) -> None:
+    def _submit(self, order: Order, workers: tuple[str, ...]) -> None:
+        stage = order.stage
+        if stage.once:
+            self._once.add(stage.name)
+        parcels = [self._parcel(Path(folder), workers) for folder in order.given.values()]
+        with reaching(self._address):
+            future = self._client.submit(
+                do,
+                msgspec.msgpack.encode(order),
+                self._run,
+                *parcels,
+                key=f"{stage.name} {secrets.token_hex(4)}",
+                workers=list(workers),
+                pure=False,
+            )
+            self._begun[future] = _Begun(order, workers)
+            future.add_done_callback(self._ended.put)
+
+    def _result(self, future: Future[Outcome], order: Order) -> Over | None:
+        """What became of a stage; None where others do it again."""
+        name = order.stage.name
+        if future.status == "error":
+            error = future.exception()
+            if type(error).__name__ == "KilledWorker":
+                return Over(name, None, LostError(f"{name} was lost with each worker that did it: {error}"))
+            return Over(name, None, RuntimeError(f"{name}, on a worker: {type(error).__name__}: {error}"))
+        try:
+            with reaching(self._address):
+                outcome = future.result()
+        except CancelledError:  # what it takes, or what came of it, went with a worker
+            return self._again(order)
+        if outcome.result is None:
+            return Over(name, None, _raised(outcome))
+        return Over(name, str(_kept(outcome.result, order)), None)
+
+    def _again(self, order: Order) -> Over | None:
         """Send a stage to others, since its worker is gone; not one that has begun to measure time."""
         name = order.stage.name
         self._progress.step(f"{name}: its worker is gone")
-        if order.stage.cost.exclusive and self._has_begun(name):
+        if order.stage.once and self._has_begun(name):
             lost = f"{name} measures time, and the worker that did so is gone; it is not measured a second time"
-            self._over.append(Over(name, None, LostError(lost, remedy="run the same again")))
-            return
-        self._look()
+            return Over(name, None, LostError(lost, remedy="run the same again"))
         self.begin(order)
+        return None
 
     def _has_begun(self, name: str) -> bool:
         from distributed import Event
 
-        begun: bool = Event(begun_name(self._run, name), client=self._client).is_set()
+        with reaching(self._address):
+            begun: bool = Event(begun_name(self._run, name), client=self._client).is_set()
         return begun
 
-    def _kept(self, parcel: Parcel, order: Order) -> Path:
-        """Where a result is in the cache of this machine."""
-        stage, cache = order.stage, Cache(Path(order.cache), anew=True)
-
-        def build(folder: Path) -> None:
-            unpack(parcel, folder)
-
-        if stage.anew:
-            kept = cache.entry_by_content(kind_of(stage), build, lambda part: {"content": content_of(part)})
-        else:
-            given = {name: Path(folder) for name, folder in order.given.items()}
-            kept = cache.entry(kind_of(stage), key_of(stage, given, order.missing), build)
-        require_whole(parcel, kept)
-        return kept
-
-    def _parcel(self, folder: Path) -> Future[Parcel]:
-        """A result that the workers can have, sent once."""
+    def _parcel(self, folder: Path, workers: tuple[str, ...]) -> Future[Parcel]:
+        """A result that workers can have, sent to one of them."""
         content = content_of(folder)
         if content in self._sent:
             self._sent.move_to_end(content)
@@ -211,80 +187,37 @@ class Farm:
             if future.status == "finished":
                 return future
         parcel = packed(folder)
-        (future,) = self._client.scatter([parcel], hash=False)
+        with reaching(self._address):
+            (future,) = self._client.scatter([parcel], workers=list(workers), hash=False)
         self._sent[content] = future, parcel.size
         while len(self._sent) > 1 and sum(size for _, size in self._sent.values()) > HELD:
             self._sent.popitem(last=False)
         return future
 
-    def _capable(self, stage: Stage) -> tuple[str, ...]:
-        """Who can do a stage: those that have what it requires, in the versions that are installed here.
-
-        Raises:
-            MissingError: nobody can.
-        """
-        wanted = {package: self._installed.get(package) for package in stage.requires}
-        found = [address for address, one in self._workers.items() if all(one.packages.get(name) == wanted[name] for name in wanted)]
-        if absent := [package for package, version in wanted.items() if version is None]:
-            raise MissingError(
-                f"{stage.name} needs {', '.join(absent)}, and a worker's version would be compared with the one here, where there is none",
-                remedy="pip install 'dtvit-deploy[all]' here too",
-            )
-        if stage.part and found:
-            group = stage.request, stage.does
-            kinds = Counter(self._workers[address].facts.processor for address in found)
-            if self._kinds.get(group) not in kinds:
-                self._kinds[group] = kinds.most_common(1)[0][0]
-            found = [address for address in found if self._workers[address].facts.processor == self._kinds[group]]
-        if not found:
-            versions = ", ".join(f"{name} {version}" for name, version in wanted.items())
-            raise MissingError(
-                f"no worker can do {stage.name}, which needs {versions}", remedy="install that where workers are, and start them again"
-            )
-        return tuple(found)
-
     def _look_after(self) -> None:
         """See who has come and gone, and send elsewhere what was sent to workers that are all gone."""
-        self._look()
+        self._crew.look()
         for future, (order, workers) in list(self._begun.items()):
-            if self._workers.keys().isdisjoint(workers):
+            if self._crew.gone(workers):
                 del self._begun[future]
                 future.cancel()
-                self._again(order)
+                if (over := self._again(order)) is not None:
+                    self._ended.put(over)
 
-    def _look(self) -> None:
-        """Who is there, and what those have that came since."""
-        threads = self._client.nthreads()
-        self._workers = {address: one for address, one in self._workers.items() if address in threads}
-        new = [address for address in threads if address not in self._workers and address not in self._refused]
-        answers = self._client.run(facts, self._packages, workers=new, on_error="return") if new else {}
-        for address, answer in answers.items():
-            if isinstance(answer, BaseException):
-                self._refuse(address, f"it has no dtvit-deploy of this version: {type(answer).__name__}: {answer}"[:300])
-            elif answer[0].version != self._own.version:
-                self._refuse(address, f"dtvit-deploy {answer[0].version} there, {self._own.version} here")
-            else:
-                self._workers[address] = _Worker(answer[0], answer[1], threads[address])
 
-    def _refuse(self, address: str, why: str) -> None:
-        self._refused.add(address)
-        self._progress.step(f"the worker {address} is left out: {why}")
+def _kept(parcel: Parcel, order: Order) -> Path:
+    """Where a result is in the cache of this machine, once it is certain that it is what was sent."""
+    stage, cache = order.stage, Cache(Path(order.cache))
 
-    def _require_workers(self) -> None:
-        try:
-            self._client.wait_for_workers(1, timeout=SECONDS)
-        except (TimeoutError, asyncio.TimeoutError):  # before Python 3.11 these are two
-            raise InputError(
-                f"the scheduler at {self._address} has no worker", remedy="start `dask worker ADDRESS` on each machine (docs/farm.md)"
-            ) from None
-        self._look()
-        if not self._workers:
-            raise MissingError(
-                f"no worker of the scheduler at {self._address} runs dtvit-deploy {self._own.version}",
-                remedy="install the same version everywhere, and start the workers again",
-            )
-        names: Sequence[str] = sorted({one.facts.machine for one in self._workers.values()})
-        self._progress.step(f"{counted(len(self._workers), 'worker')} on {', '.join(names[:8])}{' and others' if names[8:] else ''}")
+    def build(folder: Path) -> None:
+        unpack(parcel, folder)
+
+    if stage.anew:
+        return cache.entry_by_content(kind_of(stage), build, lambda part: {"content": content_of(part)})
+    given = {name: Path(folder) for name, folder in order.given.items()}
+    key = key_of(stage, given, order.missing)
+    unbelieved = order.anew or cache.known(kind_of(stage), key) is not None  # a latency that was INVALID
+    return Cache(cache.root, anew=unbelieved).entry(kind_of(stage), key, build)
 
 
 def _raised(outcome: Outcome) -> Exception:

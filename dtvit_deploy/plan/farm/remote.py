@@ -7,6 +7,7 @@ must not end the worker, after which Dask would send the same to the next.
 from __future__ import annotations
 
 import functools
+import hashlib
 import platform
 import threading
 from pathlib import Path
@@ -19,11 +20,14 @@ from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.source import source_digest
 from dtvit_deploy.devices.local import state
 from dtvit_deploy.errors import DeployError, InputError, MissingError
-from dtvit_deploy.pipeline.stages import NOT_INSTALLED, versions
+from dtvit_deploy.formats.engine import gpu
+from dtvit_deploy.pipeline.stages import versions
 from dtvit_deploy.plan.farm.parcel import Parcel, packed, received
 from dtvit_deploy.plan.files import require_same
-from dtvit_deploy.plan.performing import Order
+from dtvit_deploy.plan.performing import MACHINE, Order
 from dtvit_deploy.plan.server import Server
+from dtvit_deploy.plan.work import WORK, function_of
+from dtvit_deploy.process.machine import at_work
 
 _own = threading.local()
 """Each of the worker's threads has a process that does its stages, and ends with it."""
@@ -33,19 +37,30 @@ class Facts(NamedTuple):
     """What a worker has.
 
     Attributes:
-        version: of this package, and of the source that stages run: workers of one farm run the same.
+        version: of this package, and of all source that stages run: workers of one farm run the same.
         processor: kind of its processor.
         machine: its name in the network.
+        gpus: what an engine depends on of its GPUs.
+        packages: versions of those that stages use; none is imported for that.
     """
 
     version: str
     processor: str
     machine: str
+    gpus: tuple[str, ...]
+    packages: dict[str, str]
 
     @classmethod
-    def here(cls) -> Facts:
-        source = source_digest("dtvit_deploy.plan.worker")[:12]
-        return cls(f"{dtvit_deploy.__version__} ({source})", state()["processor"], platform.node())
+    def here(cls, packages: tuple[str, ...]) -> Facts:
+        return cls(version(), state()["processor"], platform.node(), gpu.identity(), versions(*packages))
+
+
+@functools.cache
+def version() -> str:
+    """Of this package, and of what a stage may come to run: stages are called by name, so that no import leads to them."""
+    modules = {function_of(does).partition(":")[0] for does in WORK} | {__name__, "dtvit_deploy.plan.worker"}
+    source = hashlib.sha256("".join(map(source_digest, sorted(modules))).encode()).hexdigest()
+    return f"{dtvit_deploy.__version__} ({source[:12]})"
 
 
 class Outcome(NamedTuple):
@@ -63,37 +78,36 @@ class Outcome(NamedTuple):
     kind: str = ""
 
 
-def facts(packages: tuple[str, ...]) -> tuple[Facts, dict[str, str]]:
-    """What this worker has, and which versions of those packages that are installed, none of which is imported."""
-    installed = versions(*packages)
-    return Facts.here(), {package: installed[package] for package in packages if installed[package] != NOT_INSTALLED}
+def facts(packages: tuple[str, ...]) -> Facts:
+    """What this worker has."""
+    return Facts.here(packages)
 
 
-def do(order: bytes, run: str, once: bool, *given: Parcel) -> Outcome:
+def do(order: bytes, run: str, *given: Parcel) -> Outcome:
     """Do a stage.
 
     Args:
         order: an `Order` as MessagePack; the folders that it names are those of whoever sent it.
         run: what the sender calls this run: files of the user's are read once in it to see that they are the same.
-        once: whether it must not be done again where Dask has lost the worker that it was sent to at first.
         given: the results that the order names, in its order.
     """
     from distributed import Event, get_client, get_worker
 
     told = msgspec.msgpack.decode(order, type=Order)
     worker = get_worker()
-    if once:
+    if told.stage.once:  # Dask may have lost the worker that it was sent to at first
         begun = Event(begun_name(run, told.stage.name), client=get_client())
         if begun.is_set():
             lost = f"{told.stage.name} measures time, and the worker that did so was lost; it is not measured a second time"
             return Outcome(None, lost, "run the same again", "lost")
         begun.set()
     try:
-        for path, digest in told.stage.files.items():
-            _require_same_once(path, digest, run)
         cache = Cache.default()
-        folders = {name: str(received(parcel, cache)) for name, parcel in zip(told.given, given, strict=True)}
-        name = f"{worker.name} on {platform.node()}" if str(worker.name) != worker.address else f"{worker.address} ({platform.node()})"
+        with at_work(cache.beside(MACHINE), lambda waiting: None, alone=False):  # to read so much beside a measurement would disturb it
+            for path, digest in told.stage.files.items():
+                _require_same_once(path, digest, run)
+            folders = {name: str(received(parcel, cache)) for name, parcel in zip(told.given, given, strict=True)}
+        name = f"{worker.name} on {platform.node()}, {state()['processor']}"
         own = msgspec.structs.replace(told, cache=str(cache.root.absolute()), given=folders, worker=name)
         return Outcome(packed(Path(_server().perform(own, lambda step: None))))
     except (InputError, MissingError) as error:
