@@ -24,7 +24,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from dtvit_deploy.artifacts.artifact import sha256_of
+from dtvit_deploy.recipe.reading import requests
+from dtvit_deploy.recipe.writing import written
 
 ROOT = Path(__file__).parents[1]
 DIGITS = [ROOT / "examples" / "digits" / f"{name}.toml" for name in ("recipe", "int8", "tensorrt", "coreml")]
@@ -39,11 +43,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4], help="sizes of farms")
     asked = parser.parse_args()
-    recipes = [str(recipe.absolute()) for recipe in asked.recipes or DIGITS]
     subprocess.run([sys.executable, ROOT / "examples" / "digits" / "data.py", ROOT / "build" / "digits"], check=True)
     wrong = []
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
+        recipes = [_without_search(recipe, scratch) for recipe in asked.recipes or DIGITS]
         seconds, whole = _timed(recipes, scratch / "whole")
         print(f"undisturbed: {seconds:.0f} s, {len(whole)} files", flush=True)
         for what, found in (
@@ -55,6 +59,15 @@ def main() -> int:
             print(f"{what}: {'the same' if not differing else f'OTHERS: {differing}'}", flush=True)
             wrong += differing
     return int(bool(wrong))
+
+
+def _without_search(recipe: Path, folder: Path) -> str:
+    """The same request without the search of INT8, which decides by how long modules take."""
+    (_, asked), *others = requests(recipe, {}, {})
+    assert not others, f"{recipe} has several models"
+    copy = folder / recipe.name
+    copy.write_text(written(msgspec.structs.replace(asked, int8=msgspec.structs.replace(asked.int8, search=False)), folder))
+    return str(copy)
 
 
 def _command(recipes: list[str], folder: Path, *words: str) -> list[str]:
@@ -98,23 +111,37 @@ def _lasting(value: Any) -> Any:
 
 
 def _killed(recipes: list[str], folder: Path, kills: int, seconds: float, drawn: random.Random) -> dict[str, str]:
-    """Kill every process of a run at moments drawn over what is left of it, and begin it again."""
-    longest = max(seconds * 2 / kills, 3.0)
-    moments = []
-    for _ in range(kills):
-        with subprocess.Popen(
-            _command(recipes, folder), env=_environment(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-        ) as process:
-            moment = drawn.uniform(0.2, longest)
-            try:
-                process.communicate(timeout=moment)
-                shutil.rmtree(folder / "cache")  # it came to its end; the next begins from nothing again
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                moments.append(moment)
-                process.communicate()
-        assert not (folder / "out" / "recipe" / "report.json").exists() or _state(folder / "out")
-    print(f"killed after {min(moments):.1f} to {max(moments):.1f} s, {len(moments)} times", flush=True)
+    """Kill every process of a run at moments drawn over all that it takes, and begin it again; from nothing, where it came to its end.
+
+    Moments are drawn anew each time from a longer stretch, so that late stages are reached too: what was done before a kill is kept.
+    """
+    moments, ended, reached = [], 0, set()
+    while len(moments) < kills:
+        with tempfile.TemporaryFile() as said:
+            with subprocess.Popen(
+                _command(recipes, folder), env=_environment(folder), stdout=said, stderr=said, start_new_session=True
+            ) as process:
+                moment = drawn.uniform(0.2, min(seconds / 3, 30.0))
+                try:
+                    process.wait(moment)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    moments.append(moment)
+            said.seek(0)
+            words = said.read().decode()
+        if process.returncode in (0, 1):
+            ended += 1
+            shutil.rmtree(folder / "cache")
+            shutil.rmtree(folder / "out")
+        elif process.returncode != -signal.SIGKILL:
+            sys.exit(f"after a kill: exit code {process.returncode}\n{words}")
+        else:
+            begun = [line[2:].partition(" (after")[0] for line in words.splitlines() if line.startswith("· ")]
+            reached.add(begun[-1].rpartition("/")[2] if begun else "")
+    print(
+        f"killed after {min(moments):.1f} to {max(moments):.1f} s, in {', '.join(sorted(reached))}; came to an end {ended} times",
+        flush=True,
+    )
     return _run(recipes, folder)
 
 
@@ -122,13 +149,15 @@ def _two(recipes: list[str], folder: Path) -> list[tuple[str, dict[str, str]]]:
     """Two runs at the same time that share a cache."""
     folders = [folder / "first", folder / "second"]
     environment = os.environ | {"DTVIT_DEPLOY_CACHE": str(folder / "cache")}
-    processes = [
-        subprocess.Popen(_command(recipes, one), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for one in folders
-    ]
-    for process in processes:
-        _, said = process.communicate()
-        if process.returncode not in (0, 1):
-            sys.exit(said.decode())
+    logs = [folder / "first.log", folder / "second.log"]
+    folder.mkdir()
+    processes = []
+    for one, log in zip(folders, logs, strict=True):
+        with log.open("wb") as said:
+            processes.append(subprocess.Popen(_command(recipes, one), env=environment, stdout=said, stderr=said))
+    for process, log in zip(processes, logs, strict=True):
+        if process.wait() not in (0, 1):
+            sys.exit(log.read_text())
     return [(one.name, _state(one / "out")) for one in folders]
 
 
