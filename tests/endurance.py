@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 
 from dtvit_deploy.artifacts.artifact import sha256_of
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.recipe.reading import requests
 from dtvit_deploy.recipe.writing import written
 
@@ -66,7 +67,9 @@ def _without_search(recipe: Path, folder: Path) -> str:
     (_, asked), *others = requests(recipe, {}, {})
     assert not others, f"{recipe} has several models"
     copy = folder / recipe.name
-    copy.write_text(written(msgspec.structs.replace(asked, int8=msgspec.structs.replace(asked.int8, search=False)), folder))
+    if Precision.INT8 in asked.export.precisions:
+        asked = msgspec.structs.replace(asked, int8=msgspec.structs.replace(asked.int8, search=False))
+    copy.write_text(written(asked, folder))
     return str(copy)
 
 
