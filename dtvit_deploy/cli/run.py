@@ -70,7 +70,10 @@ def run(
         given.say_if_crowded(one.recipe.run.threads)
     with opened_cache(not no_cache) as cache:
         if dry_run:
-            _show(planned(asked, layers=layers, only=only or (), scheduler=scheduler), cache, as_json=as_json)
+            graph = planned(asked, layers=layers, only=only or (), scheduler=scheduler)
+            for pattern in since or ():
+                graph.matching(pattern)
+            _show(graph, cache, as_json=as_json)
             return
         with working() as progress:
             reports = carried_out(
@@ -128,3 +131,5 @@ def _show(graph: Plan, cache: Cache, *, as_json: bool) -> None:
         console.say(f"{'  ' * depth[stage.name]}{stage.name} · {found[stage.name]}", "dim" if found[stage.name] == "known" else "")
     count = sum(state == "known" for state in found.values())
     console.say(f"{len(graph)} stages, of which {count} are known")
+    if "anew" in found.values():
+        console.say("anew: a network's own code may have changed unseen; what follows is not done where the same comes of it")

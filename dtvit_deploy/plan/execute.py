@@ -170,9 +170,9 @@ def _order(stage: Stage, recipes: Sequence[Recipe], results: Results, cache: Cac
 
 
 def states(plan: Plan, cache: Cache) -> dict[str, str]:
-    """Of each stage whether its result is known: ``known``, ``to do``, or ``after`` what is to do, which only then can tell.
+    """Of each stage whether its result is known: ``known``, ``to do``, ``anew`` each time, or ``after`` one of these, which only then can tell.
 
-    Nothing is done for it. A stage that is done anew each time is ``to do``, and what depends on it waits for what comes of it.
+    Nothing is done for it. What depends on a stage that is done anew may be known all the same, by what comes of it.
     """
     found: dict[str, str] = {}
     folders: dict[str, Path] = {}
@@ -184,5 +184,5 @@ def states(plan: Plan, cache: Cache) -> dict[str, str]:
             folders[stage.name] = result
             found[stage.name] = "known"
         else:
-            found[stage.name] = "to do"
+            found[stage.name] = "anew" if stage.anew else "to do"
     return found

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.plan.files import FileState
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Stage:
         tools: packages whose versions its result depends on.
         after: stages that only make its work shorter, by what they leave in the cache: it runs when they are over, however they ended.
         once: whether it is not done a second time where who did it was lost: it is a figure of time.
-        files: SHA-256 of what the user's files and folders that it reads hold, by their paths.
+        files: states of the user's files and folders that it reads, by their paths.
         part: whether its result is put together with those of its like, which must come from the same kind of processor.
         merges: whether it only puts such parts together, and is done by whoever asked.
     """
@@ -58,7 +59,7 @@ class Stage:
     tools: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     once: bool = False
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, FileState] = field(default_factory=dict)
     part: bool = False
     merges: bool = False
 

@@ -11,7 +11,10 @@ import msgspec
 
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.contents import content_of
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.harness.accuracy import printable
 from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.plan.files import require_unchanged
 from dtvit_deploy.plan.graph import Stage, last
 from dtvit_deploy.plan.keys import key_of, kind_of, known
 from dtvit_deploy.plan.work import Task, function_of
@@ -69,7 +72,11 @@ def perform(order: Order, progress: Progress) -> Path:
     function = pkgutil.resolve_name(function_of(stage.does))
 
     def build(folder: Path) -> None:
-        function(task, folder)
+        require_unchanged(stage.files)
+        try:
+            function(task, folder)
+        finally:
+            require_unchanged(stage.files)  # which counts more than what it may have led to
 
     with at_work(cache.beside(MACHINE), progress.step, alone=stage.cost.exclusive):
         if stage.anew:
@@ -78,9 +85,20 @@ def perform(order: Order, progress: Progress) -> Path:
 
 
 def as_data(recipe: Recipe) -> dict[str, Any]:
-    """A request as JSON has it, with paths that hold in any folder."""
-    data: dict[str, Any] = msgspec.to_builtins(recipe, enc_hook=lambda path: str(path.absolute()))
+    """A request as JSON has it, with paths that hold in any folder.
+
+    Raises:
+        InputError: a path is not UTF-8.
+    """
+    data: dict[str, Any] = msgspec.to_builtins(recipe, enc_hook=_absolute)
     return data
+
+
+def _absolute(path: Path) -> str:
+    text = str(path.absolute())
+    if printable(text) != text:
+        raise InputError(f"{printable(text)} is not UTF-8, and a plan is", remedy="give the folder another name")
+    return text
 
 
 def from_data(data: Mapping[str, Any]) -> Recipe:

@@ -12,9 +12,10 @@ import msgspec
 from dtvit_deploy.artifacts.target import Precision, Target, pairs
 from dtvit_deploy.devices.local import state
 from dtvit_deploy.formats.engine import gpu
+from dtvit_deploy.harness.accuracy import printable
 from dtvit_deploy.pipeline.material import are_images
 from dtvit_deploy.pipeline.tensorrt import chosen
-from dtvit_deploy.plan.files import Known, digest_of, digest_of_data
+from dtvit_deploy.plan.files import Known
 from dtvit_deploy.plan.graph import Cost, Plan, Stage
 from dtvit_deploy.recipe.buildable import require_buildable
 from dtvit_deploy.recipe.tables import Recipe
@@ -229,10 +230,10 @@ class _Stages:
 
     def _file(self, path: Path | None) -> str | None:
         """Name and content."""
-        return None if path is None else f"{path.name} {self._known.digest(path, digest_of)}"
+        return None if path is None else f"{printable(path.name)} {self._known.digest(path, data=False)}"
 
     def _data(self, path: Path | None) -> str | None:
-        return None if path is None else f"{path.name} {self._known.digest(path, digest_of_data)}"
+        return None if path is None else f"{printable(path.name)} {self._known.digest(path, data=True)}"
 
     def _images(self, path: Path | None) -> int:
         return self._known.images(path, self._recipe) if path is not None and are_images(path) else 0

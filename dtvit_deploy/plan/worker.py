@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from dtvit_deploy.errors import DeployError, InputError, MissingError
+from dtvit_deploy.harness.accuracy import printable
 from dtvit_deploy.process.memory import ran_out, words
 
 T = TypeVar("T")
@@ -47,7 +47,8 @@ class Speaking:
         self._stream = stream
 
     def say(self, said: Said) -> None:
-        os.write(self._stream, msgspec.json.encode(said) + b"\n")
+        told = {name: printable(value) if isinstance(value, str) else value for name, value in msgspec.structs.asdict(said).items()}
+        os.write(self._stream, msgspec.json.encode(Said(**told)) + b"\n")
 
     def step(self, what: str) -> None:
         self.say(Said(step=what))
@@ -63,9 +64,11 @@ def serve() -> None:
     from dtvit_deploy.plan.performing import Order, perform
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal reaches every process; the one that asks ends this one
-    speaking = Speaking(os.dup(1))
+    speaking, asked = Speaking(os.dup(1)), os.fdopen(os.dup(0), "rb")
     os.dup2(2, 1)  # where a user's code prints
-    for line in sys.stdin.buffer:
+    with open(os.devnull, "rb") as nothing:  # noqa: PTH123 what it asks of a person nobody answers, nor may it read our orders
+        os.dup2(nothing.fileno(), 0)
+    for line in asked:
         speaking.say(_done(functools.partial(perform, msgspec.json.decode(line, type=Order), speaking)))
 
 

@@ -15,6 +15,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from dtvit_deploy.errors import InputError
+
 WAITING = "waiting for others that work on this machine"
 
 
@@ -27,6 +29,9 @@ def at_work(folder: Path, say: Callable[[str], None], *, alone: bool) -> Iterato
     Args:
         folder: where the locks are; a private one, which may be shared with other machines.
         say: called with `WAITING` where there is somebody to wait for.
+
+    Raises:
+        InputError: the locks cannot be opened.
     """
     machine = re.sub(r"[^\w.-]", "_", platform.node()) or "machine"
     with contextlib.ExitStack() as held:
@@ -40,7 +45,10 @@ def at_work(folder: Path, say: Callable[[str], None], *, alone: bool) -> Iterato
 
 
 def _opened(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise InputError(f"{path}, a lock, cannot be opened: {error.strerror}", remedy="remove it, or what is in its way") from error
 
 
 def _lock(file: int, kind: int, say: Callable[[str], None]) -> None:

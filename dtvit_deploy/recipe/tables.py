@@ -208,7 +208,7 @@ class Parity(Table, frozen=True):
 
 
 class Limits(Table, frozen=True):
-    """The gates of one precision; None sets no gate.
+    """The gates of one precision; None sets no gate, but for agreement.
 
     Attributes:
         agreement: least share of images on which top-1 is the reference's; None asks for 1.0 in FP32, 0.998 in FP16, 0.995 in BF16

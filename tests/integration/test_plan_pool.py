@@ -77,6 +77,15 @@ def test_one_that_is_killed_at_work_is_told_by_its_stage_and_the_next_is_another
     assert isinstance(done(pool, order(tmp_path, "no-such-network")).error, InputError)
 
 
+def test_a_network_that_asks_something_is_answered_by_nobody(pool: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And does not read the orders that follow."""
+    (tmp_path / "asks.py").write_text("def make():\n    return input('Do you trust this repository? ')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    over = done(pool, order(tmp_path / "cache", "asks:make"))
+    assert "EOF" in str(over.error)
+    assert isinstance(done(pool, order(tmp_path, "no-such-network")).error, InputError)
+
+
 def test_a_cache_that_cannot_be_written_is_the_users_to_mend(pool: Processes, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     over = done(pool, order(tmp_path / "cache", "no-such-network"))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from commandline import answering, deploy
 from dtvit_deploy.artifacts.artifact import sha256_of
@@ -105,6 +106,32 @@ def test_a_part_of_it_and_the_plan_alone(work: Path) -> None:
     assert "no stage is called 'openvino*'" in said
     run(work, "--workers", "1")
     assert run(work, "--from", "latency", "--workers", "1")[0] == ["trace", "latency", "report"]
+
+
+def test_images_that_change_during_a_run_are_told_and_no_figure_of_them_is_kept(work: Path) -> None:
+    """It would be kept under what the images held when the plan was made."""
+    images = work / "images"
+    for label in "abc":
+        (images / label).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (8, 8), (20 * number, 9, ord(label))).save(images / label / f"{number}.png")
+    (work / "dtvit-deploy.toml").write_text(
+        RECIPE.replace("samples = 2", 'samples = 2\nevaluation = "images"', 1)
+        + "[preprocessing]\nmean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]\n"
+    )
+    first, other = images / "a" / "0.png", images / "b" / "0.png"
+    for change in ("first.write_bytes(other.read_bytes())", "first.unlink()", "other.rename(first)"):
+        (work / "small.py").write_text(
+            NETWORK + f"\nfrom pathlib import Path\nfirst, other = Path({str(first)!r}), Path({str(other)!r})\n{change}\n"
+        )
+        kept = first.read_bytes(), other.read_bytes()
+        _, said = run(work, "--workers", "1", code=2)
+        assert f"{images} has changed since the run began" in said
+        assert not (work / "out" / "report.json").exists()
+        first.write_bytes(kept[0])
+        other.write_bytes(kept[1])
+    (work / "small.py").write_text(NETWORK)
+    assert "accuracy" in run(work, "--workers", "1", code=None)[1]
 
 
 def test_what_cannot_be_built_is_a_gate_that_fails_beside_what_can(work: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from dtvit_deploy.plan.farm import remote
 from dtvit_deploy.plan.farm.address import require_safe
 from dtvit_deploy.plan.farm.parcel import Parcel, packed, received
 from dtvit_deploy.plan.farm.remote import version
-from dtvit_deploy.plan.files import digest_of, digest_of_data, require_same
+from dtvit_deploy.plan.files import FileState, require_same, require_unchanged, state_of
 from dtvit_deploy.plan.graph import Plan, Stage
 
 
@@ -79,17 +80,46 @@ def test_a_worker_with_another_file_in_the_same_place_is_told_from_one_with_the_
     checkpoint.write_bytes(b"weights")
     images.mkdir()
     (images / "1.png").write_bytes(b"one")
-    known = {path: digest(path) for path, digest in ((checkpoint, digest_of), (images, digest_of_data))}
-    for path, digest in known.items():
-        require_same(path, digest)
+    known = {checkpoint: state_of(checkpoint, data=False), images: state_of(images, data=True)}
+    elsewhere = {path: FileState(state.digest, "another file system's") for path, state in known.items()}
+    for path, state in elsewhere.items():
+        assert require_same(path, state) == known[path]
     checkpoint.write_bytes(b"others")
     (images / "2.png").write_bytes(b"two")
-    for path, digest in known.items():
+    for path, state in elsewhere.items():
         with pytest.raises(InputError, match="something else on this worker"):
-            require_same(path, digest)
+            require_same(path, state)
     checkpoint.unlink()
     with pytest.raises(InputError, match=r"net\.pt"):
-        require_same(checkpoint, known[checkpoint])
+        require_same(checkpoint, elsewhere[checkpoint])
+
+
+def test_what_changes_meanwhile_is_told_by_a_look(tmp_path: Path) -> None:
+    image = tmp_path / "images" / "1.png"
+    image.parent.mkdir()
+    image.write_bytes(b"one")
+    os.utime(image, (1000, 1000))
+    known = {str(image.parent): state_of(image.parent, data=True)}
+    require_unchanged(known)
+    for change in (
+        lambda: image.write_bytes(b"two"),
+        lambda: image.rename(image.with_name("2.png")),
+        lambda: (image.parent / "3.png").touch(),
+    ):
+        change()
+        with pytest.raises(InputError, match="has changed since the run began"):
+            require_unchanged(known)
+
+
+def test_a_pipe_among_images_does_not_hold_planning_up(tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(b"one")
+    os.mkfifo(tmp_path / "notes.txt")  # no image: its name counts, and nobody reads it
+    before = state_of(tmp_path, data=True)
+    os.mkfifo(tmp_path / "2.png")
+    with pytest.raises(InputError, match="no file"):
+        state_of(tmp_path, data=True)
+    (tmp_path / "2.png").unlink()
+    assert state_of(tmp_path, data=True) == before
 
 
 def test_the_version_of_a_worker_is_that_of_its_source_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,19 +216,19 @@ def test_a_changed_report_module_changes_the_key_of_the_report_alone() -> None:
 
 def test_images_behind_a_link_count_as_much_as_those_in_the_folder(tmp_path: Path) -> None:
     """A stage's key would else stay the same when they change."""
-    from dtvit_deploy.plan.files import digest_of_data
+    from dtvit_deploy.plan.files import state_of
 
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "1.png").write_bytes(b"one")
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a").symlink_to(tmp_path / "elsewhere")
-    before = digest_of_data(tmp_path / "images")
+    before = state_of(tmp_path / "images", data=True).digest
     (tmp_path / "elsewhere" / "1.png").write_bytes(b"two")
-    assert digest_of_data(tmp_path / "images") != before
+    assert state_of(tmp_path / "images", data=True).digest != before
     (tmp_path / "elsewhere" / "1.png").write_bytes(b"one")
-    assert digest_of_data(tmp_path / "images") == before
+    assert state_of(tmp_path / "images", data=True).digest == before
     (tmp_path / "elsewhere" / "1.png").rename(tmp_path / "elsewhere" / "2.png")  # samples are drawn by the order of names
-    assert digest_of_data(tmp_path / "images") != before
+    assert state_of(tmp_path / "images", data=True).digest != before
 
 
 def pictures(folder: Path, count: int) -> Path:

@@ -38,7 +38,9 @@ def require_safe(address: str, *, insecure: bool = False) -> str:
     """
     found = _ADDRESS.fullmatch(address)
     if found is None or not 0 < int(found["port"]) < 1 << 16:
-        raise InputError(f"{address[:100]!r} is no scheduler's address", remedy="give tls://HOST:PORT, as `dask scheduler` prints it")
+        raise InputError(
+            f"{address[:100]!r} is no scheduler's address", remedy="give tls://HOST:PORT; tcp://127.0.0.1:PORT on this machine"
+        )
     if found["scheme"] == "tcp" and not insecure and not _is_here(found["host"].strip("[]")):
         raise InputError(
             f"{address} would send networks and results in the clear, and take results from whoever answers",
@@ -110,4 +112,5 @@ def reaching(address: str) -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     cause = error.__cause__ or error
-    return (str(cause) or type(cause).__name__).splitlines()[0][:200]
+    said = (str(cause) or type(cause).__name__).splitlines()[0]
+    return re.sub(r"^in <[^>]*>: ", "", said)[:200]

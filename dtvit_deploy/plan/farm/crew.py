@@ -149,6 +149,11 @@ class Crew:
                 return False
             time.sleep(0.2)
 
+    def leave_out(self, address: str, why: str) -> None:
+        """Give a worker nothing more to do."""
+        self._workers.pop(address, None)
+        self._refuse(address, why)
+
     def _refuse(self, address: str, why: str) -> None:
         self._refused.add(address)
         self._progress.step(f"the worker {address} is left out: {why}")

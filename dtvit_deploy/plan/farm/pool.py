@@ -156,6 +156,10 @@ class Farm:
             with reaching(self._address):
                 outcome = future.result()
         except CancelledError:  # what it takes, or what came of it, went with a worker
+            self._progress.step(f"{name}: its worker is gone")
+            return self._again(order)
+        if outcome.kind == "unfit":
+            self._crew.leave_out(outcome.worker, outcome.error)
             return self._again(order)
         if outcome.result is None:
             return Over(name, None, _raised(outcome))
@@ -164,7 +168,6 @@ class Farm:
     def _again(self, order: Order) -> Over | None:
         """Send a stage to others, since its worker is gone; not one that has begun to measure time."""
         name = order.stage.name
-        self._progress.step(f"{name}: its worker is gone")
         if order.stage.once and self._has_begun(name):
             lost = f"{name} measures time, and the worker that did so is gone; it is not measured a second time"
             return Over(name, None, LostError(lost, remedy="run the same again"))
@@ -201,6 +204,7 @@ class Farm:
             if self._crew.gone(workers):
                 del self._begun[future]
                 future.cancel()
+                self._progress.step(f"{order.stage.name}: its worker is gone")
                 if (over := self._again(order)) is not None:
                     self._ended.put(over)
 

@@ -6,6 +6,7 @@ must not end the worker, after which Dask would send the same to the next.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import platform
@@ -23,7 +24,7 @@ from dtvit_deploy.errors import DeployError, InputError, MissingError
 from dtvit_deploy.formats.engine import gpu
 from dtvit_deploy.pipeline.stages import versions
 from dtvit_deploy.plan.farm.parcel import Parcel, packed, received
-from dtvit_deploy.plan.files import require_same
+from dtvit_deploy.plan.files import FileState, require_same
 from dtvit_deploy.plan.performing import MACHINE, Order
 from dtvit_deploy.plan.server import Server
 from dtvit_deploy.plan.work import WORK, function_of
@@ -69,13 +70,15 @@ class Outcome(NamedTuple):
     Attributes:
         result: None where it failed.
         error, remedy: why it failed, for the user.
-        kind: what of our errors that was; ``defect`` where the fault is this program's.
+        kind: what of our errors that was; ``defect`` where the fault is this program's, ``unfit`` where it is the worker's.
+        worker: its address, where it is unfit.
     """
 
     result: Parcel | None
     error: str = ""
     remedy: str | None = None
     kind: str = ""
+    worker: str = ""
 
 
 def facts(packages: tuple[str, ...]) -> Facts:
@@ -103,15 +106,20 @@ def do(order: bytes, run: str, *given: Parcel) -> Outcome:
         begun.set()
     try:
         cache = Cache.default()
-        with at_work(cache.beside(MACHINE), lambda waiting: None, alone=False):  # to read so much beside a measurement would disturb it
-            for path, digest in told.stage.files.items():
-                _require_same_once(path, digest, run)
+        locks = cache.beside(MACHINE)
+    except DeployError as error:
+        return Outcome(None, str(error), error.remedy, "unfit", worker.address)
+    try:
+        with at_work(locks, lambda waiting: None, alone=False):  # to read so much beside a measurement would disturb it
+            files = {path: _same(path, state, run) for path, state in told.stage.files.items()}
             folders = {name: str(received(parcel, cache)) for name, parcel in zip(told.given, given, strict=True)}
         name = f"{worker.name} on {platform.node()}, {state()['processor']}"
-        own = msgspec.structs.replace(told, cache=str(cache.root.absolute()), given=folders, worker=name)
+        stage = dataclasses.replace(told.stage, files=files)
+        own = msgspec.structs.replace(told, stage=stage, cache=str(cache.root.absolute()), given=folders, worker=name)
         return Outcome(packed(Path(_server().perform(own, lambda step: None))))
     except (InputError, MissingError) as error:
-        return Outcome(None, str(error), error.remedy, "missing" if isinstance(error, MissingError) else "input")
+        said = f"{error} (on {worker.address})"
+        return Outcome(None, said, error.remedy, "missing" if isinstance(error, MissingError) else "input")
     except DeployError as error:
         return Outcome(None, f"{error} (on {worker.address})", error.remedy, "other")
     except OSError as error:
@@ -133,5 +141,6 @@ def _server() -> Server:
 
 
 @functools.lru_cache(maxsize=256)
-def _require_same_once(path: str, digest: str, run: str) -> None:
-    require_same(Path(path), digest)
+def _same(path: str, state: FileState, run: str) -> FileState:
+    """The state of a file here, read once in a run; it holds the same as where the plan was made."""
+    return require_same(Path(path), state)
