@@ -170,7 +170,7 @@ def _order(stage: Stage, recipes: Sequence[Recipe], results: Results, cache: Cac
 
 
 def states(plan: Plan, cache: Cache) -> dict[str, str]:
-    """Of each stage whether its result is known: ``known``, ``to do``, ``anew`` each time, or ``after`` one of these, which only then can tell.
+    """Of each stage whether its result is known: ``known``, ``to do``, ``anew`` each time, or ``after`` one of these.
 
     Nothing is done for it. What depends on a stage that is done anew may be known all the same, by what comes of it.
     """

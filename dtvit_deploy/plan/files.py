@@ -60,7 +60,7 @@ def stamp_of(path: Path, *, data: bool) -> str:
         if is_image(file.name) or file == path:
             found = file.stat()
             told = f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
-        digest.update(f"{file} {told}\0".encode("utf-8", "surrogateescape"))
+        digest.update(f"{os.path.relpath(file, path)} {told}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

@@ -125,7 +125,8 @@ def test_images_that_change_during_a_run_are_told_and_no_figure_of_them_is_kept(
             NETWORK + f"\nfrom pathlib import Path\nfirst, other = Path({str(first)!r}), Path({str(other)!r})\n{change}\n"
         )
         kept = first.read_bytes(), other.read_bytes()
-        _, said = run(work, "--workers", "1", code=2)
+        begun, said = run(work, "--workers", "1", code=2)
+        assert begun[:2] == ["trace", "checked"]
         assert f"{images} has changed since the run began" in said
         assert not (work / "out" / "report.json").exists()
         first.write_bytes(kept[0])
