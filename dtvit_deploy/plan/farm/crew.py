@@ -60,9 +60,9 @@ class Crew:
         names = sorted({one.facts.machine for one in self._workers.values()})
         progress.step(f"{counted(len(self._workers), 'worker')} on {', '.join(names[:8])}{' and others' if names[8:] else ''}")
 
-    def look(self) -> None:
+    def look(self, *, now: bool = False) -> None:
         """See who has come and gone, unless that was done a moment ago."""
-        if time.monotonic() - self._looked < LOOK:
+        if not now and time.monotonic() - self._looked < LOOK:
             return
         with reaching(self._address):
             threads: dict[str, int] = self._client.nthreads()
@@ -141,8 +141,7 @@ class Crew:
     def _until(self, condition: Callable[[], object]) -> bool:
         until = time.monotonic() + SECONDS
         while True:
-            self._looked = 0.0
-            self.look()
+            self.look(now=True)
             if condition():
                 return True
             if time.monotonic() > until:

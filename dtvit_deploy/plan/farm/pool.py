@@ -30,6 +30,7 @@ from dtvit_deploy.plan.server import Server
 if TYPE_CHECKING:
     from distributed import Future
 
+ATTEMPTS = 5
 HELD = 2 << 30
 """Bytes of results that the workers are told to keep, so that they need not be sent again; the user's cache has them all."""
 
@@ -80,7 +81,13 @@ class Farm:
             self._merging.submit(self._merge, order)
             return
         try:
-            self._submit(order, self._crew.wait_for(order.stage))
+            for _ in range(ATTEMPTS):
+                try:
+                    self._submit(order, self._crew.wait_for(order.stage))
+                    return
+                except KeyError:  # the scheduler's, of a worker that went between our look and its own
+                    self._crew.look(now=True)
+            raise MissingError(f"workers come and go too fast for {order.stage.name}", remedy="look at what ends them")
         except (InputError, MissingError) as error:
             self._ended.put(Over(order.stage.name, None, error))
 
