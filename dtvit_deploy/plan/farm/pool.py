@@ -85,7 +85,7 @@ class Farm:
                 try:
                     self._submit(order, self._crew.wait_for(order.stage))
                     return
-                except KeyError:  # the scheduler's, of a worker that went between our look and its own
+                except KeyError:  # noqa: PERF203 the scheduler's, of a worker that went between our look and its own
                     self._crew.look(now=True)
             raise MissingError(f"workers come and go too fast for {order.stage.name}", remedy="look at what ends them")
         except (InputError, MissingError) as error:
