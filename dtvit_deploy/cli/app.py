@@ -138,7 +138,10 @@ def profile(
     out: given.ReportFolder = None,
     as_json: given.Json = False,
 ) -> None:
-    """Latency, interleaved with torch in one run: percentiles, load time, memory, and whether the measurement is valid."""
+    """Latency, interleaved with torch in one run: percentiles, load time, memory, and whether the measurement is valid.
+
+    Fails where no artefact's is.
+    """
     from dtvit_deploy.pipeline.figures import Figures
 
     _check("profile", artefacts, recipe, Figures(latency=True), out, as_json=as_json, trust=trust)

@@ -43,10 +43,10 @@ def at_least(name: str, reached: float | None, limit: float, unit: str = "") -> 
     return _compared(name, reached, limit, passed, "at least", unit)
 
 
-def at_most(name: str, reached: float | None, limit: float, unit: str = "") -> Gate:
-    """Passes when ``reached`` ≤ ``limit``; NaN and None do not."""
+def at_most(name: str, reached: float | None, limit: float, unit: str = "", *, absent: str = NOT_MEASURED) -> Gate:
+    """Passes when ``reached`` ≤ ``limit``; NaN and None do not. ``absent`` says why there is no figure where there is none."""
     passed = reached is not None and float(reached) <= limit
-    return _compared(name, reached, limit, passed, "at most", unit)
+    return _compared(name, reached, limit, passed, "at most", unit, absent)
 
 
 def holds(name: str, held: bool | None, reason: str) -> Gate:
@@ -64,10 +64,12 @@ def verdict(gates: Iterable[Gate]) -> Verdict:
     return Verdict(not failed, every, f"{len(failed)} of {count} failed: {', '.join(failed)}" if failed else f"{count} passed")
 
 
-def _compared(name: str, reached: float | None, limit: float, passed: bool, asked: str, unit: str) -> Gate:
+def _compared(
+    name: str, reached: float | None, limit: float, passed: bool, asked: str, unit: str, absent: str = NOT_MEASURED
+) -> Gate:
     unit = f" {unit}" if unit else ""
     if reached is None:
-        return Gate(name, limit, None, False, f"{NOT_MEASURED}; {asked} {limit:.6g}{unit} asked")
+        return Gate(name, limit, None, False, f"{absent}; {asked} {limit:.6g}{unit} asked")
     reached = float(reached)  # a numpy scalar has no place in a report
     texts = f"{reached:.6g}", f"{limit:.6g}"
     if texts[0] == texts[1] and not passed:  # "0.998 reached, at least 0.998 asked" would explain nothing

@@ -17,6 +17,7 @@ from dtvit_deploy.pipeline import measure, timing
 from dtvit_deploy.pipeline.arm64 import emulated_arm64, known_on_arm64
 from dtvit_deploy.pipeline.calibration_set import SYNTHETIC
 from dtvit_deploy.pipeline.figures import Figures, Measured
+from dtvit_deploy.pipeline.gates import measured_at_all
 from dtvit_deploy.pipeline.material import NOT_REAL, Material
 from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Progress
@@ -94,6 +95,8 @@ def judged(
     subjects += _on_arm64(artifacts, recipe, measured)
     every = [gate for subject in subjects if subject.verdict for gate in subject.verdict.gates]
     every += [holds(f"{name}: built", False, why) for name, why in missing]
+    latencies = {f"{subject.name}, {subject.file}": subject.latency for subject in subjects[1:] if subject.latency is not None}
+    every += [measured_at_all(latencies)] if figures.only_latency else []
     advice, places = _advice(bench, subjects, measured)
     every += places
     notes = [*_notes(artifacts, material, bench.program), *_notes_of_accuracy(material, measured)]

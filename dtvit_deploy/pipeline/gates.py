@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -9,7 +10,8 @@ import msgspec
 from dtvit_deploy.harness.accuracy import Accuracy
 from dtvit_deploy.harness.latency import Measurement
 from dtvit_deploy.harness.parity import REAL, Difference
-from dtvit_deploy.harness.verdict import Gate, at_least, at_most, holds
+from dtvit_deploy.harness.verdict import NOT_MEASURED, Gate, at_least, at_most, holds
+from dtvit_deploy.plural import counted
 from dtvit_deploy.recipe.tables import Gates, Limits
 
 if TYPE_CHECKING:
@@ -79,5 +81,20 @@ def gates_of(
         drop = round(reference.top1 - accuracy.top1, 9) if both else None  # type: ignore[operator]
         found.append(at_most(f"{label}loss of top-1", drop, limits.top1_drop))
     if limits.p50_ms is not None and latency is not None:
-        found.append(at_most(f"{label}p50", latency.p50 if latency.status == "VALID" else None, limits.p50_ms, "ms"))
+        valid = latency.status == "VALID"
+        absent = f"{NOT_MEASURED}: {latency.why_invalid}"
+        found.append(at_most(f"{label}p50", latency.p50 if valid else None, limits.p50_ms, "ms", absent=absent))
     return found
+
+
+def measured_at_all(taken: Mapping[str, Measurement]) -> Gate:
+    """What a command that takes latencies alone is held to: that there is one to believe.
+
+    Args:
+        taken: by the name of each artefact; at least one.
+    """
+    wrong = [f"; {name}: {one.why_invalid}" for name, one in taken.items() if one.status != "VALID"]
+    valid = len(taken) - len(wrong)
+    told = f"{valid or 'none'} of {counted(len(taken), 'measurement')} {'are' if valid > 1 else 'is'} VALID{''.join(wrong)}"
+    advice = "" if valid else "; measure again with less beside it, for longer (--seconds), or with more samples (--samples)"
+    return holds("a latency to believe", valid > 0, told + advice)

@@ -43,9 +43,8 @@ def bench_of(
             f"--arm64 is for ONNX artefacts, and {', '.join(artifact.name for artifact in artifacts)} are none",
             remedy="leave it out: what it looks at is ONNX Runtime's arithmetic",
         )
-    only_timed = figures.latency and not (figures.parity or figures.layers or figures.accuracy)
-    found = pairings(artifacts, recipe.run.runtimes, timed=only_timed)
-    if only_timed and all(one.emulated for one in found):
+    found = pairings(artifacts, recipe.run.runtimes, timed=figures.only_latency)
+    if figures.only_latency and all(one.emulated for one in found):
         reasons = "; ".join(dict.fromkeys(why_emulated(one.artifact) for one in found))
         raise MissingError(
             f"the latency of {', '.join(one.name for one in found)} cannot be measured here: {EMULATED} ({reasons})",
