@@ -19,7 +19,7 @@ from dtvit_deploy.artifacts.artifact import called
 from dtvit_deploy.artifacts.target import BUILT, Precision, Target
 from dtvit_deploy.harness.accuracy import Accuracy
 from dtvit_deploy.harness.latency import Measurement, ratio
-from dtvit_deploy.harness.verdict import Gate, holds
+from dtvit_deploy.harness.verdict import Gate, holds, needed, percent
 
 LEAST_TOP1 = 0.99
 """Share of the float network's top-1; MLPerf Inference asks the same of edge systems."""
@@ -181,9 +181,11 @@ def _lost(int8: Candidate, reference: Accuracy | None) -> tuple[bool, str]:
         return True, "INT8 failed gates of its own"
     if int8.accuracy is None or int8.accuracy.top1 is None or reference is None or reference.top1 is None:
         return True, "INT8's top-1 was not measured on labelled images, so nothing says that it is kept"
-    share = int8.accuracy.top1 / reference.top1 if reference.top1 else 0.0
-    kept = f"INT8 keeps {share:.2%} of float's top-1 on {int8.accuracy.samples} images"
-    return share < LEAST_TOP1, f"{kept}, less than {LEAST_TOP1:.0%}" if share < LEAST_TOP1 else kept
+    right, of = int8.accuracy.right or 0, reference.right or 0
+    least = max(needed(of, LEAST_TOP1), 1)  # what never is right has nothing to keep
+    kept = f"INT8 keeps {right / of if of else 0.0:.2%} of float's top-1 on {int8.accuracy.samples} images"
+    less = f"{kept}, less than {LEAST_TOP1:.0%}: {right:,} right, where float has {of:,}; {least:,} needed for {percent(LEAST_TOP1)}"
+    return right < least, less if right < least else kept
 
 
 def _earns(int8: Candidate, fastest: Candidate | None, reference: Accuracy | None) -> tuple[bool, str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
 from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.harness.accuracy import Accuracy
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Warmup, summarise
 from dtvit_deploy.harness.parity import Difference, difference
 from dtvit_deploy.harness.verdict import Gate
-from dtvit_deploy.pipeline.gates import gates_of, measured_at_all
+from dtvit_deploy.pipeline.gates import gates_of, measured_at_all, not_measured
 from dtvit_deploy.recipe.tables import Gates, Limits
 
 SCORES = np.eye(10)[np.arange(200) % 10] * 5
@@ -81,3 +83,44 @@ class TestALatencyToBelieve:
         assert gate.passed
         assert gate.reason == "1 of 2 measurements is VALID; one: INVALID (too few samples)"
         assert measured_at_all({"two": measured(64)}).reason == "1 of 1 measurement is VALID"
+
+
+class TestCounts:
+    """Where samples are few, a share says less than their number."""
+
+    def test_agreement_on_the_samples_of_parity(self) -> None:
+        one = SCORES[:64].copy()
+        one[0] = np.roll(one[0], 1)
+        held = gates(Precision.INT8, difference("logits", "images", SCORES[:64], one, 0.0, Precision.INT8))
+        assert held["top-1 agreement of 'logits', near-ties apart"].reason == "63 of 64 agree; 64 needed for 99 %"
+
+    def test_near_ties_are_counted_and_not_added_up_as_shares(self) -> None:
+        """0.7 and 3 of 10 are less than 1 as doubles."""
+        found = msgspec.structs.replace(compared(Precision.FP16, "images"), samples=10, agreement=0.7, near_ties=3)
+        gate = gates(Precision.FP16, found)["top-1 agreement of 'logits', near-ties apart"]
+        assert (gate.passed, gate.reached) == (True, 1.0)
+
+    @pytest.mark.parametrize(("flipped", "passed"), [(0, True), (1, False)])
+    def test_agreement_and_loss_over_all_images(self, flipped: int, passed: bool) -> None:
+        limits = Limits(agreement=0.99, top1_drop=0.01)
+        scored = Accuracy(samples=50, top1=(40 - flipped) / 50, agreement=(50 - flipped) / 50)
+        agreement, loss = gates_of(limits, (), scored, Accuracy(samples=50, top1=40 / 50), None, "net")
+        assert (agreement.passed, loss.passed) == (passed, passed)
+        assert agreement.reason == f"{50 - flipped} of 50 agree; 50 needed for 99 %"
+        assert loss.reason == f"{40 - flipped} right, where the reference has 40: {flipped} of 50 lost; 0 allowed for 1 %"
+
+    def test_whole_numbers_of_int8_over_all_samples_and_else_of_the_worst(self) -> None:
+        labels = np.zeros((64, 1), np.int64)
+        wrong = labels.copy()
+        wrong[3] = 1
+        int8 = difference("label", "images", labels, wrong, 0.0, Precision.INT8)
+        assert not int8.passed
+        assert int8.reason.startswith("1 of 64 int64 values are others, and at most 0 may be: 1 %, what int8 may change")
+        fp16 = difference("ids", "images", labels.reshape(4, 16), wrong.reshape(4, 16), 0.0, Precision.FP16)
+        assert fp16.reason.startswith("1 of 16 int64 values of a sample are others, and at most 0 may be: 0 %, 4 × floor 0")
+
+
+def test_a_limit_that_nothing_was_held_to_is_told_in_the_direction_that_it_has() -> None:
+    asked = Limits(agreement=0.9, cosine=0.8, max_abs=0.1)
+    told = [gate.reason for gate in not_measured(asked, [], "net")]
+    assert told == [f"not measured; {words} asked" for words in ("at least 0.9", "at most 0.1", "at least 0.8")]

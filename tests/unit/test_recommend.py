@@ -81,6 +81,7 @@ def test_less_than_99_percent_of_top1_is_not_enough() -> None:
     file, passed, reason = advice(candidate("fp32"), candidate("int8", 2.0, top1=0.89))
     assert (file, passed) == ("fp32.fake", False)
     assert "INT8 keeps 98.89% of float's top-1 on 500 images, less than 99%" in reason
+    assert "less than 99%: 445 right, where float has 450; 446 needed for 99 %" in reason
 
 
 def test_what_was_not_measured_proves_nothing() -> None:
