@@ -24,7 +24,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         tolerance: the limit that ``max_abs`` is held against; None for INT8.
         least_sqnr: the limit that ``sqnr`` is held against; None where there is a tolerance.
         at: index of the largest |Δ|: the sample, then the position in the output.
-        agreement: share of samples with the same top-1; None where the output is no row of scores.
+        agreement: share of samples with the same top-1; None where the output is no row of class scores.
         near_ties: samples with another top-1 whose score in the reference lies within twice the tolerance of the best: either answer is
             right.
         passed, reason: whether the output is within the tolerance, and what to know if not.

@@ -20,7 +20,7 @@ misses by far, and its decisions to top-1 agreement on real input, of which the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,6 +51,11 @@ LARGEST_FLOOR = 0.1
 """A noise floor above this share of the output's largest magnitude means that the precision cannot carry the network."""
 
 
+def way_out(name: str, amount: str = "NUMBER") -> str:
+    """How a user sets the limit of an output, for the end of a reason: where an answer is ranked, nothing measured says what may change."""
+    return f"; --tolerance {name}={amount} sets another limit (in a recipe: parity.tolerance)"
+
+
 def stack(runs: Sequence[Outputs]) -> dict[str, NDArray[Any]]:
     """One array (samples, …) for each output, from one run for each sample."""
     return {name: np.stack([run[name] for run in runs]) for name in runs[0]}
@@ -67,6 +72,7 @@ def difference(
     planted: float = 0.0,
     largest: float = 0.0,
     asked: float | None = None,
+    decides: bool = True,
 ) -> Difference:
     """Compare (samples, …) arrays of one output.
 
@@ -80,6 +86,7 @@ def difference(
         largest: greatest magnitude of this output on any feed, where these are not the only ones.
         asked: the tolerance that the user sets in place of one that is measured, in the output's units; of whole numbers, the share of a
             sample's values that may differ.
+        decides: whether a row's greatest entry is a decision, as that of class scores is (`dtvit_deploy.harness.class_scores`).
 
     Raises:
         InputError: the arrays have other shapes; numpy would repeat the smaller.
@@ -110,7 +117,7 @@ def difference(
     # NaN compares false with everything: rank it above every number, so that the place named is the one that matters.
     ranked = np.where(np.isfinite(delta), delta, np.inf)
     at = tuple(int(index) for index in np.unravel_index(int(np.argmax(ranked)), delta.shape)) if delta.size else ()
-    agreement, near_ties = top1(one, two, own or 0.0)
+    agreement, near_ties = top1(one, two, own or 0.0) if decides else (None, 0)
     source = f"the last place of {scale:.2g}" if floor < least else f"floor {floor:.2g}"
     source += ", by planted rounding errors" if floor > max(measured, least) else ""
     source = f"{FACTOR.get(precision, 1):g} × {source}" if asked is None else "as asked"
@@ -169,9 +176,10 @@ def _whole_numbers(
         limit = f"{FACTOR[precision]:g} × floor {floor:.2g}" if precision in FACTOR else f"what {precision} may change"
         limit = "as asked" if asked is not None else limit
         count = shares.size and differs.size // shares.size if measured else differs.size  # of one sample, or of all
+        may = f"{math.floor(round(tolerance * count, 9))} may be: {percent(tolerance)}, {limit}"
         reason = (
-            f"{round(worst * count)} of {count} {reference.dtype} values{' of a sample' if measured else ''} are others, and at most"
-            f" {math.floor(round(tolerance * count, 9))} may be: {percent(tolerance)}, {limit}; whole numbers have no last place"
+            f"{round(worst * count)} of {count} {reference.dtype} values{' of a sample' if measured else ''} are others, and at most {may};"
+            f" whole numbers have no last place{'' if asked is not None else way_out(name, 'SHARE')}"
         )
     return Difference(
         output=name,
@@ -200,6 +208,7 @@ def compare_outputs(
     *,
     planted: Mapping[str, Sequence[tuple[Outputs, Outputs]]] | None = None,
     tolerances: Mapping[str, float] | None = None,
+    deciding: Collection[str] | None = None,
 ) -> tuple[Difference, ...]:
     """Compare every output in every group of feeds.
 
@@ -209,6 +218,7 @@ def compare_outputs(
         precision: the artefact's.
         planted: pairs of runs without and with planted rounding errors, by group: a lower bound of the floor.
         tolerances: greatest |Δ| that the user allows of an output, in place of a measured one.
+        deciding: outputs that are class scores; None takes every row for one.
     """
     found = []
     expected = {group: stack(runs) for group, runs in reference.items()}
@@ -227,6 +237,7 @@ def compare_outputs(
                     planted=noise_floor((one[name], other[name]) for one, other in (planted or {}).get(group, ()) if floating),
                     largest=max(magnitude(each[name]) for each in expected.values()) if floating else 0.0,
                     asked=(tolerances or {}).get(name),
+                    decides=deciding is None or name in deciding,
                 )
             )
     return tuple(found)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dtvit_deploy.harness.accuracy import Accuracy
+from dtvit_deploy.harness.class_scores import called_so
 from dtvit_deploy.harness.latency import Measurement
 from dtvit_deploy.harness.parity import REAL, Difference
 from dtvit_deploy.harness.verdict import NOT_MEASURED, Gate, at_least, at_most, enough, few_enough, holds, needed
@@ -16,6 +17,8 @@ from dtvit_deploy.recipe.tables import Gates, Limits
 
 if TYPE_CHECKING:
     from dtvit_deploy.pipeline.figures import Figures
+
+CLASS_SCORES = "in a recipe: parity.class_scores"
 
 
 def not_measured(asked: Limits, held: list[Gate], name: str) -> list[Gate]:
@@ -62,11 +65,7 @@ def gates_of(
     found = [holds(f"{label}{one.title}", one.passed, one.reason or one.reached) for one in parity]
     real = [one for one in parity if one.feeds in REAL]
     if limits.agreement is not None:
-        found += [
-            enough(f"{label}top-1 agreement of {one.output!r}, near-ties apart", one.agreeing, one.samples, limits.agreement)
-            for one in real
-            if one.agreement is not None
-        ]
+        found += [_agreement(label, one, limits.agreement) for one in real if one.agreement is not None]
         if not real and any(one.agreement is not None and one.tolerance is None for one in parity):
             # Without a tolerance, nothing but agreement says that the decisions are still the same.
             found.append(at_least(f"{label}top-1 agreement on real input (give --data)", None, limits.agreement))
@@ -83,6 +82,15 @@ def gates_of(
         absent = f"{NOT_MEASURED}: {latency.why_invalid}"
         found.append(at_most(f"{label}p50", latency.p50 if valid else None, limits.p50_ms, "ms", absent=absent))
     return found
+
+
+def _agreement(label: str, one: Difference, least: float) -> Gate:
+    """A gate on an output's decisions, which says what the output is taken for where its name does not."""
+    gate = enough(f"{label}top-1 agreement of {one.output!r}, near-ties apart", one.agreeing, one.samples, least)
+    if gate.passed or called_so(one.output):
+        return gate
+    way_out = f"; {one.output!r} is taken for class scores: where it is none, say which is by --class-scores NAME or none ({CLASS_SCORES})"
+    return msgspec.structs.replace(gate, reason=gate.reason + way_out)
 
 
 def _loss(name: str, accuracy: Accuracy, reference: Accuracy, share: float) -> Gate:

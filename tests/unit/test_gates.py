@@ -115,7 +115,13 @@ class TestCounts:
         wrong[3] = 1
         int8 = difference("label", "images", labels, wrong, 0.0, Precision.INT8)
         assert not int8.passed
-        assert int8.reason.startswith("1 of 64 int64 values are others, and at most 0 may be: 1 %, what int8 may change")
+        assert int8.reason == (
+            "1 of 64 int64 values are others, and at most 0 may be: 1 %, what int8 may change; whole numbers have no last place;"
+            " --tolerance label=SHARE sets another limit (in a recipe: parity.tolerance)"
+        )
+        asked = difference("label", "images", labels, wrong, 0.0, Precision.INT8, asked=0.5)
+        assert not asked.passed
+        assert "--tolerance" not in asked.reason  # who set a limit knows how
         fp16 = difference("ids", "images", labels.reshape(4, 16), wrong.reshape(4, 16), 0.0, Precision.FP16)
         assert fp16.reason.startswith("1 of 16 int64 values of a sample are others, and at most 0 may be: 0 %, 4 × floor 0")
 
@@ -124,3 +130,19 @@ def test_a_limit_that_nothing_was_held_to_is_told_in_the_direction_that_it_has()
     asked = Limits(agreement=0.9, cosine=0.8, max_abs=0.1)
     told = [gate.reason for gate in not_measured(asked, [], "net")]
     assert told == [f"not measured; {words} asked" for words in ("at least 0.9", "at most 0.1", "at least 0.8")]
+
+
+def test_an_output_whose_name_does_not_say_that_it_is_class_scores_fails_with_the_way_out() -> None:
+    flipped = msgspec.structs.replace(compared(Precision.INT8, "images", flips=3), output="output")
+    reason = gates(Precision.INT8, flipped)["top-1 agreement of 'output', near-ties apart"].reason
+    assert reason == (
+        "197 of 200 agree; 198 needed for 99 %; 'output' is taken for class scores: where it is none, say which is by --class-scores NAME"
+        " or none (in a recipe: parity.class_scores)"
+    )
+    assert "--class-scores" not in gates(Precision.INT8, compared(Precision.INT8, "images", flips=3)).popitem()[1].reason
+
+
+def test_an_output_that_decides_nothing_has_no_gate_on_agreement() -> None:
+    answer = np.roll(SCORES, 1, axis=-1)
+    found = difference("embedding", "images", SCORES, SCORES + 1e-3 * answer, 0.0, Precision.INT8, decides=False)
+    assert list(gates(Precision.INT8, found)) == ["parity of 'embedding' on images"]
