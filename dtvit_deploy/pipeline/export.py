@@ -17,6 +17,7 @@ from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.staging import staged
 from dtvit_deploy.artifacts.target import Cpu, Precision, Target, pairs
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.harness.class_scores import require_rows
 from dtvit_deploy.pipeline.arm64 import portable_stage, told_of_arm64
 from dtvit_deploy.pipeline.compared import require_outputs
 from dtvit_deploy.pipeline.coreml import CoreMl
@@ -100,6 +101,7 @@ def exported(recipe: Recipe, out: Path, cache: Cache, progress: Progress, progra
             program = program_stage(recipe.model, cache)
         program = with_preprocessing(program, recipe.preprocessing)
         require_outputs(program.artifact.manifest.signature, recipe.parity.tolerance)
+        require_rows(program.artifact.manifest.signature.outputs, recipe.parity.class_scores)
         require_sound_calibration(recipe, class_map, program)
         table = ranges_stage(recipe, class_map, program, cache, progress)
         build = Build(recipe, program, table, class_map, cache, progress)
@@ -142,7 +144,7 @@ class Build:
         """
         if target is Target.COREML:  # of the program itself; all others are of its ONNX graph
             recipe = self.recipe
-            packages = CoreMl(self.program, self.guard, recipe.export.keep_fp32, recipe.coreml, self.cache)
+            packages = CoreMl(self.program, self.guard, recipe.export.keep_fp32, recipe.coreml, self.cache, self.class_map)
             search = recipe.int8.search and recipe.data.calibration is not None
             every = [packages.build(precision, self.table, msgspec.structs.replace(recipe.int8, search=search))]
         else:
@@ -184,7 +186,7 @@ class Build:
                 self._choices,
                 self.recipe.tensorrt.build,
                 self.cache,
-                lambda: golden_stage(self.program, graph, self.material, self.cache),
+                lambda: golden_stage(self.program, graph, self.material, self.cache, self.recipe.parity.class_scores),
             )
         if target is Target.OPENVINO and precision is Precision.INT8 and self.table is None:
             return [nncf_stage(graph, self.recipe, self.class_map, self.cache)]
@@ -210,6 +212,7 @@ class Build:
         if self.recipe.int8.search and data is not None:
             # Of a calibration's folder, no more than it observed are known not to be evaluation images.
             material = open_material(data, manifest, self.class_map).subset(min(TRIAL_SAMPLES, len(table.samples)))
-            search = search_stage(quantiser, target, material, kept, self.recipe.run.threads, self.cache, self.progress)
+            called = self.recipe.parity.class_scores
+            search = search_stage(quantiser, target, material, kept, self.recipe.run.threads, self.cache, self.progress, called)
             kept = search.in_float
         return int8_stage(quantiser, kept, search, self.cache)
