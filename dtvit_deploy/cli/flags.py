@@ -208,7 +208,7 @@ CLASS_SCORES = Flag(
     list[str],
     "Output that is class scores, repeatable, or none: its greatest entry is a decision.",
     lambda names: [] if names == ["none"] else names,
-    shown="by names, by the number of classes, or the only output",
+    shown="by names, by the number of classes, or the only floating output",
 )
 PROFILE = (
     Flag("profile.seconds", ("--seconds",), float, "Least time for each, or ten times that for all.", least=0.1),

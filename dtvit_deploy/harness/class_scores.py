@@ -5,7 +5,7 @@ where it is one row of at least two floating values, its name does not say that 
 
 * its name says so (``logits``, ``class_probs``), or it has as many entries as there are known classes: names in the checkpoint, or folders
   that the images lie in;
-* or, where that is so of no output, it is the network's only one: a classifier whose author named nothing must not lose its gate.
+* or, where that is so of no output, it is the network's only floating one: a classifier whose author named nothing must not lose its gate.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def class_scores(outputs: Sequence[TensorSpec], classes: int = 0, asked: Sequenc
         return tuple(spec.name for spec in outputs if spec.name in asked)
     rows = _rows(outputs)
     told = tuple(spec.name for spec in rows if called_so(spec.name) or spec.shape[-1] == classes)
-    return told or tuple(spec.name for spec in rows if len(outputs) == 1)
+    alone = sum(spec.dtype.startswith("float") for spec in outputs) == 1  # beside the index of its best, say
+    return told or tuple(spec.name for spec in rows if alone)
 
 
 def scored_output(outputs: Sequence[TensorSpec], classes: int = 0, asked: Sequence[str] | None = None) -> TensorSpec | None:

@@ -194,7 +194,7 @@ class Parity(Table, frozen=True):
         tolerance: greatest |Δ| of an output, by its name and in its own units, in place of a measured one; of whole numbers, the share of a
             sample's values that may differ. Every precision is held to it.
         class_scores: outputs that are class scores, whose greatest entry is compared too; an empty list says that none is. None takes those
-            that are called so, those with as many entries as there are known classes, or else the network's only output.
+            that are called so, those with as many entries as there are known classes, or else the network's only floating output.
     """
 
     adversarial: bool = True

@@ -38,6 +38,8 @@ def outputs(**shapes: tuple[int, ...] | TensorSpec) -> tuple[TensorSpec, ...]:
         (outputs(logits=(1, 1, 10)), 0, ("logits",)),
         (outputs(classes=TensorSpec("classes", (1, 10), "int64")), 0, ()),
         (outputs(output=(1, 10), map=(1, 8, 4, 4)), 0, ()),
+        (outputs(scores=(1, 10), best=TensorSpec("best", (1,), "int64")), 0, ("scores",)),
+        (outputs(boxes=(1, 100, 4), scores=(1, 100), labels=TensorSpec("labels", (1, 100), "int64")), 0, ()),
     ],
 )
 def test_what_is_taken_for_class_scores(found: tuple[TensorSpec, ...], classes: int, expected: tuple[str, ...]) -> None:
