@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dtvit_deploy.artifacts.artifact import Artifact, load_artifact, write_json
+from dtvit_deploy.artifacts.artifact import Artifact, Manifest, load_artifact, manifest_path, read_json, write_json
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.staging import staged
 from dtvit_deploy.artifacts.target import Cpu, Precision, Target, pairs
@@ -62,7 +62,23 @@ def export(recipe: Recipe, out: Path, cache: Cache, progress: Progress) -> tuple
     """
     with exported(recipe, out, cache, progress) as made:
         names = [artifact.name for artifact in made.artifacts]
+        for told in filter(None, (takes_the_place(artifact, out) for artifact in made.artifacts)):
+            progress.step(told)
     return made.program, tuple(load_artifact(out / name) for name in names)
+
+
+def takes_the_place(artifact: Artifact, out: Path) -> str:
+    """What is to be said where an artefact is about to replace another of its name; empty where it is the same, or there is none."""
+    beside = manifest_path(out / artifact.name)
+    try:
+        earlier: Manifest | None = read_json(beside, Manifest) if beside.is_file() else None
+    except InputError:
+        earlier = None
+    if earlier is None or earlier.sha256 == artifact.manifest.sha256:
+        return ""
+    pairs_of = zip(earlier.lineage, artifact.manifest.lineage, strict=False)
+    step = next((new.kind for old, new in pairs_of if old.sha256 != new.sha256), artifact.manifest.lineage[-1].kind)
+    return f"{artifact.name} takes the place of another of that name in {out}: they differ from the step {step!r} on"
 
 
 @dataclass(frozen=True)
