@@ -75,7 +75,7 @@ def few_enough(name: str, lost: int | None, samples: int, share: float, told: st
     if lost is None:
         return at_most(name, None, share)
     allowed = samples - needed(samples, 1 - share)
-    words = f"{told}: {lost:,} of {samples:,} lost; {allowed:,} allowed for {percent(share)}".removeprefix(": ")
+    words = f"{told}: {max(lost, 0):,} of {samples:,} lost; {allowed:,} allowed for {percent(share)}".removeprefix(": ")
     return Gate(name, share, lost / samples, lost <= allowed, words)
 
 

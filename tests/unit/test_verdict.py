@@ -93,7 +93,7 @@ class TestSharesOfSamples:
             (1, 64, 0.004, False, "1 of 64 lost; 0 allowed for 0.4 %"),
             (2, 500, 0.004, True, "2 of 500 lost; 2 allowed for 0.4 %"),
             (3, 500, 0.004, False, "3 of 500 lost; 2 allowed for 0.4 %"),
-            (-1, 10, 0.0, True, "-1 of 10 lost; 0 allowed for 0 %"),
+            (-1, 10, 0.0, True, "0 of 10 lost; 0 allowed for 0 %"),
         ],
     )
     def test_not_too_many_lost(self, lost: int, samples: int, share: float, passed: bool, reason: str) -> None:
