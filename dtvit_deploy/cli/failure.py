@@ -17,12 +17,10 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from dtvit_deploy.cli import temporary
 from dtvit_deploy.cli.insist import insist, may_say_the_last_word
-from dtvit_deploy.cli.keys import keys_of
 from dtvit_deploy.errors import DeployError, MissingError
 from dtvit_deploy.process import memory
 from dtvit_deploy.process.ended import Ended
 from dtvit_deploy.process.ending import remove_all
-from dtvit_deploy.recipe.reading import DEFAULT
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,6 +77,8 @@ def told(*, of_a_recipe: bool = False) -> Iterator[None]:
 
 def _of_a_recipe(given: Mapping[str, Any]) -> bool:
     """Whether what a command was called with leaves the request, or what flags change, to a file."""
+    from dtvit_deploy.recipe.reading import DEFAULT
+
     return "recipes" in given or given.get("recipe_file") is not None or ("recipe_file" in given and os.path.lexists(DEFAULT))
 
 
@@ -95,7 +95,7 @@ def _tell(error: BaseException, *, of_a_recipe: bool) -> int:
         return MissingError.exit_code if memory.while_loading(error) else DeployError.exit_code
     if isinstance(error, DeployError):
         remedies = [error.remedy, _MORE_MEMORY if memory.at_the_limit() else None]
-        keys = keys_of(f"{error} {error.remedy or ''}") if of_a_recipe else ""
+        keys = _keys_of(error) if of_a_recipe else ""
         lines = [*(f"  try: {remedy}" for remedy in remedies if remedy), *([f"  in a recipe: {keys}"] if keys else [])]
         _say(f"error: {error}", *lines, traceback=debug)
         return error.exit_code
@@ -104,6 +104,13 @@ def _tell(error: BaseException, *, of_a_recipe: bool) -> int:
         return DeployError.exit_code
     _say("error: this is a defect of dtvit-deploy; please report it with the lines above", traceback=True)
     return DEFECT
+
+
+def _keys_of(error: DeployError) -> str:
+    """Of the flags in a message. The table of flags is there by now; this module is imported before anything else, to meet signals."""
+    from dtvit_deploy.cli.keys import keys_of
+
+    return keys_of(f"{error} {error.remedy or ''}")
 
 
 def _last_word(number: int) -> str:
