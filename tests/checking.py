@@ -11,7 +11,7 @@ from dtvit_deploy.pipeline.figures import Figures
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.recipe.tables import Data, Export, Gates, Profile, Recipe, Run
+from dtvit_deploy.recipe.tables import Data, Export, Gates, Parity, Profile, Recipe, Run
 from dtvit_deploy.report.schema import Report
 
 PARITY = Figures(parity=True)
@@ -30,6 +30,7 @@ def checked(
     arm64: bool = False,
     runtimes: Sequence[str] = (),
     gates: Gates | None = None,
+    class_scores: tuple[str, ...] | None = None,
 ) -> Report:
     recipe = Recipe(
         data=Data(samples=samples),
@@ -37,5 +38,6 @@ def checked(
         run=Run(runtimes=tuple(runtimes)),
         profile=QUICK,
         gates=gates or Gates(),
+        parity=Parity(class_scores=class_scores),
     )
     return check(command, program, artifacts, material, recipe, figures, Silent())

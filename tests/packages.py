@@ -10,6 +10,7 @@ import msgspec
 from dtvit_deploy.artifacts.artifact import Artifact, load_artifact
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.calibration.class_map import ClassMap
 from dtvit_deploy.formats.mlpackage.options import LINK, VIEWS, CoreMlOptions
 from dtvit_deploy.pipeline.coreml import CoreMl
 from dtvit_deploy.pipeline.material import open_material
@@ -19,11 +20,16 @@ from dtvit_deploy.runtimes.torch.session import read_program
 
 
 def package(
-    program: ProgramEntry, cache: Path, precision: Precision = Precision.FP32, keep: tuple[str, ...] = (), **options: Any
+    program: ProgramEntry,
+    cache: Path,
+    precision: Precision = Precision.FP32,
+    keep: tuple[str, ...] = (),
+    class_map: ClassMap | None = None,
+    **options: Any,
 ) -> Artifact:
     """As `export` makes it, with all that it asks before and tells afterwards."""
     guard = open_material(None, program.artifact.manifest).guard()
-    return CoreMl(program, guard, keep, CoreMlOptions(**options), Cache(cache)).build(precision, None)
+    return CoreMl(program, guard, keep, CoreMlOptions(**options), Cache(cache), class_map).build(precision, None)
 
 
 def converted(program: ProgramEntry, precision: Precision, path: Path) -> Artifact:

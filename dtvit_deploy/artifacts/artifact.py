@@ -20,7 +20,7 @@ from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.nesting import require_shallow_json
 from dtvit_deploy.artifacts.signature import MOST_VALUES, Signature
 from dtvit_deploy.artifacts.staging import replacing
-from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.artifacts.target import Cpu, Precision
 from dtvit_deploy.errors import InputError
 
 SCHEMA = 1
@@ -38,6 +38,9 @@ LARGEST_MANIFEST = 16 << 20
 """Bytes: a manifest is a few kilobytes; what is larger is not one."""
 VARIANTS = ("layout", "weights")
 """Kinds of links, each with an option of its own name, that make another artefact of the same format and precision."""
+
+FLOAT16, CPU = "float16", "cpu"
+"""Kind of the link that typing a graph as FP16 adds, and the key of its options that says what the graph is to run on."""
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,9 +96,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return tuple(one for one in asked if isinstance(one, str))
 
     @property
+    def cpu(self) -> tuple[str, ...]:
+        """The CPU that its FP16 was typed for, where that is not the usual one: another graph, and another file."""
+        asked = (link.options.get(CPU) for link in self.lineage if link.kind == FLOAT16)
+        return tuple(one for one in asked if isinstance(one, str) and one != Cpu.X86_64.value)
+
+    @property
     def stem(self) -> str:
-        """``MODEL.PRECISION[.VARIANT]``: the name of an artefact's file without its format, safe on every file system."""
-        return re.sub(r"[^A-Za-z0-9_-]+", ".", ".".join((self.model, str(self.precision), *self.variant)))
+        """``MODEL.PRECISION[.VARIANT][.CPU]``: the name of an artefact's file without its format, safe on every file system."""
+        return re.sub(r"[^A-Za-z0-9_-]+", ".", ".".join((self.model, str(self.precision), *self.variant, *self.cpu)))
 
     @property
     def title(self) -> str:
@@ -109,7 +118,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def file_name(self) -> str:
-        """``MODEL.PRECISION[.VARIANT].FORMAT``."""
+        """``MODEL.PRECISION[.VARIANT][.CPU].FORMAT``."""
         return f"{self.stem}.{self.format}"
 
 

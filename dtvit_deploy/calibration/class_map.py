@@ -84,6 +84,46 @@ class ClassMap:
             raise InputError(f"{self.path} maps one name to several classes: {some(twice)}", remedy="use ids that are distinct")
         return {name: min(labels) for name, labels in found.items()}
 
+    def in_order(self) -> tuple[str, ...]:
+        """One name for each class of a network that names none, in the order of its scores; no two are alike.
+
+        Of several names it is the first that is no WordNet id and that no other class has, else such an id.
+
+        Raises:
+            InputError: a class has no name of its own, or numbers are missing.
+        """
+        names: defaultdict[int | None, dict[str, None]] = defaultdict(dict)
+        for number, group in zip(self._indices(()), self.groups, strict=True):
+            names[number].update(dict.fromkeys(group.names))
+        if missing := sorted(set(range(len(names))) - set(names)):
+            raise InputError(
+                f"{self.path} numbers {len(names)} classes, and none of them {some(map(str, missing))}: which score is which is unknown",
+                remedy="number them from 0 in the order of the scores, or list a name a line in that order",
+            )
+        often = Counter(name for each in names.values() for name in each)
+        found = []
+        for number in range(len(names)):
+            own = [name for name in names[number] if often[name] == 1]
+            if not own:
+                raise InputError(
+                    f"{self.path} has no name for class {number} that no other class has", remedy="give each class a name of its own"
+                )
+            found.append(next((name for name in own if not _WORDNET.fullmatch(name)), own[0]))
+        return tuple(found)
+
+    def other_names(self, classes: tuple[str, ...]) -> dict[str, str]:
+        """What this map calls classes that a network calls otherwise: its name by the network's.
+
+        Raises:
+            InputError: the map does not fit the network.
+        """
+        placed = zip(self._indices(classes), self.groups, strict=True)
+        return {
+            classes[label]: group.names[0]
+            for label, group in placed
+            if label is not None and group.names and classes[label] not in (*group.names, *group.synonyms)
+        }
+
     def _indices(self, classes: tuple[str, ...]) -> list[int | None]:
         """The network's class of each group; None for those that it does not know.
 

@@ -94,7 +94,17 @@ def _check(command: str, artefacts: list[Path], recipe: Recipe, figures: Figures
 
 @app.command()
 @explained
-@requesting(flags.DATA, flags.CLASS_MAP, flags.SAMPLES, flags.ADVERSARIAL, flags.TOLERANCE, *flags.RUNNING, *flags.NETWORK, flags.ARM64)
+@requesting(
+    flags.DATA,
+    flags.CLASS_MAP,
+    flags.SAMPLES,
+    flags.ADVERSARIAL,
+    flags.TOLERANCE,
+    flags.CLASS_SCORES,
+    *flags.RUNNING,
+    *flags.NETWORK,
+    flags.ARM64,
+)
 def verify(
     recipe: Recipe,
     artefacts: given.Artefacts,
@@ -111,7 +121,7 @@ def verify(
 
 @app.command()
 @explained
-@requesting(flags.DATA, flags.CLASS_MAP, *flags.RUNNING, *flags.NETWORK, builds=False)
+@requesting(flags.DATA, flags.CLASS_MAP, flags.CLASS_SCORES, *flags.RUNNING, *flags.NETWORK, builds=False)
 def evaluate(
     recipe: Recipe,
     artefacts: given.Artefacts,
@@ -138,7 +148,10 @@ def profile(
     out: given.ReportFolder = None,
     as_json: given.Json = False,
 ) -> None:
-    """Latency, interleaved with torch in one run: percentiles, load time, memory, and whether the measurement is valid."""
+    """Latency, interleaved with torch in one run: percentiles, load time, memory, and whether the measurement is valid.
+
+    Fails where no artefact's is.
+    """
     from dtvit_deploy.pipeline.figures import Figures
 
     _check("profile", artefacts, recipe, Figures(latency=True), out, as_json=as_json, trust=trust)

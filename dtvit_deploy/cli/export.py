@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dtvit_deploy.artifacts.target import Cpu
+from dtvit_deploy.artifacts.target import Cpu, Target
 from dtvit_deploy.cli import flags
 from dtvit_deploy.cli import options as given
 from dtvit_deploy.cli.failure import explained
@@ -15,7 +15,7 @@ from dtvit_deploy.cli.flag import requesting
 from dtvit_deploy.recipe.tables import Recipe
 
 if TYPE_CHECKING:
-    from dtvit_deploy.artifacts.artifact import Artifact
+    from dtvit_deploy.artifacts.artifact import Artifact, Manifest
 
 
 @explained
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     flags.KEEP_FP32,
     *flags.INT8,
     flags.EVALUATION,
+    flags.CLASS_SCORES,
     *flags.TENSORRT,
     *flags.COREML,
     *flags.MODEL[len(flags.NETWORK) :],
@@ -50,24 +51,30 @@ def export(
     if as_json:
         show.as_json([{"file": str(artifact.path), "manifest": artifact.manifest} for artifact in artifacts])
     else:
-        _show(recipe, program.artifact.manifest.model, artifacts, out)
+        _show(recipe, program.artifact.manifest, artifacts, out)
 
 
-def _show(recipe: Recipe, model: str, artifacts: tuple[Artifact, ...], out: Path) -> None:
+def _show(recipe: Recipe, program: Manifest, artifacts: tuple[Artifact, ...], out: Path) -> None:
     from dtvit_deploy.cli import show
+    from dtvit_deploy.pipeline.material import are_images, assumed
     from dtvit_deploy.report.figures import megabytes
 
     body = [
         (one.name, " ".join((str(it.precision), *it.variant)), megabytes(one.bytes), str(it.rung), it.sha256[:16])
         for one, it in ((artifact, artifact.manifest) for artifact in artifacts)
     ]
-    show.rows(f"{model} → {out}", ("file", "precision", "MB", "rung", "SHA-256"), body, right=("MB",))
+    show.rows(f"{program.model} → {out}", ("file", "precision", "MB", "rung", "SHA-256"), body, right=("MB",))
     told = ((artifact.name, [note for link in artifact.manifest.lineage for note in link.notes]) for artifact in artifacts)
-    show.notes((), told, show.console(), "in the manifests beside the artefacts")
+    looked_at = [data for data in (recipe.checks, recipe.data.calibration) if data is not None and are_images(data)]
+    by_pixels = recipe.coreml.image and Target.COREML in recipe.export.targets
+    general = assumed(program) if looked_at or by_pixels else ()
+    show.notes(general, told, show.console(), "in the manifests beside the artefacts")
     if recipe.checks is None:
         show.note("no --data: what converters checked or measured on the way was on seeded noise, not on images", show.console())
     files = " ".join(str(a.path) for a in artifacts)
     also = f" --class-map {recipe.data.class_map}" if recipe.data.class_map else ""
+    called = recipe.parity.class_scores
+    also += "" if called is None else "".join(f" --class-scores {name}" for name in called or ("none",))
     also += " --arm64" if recipe.export.cpu is Cpu.ARM64 else ""
     data = recipe.data.evaluation or recipe.checks or "IMAGES"
     show.console().say(f"not yet compared with torch: dtvit-deploy verify {files} --data {data}{also}")

@@ -12,7 +12,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from dtvit_deploy.cli import temporary
@@ -48,15 +48,18 @@ def explained(command: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        with told(), temporary.own_temporary_folder():
+        with told(of_a_recipe=_of_a_recipe(kwargs)), temporary.own_temporary_folder():
             return command(*args, **kwargs)
 
     return wrapped
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
+def told(*, of_a_recipe: bool = False) -> Iterator[None]:
     """Whatever ends the block becomes a message on standard error and an exit code.
+
+    Args:
+        of_a_recipe: whether the request came from a file, so that flags in a message are told by its keys too.
 
     Raises:
         SystemExit: with that code.
@@ -69,10 +72,17 @@ def told() -> Iterator[None]:
     except (SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        raise SystemExit(_tell(error)) from error
+        raise SystemExit(_tell(error, of_a_recipe=of_a_recipe)) from error
 
 
-def _tell(error: BaseException) -> int:
+def _of_a_recipe(given: Mapping[str, Any]) -> bool:
+    """Whether what a command was called with leaves the request, or what flags change, to a file."""
+    from dtvit_deploy.recipe.reading import DEFAULT
+
+    return "recipes" in given or given.get("recipe_file") is not None or ("recipe_file" in given and os.path.lexists(DEFAULT))
+
+
+def _tell(error: BaseException, *, of_a_recipe: bool) -> int:
     """Write the message; the exit code."""
     if isinstance(error, KeyboardInterrupt | Ended) or requested:  # a library may have made something else of the request
         number = requested or signal.SIGINT
@@ -85,13 +95,22 @@ def _tell(error: BaseException) -> int:
         return MissingError.exit_code if memory.while_loading(error) else DeployError.exit_code
     if isinstance(error, DeployError):
         remedies = [error.remedy, _MORE_MEMORY if memory.at_the_limit() else None]
-        _say(f"error: {error}", *(f"  try: {remedy}" for remedy in remedies if remedy), traceback=debug)
+        keys = _keys_of(error) if of_a_recipe else ""
+        lines = [*(f"  try: {remedy}" for remedy in remedies if remedy), *([f"  in a recipe: {keys}"] if keys else [])]
+        _say(f"error: {error}", *lines, traceback=debug)
         return error.exit_code
     if isinstance(error, OSError):  # the machine's: a full /tmp, a library that does not load, no descriptors left
         _say(f"error: {error}", "" if debug else "  try: --debug, which shows where", traceback=debug)
         return DeployError.exit_code
     _say("error: this is a defect of dtvit-deploy; please report it with the lines above", traceback=True)
     return DEFECT
+
+
+def _keys_of(error: DeployError) -> str:
+    """Of the flags in a message. The table of flags is there by now; this module is imported before anything else, to meet signals."""
+    from dtvit_deploy.cli.keys import keys_of
+
+    return keys_of(f"{error} {error.remedy or ''}")
 
 
 def _last_word(number: int) -> str:

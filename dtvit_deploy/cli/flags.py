@@ -202,6 +202,14 @@ TOLERANCE = Flag(
     "OUTPUT=NUMBER, repeatable: greatest |Δ| of an output, in place of a measured limit.",
     spelling.tolerances,
 )
+CLASS_SCORES = Flag(
+    "parity.class_scores",
+    ("--class-scores",),
+    list[str],
+    "Output that is class scores, repeatable, or none: its greatest entry is a decision.",
+    lambda names: [] if names == ["none"] else names,
+    shown="by names, by the number of classes, or the only floating output",
+)
 PROFILE = (
     Flag("profile.seconds", ("--seconds",), float, "Least time for each, or ten times that for all.", least=0.1),
     Flag("profile.samples", ("--samples",), int, "Least number of samples, for each; fewer than 64 are INVALID.", least=1),

@@ -67,9 +67,19 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     flips: tuple[Flip, ...] = ()
 
     @property
+    def right(self) -> int | None:
+        """How many samples have the label's class first; None without labels."""
+        return None if self.top1 is None else round(self.top1 * self.samples)
+
+    @property
+    def agreeing(self) -> int | None:
+        """How many samples have the reference's class first; None without a reference."""
+        return None if self.agreement is None else round(self.agreement * self.samples)
+
+    @property
     def flipped(self) -> int:
         """How many samples do not agree, listed or not."""
-        return 0 if self.agreement is None else self.samples - round(self.agreement * self.samples)
+        return 0 if self.agreeing is None else self.samples - self.agreeing
 
 
 def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:

@@ -20,16 +20,16 @@ misses by far, and its decisions to top-1 agreement on real input, of which the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
-from dtvit_deploy.artifacts.bounds import Cosine, Count, Magnitude, Natural, Share
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.harness.difference import Difference as Difference
 from dtvit_deploy.harness.distance import cosine, magnitude, moved, noise_floor, sqnr, top1
+from dtvit_deploy.harness.verdict import percent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,69 +51,9 @@ LARGEST_FLOOR = 0.1
 """A noise floor above this share of the output's largest magnitude means that the precision cannot carry the network."""
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one output of an artefact is from the reference's, over some samples.
-
-    Attributes:
-        output: its name.
-        feeds: which group of feeds (``images``, or an adversarial one by name).
-        samples: how many feeds.
-        max_abs, mean_abs: of |Δ|, in the output's own units; of whole numbers, the share of a sample's values that differ.
-        max_rel: max |Δ| over the reference's largest magnitude.
-        cosine: least cosine similarity of all samples.
-        sqnr: signal over noise in dB over all samples; infinite when nothing differs.
-        floor: noise floor of |Δ|, measured or, where that is more, what planted rounding errors come to; None for INT8.
-        tolerance: the limit that ``max_abs`` is held against; None for INT8.
-        least_sqnr: the limit that ``sqnr`` is held against; None where there is a tolerance.
-        at: index of the largest |Δ|: the sample, then the position in the output.
-        agreement: share of samples with the same top-1; None where the output is no row of scores.
-        near_ties: samples with another top-1 whose score in the reference lies within twice the tolerance of the best: either answer is
-            right.
-        passed, reason: whether the output is within the tolerance, and what to know if not.
-    """
-
-    output: str
-    feeds: str
-    samples: Natural
-    max_abs: Magnitude
-    mean_abs: Magnitude
-    max_rel: Magnitude
-    cosine: Cosine
-    sqnr: float
-    floor: Magnitude | None
-    tolerance: Magnitude | None
-    at: tuple[Count, ...]
-    agreement: Share | None
-    near_ties: Count
-    passed: bool
-    reason: str = ""
-    least_sqnr: float | None = None
-
-    @property
-    def title(self) -> str:
-        """What was compared, as its gate is called behind the artefact's name."""
-        return f"parity of {self.output!r} on {self.feeds}"
-
-    @property
-    def reached(self) -> str:
-        """What was measured beside the limit that it kept to."""
-        if self.tolerance is None:
-            return f"SQNR {self.sqnr:.3g} dB, at least {self.least_sqnr:g} dB asked"
-        return f"max |Δ| {self.max_abs:.2g} ≤ {self.tolerance:.2g}"
-
-    @property
-    def excess(self) -> float:
-        """Max |Δ| over the tolerance, or the noise over what the least SQNR leaves to it; more than 1 is too much."""
-        if self.tolerance is None:
-            return 10 ** min((self.least_sqnr - self.sqnr) / 20, 300.0) if self.least_sqnr is not None else 0.0
-        if self.tolerance == 0:
-            return math.inf if self.max_abs else 0.0
-        return self.max_abs / self.tolerance
-
-    @property
-    def decided_agreement(self) -> float | None:
-        """Top-1 agreement when near-ties count as agreement."""
-        return None if self.agreement is None else min(1.0, self.agreement + self.near_ties / self.samples)
+def way_out(name: str, amount: str = "NUMBER") -> str:
+    """How a user sets the limit of an output, for the end of a reason: where an answer is ranked, nothing measured says what may change."""
+    return f"; --tolerance {name}={amount} sets another limit (in a recipe: parity.tolerance)"
 
 
 def stack(runs: Sequence[Outputs]) -> dict[str, NDArray[Any]]:
@@ -132,6 +72,7 @@ def difference(
     planted: float = 0.0,
     largest: float = 0.0,
     asked: float | None = None,
+    decides: bool = True,
 ) -> Difference:
     """Compare (samples, …) arrays of one output.
 
@@ -145,6 +86,7 @@ def difference(
         largest: greatest magnitude of this output on any feed, where these are not the only ones.
         asked: the tolerance that the user sets in place of one that is measured, in the output's units; of whole numbers, the share of a
             sample's values that may differ.
+        decides: whether a row's greatest entry is a decision, as that of class scores is (`dtvit_deploy.harness.class_scores`).
 
     Raises:
         InputError: the arrays have other shapes; numpy would repeat the smaller.
@@ -175,7 +117,7 @@ def difference(
     # NaN compares false with everything: rank it above every number, so that the place named is the one that matters.
     ranked = np.where(np.isfinite(delta), delta, np.inf)
     at = tuple(int(index) for index in np.unravel_index(int(np.argmax(ranked)), delta.shape)) if delta.size else ()
-    agreement, near_ties = top1(one, two, own or 0.0)
+    agreement, near_ties = top1(one, two, own or 0.0) if decides else (None, 0)
     source = f"the last place of {scale:.2g}" if floor < least else f"floor {floor:.2g}"
     source += ", by planted rounding errors" if floor > max(measured, least) else ""
     source = f"{FACTOR.get(precision, 1):g} × {source}" if asked is None else "as asked"
@@ -233,9 +175,11 @@ def _whole_numbers(
     elif worst > tolerance:
         limit = f"{FACTOR[precision]:g} × floor {floor:.2g}" if precision in FACTOR else f"what {precision} may change"
         limit = "as asked" if asked is not None else limit
+        count = shares.size and differs.size // shares.size if measured else differs.size  # of one sample, or of all
+        may = f"{math.floor(round(tolerance * count, 9))} may be: {percent(tolerance)}, {limit}"
         reason = (
-            f"{worst:.3g} of the {reference.dtype} values{' of a sample' if measured else ''} are others, which exceeds the tolerance"
-            f" {tolerance:.3g} ({limit}); whole numbers have no last place"
+            f"{round(worst * count)} of {count} {reference.dtype} values{' of a sample' if measured else ''} are others, and at most {may};"
+            f" whole numbers have no last place{'' if asked is not None else way_out(name, 'SHARE')}"
         )
     return Difference(
         output=name,
@@ -264,6 +208,7 @@ def compare_outputs(
     *,
     planted: Mapping[str, Sequence[tuple[Outputs, Outputs]]] | None = None,
     tolerances: Mapping[str, float] | None = None,
+    deciding: Collection[str] | None = None,
 ) -> tuple[Difference, ...]:
     """Compare every output in every group of feeds.
 
@@ -273,6 +218,7 @@ def compare_outputs(
         precision: the artefact's.
         planted: pairs of runs without and with planted rounding errors, by group: a lower bound of the floor.
         tolerances: greatest |Δ| that the user allows of an output, in place of a measured one.
+        deciding: outputs that are class scores; None takes every row for one.
     """
     found = []
     expected = {group: stack(runs) for group, runs in reference.items()}
@@ -291,6 +237,7 @@ def compare_outputs(
                     planted=noise_floor((one[name], other[name]) for one, other in (planted or {}).get(group, ()) if floating),
                     largest=max(magnitude(each[name]) for each in expected.values()) if floating else 0.0,
                     asked=(tolerances or {}).get(name),
+                    decides=deciding is None or name in deciding,
                 )
             )
     return tuple(found)

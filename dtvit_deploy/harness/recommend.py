@@ -5,6 +5,8 @@ two proofs, from one run: top-1 of at least 99 % of the float network's, and a m
 float artefact, the whole 95 % interval of their ratio below 1.
 
 Where a runtime is only emulated, the second proof cannot be had: no gate fails for it, and the advice is to measure on the device.
+Where a latency is INVALID it is not known, so that nothing is recommended by it: what is left to choose from is named, and why nobody can
+choose yet.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from dtvit_deploy.artifacts.artifact import called
 from dtvit_deploy.artifacts.target import BUILT, Precision, Target
 from dtvit_deploy.harness.accuracy import Accuracy
 from dtvit_deploy.harness.latency import Measurement, ratio
-from dtvit_deploy.harness.verdict import Gate, holds
+from dtvit_deploy.harness.verdict import Gate, holds, needed, percent
 
 LEAST_TOP1 = 0.99
 """Share of the float network's top-1; MLPerf Inference asks the same of edge systems."""
@@ -58,7 +60,7 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     Attributes:
         file: the artefact's; empty when none of them is sound, and when it is not decided.
         reason: why it, and why not the others.
-        decided: False where only a measurement on the device can tell.
+        decided: False where only a measurement can tell: one on the device, or one that is VALID.
     """
 
     runtime: str
@@ -102,12 +104,44 @@ def recommend(candidates: Sequence[Candidate], reference: Accuracy | None) -> tu
             if earned and unknown:
                 earned, reason = False, f"{reason}, but {unknown}, so that no float artefact is faster is not shown"
             gates.append(holds(f"{candidate.file}{where}: INT8 earns its place", earned, reason))
-            shipped = candidate if earned else fastest or (floats[0] if floats else None)
-            words = (
-                f"{shipped.name}: {reason}" if shipped else f"no float artefact is sound, and {candidate.name} is not recommended: {reason}"
-            )
-            found.append(Recommendation(runtime=f"{runtime}{where}", file=shipped.file if shipped else "", reason=words))
+            found.append(_shipped(candidate, floats, fastest, reference, earned=earned, reason=reason))
     return tuple(found), tuple(gates)
+
+
+def _shipped(
+    int8: Candidate, floats: Sequence[Candidate], fastest: Candidate | None, reference: Accuracy | None, *, earned: bool, reason: str
+) -> Recommendation:
+    """What to ship of what is executed: the fastest that is left, where the latency of all that are left is known."""
+    place = f"{int8.runtime}{int8.where}"
+    if not floats and not earned:
+        words = f"no float artefact is sound, and {int8.name} is not recommended: {reason}"
+        return Recommendation(runtime=place, file="", reason=words)
+    left = [*floats, *(() if _is_out(int8, fastest, reference) else (int8,))]
+    untimed = [one for one in left if _p50(one) is None]
+    if untimed and len(left) > 1:
+        names = " or ".join(one.name for one in left)
+        words = f"{reason}; {names}: which is faster is not known, since {_why_untimed(untimed)}; measure again, with less beside it"
+        return Recommendation(runtime=place, file="", reason=words, decided=False)
+    chosen = int8 if earned else fastest or floats[0]
+    return Recommendation(runtime=place, file=chosen.file, reason=f"{chosen.name}: {reason}")
+
+
+def _is_out(int8: Candidate, fastest: Candidate | None, reference: Accuracy | None) -> bool:
+    """Whether INT8 lost its place for good: by its answers, or to a float artefact that is known to be faster."""
+    if _lost(int8, reference)[0]:
+        return True
+    if fastest is None or fastest.latency is None or int8.latency is None or _p50(int8) is None:
+        return False
+    return ratio(int8.latency, fastest.latency).high >= 1
+
+
+def _why_untimed(untimed: Sequence[Candidate]) -> str:
+    """Why latencies are not known, in words."""
+    reasons = []
+    for one in untimed:
+        measured = "was not measured" if one.latency is None else f"is {one.latency.why_invalid}"
+        reasons.append(f"the latency of {one.name} {measured}")
+    return " and ".join(reasons)
 
 
 def _undecided(int8: Candidate, floats: Sequence[Candidate], reference: Accuracy | None) -> tuple[Recommendation, list[Gate]]:
@@ -129,7 +163,7 @@ def _unknown(runtime: str, here: Sequence[Candidate]) -> str:
     built = BUILT.get(Target(runtime), ()) if runtime in {str(target) for target in Target} else ()
     absent = [str(one) for one in built if one is not Precision.INT8 and one not in {each.precision for each in here}]
     untimed = [one.name for one in here if not one.quantised and one.sound and _p50(one) is None]
-    parts = ([f"{' and '.join(absent)} was not built"] if absent else []) + (
+    parts = ([f"{' and '.join(absent)} {'was' if len(absent) == 1 else 'were'} not built"] if absent else []) + (
         [f"the latency of {' and '.join(untimed)} is not VALID"] if untimed else []
     )
     return " and ".join(parts)
@@ -147,9 +181,11 @@ def _lost(int8: Candidate, reference: Accuracy | None) -> tuple[bool, str]:
         return True, "INT8 failed gates of its own"
     if int8.accuracy is None or int8.accuracy.top1 is None or reference is None or reference.top1 is None:
         return True, "INT8's top-1 was not measured on labelled images, so nothing says that it is kept"
-    share = int8.accuracy.top1 / reference.top1 if reference.top1 else 0.0
-    kept = f"INT8 keeps {share:.2%} of float's top-1 on {int8.accuracy.samples} images"
-    return share < LEAST_TOP1, f"{kept}, less than {LEAST_TOP1:.0%}" if share < LEAST_TOP1 else kept
+    right, of = int8.accuracy.right or 0, reference.right or 0
+    least = max(needed(of, LEAST_TOP1), 1)  # what never is right has nothing to keep
+    kept = f"INT8 keeps {right / of if of else 0.0:.2%} of float's top-1 on {int8.accuracy.samples} images"
+    less = f"{kept}, less than {LEAST_TOP1:.0%}: {right:,} right, where float has {of:,}; {least:,} needed for {percent(LEAST_TOP1)}"
+    return right < least, less if right < least else kept
 
 
 def _earns(int8: Candidate, fastest: Candidate | None, reference: Accuracy | None) -> tuple[bool, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import msgspec
@@ -10,7 +11,7 @@ NOT_MEASURED = "not measured"
 
 
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One limit and what was reached. Made by :func:`at_least`, :func:`at_most` or :func:`holds`.
+    """One limit and what was reached. Made by :func:`at_least`, :func:`at_most`, :func:`enough`, :func:`few_enough` or :func:`holds`.
 
     Attributes:
         limit: what was asked; None for a gate that is a yes or no.
@@ -43,10 +44,53 @@ def at_least(name: str, reached: float | None, limit: float, unit: str = "") -> 
     return _compared(name, reached, limit, passed, "at least", unit)
 
 
-def at_most(name: str, reached: float | None, limit: float, unit: str = "") -> Gate:
-    """Passes when ``reached`` ≤ ``limit``; NaN and None do not."""
+def at_most(name: str, reached: float | None, limit: float, unit: str = "", *, absent: str = NOT_MEASURED) -> Gate:
+    """Passes when ``reached`` ≤ ``limit``; NaN and None do not. ``absent`` says why there is no figure where there is none."""
     passed = reached is not None and float(reached) <= limit
-    return _compared(name, reached, limit, passed, "at most", unit)
+    return _compared(name, reached, limit, passed, "at most", unit, absent)
+
+
+def enough(name: str, agreeing: int | None, samples: int, share: float, verb: str = "agree") -> Gate:
+    """Passes when a share of samples is reached, and says so in samples: of a few dozen, 99 % may well be all.
+
+    Args:
+        agreeing: how many of ``samples``; None where that was not counted.
+        share: least share of them, 0 to 1.
+        verb: what those samples do.
+    """
+    if agreeing is None:
+        return at_least(name, None, share)
+    told = f"{agreeing:,} of {samples:,} {_third(verb, agreeing)}; {needed(samples, share):,} needed for {percent(share)}"
+    return Gate(name, share, agreeing / samples, agreeing >= needed(samples, share), told)
+
+
+def few_enough(name: str, lost: int | None, samples: int, share: float, told: str = "") -> Gate:
+    """Passes when no more than a share of samples is lost, and says so in samples; less than none is lost where some are won.
+
+    Args:
+        lost: how many; None where that was not counted.
+        share: greatest share of ``samples``, 0 to 1.
+        told: of what, for the reason.
+    """
+    if lost is None:
+        return at_most(name, None, share)
+    allowed = samples - needed(samples, 1 - share)
+    words = f"{told}: {max(lost, 0):,} of {samples:,} lost; {allowed:,} allowed for {percent(share)}".removeprefix(": ")
+    return Gate(name, share, lost / samples, lost <= allowed, words)
+
+
+def needed(samples: int, share: float) -> int:
+    """The fewest of ``samples`` that are at least ``share`` of them; 1.0 - 0.996 and its like are a decimal, and no double beside it."""
+    return max(0, math.ceil(round(share * samples, 9)))
+
+
+def percent(share: float) -> str:
+    """``99.8 %``."""
+    return f"{share * 100:.6g} %"
+
+
+def _third(verb: str, count: int) -> str:
+    return f"{verb}s" if count == 1 else verb
 
 
 def holds(name: str, held: bool | None, reason: str) -> Gate:
@@ -64,10 +108,10 @@ def verdict(gates: Iterable[Gate]) -> Verdict:
     return Verdict(not failed, every, f"{len(failed)} of {count} failed: {', '.join(failed)}" if failed else f"{count} passed")
 
 
-def _compared(name: str, reached: float | None, limit: float, passed: bool, asked: str, unit: str) -> Gate:
+def _compared(name: str, reached: float | None, limit: float, passed: bool, asked: str, unit: str, absent: str = NOT_MEASURED) -> Gate:
     unit = f" {unit}" if unit else ""
     if reached is None:
-        return Gate(name, limit, None, False, f"{NOT_MEASURED}; {asked} {limit:.6g}{unit} asked")
+        return Gate(name, limit, None, False, f"{absent}; {asked} {limit:.6g}{unit} asked")
     reached = float(reached)  # a numpy scalar has no place in a report
     texts = f"{reached:.6g}", f"{limit:.6g}"
     if texts[0] == texts[1] and not passed:  # "0.998 reached, at least 0.998 asked" would explain nothing

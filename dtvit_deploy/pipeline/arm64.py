@@ -7,14 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.artifact import CPU, FLOAT16, Artifact
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.graph import read_graph
 from dtvit_deploy.artifacts.source import source_digest
 from dtvit_deploy.artifacts.target import Cpu, Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.verdict import Gate, holds
-from dtvit_deploy.pipeline.float16 import CPU, FLOAT16
 from dtvit_deploy.pipeline.mixed_precision import DOUBTFUL
 from dtvit_deploy.pipeline.stages import load_onnx, made_here, versions, write_onnx
 from dtvit_deploy.plural import counted, some

@@ -15,7 +15,7 @@ from dtvit_deploy.calibration.method import Method
 from dtvit_deploy.calibration.ranges import Convergence, Interval, RangeTable, Settling, TensorRange, weights_of
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.calibration_set import CalibrationSet, random_set, real_set
-from dtvit_deploy.pipeline.material import with_preprocessing
+from dtvit_deploy.pipeline.material import assumed, with_preprocessing
 from dtvit_deploy.pipeline.observation import Observation
 from dtvit_deploy.pipeline.program import ProgramEntry, program_stage
 from dtvit_deploy.pipeline.progress import Progress
@@ -146,6 +146,7 @@ def _table(observation: Observation, program: ProgramEntry, chosen: CalibrationS
         )
     verb = "is" if counts.flat == 1 else "are"
     flat = (f"{counts.flat} of the {counts.stop} samples {verb} of a single colour",) if counts.flat else ()
+    unsaid = assumed(manifest) if chosen.preprocessing is not None else ()
     tensors, unbounded = _tensors(observation)
     if not tensors:
         raise InputError(
@@ -169,7 +170,7 @@ def _table(observation: Observation, program: ProgramEntry, chosen: CalibrationS
         tensors=tensors,
         unbounded=unbounded,
         convergence=_convergence(observation),
-        notes=(*(note for link in manifest.lineage for note in link.notes), *chosen.notes, *flat),
+        notes=(*(note for link in manifest.lineage for note in link.notes), *unsaid, *chosen.notes, *flat),
         tools=versions("torch", "numpy", "pillow"),
         no_use=no_use,
     ).sealed()

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import msgspec
 
 from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.devices import local
+from dtvit_deploy.harness.class_scores import is_row
 from dtvit_deploy.harness.parity import LEAST_SQNR
 from dtvit_deploy.harness.recommend import Recommendation, recommend
 from dtvit_deploy.harness.verdict import Gate, holds, verdict
@@ -17,9 +19,11 @@ from dtvit_deploy.pipeline import measure, timing
 from dtvit_deploy.pipeline.arm64 import emulated_arm64, known_on_arm64
 from dtvit_deploy.pipeline.calibration_set import SYNTHETIC
 from dtvit_deploy.pipeline.figures import Figures, Measured
+from dtvit_deploy.pipeline.gates import CLASS_SCORES, measured_at_all
 from dtvit_deploy.pipeline.material import NOT_REAL, Material
 from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.pipeline.scoring import scores_of
 from dtvit_deploy.pipeline.stages import NOT_INSTALLED, versions
 from dtvit_deploy.pipeline.subjects import candidate_of, reference_subject, subject_of
 from dtvit_deploy.pipeline.taking import EMULATED, bench_of, for_arm64, taken
@@ -75,6 +79,7 @@ def judged(
         measured: the figures.
         missing: names of what was to be built and could not, and why.
     """
+    measured = _of_decisions(bench, figures, measured)
     scored, timed, compared = measured.scored, measured.timed, measured.compared
     material, manifest = bench.material, bench.program.artifact.manifest
     subjects = [reference_subject(bench, scored, timed)]
@@ -94,9 +99,12 @@ def judged(
     subjects += _on_arm64(artifacts, recipe, measured)
     every = [gate for subject in subjects if subject.verdict for gate in subject.verdict.gates]
     every += [holds(f"{name}: built", False, why) for name, why in missing]
+    latencies = {f"{subject.name}, {subject.file}": subject.latency for subject in subjects[1:] if subject.latency is not None}
+    every += [measured_at_all(latencies)] if figures.only_latency else []
     advice, places = _advice(bench, subjects, measured)
     every += places
     notes = [*_notes(artifacts, material, bench.program), *_notes_of_accuracy(material, measured)]
+    notes += _undecided(bench, artifacts) if figures.parity else []
     there = for_arm64(artifacts, recipe)
     for artifact in artifacts if figures.parity else ():
         known, told = known_on_arm64(artifact, held=artifact in there)
@@ -118,6 +126,25 @@ def judged(
         recommendations=advice,
         verdict=verdict(every) if every else None,
     )
+
+
+def _of_decisions(bench: measure.Bench, figures: Figures, measured: Measured) -> Measured:
+    """Without accuracy that was taken by the way, of an output whose greatest entry is no decision; who asks for it alone has it."""
+    scored = scores_of(bench.material.signature)
+    decides = scored is not None and scored.name in bench.class_scores
+    return measured if decides or not figures.parity else msgspec.structs.replace(measured, scored=())
+
+
+def _undecided(bench: measure.Bench, artifacts: Sequence[Artifact]) -> list[str]:
+    """That no decision is held to anything, where INT8 or labels would want one, and nobody said that there is none."""
+    rows = [spec.name for spec in bench.material.signature.outputs if is_row(spec)]
+    quantised = any(artifact.manifest.judged_as is Precision.INT8 for artifact in artifacts)
+    labelled = bench.material.images is not None and bench.material.images.labelled
+    if not rows or not (quantised or labelled) or bench.class_scores or bench.called_scores is not None:
+        return []
+    named = f"{some([repr(name) for name in rows])} {'is' if len(rows) == 1 else 'are'} class scores"
+    told = f"no top-1 is compared{', and INT8 is held to its SQNR alone' if quantised else ''}: nothing says that {named}"
+    return [f"{told}; --class-scores NAME says so, and --class-scores none that there are none ({CLASS_SCORES})"]
 
 
 def _advice(bench: measure.Bench, subjects: Sequence[Subject], measured: Measured) -> tuple[tuple[Recommendation, ...], tuple[Gate, ...]]:
@@ -202,7 +229,7 @@ def _counts(recipe: Recipe, figures: Figures, material: Material, measured: Meas
         counts["parity"] = f"{counted(min(recipe.data.samples, len(material)), 'sample')} and {counted(adversarial, 'adversarial feed')}"
     if any(measured.compared.layers):
         counts["layers"] = counted(min(measure.LAYER_SAMPLES, len(material)), "sample")
-    if figures.accuracy:
+    if measured.scored:
         counts["accuracy"] = counted(len(material), "sample")
     if any(one.latency for one in measured.timed):
         counts["latency"] = "1 sample, again and again"

@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dtvit_deploy.artifacts.artifact import Artifact, load_artifact
+from dtvit_deploy.artifacts.artifact import FLOAT16, Artifact, load_artifact
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.source import source_digest
@@ -18,14 +18,17 @@ from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.calibration.ranges import RangeTable
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.mlpackage.options import IMAGE, LINK, RELAID, VIEWS, CoreMlOptions, views_of
-from dtvit_deploy.pipeline.coreml_interface import interface_of
-from dtvit_deploy.pipeline.float16 import FLOAT16, float16_stage
+from dtvit_deploy.pipeline.coreml_interface import interface_of, with_labels
+from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.mixed_precision import FOUND, IMPRECISE
 from dtvit_deploy.pipeline.onnx import onnx_stage
 from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.stages import GuardFeeds, describe, made_here, versions
 from dtvit_deploy.plural import counted
 from dtvit_deploy.recipe.tables import Int8
+
+if TYPE_CHECKING:
+    from dtvit_deploy.calibration.class_map import ClassMap
 
 PACKAGE = "model.mlpackage"
 LEAST_IOS = 17
@@ -65,6 +68,7 @@ class CoreMl:
         keep_fp32: modules that stay FP32 in FP16 and in INT8 packages.
         options: how packages are made.
         cache: holds what was built before.
+        class_map: what images call the classes, and a classifier too where the checkpoint does not name them.
     """
 
     program: ProgramEntry
@@ -72,6 +76,7 @@ class CoreMl:
     keep_fp32: tuple[str, ...]
     options: CoreMlOptions
     cache: Cache
+    class_map: ClassMap | None = None
 
     def build(self, precision: Precision, table: RangeTable | None = None, asked: Int8 | None = None) -> Artifact:
         """The package of a precision.
@@ -93,7 +98,7 @@ class CoreMl:
         return self._placed(made)
 
     def _converted(self, precision: Precision) -> Artifact:
-        manifest = self.program.artifact.manifest
+        manifest, labels = with_labels(self.program.artifact.manifest, self.options, self.class_map)
         keep = self.keep_fp32 if precision is Precision.FP16 else ()
         searched = self._searched() if precision is Precision.FP16 else {}
         interface = interface_of(manifest, self.options)
@@ -135,10 +140,11 @@ class CoreMl:
             )
             views = {name: msgspec.to_builtins(view) for name, view in made.views.items()}
             told = options | {VIEWS: views} | ({"fp32_modules": dict(made.reasons)} if precision is Precision.FP16 else {})
-            notes = (*made.notes, *unmeasured, *searched.get(FOUND, ()))
+            notes = (*labels, *made.notes, *unmeasured, *searched.get(FOUND, ()))
             describe(path, manifest, precision, LINK, tools, told, notes, rung=Rung.PREPARED)
 
         key = {"parent": manifest, "precision": precision, "options": options, "tools": tools, "source": source_digest(__name__)}
+        key |= {"labels": labels}
         key["guard"] = self.guard.digest  # what FP16 is typed by, and both are judged on
         return made_here(self.cache.entry("coreml", key, build) / PACKAGE)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.mlpackage.options import CoreMlOptions, ImageInput
+from dtvit_deploy.harness.class_scores import class_scores
 from dtvit_deploy.pipeline.material import preprocessing_of
-from dtvit_deploy.pipeline.scoring import scores_of
-from dtvit_deploy.plural import counted
+from dtvit_deploy.plural import counted, some
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.artifact import Manifest
+    from dtvit_deploy.calibration.class_map import ClassMap
     from dtvit_deploy.export.coreml.interface import Interface
 
 
@@ -23,22 +26,44 @@ def interface_of(manifest: Manifest, options: CoreMlOptions) -> Interface:
     """
     from dtvit_deploy.export.coreml.interface import Interface
 
-    scores = None
-    if options.classifier:
-        found = scores_of(manifest.signature)
-        if found is None or found.shape[-1] != len(manifest.classes):
-            raise InputError(
-                f"{manifest.model} cannot be a classifier: it has {counted(len(manifest.classes), 'class name')}"
-                + (
-                    f" for the {counted(found.shape[-1], 'score')} of {found.name!r}"
-                    if found
-                    else " and no output that is one row of scores"
-                ),
-                remedy="leave --classifier out, or give a checkpoint whose metadata names the classes",
-            )
-        scores = found.name
+    scores = _scores(manifest) if options.classifier else None
     image = _image_input(manifest) if options.image else None
     return Interface(manifest.model, manifest.signature, manifest.classes, options, image, scores)
+
+
+def with_labels(manifest: Manifest, options: CoreMlOptions, class_map: ClassMap | None) -> tuple[Manifest, tuple[str, ...]]:
+    """The manifest with the class labels that a classifier answers with, and what is to be said of them.
+
+    They are the checkpoint's names of the classes. Where it has none they are those of the class map, which the manifest then holds, as it
+    would the checkpoint's: a package is held to the labels of its manifest.
+
+    Raises:
+        InputError: the map gives a class no name of its own, or does not fit the network.
+    """
+    if class_map is None or not options.classifier:
+        return manifest, ()
+    if not manifest.classes:
+        return msgspec.structs.replace(manifest, classes=class_map.in_order()), ()
+    others = [f"{name!r} for what it calls {other!r}" for name, other in class_map.other_names(manifest.classes).items()]
+    if not others:
+        return manifest, ()
+    note = f"the class labels are the checkpoint's names and not those of {class_map.path.name}, which says what images call them"
+    return manifest, (f"{note}: {some(others, 3)}",)
+
+
+def _scores(manifest: Manifest) -> str:
+    """The output of which each entry has a class name."""
+    outputs, classes = manifest.signature.outputs, len(manifest.classes)
+    rows = [spec for spec in outputs if spec.name in class_scores(outputs, classes) and len(spec.shape) == 2]
+    named = [spec for spec in rows if spec.shape[-1] == classes]
+    if named:
+        return named[0].name
+    of = f"for the {counted(rows[0].shape[-1], 'score')} of {rows[0].name!r}" if rows else "and no output that is one row of class scores"
+    raise InputError(
+        f"{manifest.model} cannot be a classifier: it has {counted(classes, 'class name')} {of}",
+        remedy="leave --classifier out (in a recipe: coreml.classifier), give a checkpoint whose metadata names the classes, or a"
+        " --class-map (data.class_map) with a name for each score",
+    )
 
 
 def _image_input(manifest: Manifest) -> ImageInput:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dtvit_deploy.artifacts.artifact import Artifact, load_artifact, write_json
+from dtvit_deploy.artifacts.artifact import Artifact, Manifest, load_artifact, manifest_path, read_json, write_json
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.staging import staged
 from dtvit_deploy.artifacts.target import Cpu, Precision, Target, pairs
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.harness.class_scores import require_rows
 from dtvit_deploy.pipeline.arm64 import portable_stage, told_of_arm64
 from dtvit_deploy.pipeline.compared import require_outputs
 from dtvit_deploy.pipeline.coreml import CoreMl
@@ -61,7 +62,23 @@ def export(recipe: Recipe, out: Path, cache: Cache, progress: Progress) -> tuple
     """
     with exported(recipe, out, cache, progress) as made:
         names = [artifact.name for artifact in made.artifacts]
+        for told in filter(None, (takes_the_place(artifact, out) for artifact in made.artifacts)):
+            progress.step(told)
     return made.program, tuple(load_artifact(out / name) for name in names)
+
+
+def takes_the_place(artifact: Artifact, out: Path) -> str:
+    """What is to be said where an artefact is about to replace another of its name; empty where it is the same, or there is none."""
+    beside = manifest_path(out / artifact.name)
+    try:
+        earlier: Manifest | None = read_json(beside, Manifest) if beside.is_file() else None
+    except InputError:
+        earlier = None
+    if earlier is None or earlier.sha256 == artifact.manifest.sha256:
+        return ""
+    pairs_of = zip(earlier.lineage, artifact.manifest.lineage, strict=False)
+    step = next((new.kind for old, new in pairs_of if old.sha256 != new.sha256), artifact.manifest.lineage[-1].kind)
+    return f"{artifact.name} takes the place of another of that name in {out}: they differ from the step {step!r} on"
 
 
 @dataclass(frozen=True)
@@ -100,6 +117,7 @@ def exported(recipe: Recipe, out: Path, cache: Cache, progress: Progress, progra
             program = program_stage(recipe.model, cache)
         program = with_preprocessing(program, recipe.preprocessing)
         require_outputs(program.artifact.manifest.signature, recipe.parity.tolerance)
+        require_rows(program.artifact.manifest.signature.outputs, recipe.parity.class_scores)
         require_sound_calibration(recipe, class_map, program)
         table = ranges_stage(recipe, class_map, program, cache, progress)
         build = Build(recipe, program, table, class_map, cache, progress)
@@ -142,7 +160,7 @@ class Build:
         """
         if target is Target.COREML:  # of the program itself; all others are of its ONNX graph
             recipe = self.recipe
-            packages = CoreMl(self.program, self.guard, recipe.export.keep_fp32, recipe.coreml, self.cache)
+            packages = CoreMl(self.program, self.guard, recipe.export.keep_fp32, recipe.coreml, self.cache, self.class_map)
             search = recipe.int8.search and recipe.data.calibration is not None
             every = [packages.build(precision, self.table, msgspec.structs.replace(recipe.int8, search=search))]
         else:
@@ -184,7 +202,7 @@ class Build:
                 self._choices,
                 self.recipe.tensorrt.build,
                 self.cache,
-                lambda: golden_stage(self.program, graph, self.material, self.cache),
+                lambda: golden_stage(self.program, graph, self.material, self.cache, self.recipe.parity.class_scores),
             )
         if target is Target.OPENVINO and precision is Precision.INT8 and self.table is None:
             return [nncf_stage(graph, self.recipe, self.class_map, self.cache)]
@@ -210,6 +228,7 @@ class Build:
         if self.recipe.int8.search and data is not None:
             # Of a calibration's folder, no more than it observed are known not to be evaluation images.
             material = open_material(data, manifest, self.class_map).subset(min(TRIAL_SAMPLES, len(table.samples)))
-            search = search_stage(quantiser, target, material, kept, self.recipe.run.threads, self.cache, self.progress)
+            called = self.recipe.parity.class_scores
+            search = search_stage(quantiser, target, material, kept, self.recipe.run.threads, self.cache, self.progress, called)
             kept = search.in_float
         return int8_stage(quantiser, kept, search, self.cache)

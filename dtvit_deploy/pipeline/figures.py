@@ -28,6 +28,11 @@ class Figures:
     accuracy: bool = False
     latency: bool = False
 
+    @property
+    def only_latency(self) -> bool:
+        """Whether nothing else is taken, so that without a latency there is nothing."""
+        return self.latency and not (self.parity or self.layers or self.accuracy)
+
 
 class Compared(msgspec.Struct, frozen=True):
     """Parity of artefacts, in their order.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.artifact import CPU, FLOAT16, Artifact
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.source import source_digest
 from dtvit_deploy.artifacts.target import Cpu, Precision
@@ -16,11 +16,6 @@ from dtvit_deploy.pipeline.stages import GuardFeeds, load_onnx, made_here, versi
 
 if TYPE_CHECKING:
     from dtvit_deploy.export.onnx.float16 import Float16
-
-FLOAT16 = "float16"
-"""Kind of the link that typing a graph as FP16 adds."""
-CPU = "cpu"
-"""Key of its options that says what the graph is to run on."""
 
 
 def float16_stage(simplified: Artifact, guard: GuardFeeds, keep_fp32: tuple[str, ...], cache: Cache, cpu: Cpu = Cpu.X86_64) -> Artifact:

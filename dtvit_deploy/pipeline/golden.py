@@ -17,7 +17,6 @@ from dtvit_deploy.pipeline.expected import Pairs, expected_of
 from dtvit_deploy.pipeline.material import Material, digest_of
 from dtvit_deploy.pipeline.measure import Reference, kept_for_precision
 from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.pipeline.scoring import scores_of
 from dtvit_deploy.pipeline.stages import versions
 
 if TYPE_CHECKING:
@@ -33,13 +32,16 @@ _EXPECTED, _PLANTED = "expected", "planted"
 _SIDES = ("one", "other")
 
 
-def golden_stage(program: ProgramEntry, graph: Artifact, material: Material, cache: Cache) -> Golden:
+def golden_stage(
+    program: ProgramEntry, graph: Artifact, material: Material, cache: Cache, called_scores: Sequence[str] | None = None
+) -> Golden:
     """Feeds and the FP32 network's answers, with the tolerance that the artefact's precision has on just these.
 
     Args:
         program: the reference.
         graph: the typed graph, whose precision decides the tolerance.
         material: real input where the user gave some, else noise.
+        called_scores: outputs that the user calls class scores; None says nothing.
         cache: holds the reference's answers, which are the same for every precision.
 
     Raises:
@@ -61,14 +63,14 @@ def golden_stage(program: ProgramEntry, graph: Artifact, material: Material, cac
             f"no device could be held to {graph.manifest.stem}: {'; '.join(one.reason for one in hopeless)}",
             remedy=f"leave {precision} out, or keep the modules that lose most in FP32 (--keep-fp32; `verify --layers` names them)",
         )
-    scores = scores_of(program.artifact.manifest.signature)
+    scores = material.class_scores(program.artifact.manifest, called_scores)
     return Golden(
         feeds=feeds,
         expected=expected,
         source=f"of {material.source}" if material.real else "seeded noise, not images: the job was exported without --data",
         tolerance={one.output: one.tolerance for one in held if one.tolerance is not None},
         least_sqnr=next((one.least_sqnr for one in held if one.least_sqnr is not None), None),
-        top1=scores.name if scores is not None and material.real else None,
+        top1=scores[0] if scores and material.real else None,
     )
 
 

@@ -21,7 +21,6 @@ from dtvit_deploy.harness.search import ModuleFigures, Search, Trial, readable, 
 from dtvit_deploy.pipeline.material import Material, digest_of
 from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Progress
-from dtvit_deploy.pipeline.scoring import scores_of
 from dtvit_deploy.pipeline.stages import load_onnx, made_here, versions, write_onnx
 from dtvit_deploy.plural import counted
 
@@ -133,7 +132,14 @@ def int8_stage(quantiser: Quantiser, in_float: Sequence[str], search: Search | N
 
 
 def search_stage(
-    quantiser: Quantiser, target: Target, material: Material, keep: Sequence[str], threads: int, cache: Cache, progress: Progress
+    quantiser: Quantiser,
+    target: Target,
+    material: Material,
+    keep: Sequence[str],
+    threads: int,
+    cache: Cache,
+    progress: Progress,
+    called_scores: Sequence[str] | None = None,
 ) -> Search:
     """Sensitivity and gain of every module on this machine, and the set that is best left in float.
 
@@ -143,19 +149,21 @@ def search_stage(
         material: real input that is no evaluation data, the calibration's own at best.
         keep: modules that stay in float by the user's wish.
         threads: that gains are measured with.
+        called_scores: outputs that the user calls class scores; None says nothing.
     """
     feeds = list(material.feeds())
+    scores = next(iter(material.class_scores(quantiser.simplified.manifest, called_scores)), None)
     digest = digest_of(feeds)
 
     def measure(folder: Path) -> None:
-        judge = _Judge(quantiser, feeds)
+        judge = _Judge(quantiser, feeds, scores)
         every = progress.track(quantiser.modules, "sensitivity of each module", len(quantiser.modules))
         write_json(folder / "sensitivity.json", {module: judge.alone(module) for module in every})
 
     def search(folder: Path) -> None:
         # By itself, since it does not depend on the runtime: the next target finds it done.
         alone = read_json(cache.entry("sensitivity", quantiser.key | {"feeds": digest}, measure) / "sensitivity.json", dict[str, float])
-        judge = _Judge(quantiser, feeds)
+        judge = _Judge(quantiser, feeds, scores)
         gains, latency = _gains(quantiser, target, feeds[0], threads)
         figures = [
             ModuleFigures(module=module, sqnr=sqnr, gain_ms=gains.get(module)) for module, sqnr in alone.items() if module not in keep
@@ -169,7 +177,7 @@ def search_stage(
         found = search_modules(figures, latency, evaluate, goal=goal, samples=len(feeds), keep=tuple(keep))
         write_json(folder / "search.json", found)
 
-    key = quantiser.key | {"target": target.value, "keep": sorted(keep), "feeds": digest, "threads": threads}
+    key = quantiser.key | {"target": target.value, "keep": sorted(keep), "feeds": digest, "threads": threads, "scores": scores}
     result: Search = read_json(cache.entry("search", key, search) / "search.json", Search)
     return result
 
@@ -177,10 +185,8 @@ def search_stage(
 class _Judge:
     """Compares INT8 graphs with the float one on some feeds."""
 
-    def __init__(self, quantiser: Quantiser, feeds: list[Feeds]) -> None:
-        self._quantiser, self._feeds = quantiser, feeds
-        scores = scores_of(quantiser.simplified.manifest.signature)
-        self.scores = scores.name if scores else None
+    def __init__(self, quantiser: Quantiser, feeds: list[Feeds], scores: str | None) -> None:
+        self._quantiser, self._feeds, self.scores = quantiser, feeds, scores
         self._expected = self._answers(quantiser.model, feeds)
 
     def _answers(self, model: onnx.ModelProto, feeds: Sequence[Feeds]) -> dict[str, NDArray[np.float64]]:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from dtvit_deploy.artifacts.target import Target
 from dtvit_deploy.calibration.feeds import adversarial_feeds, image_feeds, random_feeds
 from dtvit_deploy.calibration.images import ImageSet, open_images, sample
 from dtvit_deploy.calibration.npz import load_feeds
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.harness.class_scores import class_scores
 from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.stages import GuardFeeds
 from dtvit_deploy.recipe.tables import PreprocessingChanges, Recipe
@@ -42,6 +44,7 @@ class Material:
         ready: feeds of an ``.npz``, or noise.
         source: what it is, for reports.
         real: whether a user gave it.
+        assumed: what nobody said of the preprocessing, and was assumed.
     """
 
     signature: Signature
@@ -50,6 +53,7 @@ class Material:
     ready: Sequence[Feeds]
     source: str
     real: bool
+    assumed: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images.images) if self.images else len(self.ready)
@@ -57,7 +61,7 @@ class Material:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is to be said of the images."""
-        return self.images.notes if self.images is not None else ()
+        return (*self.assumed, *self.images.notes) if self.images is not None else ()
 
     def feeds(self) -> Iterator[Feeds]:
         """One feed for each sample, made when it is asked for."""
@@ -89,6 +93,14 @@ class Material:
         feeds = [*few.feeds(), *self.adversarial().values()]
         return GuardFeeds(f"{len(few)} of {self.source}, and adversarial feeds", digest_of(feeds), feeds, len(few))
 
+    def known_classes(self, manifest: Manifest) -> int:
+        """How many classes are known by name, to the checkpoint or by the folders of the images; 0 where none is."""
+        return len(manifest.classes) or len(self.images.classes if self.images is not None else ())
+
+    def class_scores(self, manifest: Manifest, asked: Sequence[str] | None) -> tuple[str, ...]:
+        """Names of the network's outputs that are class scores, as the user says, or else as names and numbers do."""
+        return class_scores(manifest.signature.outputs, self.known_classes(manifest), asked)
+
     def facts(self) -> dict[str, str]:
         """What a report says about it."""
         facts = {"source": self.source, "samples": str(len(self))}
@@ -118,7 +130,7 @@ def open_material(data: Path | None, manifest: Manifest, class_map: ClassMap | N
         return Material(signature, None, None, feeds, f"the feeds in {data.name}", real=True)
     preprocessing = preprocessing_of(manifest)
     images = open_images(data, classes=manifest.classes, class_map=class_map)
-    return Material(signature, images, preprocessing, (), f"the images in {data.name}", real=True)
+    return Material(signature, images, preprocessing, (), f"the images in {data.name}", real=True, assumed=assumed(manifest))
 
 
 def class_map_of(recipe: Recipe) -> ClassMap | None:
@@ -130,7 +142,8 @@ def class_map_of(recipe: Recipe) -> ClassMap | None:
     from dtvit_deploy.calibration.class_map import read_class_map
 
     found = None if recipe.data.class_map is None else read_class_map(recipe.data.class_map)
-    require_images(found, recipe.data.evaluation, recipe.data.calibration, recipe.data.checks)
+    if not (recipe.coreml.classifier and Target.COREML in recipe.export.targets):  # whose labels may be the map's
+        require_images(found, recipe.data.evaluation, recipe.data.calibration, recipe.data.checks)
     return found
 
 
@@ -140,6 +153,9 @@ def with_preprocessing(program: ProgramEntry, changes: PreprocessingChanges) -> 
         return program
     manifest = program.artifact.manifest
     changed = msgspec.to_builtins(changes.of(preprocessing_of(manifest)))
+    for name in _unsaid(manifest):  # what is assumed stays unsaid, so that it is still told: the default is the same
+        if getattr(changes, name) is None:
+            del changed[name]
     artifact = msgspec.structs.replace(program.artifact, manifest=msgspec.structs.replace(manifest, preprocessing=changed))
     return dataclasses.replace(program, artifact=artifact)
 
@@ -175,6 +191,21 @@ def preprocessing_of(manifest: Manifest) -> Preprocessing:
             remedy="give --data an .npz file with one array for each input",
         )
     return Preprocessing.for_input(*inputs[0].shape[2:])
+
+
+def assumed(manifest: Manifest) -> tuple[str, ...]:
+    """What is to be said where nothing says by which mean and deviation images are normalised, so that ImageNet's are taken."""
+    unsaid = _unsaid(manifest)
+    if not unsaid:
+        return ()
+    source = "nothing in the checkpoint says so" if manifest.parent("checkpoint") is not None else "there is no checkpoint that says so"
+    told = f"preprocessing: ImageNet's {' and '.join(unsaid)} {'were' if unsaid[1:] else 'was'} assumed; {source}"
+    keys = " and ".join(f"preprocessing.{name}" for name in unsaid)
+    return (f"{told} (where others are right, export with {' and '.join(f'--{name}' for name in unsaid)}; in a recipe: {keys})",)
+
+
+def _unsaid(manifest: Manifest) -> tuple[str, ...]:
+    return tuple(name for name in ("mean", "std") if name not in manifest.preprocessing)
 
 
 def digest_of(feeds: list[Feeds]) -> str:

@@ -12,6 +12,7 @@ import msgspec
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.devices.local import cores
+from dtvit_deploy.harness.class_scores import scored_output
 from dtvit_deploy.harness.layers import LayerReport, Taps, layer_report
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.program import ProgramEntry
@@ -20,7 +21,7 @@ from dtvit_deploy.runtimes.base import MissingOperatorError, Session, SessionOpt
 from dtvit_deploy.runtimes.pairing import Pairing, looked_into, pairings
 
 if TYPE_CHECKING:
-    from dtvit_deploy.artifacts.signature import Feeds, Outputs
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs, TensorSpec
     from dtvit_deploy.runtimes.torch.session import TorchSession
 
 LAYER_SAMPLES = 2
@@ -39,6 +40,8 @@ class Bench:
     cuda_graph: bool = True
     adding: bool = False
     """Whether the artefacts are answered for as an ARM64 core does, so that the ideal FP16 too adds in FP16."""
+    called_scores: tuple[str, ...] | None = None
+    """Outputs that the user calls class scores; None says nothing."""
     said: dict[tuple[str, str], dict[str, str]] = field(init=False, default_factory=dict)
     """Conditions of the sessions that were opened, by the key of the pairing."""
 
@@ -58,6 +61,17 @@ class Bench:
     @property
     def precisions(self) -> frozenset[Precision]:
         return frozenset(artifact.manifest.precision for artifact in self.artifacts)
+
+    @property
+    def class_scores(self) -> tuple[str, ...]:
+        """Names of the outputs whose greatest entry is a decision."""
+        return self.material.class_scores(self.program.artifact.manifest, self.called_scores)
+
+    @property
+    def scored(self) -> TensorSpec | None:
+        """The output that accuracy is taken of; None where none could be class scores."""
+        manifest = self.program.artifact.manifest
+        return scored_output(manifest.signature.outputs, self.material.known_classes(manifest), self.called_scores)
 
     def options(self, taps: tuple[str, ...] = ()) -> SessionOptions:
         return SessionOptions(threads=self.threads, taps=taps, cuda_graph=self.cuda_graph)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.target import Cpu
 from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.harness.class_scores import require_rows
 from dtvit_deploy.harness.latency import MeasureOptions
 from dtvit_deploy.harness.layers import LayerReport
 from dtvit_deploy.harness.parity import Difference
@@ -36,22 +37,25 @@ def bench_of(
         InputError: an artefact is not derived from ``program``, or a runtime loads none of the artefacts.
         MissingError: a runtime cannot be used here; or nothing but a latency is wanted, and nothing that could be timed is here.
     """
+    require_rows(program.artifact.manifest.signature.outputs, recipe.parity.class_scores)
     for artifact in artifacts:
         require_same_root(artifact, program)
     if recipe.export.cpu is Cpu.ARM64 and not any(artifact.manifest.format == "onnx" for artifact in artifacts):
         raise InputError(
-            f"--arm64 is for ONNX artefacts, and {', '.join(artifact.name for artifact in artifacts)} are none",
+            f"an ARM64 CPU is named (--arm64; in a recipe: export.cpu), which is for ONNX artefacts, and"
+            f" {', '.join(artifact.name for artifact in artifacts)} {'is' if len(artifacts) == 1 else 'are'} none",
             remedy="leave it out: what it looks at is ONNX Runtime's arithmetic",
         )
-    only_timed = figures.latency and not (figures.parity or figures.layers or figures.accuracy)
-    found = pairings(artifacts, recipe.run.runtimes, timed=only_timed)
-    if only_timed and all(one.emulated for one in found):
+    found = pairings(artifacts, recipe.run.runtimes, timed=figures.only_latency)
+    if figures.only_latency and all(one.emulated for one in found):
         reasons = "; ".join(dict.fromkeys(why_emulated(one.artifact) for one in found))
         raise MissingError(
             f"the latency of {', '.join(one.name for one in found)} cannot be measured here: {EMULATED} ({reasons})",
             remedy="profile on the device; verify and evaluate work here",
         )
-    return measure.Bench(program, found, material, recipe.run.threads, progress, recipe.profile.cuda_graph)
+    return measure.Bench(
+        program, found, material, recipe.run.threads, progress, recipe.profile.cuda_graph, called_scores=recipe.parity.class_scores
+    )
 
 
 def taken(bench: measure.Bench, recipe: Recipe, figures: Figures) -> Measured:

@@ -46,7 +46,7 @@ def require_buildable(recipe: Recipe) -> None:
     if Target.ONNX not in targets and recipe.export.cpu is Cpu.ARM64:
         raise InputError(
             "an ARM64 CPU was named, and the target onnx not: it is ONNX Runtime that computes otherwise there",
-            remedy="add --target onnx (in a recipe: to export.targets), or leave --arm64 (export.cpu) out",
+            remedy="add --target onnx (in a recipe: to export.targets), or leave --arm64 (in a recipe: export.cpu) out",
         )
     for precision in Precision:
         if getattr(recipe.gates, precision.value) != Limits() and precision not in precisions:

@@ -196,12 +196,16 @@ class Parity(Table, frozen=True):
         adversarial: whether pictures that no camera takes (zeros, one colour, saturated, noise, next to nothing) are compared too.
         tolerance: greatest |Δ| of an output, by its name and in its own units, in place of a measured one; of whole numbers, the share of a
             sample's values that may differ. Every precision is held to it.
+        class_scores: outputs that are class scores, whose greatest entry is compared too; an empty list says that none is. None takes those
+            that are called so, those with as many entries as there are known classes, or else the network's only floating output.
     """
 
     adversarial: bool = True
     tolerance: Annotated[dict[Name, Magnitude], like({"boxes": 0.5})] = msgspec.field(default_factory=dict)
+    class_scores: Annotated[tuple[Name, ...], like(["logits"])] | None = None
 
     def __post_init__(self) -> None:
+        refuse_repeats("output", self.class_scores or ())
         for name, limit in self.tolerance.items():
             if not math.isfinite(limit):
                 raise ValueError(f"Expected a number for `tolerance.{name}`, got {limit}")

@@ -284,9 +284,9 @@ def _counted(subject: Subject, figure: str) -> tuple[int, int] | None:
     """Samples that count for a share, and all samples."""
     if figure == TOP1 or (subject.accuracy is not None and subject.accuracy.agreement is not None):
         accuracy = subject.accuracy
-        value = None if accuracy is None else accuracy.top1 if figure == TOP1 else accuracy.agreement
-        return None if accuracy is None or value is None else (round(value * accuracy.samples), accuracy.samples)
+        value = None if accuracy is None else accuracy.right if figure == TOP1 else accuracy.agreeing
+        return None if accuracy is None or value is None else (value, accuracy.samples)
     real = next((one for one in subject.parity if one.agreement is not None), None)
-    if real is None or real.decided_agreement is None:
+    if real is None or real.agreeing is None:
         return None
-    return round(real.decided_agreement * real.samples), real.samples
+    return real.agreeing, real.samples

@@ -165,6 +165,13 @@ def test_images_without_labels_are_scored_in_agreement_only(work: Path) -> None:
     assert "nothing is said of how many answers are right" in done.stdout
 
 
+def test_a_profile_without_a_latency_to_believe_does_not_end_as_if_it_had_measured(work: Path) -> None:
+    done = deploy("profile", ARTEFACT, "--samples", "8", "--seconds", "0.1", "-o", "profiled", cwd=work, code=1)
+    assert done.stdout.splitlines()[-1] == "FAIL: 1 of 1 gates failed"
+    assert "✗ a latency to believe: none of 1 measurement is VALID; ONNX FP32, network.net.fp32.onnx: INVALID (too few" in done.stdout
+    deploy("compare", "profiled", "profiled", cwd=work)  # which says something about the machine, and nothing about the artefact
+
+
 def test_of_what_can_never_be_int8_calibration_says_so_before_it_reads_an_image(work: Path) -> None:
     done = deploy("calibrate", "-m", "network:net", "--data", "images", "--samples", "4", "-o", "ranges.json", cwd=work)
     told = done.stderr.splitlines()

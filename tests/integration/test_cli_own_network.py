@@ -206,7 +206,8 @@ class TestScripts:
             "doctor": (),
         }
         for command, arguments in runs.items():
-            done = deploy(command, *arguments, "--json", cwd=work)
+            # Two samples are no latency to believe, which fails the one gate of `profile`; its figures are printed all the same.
+            done = deploy(command, *arguments, "--json", cwd=work, code=int(command == "profile"))
             assert json.loads(done.stdout), command
             assert "{" not in done.stderr, command
         assert sorted(path.name for path in tmp_path.glob("*.onnx")) == ["pair.make.fp32.onnx"]

@@ -18,6 +18,7 @@ from checking import checked
 from commandline import deploy
 from dtvit_deploy.artifacts.artifact import Artifact, Link, load_artifact, sha256_of
 from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.calibration.class_map import read_class_map
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.formats.mlpackage.options import CoreMlOptions, Layout, views_of
 from dtvit_deploy.models.reference import Reference
@@ -289,6 +290,16 @@ class TestInterface:
     def test_a_network_without_class_names_is_no_classifier(self, two: ProgramEntry, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="cannot be a classifier: it has 0 class names"):
             package(two, tmp_path, classifier=True)
+
+    def test_a_classifier_takes_the_names_of_a_class_map_where_the_checkpoint_names_none(self, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        inputs = {"image": torch.randn(1, 3, 16, 16)}
+        unnamed = entry(tmp_path / "unnamed", Scores(), inputs, output_names=("logits",))
+        (tmp_path / "names.txt").write_text("kitten\npuppy\nowlet\n")
+        made = package(unnamed, tmp_path / "cache", class_map=read_class_map(tmp_path / "names.txt"), classifier=True)
+        assert made.manifest.classes == ("kitten", "puppy", "owlet")  # which the package is held to when it is loaded
+        assert "logits" in answers(made, {"image": np.zeros((1, 3, 16, 16), np.float32)})
+        assert description(made).predictedFeatureName == "classLabel"
 
     @pytest.mark.parametrize("precision", [FP32, FP16])
     def test_pixels_are_normalised_inside_as_the_preprocessing_says(

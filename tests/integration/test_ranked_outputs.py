@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -13,6 +14,7 @@ from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.golden import golden_stage
 from dtvit_deploy.pipeline.judge import ranked_outputs
@@ -170,6 +172,23 @@ def test_a_tolerance_that_is_asked_for_takes_the_place_of_the_measured_one(detec
         assert all(one.passed is passes for one in found)
     with pytest.raises(InputError, match="'boxs', which is no output"):
         detector.compared(tolerances={"boxs": 1.0})
+
+
+def test_what_int8_ranks_otherwise_fails_with_the_limit_that_can_be_set(detector: Judged) -> None:
+    """Rows that change places are noise of the answer's own size, which no SQNR allows for; what is not ranked has no such way out."""
+
+    def change(model: onnx.ModelProto) -> None:
+        for tensor in model.graph.initializer:
+            if tensor.name == "classes.weight":
+                tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor), tensor.name))
+
+    wrong = detector.changed(change)
+    int8 = msgspec.structs.replace(wrong, manifest=msgspec.structs.replace(wrong.manifest, precision=Precision.INT8))
+    failed = {one.output: one.reason for one in detector.compared(int8) if not one.passed and one.feeds == "noise"}
+    assert {"boxes", "picked"} <= failed.keys()
+    assert failed["boxes"].endswith("; --tolerance boxes=NUMBER sets another limit (in a recipe: parity.tolerance)")
+    assert failed["picked"].endswith("; --tolerance picked=SHARE sets another limit (in a recipe: parity.tolerance)")
+    assert not any("--tolerance" in reason for output, reason in failed.items() if output == "scores")
 
 
 def test_without_adversarial_feeds_there_are_none(detector: Judged) -> None:

@@ -269,3 +269,26 @@ def test_what_a_digest_would_not_cover_has_no_place_in_a_folder(tmp_path: Path, 
         sha256_of(folder)
     odd.unlink()
     assert sha256_of(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("links", "name"),
+    [
+        ((), "net.fp16.onnx"),
+        ((Link(kind="float16", sha256=DIGEST, options={"cpu": "x86-64"}),), "net.fp16.onnx"),
+        ((Link(kind="float16", sha256=DIGEST, options={"cpu": "arm64"}),), "net.fp16.arm64.onnx"),
+        (
+            (Link(kind="float16", sha256=DIGEST, options={"cpu": "arm64"}), Link(kind="portable", sha256=DIGEST)),
+            "net.fp16.arm64.onnx",
+        ),
+        ((Link(kind="float16", sha256=DIGEST, options={"cpu": 7}),), "net.fp16.onnx"),
+    ],
+)
+def test_a_graph_for_another_cpu_is_another_file(links: tuple[Link, ...], name: str) -> None:
+    """Exported into one folder, neither takes the place of the other."""
+    root = Link(kind="program", sha256=DIGEST)
+    made = Manifest(
+        model="net", format="onnx", precision=Precision.FP16, sha256=DIGEST, signature=Signature((), ()), lineage=(root, *links)
+    )
+    assert made.file_name == name
+    assert made.title == "ONNX FP16"

@@ -23,6 +23,7 @@ from dtvit_deploy.artifacts.target import Target
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.cli import flags, spelling
 from dtvit_deploy.cli.app import app
+from dtvit_deploy.cli.keys import keys_of
 from dtvit_deploy.cli.options import say_if_crowded
 from dtvit_deploy.cli.spelling import ChannelOrder, Filter, parse_input, parse_target, tolerances
 from dtvit_deploy.errors import InputError
@@ -173,6 +174,7 @@ WORDS = {
     "preprocessing.mean": "0,0,0",
     "preprocessing.std": "1,1,1",
     "parity.tolerance": "boxes=0.5",
+    "parity.class_scores": "none",
     "run.runtimes": "onnxruntime",
     "export.targets": "openvino",
     "export.precisions": "fp16",
@@ -223,6 +225,43 @@ class TestAFileAndFlags:
     def test_a_wrong_flag_is_named_as_it_was_typed(self) -> None:
         with pytest.raises(InputError, match="--capability ten: expected `str` matching regex"):
             request(None, {"tensorrt.build.capabilities": ["ten"]}, {"tensorrt.build.capabilities": "--capability"})
+
+
+class TestFlagsInAMessageToWhoWroteARecipe:
+    """They typed none of them."""
+
+    @pytest.mark.parametrize(
+        ("text", "keys"),
+        [
+            ("leave --arm64 out", "--arm64 is export.cpu"),
+            ("leave --no-arm64 out", "--no-arm64 is export.cpu"),
+            (
+                "use --ios 17, or --precision fp16 --weights int8",
+                "--ios is coreml.ios; --precision is export.precisions; --weights is coreml.weights",
+            ),
+            ("leave --capability out, or --capability 8.9", "--capability is tensorrt.build.capabilities"),
+            ("give --data a folder", "--data is data.evaluation or data.checks or data.calibration"),
+            ("leave --arm64 (in a recipe: export.cpu) out", ""),
+            ("--debug shows where; --workers 1", ""),
+            ("a--arm64 and ---arm64", ""),
+        ],
+    )
+    def test_have_their_keys(self, text: str, keys: str) -> None:
+        assert keys_of(text) == keys
+
+    def test_where_the_request_is_a_file_and_only_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("r.toml").write_text(
+            'model.name = "a:b"\nexport.precisions = ["int8"]\nexport.targets = ["openvino"]\nint8.smooth_quant = true\n'
+        )
+        words = ["export", "-m", "a:b", "-t", "openvino", "-p", "int8", "--smooth-quant"]
+        for command, told in ((["run", "r.toml"], True), (["export", "-r", "r.toml"], True), (words, False)):
+            done = CliRunner().invoke(app, command)
+            assert done.exit_code == 2
+            assert "try: add --quantizer nncf" in done.output, command
+            assert ("in a recipe: --quantizer is int8.quantizer" in done.output) is told, command
+        Path("r.toml").rename("dtvit-deploy.toml")
+        assert "in a recipe: --quantizer is int8.quantizer" in CliRunner().invoke(app, ["export"]).output
 
 
 def test_the_choices_are_those_that_preprocessing_knows() -> None:

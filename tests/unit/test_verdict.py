@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtvit_deploy.harness.verdict import Verdict, at_least, at_most, holds, verdict
+from dtvit_deploy.harness.verdict import Verdict, at_least, at_most, enough, few_enough, holds, needed, verdict
 
 
 def test_a_limit_itself_passes() -> None:
@@ -65,3 +65,47 @@ def test_no_gate_is_no_pass() -> None:
 def test_figures_from_numpy_reach_the_report_as_plain_numbers() -> None:
     found = verdict([at_most("max", np.float32(0.5), 1), holds("valid", np.bool_(True), "yes")])  # type: ignore[arg-type]
     assert msgspec.json.decode(msgspec.json.encode(found), type=Verdict) == found
+
+
+class TestSharesOfSamples:
+    """Of few samples a share is a whole number of them, which the reason says."""
+
+    @pytest.mark.parametrize(
+        ("agreeing", "samples", "share", "passed", "reason"),
+        [
+            (63, 64, 0.99, False, "63 of 64 agree; 64 needed for 99 %"),
+            (64, 64, 0.99, True, "64 of 64 agree; 64 needed for 99 %"),
+            (99, 100, 0.99, True, "99 of 100 agree; 99 needed for 99 %"),
+            (498, 500, 0.998, False, "498 of 500 agree; 499 needed for 99.8 %"),
+            (1, 1, 1.0, True, "1 of 1 agrees; 1 needed for 100 %"),
+            (0, 3, 0.0, True, "0 of 3 agree; 0 needed for 0 %"),
+            (1_999, 2_000, 0.9995, True, "1,999 of 2,000 agree; 1,999 needed for 99.95 %"),
+        ],
+    )
+    def test_enough_of_them(self, agreeing: int, samples: int, share: float, passed: bool, reason: str) -> None:
+        gate = enough("it", agreeing, samples, share)
+        assert (gate.passed, gate.reason) == (passed, reason)
+        assert (gate.reached, gate.limit) == (agreeing / samples, share)
+
+    @pytest.mark.parametrize(
+        ("lost", "samples", "share", "passed", "reason"),
+        [
+            (1, 64, 0.004, False, "1 of 64 lost; 0 allowed for 0.4 %"),
+            (2, 500, 0.004, True, "2 of 500 lost; 2 allowed for 0.4 %"),
+            (3, 500, 0.004, False, "3 of 500 lost; 2 allowed for 0.4 %"),
+            (-1, 10, 0.0, True, "0 of 10 lost; 0 allowed for 0 %"),
+        ],
+    )
+    def test_not_too_many_lost(self, lost: int, samples: int, share: float, passed: bool, reason: str) -> None:
+        gate = few_enough("it", lost, samples, share)
+        assert (gate.passed, gate.reason) == (passed, reason)
+
+    def test_what_was_not_counted_fails(self) -> None:
+        assert not enough("it", None, 64, 0.0).passed
+        assert not few_enough("it", None, 64, 1.0).passed
+
+    @given(st.integers(1, 5000), st.integers(0, 1000))
+    def test_what_is_needed_is_the_least_that_is_enough(self, samples: int, thousandths: int) -> None:
+        least = needed(samples, thousandths / 1000)
+        assert least * 1000 >= thousandths * samples
+        assert least == 0 or (least - 1) * 1000 < thousandths * samples

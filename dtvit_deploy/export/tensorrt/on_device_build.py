@@ -553,7 +553,7 @@ def judge(output: dict[str, Any], expected: Sequence[Sequence[float]], answers: 
         for row, found in zip(expected, answers):  # noqa: B905
             chosen = max(range(len(found)), key=found.__getitem__)
             agreed += max(row) - row[chosen] <= 2 * (tolerance or 0)  # within what either may be off by, either choice is right
-        passed, said = passed and agreed == len(expected), f"{said}; top-1 {agreed} of {len(expected)}"
+        passed, said = passed and agreed == len(expected), f"{said}; top-1 {agreed} of {len(expected)}, {len(expected)} needed"
     return passed, said
 
 

@@ -129,6 +129,12 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     peak_memory_mib: Amount | None = None
     device: DeviceTime | None = None
 
+    @property
+    def why_invalid(self) -> str:
+        """``INVALID (drift, spread)``: what was wrong, without the figures, which ``reasons`` have; empty when VALID."""
+        named = ", ".join(reason.partition(":")[0] for reason in self.reasons)
+        return "" if self.status == "VALID" else f"INVALID ({named})"
+
 
 def summarise(
     samples_ms: Sequence[float], stamps_s: Sequence[float], options: MeasureOptions, *, warmup: Warmup, tick_ms: float = 0.0

@@ -112,7 +112,8 @@ class TestReportsAndRecipes:
 
 def test_a_file_in_the_working_folder_is_not_taken_for_the_runtime(work: Path) -> None:
     (work / "onnxruntime.py").write_text("open('was-run', 'w')")
-    deploy("profile", "net/networks.net.fp32.onnx", "--seconds", "0.1", "--samples", "64", cwd=work)
+    done = deploy("profile", "net/networks.net.fp32.onnx", "--seconds", "0.1", "--samples", "64", cwd=work, code=None)
+    assert done.returncode in (0, 1), done.stderr  # 1 where the machine was too busy for a latency to believe
     examined = deploy("doctor", "--json", cwd=work)
     assert json.loads(examined.stdout)["targets"][0]["reach"] == "executed", examined.stdout
     assert not (work / "was-run").exists()
