@@ -23,7 +23,6 @@ from dtvit_deploy.pipeline.gates import CLASS_SCORES, measured_at_all
 from dtvit_deploy.pipeline.material import NOT_REAL, Material
 from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Progress
-from dtvit_deploy.pipeline.scoring import scores_of
 from dtvit_deploy.pipeline.stages import NOT_INSTALLED, versions
 from dtvit_deploy.pipeline.subjects import candidate_of, reference_subject, subject_of
 from dtvit_deploy.pipeline.taking import EMULATED, bench_of, for_arm64, taken
@@ -130,9 +129,7 @@ def judged(
 
 def _of_decisions(bench: measure.Bench, figures: Figures, measured: Measured) -> Measured:
     """Without accuracy that was taken by the way, of an output whose greatest entry is no decision; who asks for it alone has it."""
-    scored = scores_of(bench.material.signature)
-    decides = scored is not None and scored.name in bench.class_scores
-    return measured if decides or not figures.parity else msgspec.structs.replace(measured, scored=())
+    return measured if bench.class_scores or not figures.parity else msgspec.structs.replace(measured, scored=())
 
 
 def _undecided(bench: measure.Bench, artifacts: Sequence[Artifact]) -> list[str]:

@@ -23,7 +23,7 @@ from dtvit_deploy.plural import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+    from dtvit_deploy.artifacts.signature import TensorSpec
 
 TURN = 16
 """Samples that one session answers before the next has its turn: the threads of two runtimes wait actively, at each other's cost."""
@@ -128,20 +128,13 @@ def _pictured(scored: Accuracy, material: Material) -> Accuracy:
     return msgspec.structs.replace(scored, flips=flips)
 
 
-def scores_of(signature: Signature) -> TensorSpec | None:
-    """The output that accuracy is taken of, 1×classes; None where no output is a row of scores."""
-    return next((spec for spec in signature.outputs if len(spec.shape) == 2 and spec.shape[0] == 1 and spec.shape[1] > 1), None)
-
-
 def _scores(bench: Bench) -> TensorSpec:
-    signature = bench.material.signature
-    scores = scores_of(signature)
-    if scores is None:
+    if bench.scored is None:
         raise InputError(
-            f"accuracy needs an output of shape 1×classes; the outputs are {', '.join(map(str, signature.outputs))}",
-            remedy="use `verify` to compare other outputs",
+            f"accuracy needs an output of class scores; the outputs are {', '.join(map(str, bench.material.signature.outputs))}",
+            remedy="say which is by --class-scores NAME (in a recipe: parity.class_scores), or use `verify` to compare other outputs",
         )
-    return scores
+    return bench.scored
 
 
 def _require_known_classes(bench: Bench, scores: int) -> None:

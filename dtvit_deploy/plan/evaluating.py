@@ -42,7 +42,7 @@ def scores(task: Task, folder: Path) -> None:
     number, many = task.asked["part"]
     task.progress.step(f"evaluating stretch {number + 1} of {many}")
     bench, found = bench_for(task), None
-    if scoring.scores_of(bench.material.signature) is not None:
+    if bench.class_scores:
         found = scoring.score(ScoringShard.of(bench, *Sharding(many).cut(0, len(bench.material))[number]))
     (folder / SCORES).write_bytes(msgspec.msgpack.encode(Part(found, _names(bench), task.worker, state()["processor"])))
 

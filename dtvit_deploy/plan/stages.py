@@ -123,6 +123,8 @@ class _Stages:
         if target is Target.COREML:
             asked |= {"coreml": _plain(recipe.coreml)}
         is_int8 = precision is Precision.INT8
+        if is_int8 or target is Target.TRT:  # a search, and what a device checks itself with, look at them
+            asked |= {"class_scores": recipe.parity.class_scores}
         if is_int8:
             asked |= self._calibration()
         searches = is_int8 and recipe.int8.search and recipe.data.calibration is not None  # which measures how long modules take
@@ -148,6 +150,7 @@ class _Stages:
         where = {"machine": self._farm or [platform.node(), state()["processor"], *gpu.identity()], "run": how}
         where |= {"cpu": recipe.export.cpu.value}
         fed = {"evaluation": self._data(recipe.data.evaluation), "cuda_graph": recipe.profile.cuda_graph} | self._classes() | where
+        fed |= {"class_scores": recipe.parity.class_scores}
         targets = Target if recipe.run.runtimes else [target for target, _ in pairs(recipe.export.targets, recipe.export.precisions)]
         tools = (*_CHECKING, "torch", *dict.fromkeys(name for one in targets for name in _OF_TARGET[one]))
         taking: dict[str, Any] = {"needs": trace, "wants": builds, "tools": tools}

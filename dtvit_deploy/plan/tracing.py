@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dtvit_deploy.artifacts.artifact import manifest_path, write_json
 from dtvit_deploy.artifacts.contents import share
+from dtvit_deploy.harness.class_scores import require_rows
 from dtvit_deploy.pipeline.compared import require_outputs
 from dtvit_deploy.pipeline.material import class_map_of, with_preprocessing
 from dtvit_deploy.pipeline.program import PROGRAM, program_stage
@@ -27,6 +28,7 @@ def trace(task: Task, folder: Path) -> None:
 def checked(task: Task, folder: Path) -> None:
     """Nothing; it refuses what no build could be right for, before there is one."""
     require_outputs(task.program.artifact.manifest.signature, task.recipe.parity.tolerance)
+    require_rows(task.program.artifact.manifest.signature.outputs, task.recipe.parity.class_scores)
     require_sound_calibration(task.recipe, class_map_of(task.recipe), task.program)
     (folder / "checked").touch()
 

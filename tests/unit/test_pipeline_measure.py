@@ -6,9 +6,7 @@ from functools import partial
 
 import pytest
 
-from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.harness.latency import MeasureOptions, measure
-from dtvit_deploy.pipeline.scoring import scores_of
 from dtvit_deploy.pipeline.timing import _interleaved
 from dtvit_deploy.runtimes.fake import FakeClock
 
@@ -27,10 +25,3 @@ def test_samples_that_were_taken_without_one_of_the_others_are_counted(seconds: 
     runs = {str(index): partial(clock.advance, each) for index, each in enumerate(seconds)}
     found = measure(runs, MeasureOptions(max_seconds=100), clock.now)
     assert [_interleaved(index, found) for index in range(len(seconds))] == told
-
-
-def test_scores_are_one_row_of_at_least_two() -> None:
-    shapes = {"features": (1, 8, 4, 4), "rows": (2, 10), "one": (1, 1), "logits": (1, 10), "more": (1, 5)}
-    specs = {name: TensorSpec(name, shape) for name, shape in shapes.items()}
-    assert scores_of(Signature((), tuple(specs.values()))) == specs["logits"]
-    assert scores_of(Signature((), (specs["features"], specs["rows"], specs["one"]))) is None
