@@ -206,8 +206,9 @@ class TestScripts:
             "doctor": (),
         }
         for command, arguments in runs.items():
-            # Two samples are no latency to believe, which fails the one gate of `profile`; its figures are printed all the same.
-            done = deploy(command, *arguments, "--json", cwd=work, code=int(command == "profile"))
+            # A tenth of a second may be no latency to believe, which fails the one gate of `profile`; figures are printed all the same.
+            done = deploy(command, *arguments, "--json", cwd=work, code=None)
+            assert done.returncode == 0 or (command, done.returncode) == ("profile", 1)
             assert json.loads(done.stdout), command
             assert "{" not in done.stderr, command
         assert sorted(path.name for path in tmp_path.glob("*.onnx")) == ["pair.make.fp32.onnx"]
