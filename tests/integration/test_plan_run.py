@@ -98,7 +98,7 @@ def test_one_process_and_several_make_the_same(work: Path) -> None:
 
 def test_a_part_of_it_and_the_plan_alone(work: Path) -> None:
     done = deploy("run", "--dry-run", "--json", cwd=work)
-    assert {one["stage"]: one["state"] for one in json.loads(done.stdout)}["trace"] == "to do"
+    assert {one["stage"]: one["state"] for one in json.loads(done.stdout)}["trace"] == "anew"
     assert not (work / "out").exists()
     assert sorted(run(work, "--only", "onnx fp32")[0]) == ["checked", "onnx fp32", "simplified", "trace"]
     assert not (work / "out" / "report.json").exists()

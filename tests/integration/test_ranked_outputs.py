@@ -185,8 +185,8 @@ def test_what_int8_ranks_otherwise_fails_with_the_limit_that_can_be_set(detector
     wrong = detector.changed(change)
     int8 = msgspec.structs.replace(wrong, manifest=msgspec.structs.replace(wrong.manifest, precision=Precision.INT8))
     failed = {one.output: one.reason for one in detector.compared(int8) if not one.passed and one.feeds == "noise"}
-    assert {"boxes", "picked"} <= failed.keys()
-    assert failed["boxes"].endswith("; --tolerance boxes=NUMBER sets another limit (in a recipe: parity.tolerance)")
+    assert {"labels", "picked"} <= failed.keys()
+    assert failed["labels"].endswith("; --tolerance labels=SHARE sets another limit (in a recipe: parity.tolerance)")
     assert failed["picked"].endswith("; --tolerance picked=SHARE sets another limit (in a recipe: parity.tolerance)")
     assert not any("--tolerance" in reason for output, reason in failed.items() if output == "scores")
 
