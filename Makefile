@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-arm64 fuzz audit endurance lint wheel docs bench clean
+.PHONY: help setup demo test test-arm64 test-farm fuzz audit endurance lint wheel docs bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -33,6 +33,9 @@ test: $(STAMP) ## every test that can run on this machine
 test-arm64: $(STAMP) ## ONNX Runtime for ARM64 on an emulated core, which is set up in build/arm64; some 20 minutes
 	$(BIN)/python tests/arm64/environment.py build/arm64
 	DTVIT_DEPLOY_ARM64="$(CURDIR)/build/arm64" $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=4 --dist loadgroup -m arm64 tests/arm64 $(ARGS)
+
+test-farm: $(STAMP) ## farms, with workers without PyTorch and in network namespaces too (these as root)
+	DTVIT_DEPLOY_FARM=1 $(BIN)/python -m pytest tests/integration/test_farm.py $(ARGS)
 
 fuzz: $(STAMP) ## thousands of changed graphs and checkpoints, counted; ARGS='--onnx 100' for fewer
 	cd tests && ../$(BIN)/python -m fuzz $(ARGS) && ../$(BIN)/python -m fuzz.moments

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("distributed", reason="Dask (the extra farm) is not installed")
 if shutil.which("openssl") is None:
     pytest.skip("openssl, which makes the certificates, is not installed", allow_module_level=True)
+of_its_own_target = pytest.mark.skipif("DTVIT_DEPLOY_FARM" not in os.environ, reason="takes half a minute more; `make test-farm` runs it")
 DASK = Path(sys.executable).with_name("dask")
 NETWORK = """
 import torch
@@ -305,6 +306,7 @@ def test_without_certificates_nothing_is_sent(farm: Farm, work: Path) -> None:
     assert "no scheduler answers at tcp://127.0.0.1:9" in done.stderr
 
 
+@of_its_own_target
 def test_a_worker_without_pytorch_builds_and_is_asked_for_nothing_else(work: Path, tmp_path: Path) -> None:
     # A registry's network: one of a user's own is traced each time.
     small = '[model]\nname = "dualtoken-vit-t-mix"\ninput_size = [64, 64]\nnum_classes = 3\n'
@@ -366,6 +368,7 @@ def namespaces() -> Iterator[list[str]]:
         ip("link del dtvit-br")
 
 
+@of_its_own_target
 def test_workers_in_networks_of_their_own_have_the_same_figures(
     work: Path, tmp_path: Path, namespaces: list[str], alone: tuple[dict[str, Any], dict[str, str]]
 ) -> None:
