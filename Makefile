@@ -40,7 +40,7 @@ test-farm: $(STAMP) ## farms, with workers without PyTorch and in network namesp
 fuzz: $(STAMP) ## thousands of changed graphs and checkpoints, counted; ARGS='--onnx 100' for fewer
 	cd tests && ../$(BIN)/python -m fuzz $(ARGS) && ../$(BIN)/python -m fuzz.moments
 
-endurance: $(STAMP) ## plans that are killed, share a cache, or run on farms, against one that nobody disturbs; half an hour
+endurance: $(STAMP) ## plans that are killed, share a cache, or run on farms, against one that nobody disturbs
 	$(BIN)/python tests/endurance.py $(ARGS)
 
 lint: $(STAMP) ## style, types and layers

@@ -25,7 +25,7 @@ class Part(msgspec.Struct, frozen=True):
     """What came of a stretch.
 
     Attributes:
-        scored: None where no output is a row of scores.
+        scored: None where no output is class scores.
         names: of the reference and of the artefacts, in their runtimes.
         worker: who scored it, on a farm.
         processor: the kind on which it was scored.
@@ -51,7 +51,8 @@ def scored(task: Task, folder: Path) -> None:
     """The figures of all stretches, which are those of one pass."""
     parts = [msgspec.msgpack.decode((folder / SCORES).read_bytes(), type=Part) for folder in parts_of(task, "accuracy")]
     bench = bench_for(task)
-    if processors := sorted({part.processor for part in parts} if len({part.processor for part in parts}) > 1 else ()):
+    processors = sorted({part.processor for part in parts})
+    if len(processors) > 1:
         raise InputError(
             f"some of the images were answered on {processors[0]}, others on {' and '.join(processors[1:])}, whose last bits are others",
             remedy="score them all on one kind: --from 'accuracy *'",

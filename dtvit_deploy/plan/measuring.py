@@ -30,7 +30,7 @@ def bench_for(task: Task) -> Bench:
 
 
 def accuracy(task: Task, folder: Path) -> None:
-    """How often the reference and the artefacts are right, over all images; nothing where no output is a row of scores."""
+    """How often the reference and the artefacts are right, over all images; nothing where no output is class scores."""
     bench = bench_for(task)
     if not bench.class_scores:
         write(Measured(), task, "accuracy", folder)
