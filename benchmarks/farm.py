@@ -1,11 +1,11 @@
 """What a second worker of a farm gains an evaluation, and what a worker holds in memory.
 
-    python benchmarks/farm.py [--images 20000] [--shard 500]
+    python benchmarks/farm.py [--images 20000] [--shard 1000]
 
-A Dask scheduler and one worker, then two, on this machine, over TCP; the digits' network and its ONNX artefact in FP32, whose images are
-taken again and again. Times are of a run that does nothing but the evaluation, cold, with all that goes to and from the workers; limit 1.7,
-where there are two cores. Memory: the peak of a worker's process and of those that it started, with a fifth of the images and with all of
-them; limit 1.15. The figures have to be those of one process here.
+A Dask scheduler and one worker, then two, on this machine, over TCP; a small convolutional network at 96×96 and its ONNX artefact in FP32,
+on the digits' images, which are taken again and again. Times are of a run that does nothing but the evaluation, cold, with all that goes to
+and from the workers; limit 1.7, where there are two cores. Memory: the peak of a worker and of what it started, with a fifth
+of the images and with all of them; limit 1.15. The figures have to be those of one process here.
 """
 
 from __future__ import annotations
@@ -14,32 +14,54 @@ import argparse
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from local_farm import local_farm
 
 ROOT = Path(__file__).parents[1]
 FASTER, LARGER, FEWER = 1.7, 1.15, 5
+NETWORK = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        widths = (3, 48, 96, 192)
+        self.stages = nn.Sequential(*(
+            nn.Sequential(nn.Conv2d(before, after, 3, 2, 1), nn.ReLU(), nn.Conv2d(after, after, 3, 1, 1), nn.ReLU())
+            for before, after in zip(widths, widths[1:])
+        ))
+        self.head = nn.Linear(192, 10)
+
+    def forward(self, image):
+        return self.head(self.stages(image).mean((2, 3)))
+
+def make():
+    return Net().eval(), {"image": torch.zeros(1, 3, 96, 96)}
+"""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=20_000)
-    parser.add_argument("--shard", type=int, default=500)
+    parser.add_argument("--shard", type=int, default=1000)
     asked = parser.parse_args()
     subprocess.run([sys.executable, ROOT / "examples" / "digits" / "data.py", ROOT / "build" / "digits"], check=True)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
+        (scratch / "evaluated.py").write_text(NETWORK)
         many, few = (_recipe(scratch, name, count, asked.shard) for name, count in (("many", asked.images), ("few", asked.images // FEWER)))
         seconds, peaks = {}, {}
         for workers in (1, 2):
-            with _farm(scratch / f"farm{workers}", workers) as (address, processes):
+            with local_farm(scratch / f"farm{workers}", workers, PYTHONPATH=str(scratch)) as (address, processes):
                 _run(few, scratch / f"cache{workers}", "--scheduler", address, "--only", "onnx fp32")  # what is imported, is imported here
                 if workers == 1:
                     _run(few, scratch / "cache1", "--scheduler", address, "--only", "accuracy")
@@ -80,40 +102,23 @@ def _recipe(folder: Path, name: str, images: int, shard: int) -> Path:
             known[number // 10 % len(known)], place
         )
     recipe = folder / f"{name}.toml"
-    checkpoint = ROOT / "examples" / "digits" / "digits.safetensors"
     recipe.write_text(
-        f'[model]\ncheckpoint = "{checkpoint}"\n[data]\nevaluation = "{folder / name}"\n'
+        '[model]\nname = "evaluated:make"\n[preprocessing]\nmean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]\n'
+        f'[data]\nevaluation = "{folder / name}"\n'
         f'[export]\ntargets = ["onnx"]\nprecisions = ["fp32"]\n[run]\nshard = {shard}\n'
     )
     return recipe
 
 
-@contextmanager
-def _farm(folder: Path, workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    dask = Path(sys.executable).with_name("dask")
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{one.getsockname()[1]}"
-    folder.mkdir()
-    common = ("--host", "127.0.0.1", "--no-dashboard")
-    scheduler = [dask, "scheduler", *common, "--port", address.rpartition(":")[2]]
-    worker = [dask, "worker", address, *common, "--nthreads", "1", "--no-nanny", "--local-directory", str(folder)]
-    processes = []
-    try:
-        for number, command in enumerate([scheduler, *[worker] * workers]):
-            environment = os.environ | {"DTVIT_DEPLOY_CACHE": str(folder / f"cache{number}")}
-            with (folder / f"{number}.log").open("wb") as log:
-                processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True))
-        yield address, processes[1:]
-    finally:
-        for process in processes:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
 def _run(recipe: Path, cache: Path, *words: str) -> None:
     command = [sys.executable, "-m", "dtvit_deploy", "run", str(recipe), "-o", str(recipe.with_suffix(".out")), *words]
-    done = subprocess.run(command, env=os.environ | {"DTVIT_DEPLOY_CACHE": str(cache)}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        env=os.environ | {"DTVIT_DEPLOY_CACHE": str(cache), "PYTHONPATH": str(recipe.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         sys.exit(done.stderr)
 

@@ -14,22 +14,21 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from commandline import begun
 from dtvit_deploy.artifacts.artifact import sha256_of
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.recipe.reading import requests
 from dtvit_deploy.recipe.writing import written
+from local_farm import local_farm
 
 ROOT = Path(__file__).parents[1]
 DIGITS = [ROOT / "examples" / "digits" / f"{name}.toml" for name in ("recipe", "int8", "tensorrt", "coreml")]
@@ -139,8 +138,7 @@ def _killed(recipes: list[str], folder: Path, kills: int, seconds: float, drawn:
         elif process.returncode != -signal.SIGKILL:
             sys.exit(f"after a kill: exit code {process.returncode}\n{words}")
         else:
-            begun = [line[2:].partition(" (after")[0] for line in words.splitlines() if line.startswith("· ")]
-            reached.add(begun[-1].rpartition("/")[2] if begun else "")
+            reached.add(begun(words)[-1].rpartition("/")[2] if begun(words) else "nothing")
     print(
         f"killed after {min(moments):.1f} to {max(moments):.1f} s, in {', '.join(sorted(reached))}; came to an end {ended} times",
         flush=True,
@@ -164,46 +162,9 @@ def _two(recipes: list[str], folder: Path) -> list[tuple[str, dict[str, str]]]:
     return [(one.name, _state(one / "out")) for one in folders]
 
 
-@contextmanager
-def _farm(folder: Path, size: int) -> Iterator[str]:
-    """The address of a scheduler with so many workers, each with a cache of its own."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{one.getsockname()[1]}"
-    dask = Path(sys.executable).with_name("dask")
-    commands = [[dask, "scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--no-dashboard"]]
-    commands += [
-        [
-            dask,
-            "worker",
-            address,
-            "--host",
-            "127.0.0.1",
-            "--nthreads",
-            "1",
-            "--no-nanny",
-            "--no-dashboard",
-            "--local-directory",
-            str(folder),
-        ]
-    ] * size
-    processes = []
-    folder.mkdir()
-    try:
-        for number, command in enumerate(commands):
-            environment = os.environ | {"DTVIT_DEPLOY_CACHE": str(folder / f"cache{number}")}
-            with (folder / f"{number}.log").open("wb") as log:
-                processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True))
-        yield address
-    finally:
-        for process in processes:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
 def _on_a_farm(recipes: list[str], folder: Path, size: int) -> dict[str, str]:
-    with _farm(folder, size) as address:
-        return _run(recipes, folder, "--scheduler", address)
+    with local_farm(folder, size) as farm:
+        return _run(recipes, folder, "--scheduler", farm.address)
 
 
 if __name__ == "__main__":
