@@ -39,8 +39,8 @@ from dtvit_deploy.artifacts.target import Precision, Target
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions, measure, ratio
 from dtvit_deploy.models.options import Model
 from dtvit_deploy.models.reference import load_reference
-from dtvit_deploy.pipeline.export import export
 from dtvit_deploy.pipeline.progress import Silent
+from dtvit_deploy.plan.exporting import export
 from dtvit_deploy.process.quiet import quiet
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.openvino import GRAPH, settings

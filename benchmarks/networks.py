@@ -21,12 +21,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from difficult_networks import NETWORKS, REFUSED
 from dtvit_deploy.artifacts.cache import Cache
-from dtvit_deploy.artifacts.target import Precision, Target
+from dtvit_deploy.artifacts.target import Precision, Target, pairs
 from dtvit_deploy.errors import DeployError
 from dtvit_deploy.formats.engine.options import Flavour
 from dtvit_deploy.models.options import Model
+from dtvit_deploy.pipeline.build import Build
 from dtvit_deploy.pipeline.check import check
-from dtvit_deploy.pipeline.export import exported
 from dtvit_deploy.pipeline.figures import Figures
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.program import ProgramEntry, program_stage
@@ -91,8 +91,9 @@ def _verified(
         tensorrt=TensorRt(flavours=(way,)) if isinstance(way, Flavour) else TensorRt(),
     )
     material = open_material(None, program.artifact.manifest)
-    with tempfile.TemporaryDirectory() as folder, exported(recipe, Path(folder) / "out", cache, Silent(), program) as made:
-        report = check("verify", program, made.artifacts, material, recipe, Figures(parity=True, layers=False), Silent())
+    build = Build(recipe, program, None, None, cache, Silent())
+    made = [artifact for pair in pairs(recipe.export.targets, recipe.export.precisions) for artifact in build.artifacts(*pair)]
+    report = check("verify", program, made, material, recipe, Figures(parity=True, layers=False), Silent())
     found = []
     for subject in report.subjects:
         if subject.verdict is not None:

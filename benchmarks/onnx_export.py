@@ -34,8 +34,8 @@ from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.harness.latency import MeasureOptions, measure, ratio
 from dtvit_deploy.models.options import Model
 from dtvit_deploy.models.reference import load_reference
-from dtvit_deploy.pipeline.export import export
 from dtvit_deploy.pipeline.progress import Silent
+from dtvit_deploy.plan.exporting import export
 
 SLOWEST_EXPORT = 1.1
 SLOWEST_ARTEFACT = 1.02

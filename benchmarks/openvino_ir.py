@@ -34,8 +34,8 @@ from dtvit_deploy.artifacts.target import Precision, Target
 from dtvit_deploy.harness.latency import MeasureOptions, measure, ratio
 from dtvit_deploy.models.options import Model
 from dtvit_deploy.models.reference import Reference, load_reference
-from dtvit_deploy.pipeline.export import export
 from dtvit_deploy.pipeline.progress import Silent
+from dtvit_deploy.plan.exporting import export
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.openvino import GRAPH, settings
 from dtvit_deploy.runtimes.registry import open_session

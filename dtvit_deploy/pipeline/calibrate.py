@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ from dtvit_deploy.pipeline.material import assumed, with_preprocessing
 from dtvit_deploy.pipeline.observation import Observation
 from dtvit_deploy.pipeline.program import ProgramEntry, program_stage
 from dtvit_deploy.pipeline.progress import Progress
-from dtvit_deploy.pipeline.shards import WHOLE, Sharding
 from dtvit_deploy.pipeline.stages import versions
 from dtvit_deploy.plural import counted
 from dtvit_deploy.recipe.tables import Recipe
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from dtvit_deploy.artifacts.artifact import Manifest
     from dtvit_deploy.calibration.class_map import ClassMap
+    from dtvit_deploy.calibration.counts import Counts
 
 
 def calibrate(
@@ -41,14 +42,14 @@ def calibrate(
     program: ProgramEntry | None = None,
     class_map: ClassMap | None = None,
     unfinished: Path | None = None,
-    sharding: Sharding = WHOLE,
+    counted_apart: Iterable[list[Counts]] | None = None,
 ) -> RangeTable:
     """Observe every tensor of the program on every sample, and write the table to ``out``.
 
     Until that is done, how far it has come lies in ``unfinished``, else beside ``out``, with ``.unfinished`` behind its name. The next call
     with the same model, samples and options goes on from there, and ends with the same bytes; whoever interrupts this one is told so, where
-    the file lies beside ``out``. ``program`` is that of the same request, where it is at hand. In shards the table has the same bytes,
-    and nothing is kept of what was interrupted.
+    the file lies beside ``out``. ``program`` is that of the same request, where it is at hand. Of what stretches ``counted_apart``,
+    which make up all samples in order, comes a table of the same bytes.
 
     Raises:
         InputError: model, data or ``out`` cannot be used, a tensor holds NaN, or the images show nothing; ``out`` is as it was then.
@@ -67,10 +68,10 @@ def calibrate(
         chosen = chosen_of(recipe, program.artifact.manifest, class_map)
         observation = Observation(program, chosen, percentile=recipe.int8.percentile, threads=recipe.run.threads)
         try:
-            if sharding.whole:
+            if counted_apart is None:
                 observation.run(unfinished, progress)
             else:
-                observation.gather(sharding, progress)
+                observation.take(counted_apart)
             table = _table(observation, program, chosen, recipe, no_use)
         except InputError:
             unfinished.unlink(missing_ok=True)

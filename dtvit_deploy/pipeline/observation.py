@@ -21,7 +21,6 @@ from dtvit_deploy.errors import MissingError
 from dtvit_deploy.pipeline.calibration_set import CalibrationSet
 from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Progress
-from dtvit_deploy.pipeline.shards import Sharding
 from dtvit_deploy.pipeline.stages import versions
 from dtvit_deploy.plural import counted
 
@@ -117,20 +116,8 @@ class Observation:
                 pause = max(SAVE_SECONDS, (last - began) / SAVE_SHARE)
         self.curve[-1] = self._ranges()  # what the table holds comes from the counts, whatever a file said of it
 
-    def gather(self, sharding: Sharding, progress: Progress) -> None:
-        """Have all samples observed in shards, and count them together; ends as `run` does, to the last bit.
-
-        Raises:
-            InputError: as `run`; or shards were observed otherwise than those before them.
-            MissingError: PyTorch is not installed where a shard is observed.
-        """
-        total = len(self._chosen.samples)
-        cuts = [CalibrationShard(self._program, self._chosen, self._threads, *cut) for cut in sharding.cut(0, total)]
-        what = f"observing {self._chosen.source} in {counted(len(cuts), 'shard')}"
-        self.take(progress.track(sharding.compute(observe, cuts), what, len(cuts)))
-
     def take(self, shards: Iterable[list[Counts]]) -> None:
-        """Count shards together, which come in order and make up all samples.
+        """Count shards together, which come in order and make up all samples; ends as `run` does, to the last bit.
 
         Raises:
             InputError: one was observed otherwise than those before it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,12 @@ from dtvit_deploy.pipeline.material import are_images, open_material, preprocess
 from dtvit_deploy.pipeline.nncf import calibration_of
 from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Progress
-from dtvit_deploy.pipeline.shards import WHOLE, Sharding
 from dtvit_deploy.pipeline.stages import versions
 from dtvit_deploy.recipe.tables import Recipe
 
 if TYPE_CHECKING:
     from dtvit_deploy.calibration.class_map import ClassMap
+    from dtvit_deploy.calibration.counts import Counts
 
 RANGES = "ranges.json"
 """The range table, beside the artefacts that were made with it."""
@@ -38,9 +39,9 @@ def ranges_stage(
     program: ProgramEntry,
     cache: Cache,
     progress: Progress,
-    sharding: Sharding = WHOLE,
+    counted_apart: Iterable[list[Counts]] | None = None,
 ) -> RangeTable | None:
-    """The table; None where INT8 needs none. It is the same however the samples are cut.
+    """The table; None where INT8 needs none. It is the same where stretches of the samples were ``counted_apart``.
 
     Raises:
         InputError: the table that was given is of something else, or the calibration's images cannot be used.
@@ -48,7 +49,7 @@ def ranges_stage(
     if Precision.INT8 not in recipe.export.precisions or recipe.int8.quantizer == "nncf":
         return None
     if recipe.int8.ranges is None:
-        return _observed(recipe, class_map, program, cache, progress, sharding)
+        return _observed(recipe, class_map, program, cache, progress, counted_apart)
     manifest = program.artifact.manifest
     table = load_ranges(recipe.int8.ranges)
     table.require(manifest, preprocessing_of(manifest) if table.preprocessing is not None else None)
@@ -77,7 +78,12 @@ def _of_images(recipe: Recipe, class_map: ClassMap | None) -> ClassMap | None:
 
 
 def _observed(
-    recipe: Recipe, class_map: ClassMap | None, program: ProgramEntry, cache: Cache, progress: Progress, sharding: Sharding
+    recipe: Recipe,
+    class_map: ClassMap | None,
+    program: ProgramEntry,
+    cache: Cache,
+    progress: Progress,
+    counted_apart: Iterable[list[Counts]] | None,
 ) -> RangeTable:
     manifest = program.artifact.manifest
     given = [path for path in (recipe.data.calibration, recipe.data.evaluation) if path is not None]
@@ -99,7 +105,7 @@ def _observed(
             program=program,
             class_map=_of_images(recipe, class_map),
             unfinished=unfinished,
-            sharding=sharding,
+            counted_apart=counted_apart,
         )
 
     return load_ranges(cache.entry("ranges", key, build) / RANGES)

@@ -17,7 +17,6 @@ from dtvit_deploy.harness.accuracy import Accuracy, Tally, printable
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.measure import Bench, check_feeds
 from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.pipeline.shards import WHOLE, Sharding
 from dtvit_deploy.plural import counted
 
 if TYPE_CHECKING:
@@ -64,10 +63,10 @@ class Scored(msgspec.Struct, frozen=True):
     conditions: tuple[dict[str, str], ...]
 
 
-def accuracy(bench: Bench, sharding: Sharding = WHOLE) -> list[Accuracy]:
+def accuracy(bench: Bench, scored_apart: Iterable[Scored] | None = None) -> list[Accuracy]:
     """Top-1, top-5 and agreement of the reference and of every artefact, over all the material, a few samples in memory at a time.
 
-    The figures are the same however the material is cut.
+    The figures are the same where stretches were ``scored_apart``, which make up all the material in order.
 
     Raises:
         InputError: no output is a row of scores, or a sample cannot be read.
@@ -75,15 +74,8 @@ def accuracy(bench: Bench, sharding: Sharding = WHOLE) -> list[Accuracy]:
     """
     scores = _scores(bench)
     _require_known_classes(bench, scores.shape[1])
-    total = len(bench.material)
-    found: Iterable[Scored]
-    if sharding.whole:
-        found = map(score, [ScoringShard(bench, 0, _labelled(bench.material))])
-    else:
-        shards = [ScoringShard.of(bench, *cut) for cut in sharding.cut(0, total)]
-        found = bench.progress.track(sharding.compute(score, shards), f"evaluating {counted(len(shards), 'shard')}", len(shards))
     tallies = [Tally() for _ in bench.everything]
-    for one in found:
+    for one in [score(ScoringShard(bench, 0, _labelled(bench.material)))] if scored_apart is None else scored_apart:
         for tally, more in zip(tallies, one.tallies, strict=True):
             tally.merge(more)
         bench.said.update(zip((pairing.key for pairing in bench.everything), one.conditions, strict=True))

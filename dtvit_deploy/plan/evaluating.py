@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,7 +12,7 @@ from dtvit_deploy.pipeline import scoring
 from dtvit_deploy.pipeline.figures import Measured
 from dtvit_deploy.pipeline.measure import Bench
 from dtvit_deploy.pipeline.scoring import Scored, ScoringShard
-from dtvit_deploy.pipeline.shards import Sharding
+from dtvit_deploy.pipeline.shards import cut
 from dtvit_deploy.pipeline.taking import conditions_of
 from dtvit_deploy.plan.measuring import bench_for, write
 from dtvit_deploy.plan.work import Task, parts_of
@@ -40,10 +39,9 @@ class Part(msgspec.Struct, frozen=True):
 def scores(task: Task, folder: Path) -> None:
     """How the reference and the artefacts answer a stretch of the images, counted."""
     number, many = task.asked["part"]
-    task.progress.step(f"evaluating stretch {number + 1} of {many}")
     bench, found = bench_for(task), None
     if bench.class_scores:
-        found = scoring.score(ScoringShard.of(bench, *Sharding(many).cut(0, len(bench.material))[number]))
+        found = scoring.score(ScoringShard.of(bench, *cut(0, len(bench.material), many)[number]))
     (folder / SCORES).write_bytes(msgspec.msgpack.encode(Part(found, _names(bench), task.worker, state()["processor"])))
 
 
@@ -63,14 +61,10 @@ def scored(task: Task, folder: Path) -> None:
             remedy="name the runtimes: `runtimes` of a recipe's [run]",
         )
     found = [part.scored for part in parts if part.scored is not None]
-
-    def compute(function: object, shards: object) -> Iterator[Scored]:
-        return iter(found)
-
     if not found:
         write(Measured(), task, "accuracy", folder)
         return
-    accuracy = tuple(scoring.accuracy(bench, Sharding(len(parts), compute)))  # type: ignore[arg-type]
+    accuracy = tuple(scoring.accuracy(bench, found))
     if accuracy[0].samples != len(bench.material):
         raise InputError(
             f"{accuracy[0].samples} images were scored, and there are {len(bench.material)}: they have changed meanwhile",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,19 @@ from PIL import Image
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.calibration.images import ImageSet, LabelledImage
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.harness.accuracy import Tally
+from dtvit_deploy.harness.accuracy import Accuracy, Tally
 from dtvit_deploy.models.options import Model
 from dtvit_deploy.pipeline import observation
-from dtvit_deploy.pipeline.calibrate import calibrate
+from dtvit_deploy.pipeline.calibrate import calibrate, chosen_of
 from dtvit_deploy.pipeline.calibration_set import CalibrationSet, random_set
-from dtvit_deploy.pipeline.material import Material, open_material
+from dtvit_deploy.pipeline.material import Material, open_material, with_preprocessing
 from dtvit_deploy.pipeline.measure import Bench
 from dtvit_deploy.pipeline.observation import CalibrationShard, Observation, observe
 from dtvit_deploy.pipeline.onnx import onnx_stage
 from dtvit_deploy.pipeline.program import ProgramEntry, program_stage
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.scoring import Scored, ScoringShard, accuracy, score
-from dtvit_deploy.pipeline.shards import Sharding
+from dtvit_deploy.pipeline.shards import cut
 from dtvit_deploy.recipe.tables import Data, Int8, Recipe, Run
 from dtvit_deploy.runtimes.fake import FakeRuntime
 from dtvit_deploy.runtimes.pairing import Pairing, pairings
@@ -100,8 +100,18 @@ def options(folder: Path, name: str = "net", *, threads: int = 1, **more: Any) -
     return Recipe(model=Model(name=f"sharded:{name}"), data=data, int8=Int8(**given), run=Run(threads=threads))
 
 
-def table(asked: Recipe, out: Path, sharding: Sharding | None = None) -> bytes:
-    calibrate(asked, out, Cache.default(), Silent(), **({} if sharding is None else {"sharding": sharding}))
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+
+
+def table(asked: Recipe, out: Path, many: int = 0, through: Map = map) -> bytes:
+    """What is calibrated, in one pass or in so many stretches that are observed apart."""
+    counted = None
+    if many:
+        program = with_preprocessing(program_stage(asked.model, Cache.default()), asked.preprocessing)
+        chosen = chosen_of(asked, program.artifact.manifest, None)
+        shards = [CalibrationShard(program, chosen, asked.run.threads, *one) for one in cut(0, len(chosen.samples), many)]
+        counted = through(observe, shards)
+    calibrate(asked, out, Cache.default(), Silent(), counted_apart=counted)
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     return out.read_bytes()
 
@@ -111,7 +121,7 @@ class TestCalibration:
     def test_two_processes_write_the_same_bytes_as_one(self, threads: int, folder: Path, pool: ProcessPoolExecutor, tmp_path: Path) -> None:
         asked = options(folder, threads=threads)
         alone = table(asked, tmp_path / "ranges.json")
-        assert table(asked, tmp_path / "ranges.json", Sharding(3, pool.map)) == alone
+        assert table(asked, tmp_path / "ranges.json", 3, pool.map) == alone
         assert b"2 of the 35 samples are of a single colour" in alone
 
     @pytest.mark.parametrize("kind", ["ready feeds", "random numbers", "a list without labels"])
@@ -124,7 +134,7 @@ class TestCalibration:
             "a list without labels": {"data": folder / "images.txt"},
         }[kind]
         asked = options(folder, **given)
-        assert table(asked, tmp_path / "ranges.json", Sharding(4)) == table(asked, tmp_path / "ranges.json")
+        assert table(asked, tmp_path / "ranges.json", 4) == table(asked, tmp_path / "ranges.json")
 
     @given(cuts=st.lists(st.integers(0, 20), max_size=4).map(sorted))
     @settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -133,7 +143,7 @@ class TestCalibration:
         whole, found = observed(program, chosen), observed(program, chosen)
         whole.run(tmp_path / "unfinished", Silent())
         shards = zip([0, *cuts], [*cuts, 20], strict=True)  # some are empty
-        found.take(observe(CalibrationShard(program, chosen, 1, *cut)) for cut in shards)
+        found.take(observe(CalibrationShard(program, chosen, 1, *one)) for one in shards)
         assert found.curve.tobytes() == whole.curve.tobytes()
         for name, array in whole.counts.histograms.arrays().items():
             assert found.counts.histograms.arrays()[name].tobytes() == array.tobytes()
@@ -144,9 +154,10 @@ class TestCalibration:
         np.savez(folder / "negative.npz", image=values)
         said = []
         asked = options(folder, "logs", data=folder / "negative.npz")
-        for sharding in (None, Sharding(5), Sharding(2, pool.map)):
+        ways: list[tuple[int, Map]] = [(0, map), (5, map), (2, pool.map)]
+        for many, through in ways:
             with pytest.raises(InputError) as caught:
-                table(asked, tmp_path / "ranges.json", sharding)
+                table(asked, tmp_path / "ranges.json", many, through)
             said.append((str(caught.value), caught.value.remedy))
             assert not list(tmp_path.iterdir())
         assert "holds NaN on negative.npz[1" in said[0][0]
@@ -163,6 +174,11 @@ class TestCalibration:
 
 def observed(program: ProgramEntry, chosen: CalibrationSet) -> Observation:
     return Observation(program, chosen, percentile=99.9, threads=1)
+
+
+def apart(given: Bench, many: int, through: Map = map) -> list[Accuracy]:
+    """What is scored in so many stretches."""
+    return accuracy(given, through(score, [ScoringShard.of(given, *one) for one in cut(0, len(given.material), many)]))
 
 
 def bench(program: ProgramEntry, material: Material) -> Bench:
@@ -186,7 +202,7 @@ class TestEvaluation:
     def test_two_processes_find_what_one_finds(self, program: ProgramEntry, images: Material, pool: ProcessPoolExecutor) -> None:
         alone, shared = bench(program, images), bench(program, images)
         found = accuracy(alone)
-        assert accuracy(shared, Sharding(3, pool.map)) == found
+        assert apart(shared, 3, pool.map) == found
         assert shared.said == alone.said
         assert found[0].top5 is not None
         assert not found[1].flips
@@ -194,7 +210,7 @@ class TestEvaluation:
         assert sum(bool(flip.picture) for flip in found[2].flips) == 10
 
     def test_where_one_sample_has_no_label_none_counts_in_any_shard(self, program: ProgramEntry, unlabelled: Material) -> None:
-        found = accuracy(bench(program, unlabelled), Sharding(7))
+        found = apart(bench(program, unlabelled), 7)
         assert found == accuracy(bench(program, unlabelled))
         assert {one.top1 for one in found} == {None}
         assert {flip.label for flip in found[2].flips} == {None}
@@ -203,7 +219,7 @@ class TestEvaluation:
         np.savez(folder / "scored.npz", image=np.random.RandomState(2).standard_normal((37, 3, 16, 16)).astype(np.float32))
         given = bench(program, open_material(folder / "scored.npz", program.artifact.manifest))
         found = accuracy(given)
-        assert accuracy(given, Sharding(4, pool.map)) == found
+        assert apart(given, 4, pool.map) == found
         assert int(found[2].flips[-1].image.removeprefix("feed ")) > 27
 
     @given(cuts=st.lists(st.integers(0, 35), max_size=4).map(sorted))
@@ -212,8 +228,8 @@ class TestEvaluation:
         given = bench(program, images)
         whole = score(ScoringShard.of(given, 0, 35)).tallies
         merged = [Tally() for _ in whole]
-        for cut in zip([0, *cuts], [*cuts, 35], strict=True):  # some are empty
-            sent = msgspec.msgpack.encode(score(ScoringShard.of(given, *cut)))
+        for one in zip([0, *cuts], [*cuts, 35], strict=True):  # some are empty
+            sent = msgspec.msgpack.encode(score(ScoringShard.of(given, *one)))
             for tally, more in zip(merged, msgspec.msgpack.decode(sent, type=Scored).tallies, strict=True):
                 tally.merge(more)
         assert [tally.result() for tally in merged] == [tally.result() for tally in whole]
@@ -226,8 +242,8 @@ class TestEvaluation:
         some = (*images.images.images, LabelledImage(tmp_path / "broken.png", 0))
         given = bench(program, dataclasses.replace(images, images=ImageSet(some)))
         said = []
-        for sharding in (Sharding(), Sharding(2, pool.map)):
+        for whole in (True, False):
             with pytest.raises(InputError, match=r"broken\.png") as caught:
-                accuracy(given, sharding)
+                accuracy(given) if whole else apart(given, 2, pool.map)
             said.append((str(caught.value), caught.value.remedy))
         assert len(set(said)) == 1

@@ -20,7 +20,7 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.calibration_set import CalibrationSet, random_set
 from dtvit_deploy.pipeline.observation import Observation
 from dtvit_deploy.pipeline.program import ProgramEntry
-from dtvit_deploy.pipeline.shards import Sharding
+from dtvit_deploy.pipeline.shards import cut
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -143,14 +143,10 @@ class TestRefused:
         with pytest.raises(ValueError, match="not cut where ranges are noted"):
             observation().take([[counted(0, 9), counted(9, TOTAL)]])
 
-    def test_less_than_one_shard(self) -> None:
-        with pytest.raises(InputError, match="0 shards"):
-            Sharding(0)
-
 
 @given(start=st.integers(0, 50), length=st.integers(0, 50), many=st.integers(1, 60))
 def test_shards_are_of_nearly_equal_length_and_none_is_empty(start: int, length: int, many: int) -> None:
-    found = Sharding(many).cut(start, start + length)
+    found = cut(start, start + length, many)
     lengths = [stop - first for first, stop in found]
     assert [first for first, _ in found] == [start, *(stop for _, stop in found)][:-1]
     assert found[-1][1] == start + length
