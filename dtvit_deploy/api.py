@@ -82,12 +82,16 @@ __all__ = [
 ]
 
 
-def export(recipe: Recipe, out: Path, *, cache: Cache | None = None, progress: Progress | None = None) -> tuple[Artifact, ...]:
+def export(
+    recipe: Recipe, out: Path, *, workers: int | None = None, cache: Cache | None = None, progress: Progress | None = None
+) -> tuple[Artifact, ...]:
     """Build every target and precision of a request into ``out``, all or none; INT8 is calibrated where no table is given.
 
     Args:
         recipe: what to build.
         out: the folder; it is made where it is not there.
+        workers: processes that build side by side; none besides this one where 1; where None as many as there are cores and builds that
+            take longer than to start one.
         cache: what was built before; the user's own where None.
         progress: told what is going on; nobody where None.
 
@@ -95,9 +99,9 @@ def export(recipe: Recipe, out: Path, *, cache: Cache | None = None, progress: P
         InputError: the request, what it names, or ``out`` cannot be used; nothing is left in ``out`` then.
         MissingError: something that is needed is not installed.
     """
-    from dtvit_deploy.pipeline.export import export as exported
+    from dtvit_deploy.plan.exporting import export as exported
 
-    return exported(validated(recipe), out, cache or Cache.default(), progress or Silent())[1]
+    return exported(validated(recipe), out, cache or Cache.default(), progress or Silent(), workers).artifacts
 
 
 def calibrate(recipe: Recipe, out: Path, *, cache: Cache | None = None, progress: Progress | None = None) -> RangeTable:

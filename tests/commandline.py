@@ -92,3 +92,8 @@ def refused(*arguments: object, cwd: Path, code: int = 2, out: bool = True, limi
     assert all(line.startswith(("· ", "Usage: ", "Try ")) or not line for line in lines[:told]), done.stderr
     assert "Traceback" not in done.stderr
     return "\n".join(lines[told:])
+
+
+def begun(said: str) -> list[str]:
+    """Names of the stages that a command said it began."""
+    return re.findall(r"^· \d+ of \d+: (.+?)(?: \(after .+\))?$", said, re.MULTILINE)

@@ -129,6 +129,11 @@ class Cache:
         """
         return next((folder for folder in self._entries(stage) if matches(folder) and is_whole(folder)), None)
 
+    def tidy(self) -> None:
+        """Remove what processes that were killed had begun to build."""
+        with contextlib.suppress(OSError):
+            remove_abandoned(self.root, _HIDDEN)
+
     def entries(self, stage: str) -> list[Path]:
         """Every entry of a stage that is whole by the sizes of its files, of which none is read.
 

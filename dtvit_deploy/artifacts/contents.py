@@ -11,14 +11,24 @@ from pathlib import Path
 import msgspec
 
 from dtvit_deploy.artifacts.ownership import close_to_others, is_anyones
+from dtvit_deploy.errors import InputError
 
 LISTING = ".files"
 """In each entry: size and SHA-256 of its files, by name."""
 
 
 def content_of(entry: Path) -> str:
-    """SHA-256 of what an entry holds: names, sizes and digests of its files."""
-    return _digest(entry / LISTING)
+    """SHA-256 of what an entry holds: names, sizes and digests of its files.
+
+    Raises:
+        InputError: it is there no more.
+    """
+    try:
+        return _digest(entry / LISTING)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{entry} was removed from the cache, and is needed now", remedy="leave the cache alone while something runs, and run it again"
+        ) from error
 
 
 def list_contents(folder: Path) -> None:

@@ -42,11 +42,10 @@ def calibrate(
     """Observe what every tensor reaches on real images: one range table for every backend. Goes on where it was interrupted."""
     from dtvit_deploy.cli.progress import working
     from dtvit_deploy.pipeline.calibrate import calibrate as calibrated
-    from dtvit_deploy.pipeline.export import opened_cache
     from dtvit_deploy.pipeline.material import class_map_of
 
     given.say_if_crowded(recipe.run.threads)
-    with working() as progress, opened_cache(not no_cache) as cache:
+    with working() as progress, given.opened_cache(no_cache) as cache:
         table = calibrated(recipe, out, cache, progress, class_map=class_map_of(recipe))
     if as_json:
         from dtvit_deploy.cli import show

@@ -38,20 +38,21 @@ if TYPE_CHECKING:
 def export(
     recipe: Recipe,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the artefacts.")] = Path("out"),
+    workers: given.Workers = None,
     no_cache: given.NoCache = False,
     as_json: given.Json = False,
 ) -> None:
     """Export a model to one or more targets and precisions."""
     from dtvit_deploy.cli import show
     from dtvit_deploy.cli.progress import working
-    from dtvit_deploy.pipeline import export as exporting
+    from dtvit_deploy.plan.exporting import export as exported
 
-    with working() as progress, exporting.opened_cache(not no_cache) as cache:
-        program, artifacts = exporting.export(recipe, out, cache, progress)
+    with working() as progress, given.opened_cache(no_cache) as cache:
+        program, artifacts = exported(recipe, out, cache, progress, workers)
     if as_json:
         show.as_json([{"file": str(artifact.path), "manifest": artifact.manifest} for artifact in artifacts])
     else:
-        _show(recipe, program.artifact.manifest, artifacts, out)
+        _show(recipe, program, artifacts, out)
 
 
 def _show(recipe: Recipe, program: Manifest, artifacts: tuple[Artifact, ...], out: Path) -> None:

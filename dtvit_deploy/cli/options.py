@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dtvit_deploy.errors import InputError
+
+if TYPE_CHECKING:
+    from dtvit_deploy.artifacts.cache import Cache
 
 Artefacts = Annotated[
     list[Path], typer.Argument(help="Artefacts of one export (each with its manifest beside it), or its folder.", show_default=False)
@@ -20,6 +25,7 @@ Trust = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on standard output.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Build everything anew and keep nothing.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes side by side.", show_default="at most one for each core")]
 ReportFolder = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder for report.json, report.md and report.html.", show_default=False)
 ]
@@ -46,3 +52,17 @@ def say_if_crowded(threads: int) -> None:
         from dtvit_deploy.cli.progress import Terminal
 
         Terminal().step(why)
+
+
+@contextlib.contextmanager
+def opened_cache(no_cache: bool) -> Iterator[Cache]:
+    """The user's cache, or one that is thrown away afterwards."""
+    import tempfile
+
+    from dtvit_deploy.artifacts.cache import Cache
+
+    if not no_cache:
+        yield Cache.default()
+        return
+    with tempfile.TemporaryDirectory(prefix="dtvit-deploy-") as folder:
+        yield Cache(Path(folder))

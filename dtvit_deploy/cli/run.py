@@ -34,9 +34,7 @@ def run(
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the artefacts and the report.")] = Path("out"),
     layers: Annotated[bool, typer.Option("--layers/--no-layers", help="Walk the inner tensors too.")] = True,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes side by side.", show_default="one for each core")
-    ] = None,
+    workers: given.Workers = None,
     scheduler: Annotated[
         str, typer.Option("--scheduler", metavar="ADDRESS", help="Let the workers of this Dask scheduler do it (docs/farm.md).")
     ] = "",
@@ -54,7 +52,6 @@ def run(
 ) -> None:
     """Do everything a recipe asks for: export, verify, evaluate, profile, one verdict, one report."""
     from dtvit_deploy.cli.progress import working
-    from dtvit_deploy.pipeline.export import opened_cache
     from dtvit_deploy.plan.farm.address import require_safe
     from dtvit_deploy.plan.run import planned
     from dtvit_deploy.plan.run import run as carried_out
@@ -68,7 +65,7 @@ def run(
     asked = _requests(recipes or [default() or DEFAULT], said, names, out)
     for one in asked:
         given.say_if_crowded(one.recipe.run.threads)
-    with opened_cache(not no_cache) as cache:
+    with given.opened_cache(no_cache) as cache:
         if dry_run:
             graph = planned(asked, layers=layers, only=only or (), scheduler=scheduler)
             for pattern in since or ():
@@ -87,8 +84,7 @@ def run(
                 scheduler=scheduler,
                 insecure=insecure,
             )
-    if reports:
-        finish_all([(report, one.out) for one, report in reports], as_json)
+    finish_all([(report, one.out) for one, report in reports], as_json)
 
 
 def _requests(recipes: Sequence[Path], said: dict[str, Any], names: dict[str, str], out: Path) -> list[Request]:
@@ -105,8 +101,8 @@ def _requests(recipes: Sequence[Path], said: dict[str, Any], names: dict[str, st
         for name, recipe in requests(path, said, names):
             label = "/".join(part for part in (_plain(file) if recipes[1:] else "", _plain(name)) if part)
             found.append(Request(label, recipe, out / label))
-    labels = [one.name for one in found]
-    if repeated := sorted({label for label in labels if labels.count(label) > 1}):
+    labels = [one.name.casefold() for one in found]  # as many a file system takes them
+    if repeated := sorted({one.name for one in found if labels.count(one.name.casefold()) > 1}):
         raise InputError(f"several recipes would be called {', '.join(repeated)}, after their files", remedy="give each file another name")
     return found
 
@@ -117,7 +113,10 @@ def _plain(name: str) -> str:
 
 
 def _show(graph: Plan, cache: Cache, *, as_json: bool) -> None:
-    """The plan as a tree: each stage below the last one that it waits for, and whether its result is known."""
+    """The plan as a tree: each stage below the last one that it waits for, and whether its result is known.
+
+    One that takes what several others made belongs to none of them, and names the first and the last.
+    """
     from dtvit_deploy.cli import show
     from dtvit_deploy.plan.execute import states
 
@@ -127,8 +126,10 @@ def _show(graph: Plan, cache: Cache, *, as_json: bool) -> None:
         return
     console, depth = show.console(), dict[str, int]()
     for stage in graph:
-        depth[stage.name] = 1 + max((depth[name] for name in stage.before), default=-1)
-        console.say(f"{'  ' * depth[stage.name]}{stage.name} · {found[stage.name]}", "dim" if found[stage.name] == "known" else "")
+        several = len(stage.wants) > 1
+        depth[stage.name] = 1 if several else 1 + max((depth[name] for name in stage.before), default=-1)
+        takes = f" · of {len(stage.wants)}, {stage.wants[0]} … {stage.wants[-1]}" if several else ""
+        console.say(f"{'  ' * depth[stage.name]}{stage.name} · {found[stage.name]}{takes}", "dim" if found[stage.name] == "known" else "")
     count = sum(state == "known" for state in found.values())
     console.say(f"{len(graph)} stages, of which {count} are known")
     if "anew" in found.values():

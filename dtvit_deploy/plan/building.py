@@ -7,7 +7,7 @@ from pathlib import Path
 from dtvit_deploy.artifacts.contents import share
 from dtvit_deploy.artifacts.target import Precision, Target
 from dtvit_deploy.calibration.ranges import load_ranges
-from dtvit_deploy.pipeline.export import Build
+from dtvit_deploy.pipeline.build import Build
 from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.material import class_map_of
 from dtvit_deploy.pipeline.onnx import onnx_stage
@@ -32,7 +32,6 @@ def float16(task: Task, folder: Path) -> None:
 def build(task: Task, folder: Path) -> None:
     """Artefacts of one target in one precision."""
     target, precision = Target(task.asked["target"]), Precision(task.asked["precision"])
-    task.progress.step(f"building {target} {precision}")
     for made in _build(task).artifacts(target, precision):
         copy_artifact(made, folder, made.manifest.file_name, share)
 

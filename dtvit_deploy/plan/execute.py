@@ -36,12 +36,10 @@ class Results:
     Attributes:
         folders: results, by stage.
         failed: why stages failed, or could not be done, by stage.
-        done: stages that were done now, and not found in the cache, in the order in which they ended.
     """
 
     folders: dict[str, Path] = field(default_factory=dict)
     failed: dict[str, Exception] = field(default_factory=dict)
-    done: list[str] = field(default_factory=list)
 
     def missing(self, stage: Stage) -> dict[str, str]:
         """Why some of what a stage wants is not there, by stage."""
@@ -52,7 +50,15 @@ class NotDoneError(DeployError):
     """A stage could not be done, since one before it failed."""
 
 
-def execute(plan: Plan, recipes: Sequence[Recipe], cache: Cache, pool: Pool, progress: Progress, anew: Collection[str] = ()) -> Results:
+def execute(
+    plan: Plan,
+    recipes: Sequence[Recipe],
+    cache: Cache,
+    pool: Pool,
+    progress: Progress,
+    anew: Collection[str] = (),
+    needed: Collection[str] = (),
+) -> Results:
     """Do every stage that is not known, once where several requests have it in common.
 
     Args:
@@ -62,6 +68,10 @@ def execute(plan: Plan, recipes: Sequence[Recipe], cache: Cache, pool: Pool, pro
         pool: who does stages.
         progress: told what begins.
         anew: stages that are done even where their result is known.
+        needed: stages without which the others are of no use: where one fails, its error ends everything.
+
+    Raises:
+        DeployError: what one of ``needed`` failed of.
     """
     results, running = Results(), dict[str, Stage]()
     ahead, followers, number = _ahead(plan)
@@ -84,7 +94,12 @@ def execute(plan: Plan, recipes: Sequence[Recipe], cache: Cache, pool: Pool, pro
                 results.failed[stage.name] = why
                 over(stage.name)
                 continue
-            key = key_of(stage, results.folders, results.missing(stage))
+            try:
+                key = key_of(stage, results.folders, results.missing(stage))
+            except InputError as error:  # a result was removed from the cache meanwhile
+                results.failed[stage.name] = error
+                over(stage.name)
+                continue
             if stage.name not in anew and (found := known(cache, stage, key)) is not None:
                 results.folders[stage.name] = found
                 over(stage.name)
@@ -100,11 +115,11 @@ def execute(plan: Plan, recipes: Sequence[Recipe], cache: Cache, pool: Pool, pro
         elif (begun := next((stage for stage in held[:LOOKED_AT] if pool.room(stage, running.values())), None)) is not None:
             held.remove(begun)
             running[begun.name] = begun
-            progress.step(begun.name)
+            progress.step(f"{len(results.folders) + len(results.failed) + len(running)} of {len(plan)}: {begun.name}")
             pool.begin(_order(begun, recipes, results, cache, anew=begun.name in anew))
         else:
             ended = pool.next()
-            _settle(ended, results, running)
+            _settle(ended, results, running, needed)
             over(ended.name)
             for twin in twins.pop(ended.name, ()):
                 _as(twin, ended.name, results)
@@ -135,14 +150,13 @@ def _ahead(plan: Plan) -> tuple[dict[str, int], dict[str, list[str]], dict[str, 
     return ahead, followers, {name: place for place, name in enumerate(followers)}
 
 
-def _settle(over: Over, results: Results, running: dict[str, Stage]) -> None:
+def _settle(over: Over, results: Results, running: dict[str, Stage], needed: Collection[str]) -> None:
     running.pop(over.name)
-    results.done.append(over.name)
     if over.result is not None:
         results.folders[over.name] = Path(over.result)
         return
     assert over.error is not None
-    if not isinstance(over.error, InputError | MissingError | LostError):
+    if over.name in needed or not isinstance(over.error, InputError | MissingError | LostError):
         raise over.error  # of this program or of the machine: nothing that follows would be worth anything
     results.failed[over.name] = over.error
 

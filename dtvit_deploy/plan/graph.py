@@ -17,14 +17,14 @@ class Cost:
     """What a stage takes while it runs.
 
     Attributes:
-        cores: that it keeps busy.
         memory: bytes, by experience with networks of some ten million parameters.
         exclusive: whether nothing else may run on the machine beside it, since it measures time.
+        brief: whether it is over before another process would have imported what it needs.
     """
 
-    cores: int = 1
     memory: int = 2 << 30
     exclusive: bool = False
+    brief: bool = False
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,10 @@ def perform(order: Order, progress: Progress) -> Path:
         require_unchanged(stage.files)
         try:
             function(task, folder)
+        except OSError:
+            for result in given.values():
+                content_of(result)  # which says so, where it was removed meanwhile
+            raise
         finally:
             require_unchanged(stage.files)  # which counts more than what it may have led to
 

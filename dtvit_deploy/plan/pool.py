@@ -10,6 +10,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.devices.local import cores, quota
 from dtvit_deploy.errors import DeployError, InputError, MissingError
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.plan.graph import Stage
@@ -84,6 +86,7 @@ class Processes:
         self._size, self._memory = size, _memory()
         self._progress = progress
         self._over: queue.SimpleQueue[tuple[Server, Over]] = queue.SimpleQueue()
+        self._caches: set[str] = set()
         self._free: list[Server] = []
         self._every: list[Server] = []
 
@@ -93,13 +96,10 @@ class Processes:
             return True
         if stage.cost.exclusive or any(one.cost.exclusive for one in running):
             return False  # the lock would keep them apart too, and a process that starts beside a measurement disturbs it
-        cores, memory = stage.cost.cores, stage.cost.memory
-        return (
-            cores + sum(one.cost.cores for one in running) <= self._size
-            and memory + sum(one.cost.memory for one in running) <= self._memory
-        )
+        return len(running) < self._size and stage.cost.memory + sum(one.cost.memory for one in running) <= self._memory
 
     def begin(self, order: Order) -> None:
+        self._caches.add(order.cache)
         self._free = [server for server in self._free if server.lives]  # one that idled may have been killed for its memory
         if not self._free:
             self._free.append(Server())
@@ -125,6 +125,19 @@ class Processes:
     def __exit__(self, *exc: object) -> None:
         for server in self._every:
             server.end()
+        for root in self._caches:
+            Cache(Path(root)).tidy()
+
+
+def here(progress: Progress, size: int) -> Here | Processes:
+    """So many processes of this machine; this one alone where that is one."""
+    return Processes(size, progress) if size > 1 else Here(progress)
+
+
+def processors() -> int:
+    """How many processes can run at once, a container's share considered."""
+    share = quota()
+    return max(1, cores() if share is None else min(cores(), round(share)))
 
 
 def _memory() -> int:

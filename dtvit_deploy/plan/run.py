@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtvit_deploy.artifacts.artifact import manifest_path, read_json
+from dtvit_deploy.artifacts.artifact import read_json
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.staging import staged
-from dtvit_deploy.devices.local import cores, quota
 from dtvit_deploy.errors import DeployError, InputError
 from dtvit_deploy.pipeline.material import class_map_of
 from dtvit_deploy.pipeline.progress import Progress
-from dtvit_deploy.pipeline.ranges import RANGES
 from dtvit_deploy.pipeline.reachable import require_reachable
-from dtvit_deploy.plan.execute import NotDoneError, Results, execute
+from dtvit_deploy.plan.execute import Results, execute
 from dtvit_deploy.plan.farm.pool import Farm
 from dtvit_deploy.plan.graph import Plan
-from dtvit_deploy.plan.pool import Here, Pool, Processes
+from dtvit_deploy.plan.placing import copy, place, raise_first
+from dtvit_deploy.plan.pool import Pool, here, processors
 from dtvit_deploy.plan.stages import REPORT, plan
-from dtvit_deploy.plan.work import artifacts_in
 from dtvit_deploy.recipe.tables import Recipe
 from dtvit_deploy.report import remove_older
 from dtvit_deploy.report.schema import Report
@@ -90,7 +87,7 @@ def run(
         with _pool(graph, progress, workers, scheduler, insecure=insecure) as pool:
             results = execute(graph, recipes, cache, pool, progress, anew)
         if only:
-            _raise_first(graph, results, graph.stages)
+            raise_first(graph, results, graph.stages)
         return _all_placed([request for request in requests if _stage(request, REPORT) in graph.stages], graph, results)
 
 
@@ -115,14 +112,7 @@ def _pool(
         if workers is not None:
             raise InputError("--workers are this machine's, and --scheduler has its own", remedy="leave one of the two out")
         return Farm(scheduler, graph, progress, insecure=insecure)
-    size = min(workers or _processors(), len(graph))
-    return Processes(size, progress) if size > 1 else Here(progress)
-
-
-def _processors() -> int:
-    """How many processes can run at once, a container's share considered."""
-    share = quota()
-    return max(1, cores() if share is None else min(cores(), round(share)))
+    return here(progress, min(workers or processors(), len(graph)))
 
 
 def planned(requests: Sequence[Request], *, layers: bool = True, only: Sequence[str] = (), scheduler: str = "") -> Plan:
@@ -145,32 +135,13 @@ def _placed(request: Request, graph: Plan, results: Results) -> Report:
     """Put what a request made into its folder."""
     name = _stage(request, REPORT)
     if name not in results.folders:
-        _raise_first(graph, results, graph.taken_by([name]))
+        raise_first(graph, results, graph.taken_by([name]))
     made, written = results.folders[name], []
     with staged(request.out) as folder:
-        for stage in graph.stages[name].wants:
-            for path in artifacts_in(results.folders[stage]) if stage in results.folders else ():
-                _copy(path, folder / path.name)
-                _copy(manifest_path(path), manifest_path(folder / path.name))
-        if (ranges := _stage(request, "ranges")) in results.folders and request.recipe.int8.ranges is None:
-            _copy(results.folders[ranges] / RANGES, folder / RANGES)
+        place(results, graph.stages[name].wants, _stage(request, "ranges"), request.recipe, folder)
         for path in made.glob("report.*"):
-            _copy(path, folder / path.name)
+            copy(path, folder / path.name)
             written.append(path.name)
     remove_older(request.out, tuple(written))
     report: Report = read_json(made / "report.json", Report)
     return report
-
-
-def _copy(source: Path, place: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, place, copy_function=shutil.copyfile)
-    else:
-        shutil.copyfile(source, place)
-
-
-def _raise_first(graph: Plan, results: Results, names: Collection[str]) -> None:
-    """Raise the first failure of those stages that is none of what another's brought about."""
-    failed = [results.failed[stage.name] for stage in graph if stage.name in names and stage.name in results.failed]
-    for error in sorted(failed, key=lambda one: isinstance(one, NotDoneError)):
-        raise error

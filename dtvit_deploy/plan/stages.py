@@ -39,13 +39,14 @@ _OBSERVED_FOR_SCORED = 8
 """To observe every tensor on an image takes about as long as to score so many."""
 
 
-def plan(recipes: Sequence[tuple[str, Recipe]], *, layers: bool = True, farm: str = "") -> Plan:
+def plan(recipes: Sequence[tuple[str, Recipe]], *, layers: bool = True, farm: str = "", measured: bool = True) -> Plan:
     """Everything that requests ask for: build, measure, report.
 
     Args:
         recipes: each with a name, which is empty where there is only one.
         layers: whether inner tensors are compared too.
         farm: address of the scheduler of those that measure; empty where this machine does.
+        measured: whether anything is measured and reported, and not only built.
 
     Raises:
         InputError: one of them cannot be built at all.
@@ -54,7 +55,7 @@ def plan(recipes: Sequence[tuple[str, Recipe]], *, layers: bool = True, farm: st
     found: list[Stage] = []
     for number, (name, recipe) in enumerate(recipes):
         require_buildable(recipe)
-        found += _Stages(name, number, recipe, known, layers=layers, farm=farm).every()
+        found += _Stages(name, number, recipe, known, layers=layers, farm=farm).every(measured=measured)
     return Plan(found)
 
 
@@ -65,7 +66,7 @@ class _Stages:
         self._prefix = f"{name}/" if name else ""
         self._number, self._recipe, self._known, self._layers, self._farm = number, recipe, known, layers, farm
 
-    def every(self) -> list[Stage]:
+    def every(self, *, measured: bool) -> list[Stage]:
         recipe, prefix = self._recipe, self._prefix
         is_code = ":" in (recipe.model.name or "")
         found = [self._stage("trace", asked=self._model(), tools=_TRACING, anew=is_code)]
@@ -81,7 +82,8 @@ class _Stages:
         found += self._shared(trace, wanted)
         shared = {one.does: one.name for one in found if one.does in ("simplified", "float16")}
         builds = [self._build(target, precision, before, table, shared) for target, precision in wanted]
-        return [*found, *builds, *self._measuring(trace, tuple(one.name for one in builds), table)]
+        figures = self._measuring(trace, tuple(one.name for one in builds), table) if measured else []
+        return [*found, *builds, *figures]
 
     def _observing(self, before: tuple[str, ...]) -> list[Stage]:
         recipe = self._recipe
@@ -134,7 +136,7 @@ class _Stages:
             asked=asked,
             needs=(*before, *(table if is_int8 else ())),
             after=tuple(name for does, name in shared.items() if does != "float16" or self._takes_halves(target, precision)),
-            cost=Cost(memory=3 << 30, exclusive=searches),
+            cost=Cost(memory=3 << 30, exclusive=searches, brief=not is_int8 and target in (Target.ONNX, Target.OPENVINO)),
             tools=(*_CONVERTING, *_OF_TARGET[target], *self._also(target, is_int8=is_int8)),
         )
 

@@ -16,7 +16,6 @@ from dtvit_deploy.plan.work import Task
 
 def trace(task: Task, folder: Path) -> None:
     """The exported program, its nodes and its ONNX graph."""
-    task.progress.step("tracing the network")
     traced = program_stage(task.recipe.model, task.cache)
     changed = with_preprocessing(traced, task.recipe.preprocessing)
     write_json(manifest_path(folder / PROGRAM), changed.artifact.manifest)

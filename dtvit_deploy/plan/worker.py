@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -65,7 +66,8 @@ def serve() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal reaches every process; the one that asks ends this one
     speaking, asked = Speaking(os.dup(1)), os.fdopen(os.dup(0), "rb")
-    os.dup2(2, 1)  # where a user's code prints
+    os.dup2(2, 1)  # where a user's code prints, each line at once: this process is killed when nobody needs it any more
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123 what it asks of a person nobody answers, nor may it read our orders
         os.dup2(nothing.fileno(), 0)
     for line in asked:

@@ -26,8 +26,8 @@ from dtvit_deploy.harness.distance import sqnr
 from dtvit_deploy.harness.parity import FACTOR
 from dtvit_deploy.models.options import Model
 from dtvit_deploy.models.registry import VARIANTS
-from dtvit_deploy.pipeline.export import export
 from dtvit_deploy.pipeline.progress import Silent
+from dtvit_deploy.plan.exporting import export
 from dtvit_deploy.recipe.tables import Export, Int8, Recipe
 from dtvit_deploy.runtimes.arm64.session import EmulatedArm64
 from dtvit_deploy.runtimes.base import SessionOptions

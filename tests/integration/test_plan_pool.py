@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dtvit_deploy.errors import InputError
@@ -49,6 +50,14 @@ def test_what_a_stage_raises_comes_through_with_its_way_out(pool: Processes, tmp
     assert "no-such-network" in str(over.error)
     assert over.error.remedy
     assert over.result is None
+
+
+def test_a_result_that_was_removed_from_the_cache_meanwhile_is_told(pool: Processes, tmp_path: Path) -> None:
+    gone = tmp_path / "stage-trace-0"
+    given = {"trace": str(gone)}
+    over = done(pool, msgspec.structs.replace(order(tmp_path, "t"), stage=Stage("checked", "checked", 0, needs=("trace",)), given=given))
+    assert isinstance(over.error, InputError)
+    assert str(over.error).startswith(f"{gone} was removed from the cache")
 
 
 def test_one_that_is_killed_while_it_idles_is_replaced(pool: Processes, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from commandline import answering, deploy
+from commandline import answering, begun, deploy
 from dtvit_deploy.artifacts.artifact import sha256_of
 
 pytestmark = pytest.mark.slow
@@ -56,8 +56,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(work: Path, *words: str, code: int | None = 0) -> tuple[list[str], str]:
     """The stages that were begun, and all that was said."""
     done = deploy("run", *words, cwd=work, code=code)
-    begun = [line[2:].partition(" (after")[0] for line in done.stderr.splitlines() if line.startswith("· ") and ": " not in line]
-    return [name for name in begun if name.rpartition("/")[2] in EVERY], done.stdout + done.stderr
+    return [name for name in begun(done.stderr) if name.rpartition("/")[2] in EVERY], done.stdout + done.stderr
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -102,10 +101,22 @@ def test_a_part_of_it_and_the_plan_alone(work: Path) -> None:
     assert not (work / "out").exists()
     assert sorted(run(work, "--only", "onnx fp32")[0]) == ["checked", "onnx fp32", "simplified", "trace"]
     assert not (work / "out" / "report.json").exists()
+    assert json.loads(deploy("run", "--only", "onnx fp32", "--json", cwd=work).stdout) == []  # of no report
     _, said = run(work, "--only", "openvino*", code=2)
     assert "no stage is called 'openvino*'" in said
     run(work, "--workers", "1")
     assert run(work, "--from", "latency", "--workers", "1")[0] == ["trace", "latency", "report"]
+
+
+def test_an_export_is_a_part_of_the_same_plan(work: Path) -> None:
+    """What a run has built, an export puts into place; a user's own network is traced each time."""
+    run(work, "--workers", "1")
+    done = deploy("export", "-o", "exported", cwd=work)
+    assert begun(done.stderr) == ["trace"]
+    assert {name: found for name, found in hashes(work / "out").items() if ".onnx" in name} == hashes(work / "exported")
+    side_by_side = deploy("export", "--workers", "2", "--no-cache", "-o", "two", cwd=work)
+    assert set(begun(side_by_side.stderr)) == set(EVERY) - {"parity", "latency", "report"}
+    assert hashes(work / "two") == hashes(work / "exported")
 
 
 def test_images_that_change_during_a_run_are_told_and_no_figure_of_them_is_kept(work: Path) -> None:
@@ -187,8 +198,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("number", "stage"),
-    [(signal.SIGTERM, "· trace"), (signal.SIGTERM, "· parity"), (signal.SIGKILL, "· onnx fp16")],
-    ids=lambda value: getattr(value, "name", None) or value[2:],
+    [(signal.SIGTERM, "trace"), (signal.SIGTERM, "parity"), (signal.SIGKILL, "onnx fp16")],
+    ids=lambda value: getattr(value, "name", None) or value,
 )
 def test_whenever_it_ends_the_next_goes_on_and_comes_to_the_same(
     number: signal.Signals, stage: str, work: Path, undisturbed: dict[str, str]
@@ -196,7 +207,7 @@ def test_whenever_it_ends_the_next_goes_on_and_comes_to_the_same(
     process = start(work)
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith(stage):
+        if begun(line) == [stage]:
             break
     process.send_signal(number)
     process.communicate(timeout=60)

@@ -10,7 +10,7 @@ import pytest
 from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, manifest_path, write_json
 from dtvit_deploy.artifacts.signature import Signature
 from dtvit_deploy.artifacts.target import Precision
-from dtvit_deploy.pipeline.export import takes_the_place
+from dtvit_deploy.plan.placing import takes_the_place
 
 
 def made(checkpoint: str, graph: str) -> Manifest:

@@ -1,0 +1,60 @@
+"""An export: the part of a plan that builds, whose artefacts go into a folder together, or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from dtvit_deploy.artifacts.artifact import Artifact, Manifest, load_artifact
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.staging import staged
+from dtvit_deploy.pipeline.material import class_map_of
+from dtvit_deploy.pipeline.program import read_program_entry
+from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.pipeline.reachable import require_reachable
+from dtvit_deploy.plan.execute import execute
+from dtvit_deploy.plan.placing import place, takes_the_place
+from dtvit_deploy.plan.pool import here, processors
+from dtvit_deploy.plan.stages import plan
+from dtvit_deploy.recipe.tables import Recipe
+
+
+class Exported(NamedTuple):
+    """What an export made.
+
+    Attributes:
+        program: manifest of the reference.
+        artifacts: in the folder that was asked for.
+    """
+
+    program: Manifest
+    artifacts: tuple[Artifact, ...]
+
+
+def export(recipe: Recipe, out: Path, cache: Cache, progress: Progress, workers: int | None = None) -> Exported:
+    """Build every artefact, then move all of them into ``out`` together, with the range table where one was made.
+
+    Args:
+        recipe: what to build.
+        out: the folder; it is made where it is not there.
+        cache: holds what was built before.
+        progress: told what is going on.
+        workers: processes that build side by side; where None as many as there are cores and builds that take longer than to start one.
+
+    Raises:
+        InputError: the model, the data or ``out`` cannot be used; nothing is left in ``out`` then.
+        MissingError: a target needs a package that is not installed.
+    """
+    graph = plan([("", recipe)], measured=False)
+    builds = [stage.name for stage in graph if stage.does == "build"]
+    size = min(workers, len(builds)) if workers else min(processors(), sum(not graph.stages[name].cost.brief for name in builds))
+    class_map_of(recipe)
+    require_reachable(recipe)
+    with staged(out) as folder:  # as early, so that an unusable output too is refused before a minute's work
+        with here(progress, size) as pool:
+            results = execute(graph, [recipe], cache, pool, progress, needed=graph.taken_by(builds))
+        made = place(results, builds, "ranges", recipe, folder)
+        for told in filter(None, (takes_the_place(artifact, out) for artifact in made)):
+            progress.step(told)
+    program = read_program_entry(results.folders["trace"]).artifact.manifest
+    return Exported(program, tuple(load_artifact(out / artifact.name) for artifact in made))
