@@ -108,7 +108,7 @@ def command_words(command: Sequence[str]) -> list[str]:
     if not command or any("\0" in word for word in command) or sum(map(len, command)) > _LONGEST:
         raise InputError(
             f"this is no command: {' '.join(command)!r:.200}",
-            remedy=f"a command has words, none of them holds a NUL, and together they have {_LONGEST} letters at most: data go to its input",
+            remedy=f"give it words without NUL, of {_LONGEST} letters at most in all; data go to its standard input",
         )
     return list(command)
 
