@@ -1,0 +1,99 @@
+"""Why a device cannot be reached, from what the ssh client says: each reason in one message with its remedy.
+
+OpenSSH gives one exit status, 255, for all of them. Its words have been the same for many releases, and are in English whatever the locale.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from dtvit_deploy.devices.words import last_line
+from dtvit_deploy.errors import InputError, MissingError
+
+
+class _Reason(NamedTuple):
+    """What ssh says, as a pattern; what that means; what to do. ``{}`` is the name by which ssh knows the host."""
+
+    pattern: str
+    told: str
+    remedy: str
+
+
+_REASONS = (
+    _Reason(
+        r"HOST IDENTIFICATION HAS CHANGED|host key .* has changed|WARNING: REVOKED HOST KEY|Host key .* is revoked",
+        "it shows another host key than the one that is known: another machine has its address, or somebody stands between",
+        "if it was set up anew, ask its owner for the fingerprint of its key, take the old one out of the known hosts (ssh-keygen -R {}),"
+        " and connect once by `ssh {}`, where you compare it",
+    ),
+    _Reason(
+        r"Host key verification failed|No .* host key is known for",
+        "its host key is not known here, and nobody is asked about one in the middle of a run",
+        "connect once by `ssh {}`, compare the fingerprint with what the device's owner tells you, and accept it",
+    ),
+    _Reason(
+        r"Permission denied|Too many authentication failures|No more authentication methods",
+        "it let nobody in with the keys that were offered: {words}",
+        "give it your public key (ssh-copy-id {}); a key with a passphrase must be in the agent (ssh-add), since nobody is asked for one",
+    ),
+    _Reason(
+        r"Could not resolve hostname",
+        "its name is not known: {words}",
+        "correct the spelling, or give its address: ssh://USER@192.168.1.5, or `HostName` in your ssh configuration",
+    ),
+    _Reason(
+        r"Connection refused",
+        "there is a machine, and no ssh server answers at that port",
+        "start its ssh server (on Debian and Ubuntu: apt install openssh-server), or give its port: ssh://HOST:PORT",
+    ),
+    _Reason(
+        r"timed out|No route to host|Network is unreachable|Host is down|timeout, server .* not responding",
+        "it does not answer: {words}",
+        "see whether it is switched on and in the same network, and whether a firewall lets port 22 through",
+    ),
+    _Reason(
+        r"kex_exchange_identification|banner exchange|Connection (?:closed|reset) by|no matching .* found",
+        "something answers there that is no ssh server for you, or not now: {words}",
+        "try `ssh {}` by hand, and read the log of its ssh server",
+    ),
+)
+_CONFIGURED = re.compile(
+    r"onfiguration (?:file|option)|Bad (?:owner or permissions|yes/no)|: line \d+:|contains invalid characters|keyword .* extra arguments"
+)
+
+
+def unreachable(name: str, host: str, said: bytes, *, loosened: bool = False) -> InputError | MissingError:
+    """The error that says why.
+
+    Args:
+        name: the device's.
+        host: by which ssh knows it.
+        said: what the client said on standard error.
+        loosened: the configuration would have any host key accepted, and was not followed in that.
+    """
+    text, words = said.decode(errors="replace"), last_line(said)
+    for reason in _REASONS:
+        if re.search(reason.pattern, text):
+            told = reason.told.replace("{words}", words)
+            if loosened and "host key" in reason.told:
+                told += " (that your ssh configuration accepts any key for it is not followed here)"
+            return MissingError(f"{name} cannot be reached: {told}", remedy=reason.remedy.replace("{}", host))
+    if _CONFIGURED.search(text):
+        return misconfigured(name, said)
+    return MissingError(f"{name} cannot be reached: {words or 'ssh ended without a word'}", remedy=f"try `ssh {host}` by hand")
+
+
+def misconfigured(name: str, said: bytes) -> InputError:
+    """Of a configuration that the ssh client does not accept."""
+    return InputError(
+        f"{name}: the ssh client does not accept its configuration: {last_line(said) or 'it says nothing'}",
+        remedy="correct ~/.ssh/config, or the file that DTVIT_DEPLOY_SSH_CONFIG names",
+    )
+
+
+def no_client(name: str) -> MissingError:
+    return MissingError(
+        f"{name} is reached by OpenSSH's client, and there is no `ssh` in the PATH",
+        remedy="install it: openssh-client on Debian and Ubuntu; macOS has it",
+    )
