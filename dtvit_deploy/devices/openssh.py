@@ -10,7 +10,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -71,7 +71,7 @@ class Connection:
             self._errors = folder / "said"
             command = [*ssh_options.client(), *ssh_options.options(said), "-M", "-N", "-T", "-S", socket, *self.address.arguments]
             self._master = held.enter_context(_master(command, self._errors))
-            self._await(self._master, folder / "s", loosened=ssh_options.unchecked(said))
+            self._await(self._master, folder / "s", said)
             self._client = ssh_options.session(socket)
             self._held = held.pop_all()
         return self
@@ -115,14 +115,14 @@ class Connection:
                 raise self._lost(b"")
             yield stream
 
-    def _await(self, master: subprocess.Popen[bytes], socket: Path, *, loosened: bool) -> None:
+    def _await(self, master: subprocess.Popen[bytes], socket: Path, settings: Mapping[str, str]) -> None:
         """Wait until the client has logged in: that is when it makes its socket, whole, under this name."""
         until = time.monotonic() + PATIENCE
         while not socket.exists():
             ended = master.poll() is not None
             if ended or time.monotonic() > until:
                 said = self._said() if ended else b"timed out: it was neither let in nor refused"
-                raise unreachable(self.name, self.address.host, said, loosened=loosened)
+                raise unreachable(self.address, settings, said, loosened=ssh_options.unchecked(settings))
             time.sleep(_LOOKS)
 
     def _said(self) -> bytes:

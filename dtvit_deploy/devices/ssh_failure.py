@@ -5,15 +5,23 @@ OpenSSH gives one exit status, 255, for all of them. Its words have been the sam
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from dtvit_deploy.devices.address import Address
 from dtvit_deploy.devices.words import last_line
 from dtvit_deploy.errors import InputError, MissingError
 
 
+CONFIG = "DTVIT_DEPLOY_SSH_CONFIG"
+"""Names a configuration file for the ssh client in place of ``~/.ssh/config``: of a bench of devices, say."""
+
+
 class _Reason(NamedTuple):
-    """What ssh says, as a pattern; what that means; what to do. ``{}`` is the name by which ssh knows the host."""
+    """What ssh says, as a pattern; what that means; what to do. In both, ``{words}`` and the names of `_ByHand` stand for what they are."""
 
     pattern: str
     told: str
@@ -24,18 +32,18 @@ _REASONS = (
     _Reason(
         r"HOST IDENTIFICATION HAS CHANGED|host key .* has changed|WARNING: REVOKED HOST KEY|Host key .* is revoked",
         "it shows another host key than the one that is known: another machine has its address, or somebody stands between",
-        "if it was set up anew, ask its owner for the fingerprint of its key, take the old one out of the known hosts (ssh-keygen -R {}),"
-        " and connect once by `ssh {}`, where you compare it",
+        "if it was set up anew, ask its owner for the fingerprint of its key, take the old one out of the known hosts (ssh-keygen -R {known}),"
+        " and connect once by `{ssh}`, where you compare it",
     ),
     _Reason(
         r"Host key verification failed|No .* host key is known for",
         "its host key is not known here, and nobody is asked about one in the middle of a run",
-        "connect once by `ssh {}`, compare the fingerprint with what the device's owner tells you, and accept it",
+        "connect once by `{ssh}`, compare the fingerprint with what the device's owner tells you, and accept it",
     ),
     _Reason(
         r"Permission denied|Too many authentication failures|No more authentication methods",
         "it let nobody in with the keys that were offered: {words}",
-        "give it your public key (ssh-copy-id {}); a key with a passphrase must be in the agent (ssh-add), since nobody is asked for one",
+        "give it your public key ({copy}); a key with a passphrase must be in the agent (ssh-add), since nobody is asked for one",
     ),
     _Reason(
         r"Could not resolve hostname",
@@ -55,7 +63,7 @@ _REASONS = (
     _Reason(
         r"kex_exchange_identification|banner exchange|Connection (?:closed|reset) by|no matching .* found",
         "something answers there that is no ssh server for you, or not now: {words}",
-        "try `ssh {}` by hand, and read the log of its ssh server",
+        "try `{ssh}` by hand, and read the log of its ssh server",
     ),
 )
 _CONFIGURED = re.compile(
@@ -63,32 +71,50 @@ _CONFIGURED = re.compile(
 )
 
 
-def unreachable(name: str, host: str, said: bytes, *, loosened: bool = False) -> InputError | MissingError:
+class _ByHand(NamedTuple):
+    """What a person types for a device: to connect, to give it a key, and its name among the known hosts."""
+
+    ssh: str
+    copy: str
+    known: str
+
+
+def _by_hand(address: Address, said: Mapping[str, str]) -> _ByHand:
+    config = os.environ.get(CONFIG)
+    aside = ["-F", config] if config else []
+    port, host = said.get("port", "22"), said.get("hostname", address.host)
+    user = f"{address.user}@" if address.user else ""
+    place = [*(["-p", str(address.port)] if address.port else []), f"{user}{address.host}"]
+    known = said.get("hostkeyalias") or (host if port == "22" else f"[{host}]:{port}")
+    return _ByHand(shlex.join(["ssh", *aside, *place]), shlex.join(["ssh-copy-id", *aside, *place]), shlex.quote(known))
+
+
+def unreachable(address: Address, settings: Mapping[str, str], said: bytes, *, loosened: bool = False) -> InputError | MissingError:
     """The error that says why.
 
     Args:
-        name: the device's.
-        host: by which ssh knows it.
+        settings: what the configuration says for the device.
         said: what the client said on standard error.
         loosened: the configuration would have any host key accepted, and was not followed in that.
     """
     text, words = said.decode(errors="replace"), last_line(said)
+    hands = _by_hand(address, settings)
     for reason in _REASONS:
         if re.search(reason.pattern, text):
             told = reason.told.replace("{words}", words)
             if loosened and "host key" in reason.told:
                 told += " (that your ssh configuration accepts any key for it is not followed here)"
-            return MissingError(f"{name} cannot be reached: {told}", remedy=reason.remedy.replace("{}", host))
+            return MissingError(f"{address} cannot be reached: {told}", remedy=reason.remedy.format(**hands._asdict()))
     if _CONFIGURED.search(text):
-        return misconfigured(name, said)
-    return MissingError(f"{name} cannot be reached: {words or 'ssh ended without a word'}", remedy=f"try `ssh {host}` by hand")
+        return misconfigured(str(address), said)
+    return MissingError(f"{address} cannot be reached: {words or 'ssh ended without a word'}", remedy=f"try `{hands.ssh}` by hand")
 
 
 def misconfigured(name: str, said: bytes) -> InputError:
     """Of a configuration that the ssh client does not accept."""
     return InputError(
         f"{name}: the ssh client does not accept its configuration: {last_line(said) or 'it says nothing'}",
-        remedy="correct ~/.ssh/config, or the file that DTVIT_DEPLOY_SSH_CONFIG names",
+        remedy=f"correct ~/.ssh/config, or the file that {CONFIG} names",
     )
 
 

@@ -11,11 +11,9 @@ from collections.abc import Mapping
 
 from dtvit_deploy.devices.address import Address
 from dtvit_deploy.devices.exchange import Finished, TooLongError, exchange
-from dtvit_deploy.devices.ssh_failure import misconfigured, no_client
+from dtvit_deploy.devices.ssh_failure import CONFIG, misconfigured, no_client
 from dtvit_deploy.errors import InputError
 
-CONFIG = "DTVIT_DEPLOY_SSH_CONFIG"
-"""Names a configuration file for the ssh client in place of ``~/.ssh/config``: of a bench of devices, say."""
 CONNECTING = 15
 """Seconds for the connection to a host, and for its first word, where the user's configuration sets no limit."""
 _ALIVE = 10
