@@ -18,8 +18,8 @@ SCHEME = "ssh://"
 _LONGEST = 255
 """Letters of a host's name (RFC 1035), and more than any user's name has."""
 _OF_SHELLS = frozenset("'\"`$\\;&<>|(){}")
-_OF_USERS = _OF_SHELLS - {"\\"} | {"%"}
-"""A domain's users have a backslash in their name; what follows ``%`` or ``$`` is a variable of ssh's."""
+_OF_USERS = _OF_SHELLS - {"\\"} | frozenset("%/?#")
+"""A domain's users have a backslash in their name; what follows ``%`` or ``$`` is a variable of ssh's; the others end a URL's user."""
 _PASSWORD = re.compile(r"(?::|%3a).*@", re.DOTALL | re.IGNORECASE)
 """Up to the last ``@``, since a password may hold some; no user's name holds a colon, in whatever spelling."""
 _FORM = "write ssh://HOST, ssh://USER@HOST or ssh://USER@HOST:PORT; an IPv6 address stands in brackets"
@@ -66,11 +66,12 @@ def parse(text: str) -> Address:
         )
     if not text.startswith(SCHEME):
         raise InputError(f"{text!r:.200} is no address of a device", remedy=_FORM)
-    user, at, place = text.removeprefix(SCHEME).rpartition("@")
-    if extra := re.search(r"[/?#]", place.removesuffix("/")):
+    rest = text.removeprefix(SCHEME).removesuffix("/")
+    if extra := re.search(r"[/?#]", rest):
         what = {"/": "a path", "?": "a query", "#": "a fragment"}[extra[0]]
         raise InputError(f"{text!r:.200}: {what} says nothing about where a device is", remedy=_FORM)
-    match = re.fullmatch(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>[0-9]{1,5}))?", place.removesuffix("/"))
+    user, at, place = rest.rpartition("@")
+    match = re.fullmatch(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>[0-9]{1,5}))?", place)
     if match is None:
         raise InputError(f"{text!r:.200} is no address of a device", remedy=_FORM)
     host = _ipv6(match["ipv6"], text) if match["ipv6"] is not None else _decoded(match["host"], text)

@@ -14,7 +14,6 @@ from dtvit_deploy.devices.openssh import Connection
 from dtvit_deploy.devices.probe import Facts, probe
 from dtvit_deploy.devices.transport import Shell, Transport
 
-
 _EVERYWHERE = ("numpy", "onnxruntime", "openvino")
 """What any device could have, so that it is worth a line where it has not."""
 _ABSENT = "not installed"

@@ -15,7 +15,6 @@ from dtvit_deploy.devices.address import Address
 from dtvit_deploy.devices.words import last_line
 from dtvit_deploy.errors import InputError, MissingError
 
-
 CONFIG = "DTVIT_DEPLOY_SSH_CONFIG"
 """Names a configuration file for the ssh client in place of ``~/.ssh/config``: of a bench of devices, say."""
 
@@ -32,7 +31,7 @@ _REASONS = (
     _Reason(
         r"HOST IDENTIFICATION HAS CHANGED|host key .* has changed|WARNING: REVOKED HOST KEY|Host key .* is revoked",
         "it shows another host key than the one that is known: another machine has its address, or somebody stands between",
-        "if it was set up anew, ask its owner for the fingerprint of its key, take the old one out of the known hosts (ssh-keygen -R {known}),"
+        "if it was set up anew, ask its owner for the fingerprint of its key, forget the old one (ssh-keygen -R {known}),"
         " and connect once by `{ssh}`, where you compare it",
     ),
     _Reason(
