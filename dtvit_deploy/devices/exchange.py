@@ -101,15 +101,15 @@ def _started(
     try:
         yield process
     finally:
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
         end(process)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a command that was started in a session of its own, and what it started there: asked first, then by force."""
+    """End a command that was started in a session of its own, and what it started there: its streams first, then asked, then by force."""
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
     for number, patience in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, None)):
         if process.poll() is not None:
             return

@@ -139,7 +139,9 @@ class Connection:
             raise self._lost(b"")
 
     def _lost(self, said: bytes) -> LostError:
-        words = last_line(self._said()) or last_line(said)
+        # Where the connection stands, a session was refused; what the client then says of its attempt to go on without it is no news.
+        alone = b"\n".join(line for line in said.splitlines() if not line.startswith(b"kex_exchange_identification"))
+        words = last_line(self._said()) or last_line(alone)
         return LostError(f"the connection to {self.name} is lost{f': {words}' if words else ''}", remedy="connect again")
 
     def _no_commands(self, said: bytes) -> MissingError:
