@@ -66,7 +66,8 @@ _REASONS = (
     ),
 )
 _CONFIGURED = re.compile(
-    r"onfiguration (?:file|option)|Bad (?:owner or permissions|yes/no)|: line \d+:|contains invalid characters|keyword .* extra arguments"
+    r"onfiguration (?:file|option)|Bad (?:owner or permissions|yes/no)|\bline \d+:|contains invalid characters|keyword .* extra arguments",
+    re.IGNORECASE,
 )
 
 
@@ -111,8 +112,9 @@ def unreachable(address: Address, settings: Mapping[str, str], said: bytes, *, l
 
 def misconfigured(name: str, said: bytes) -> InputError:
     """Of a configuration that the ssh client does not accept."""
+    where = [line for line in said.splitlines() if re.search(rb"\bline \d+:", line, re.IGNORECASE)]  # before the one that sums up
     return InputError(
-        f"{name}: the ssh client does not accept its configuration: {last_line(said) or 'it says nothing'}",
+        f"{name}: the ssh client does not accept its configuration: {last_line(b''.join(where[:1]) or said) or 'it says nothing'}",
         remedy=f"correct ~/.ssh/config, or the file that {CONFIG} names",
     )
 

@@ -51,7 +51,7 @@ def settings(address: Address) -> dict[str, str]:
         InputError: ssh does not accept the configuration.
         MissingError: there is no ssh client.
     """
-    command = [*client(), *_options(_ALWAYS), "-G", *address.arguments]
+    command = [*client(), *_options(_ALWAYS), "-N", "-G", *address.arguments]
     try:
         done = exchange(command, timeout=CONNECTING, environment=environment())
     except FileNotFoundError as error:
