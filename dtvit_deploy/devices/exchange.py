@@ -105,18 +105,26 @@ def _started(
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a command that was started in a session of its own, and what it started there: its streams first, then asked, then by force."""
+    """End a command that was started in a session of its own: its streams first, then it is asked, then all of it goes by force.
+
+    What it has started may outlive it: a client that is asked in the wrong moment hears it only with its next sign of life.
+    """
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             with contextlib.suppress(OSError):
                 stream.close()
-    for number, patience in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, None)):
-        if process.poll() is not None:
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
+    if process.poll() is not None:
+        return
+    _signal(process, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE)
+    _signal(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
 
 
 def _streamed(process: subprocess.Popen[bytes], source: BinaryIO, until: float | None) -> tuple[bytes, bytes]:

@@ -34,7 +34,7 @@ _LONGEST_SOCKET = 84
 """Letters of the socket's path: macOS allows 103, and ssh makes the socket under a name that is 17 letters longer."""
 _LOOKS = 0.02
 _GUARD = (
-    'exec 3<&0; "$@" </dev/null 3<&- & ssh=$!; (read -r _ <&3; kill "$ssh") >/dev/null 2>&1 & guard=$!; exec 3<&- </dev/null;'
+    'exec 3<&0; "$@" </dev/null 3<&- & ssh=$!; (read -r _ <&3; kill -9 "$ssh") >/dev/null 2>&1 & guard=$!; exec 3<&- </dev/null;'
     ' wait "$ssh"; status=$?; kill "$guard" 2>/dev/null; exit "$status"'
 )
 """Runs the client that holds the connection, and ends it when its own input ends: that is when this process is gone, however it ended."""

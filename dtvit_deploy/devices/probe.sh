@@ -13,6 +13,10 @@ emulator() { # what runs this program's instructions, where that is no processor
         echo Rosetta
         return
     fi
+    if [ "$(uname -s)" = Linux ] && [ ! -e /proc/self ]; then
+        echo "or a real one: /proc is not there to tell"
+        return
+    fi
     # Of its own process an emulator hides it, so the link is read by another one.
     program=$(readlink "/proc/$$/exe" 2>/dev/null)
     case ${program##*/} in
