@@ -71,7 +71,10 @@ def place(folder: Path = Path()) -> Path | None:
         owner = beside.lstat().st_uid
     except OSError:
         base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-        own = Path(base, "dtvit-deploy", FILE).expanduser()
+        try:
+            own = Path(base, "dtvit-deploy", FILE).expanduser()
+        except RuntimeError:  # a user without a home
+            return None
         return own if own.is_file() else None
     if owner not in (os.geteuid(), 0):
         raise InputError(

@@ -8,7 +8,6 @@ status stands behind it too, since the ssh client's own status does not say whos
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import shlex
@@ -35,7 +34,7 @@ class Line:
             f"set -- {shlex.join(command)}; printf '\\n%s\\n' {mark}; printf '\\n%s\\n' {mark} >&2;"
             f""" "$@"; printf '\\n%s %d\\n' {mark} "$?" >&2"""
         )
-        codes = "".join(f"\\0{byte:03o}" for byte in os.fsencode(script))
+        codes = "".join(f"\\0{byte:03o}" for byte in script.encode("utf-8", "surrogateescape"))
         self.text = shlex.join(["/bin/sh", "-c", _RUN, "sh", codes])
 
     def answer(self, done: Finished) -> Finished | None:

@@ -59,6 +59,8 @@ probe() {
     say disk_kib "$(df -Pk "$place" 2>/dev/null | awk 'NR == 2 {print $4}')"
 
     path=$(command -v "$python" 2>/dev/null)
+    # Without its developer's tools a Mac has this program only to ask, in a window, whether to install them.
+    [ "$(uname -s) $path" = "Darwin /usr/bin/python3" ] && ! xcode-select -p >/dev/null 2>&1 && path=
     case $path in
         /*) ;;
         ?*) path=$PWD/$path ;;

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from dtvit_deploy.devices.address import Address
-from dtvit_deploy.devices.words import last_line
+from dtvit_deploy.devices.words import last_line, shown
 from dtvit_deploy.errors import InputError, MissingError
 
 CONFIG = "DTVIT_DEPLOY_SSH_CONFIG"
@@ -40,7 +40,22 @@ _REASONS = (
         "connect once by `{ssh}`, compare the fingerprint with what the device's owner tells you, and accept it",
     ),
     _Reason(
-        r"Permission denied|Too many authentication failures|No more authentication methods",
+        r"bad permissions",
+        "ssh takes no private key that others can read: {words}",
+        "chmod 600 that file",
+    ),
+    _Reason(
+        r"Load key",
+        "a private key cannot be used: {words}",
+        "see by ssh-keygen -y -f FILE whether it is whole; a key with a passphrase must be in the agent (ssh-add)",
+    ),
+    _Reason(
+        r"Too many authentication failures",
+        "more keys were offered than it looks at: {words}",
+        "name the right one for it in your ssh configuration: `IdentityFile` and `IdentitiesOnly yes`",
+    ),
+    _Reason(
+        r"Permission denied|No more authentication methods",
         "it let nobody in with the keys that were offered: {words}",
         "give it your public key ({copy}); a key with a passphrase must be in the agent (ssh-add), since nobody is asked for one",
     ),
@@ -97,17 +112,19 @@ def unreachable(address: Address, settings: Mapping[str, str], said: bytes, *, l
         said: what the client said on standard error.
         loosened: the configuration would have any host key accepted, and was not followed in that.
     """
-    text, words = said.decode(errors="replace"), last_line(said)
+    lines = said.decode(errors="replace").splitlines()
     hands = _by_hand(address, settings)
     for reason in _REASONS:
-        if re.search(reason.pattern, text):
-            told = reason.told.replace("{words}", words)
+        if found := [line for line in lines if re.search(reason.pattern, line)]:
+            told = reason.told.replace("{words}", shown(found[0]))
             if loosened and "host key" in reason.told:
                 told += " (that your ssh configuration accepts any key for it is not followed here)"
             return MissingError(f"{address} cannot be reached: {told}", remedy=reason.remedy.format(**hands._asdict()))
-    if _CONFIGURED.search(text):
+    if any(_CONFIGURED.search(line) for line in lines):
         return misconfigured(str(address), said)
-    return MissingError(f"{address} cannot be reached: {words or 'ssh ended without a word'}", remedy=f"try `{hands.ssh}` by hand")
+    return MissingError(
+        f"{address} cannot be reached: {last_line(said) or 'ssh ended without a word'}", remedy=f"try `{hands.ssh}` by hand"
+    )
 
 
 def misconfigured(name: str, said: bytes) -> InputError:

@@ -85,6 +85,12 @@ def test_a_command_that_does_not_read_is_no_trouble(device: Transport) -> None:
     assert device.run(["sh", "-c", "exec <&-; echo done"], stdin=b"x" * (1 << 20)).stdout == b"done\n"
 
 
+def test_a_command_that_closes_its_outputs_is_fed_to_the_end(device: Transport, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    assert device.run(["sh", "-c", 'exec >&- 2>&-; cat > "$0"', str(taken)], stdin=b"x" * (1 << 20), timeout=20) in ((0, b"", b""),)
+    assert taken.stat().st_size == 1 << 20
+
+
 def test_an_answer_without_end_is_refused(device: Transport) -> None:
     with pytest.raises(InputError, match="more than 16 MiB to `yes`"):
         device.run(["yes"])
@@ -103,7 +109,7 @@ def test_a_device_that_does_not_answer_in_time_is_lost(device: Transport) -> Non
     assert device.run(["echo", "here"]).stdout == b"here\n"
 
 
-@pytest.mark.parametrize("command", [[], ["a\0b"], ["x" * 20_000]])
+@pytest.mark.parametrize("command", [[], ["a\0b"], ["a", "\ud800"], ["x" * 20_000]])
 def test_what_is_no_command_is_refused(device: Transport, command: list[str]) -> None:
     with pytest.raises(InputError, match="this is no command"):
         device.run(command)

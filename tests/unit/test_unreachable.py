@@ -202,3 +202,40 @@ def test_the_command_line_tells_one_message_with_exit_code_3(server: Sshd, tmp_p
     assert "another host key" in done.stderr
     assert "Traceback" not in done.stderr
     assert "@@@" not in done.stderr  # ssh's own warning
+
+
+def test_a_private_key_that_others_can_read_is_told(server: Sshd) -> None:
+    (server.folder / "user").chmod(0o644)
+    assert "ssh takes no private key that others can read: Load key" in refusal(MissingError)
+
+
+def test_a_private_key_that_is_none_is_told(server: Sshd) -> None:
+    (server.folder / "user").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nx\n-----END OPENSSH PRIVATE KEY-----\n")
+    assert "a private key cannot be used: Load key" in refusal(MissingError)
+
+
+def test_more_keys_than_a_server_looks_at_are_told(server: Sshd) -> None:
+    keys = [server.make_key(f"stranger-{number}") for number in range(7)]
+    server.configure(*(f"IdentityFile {key}" for key in keys))
+    assert "more keys were offered than it looks at" in refusal(MissingError)
+
+
+def test_a_jump_host_of_the_configuration_is_gone_through(server: Sshd) -> None:
+    server.configure("ProxyJump gate")
+    behind = server.config.read_text()
+    server.configure(alias="gate")
+    with server.config.open("a") as file:
+        file.write(behind)
+    before = server.log.count("Accepted publickey")
+    assert connects()
+    assert server.log.count("Accepted publickey") == before + 2
+
+
+def test_a_jump_host_that_lets_nobody_in_is_told(server: Sshd) -> None:
+    server.make_key("stranger")
+    server.configure("ProxyJump gate")
+    behind = server.config.read_text()
+    server.configure(alias="gate", key="stranger")
+    with server.config.open("a") as file:
+        file.write(behind)
+    assert "Permission denied (publickey)" in refusal(MissingError)
