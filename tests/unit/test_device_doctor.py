@@ -50,23 +50,23 @@ def bench(tmp_path: Path, server: Sshd, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def test_a_device_that_will_do_is_told_and_programs_can_read_it(bench: Path, server: Sshd) -> None:
-    (found,) = json.loads(deploy("doctor", "--device", "good", "--json", cwd=bench, code=None).stdout)
+    (found,) = json.loads(deploy("doctor", "--device", "good", "--json", cwd=bench, code=None, fresh=True).stdout)
     assert (found["name"], found["address"]) == ("good", server.address)
     assert found["facts"]["python_version"] == [*sys.version_info[:3]]
     assert found["facts"]["cache"] == str(server.home / ".cache")
     assert found["facts"]["packages"]["numpy"]
-    assert "numpy" in deploy("doctor", "--device", "good", cwd=bench, code=None).stdout
+    assert "numpy" in deploy("doctor", "--device", "good", cwd=bench, code=None, fresh=True).stdout
 
 
 def test_a_device_without_python_is_one_message_and_exit_code_3(bench: Path) -> None:
-    done = deploy("doctor", "--device", "bare", cwd=bench, code=3)
+    done = deploy("doctor", "--device", "bare", cwd=bench, code=3, fresh=True)
     assert "error: bare lacks what this needs: Python: no such program is in the PATH of" in done.stderr
     assert "say by `python` in devices.toml which program it is" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_a_device_with_python_3_8_is_one_message_and_exit_code_3(bench: Path) -> None:
-    done = deploy("doctor", "--device", "old", cwd=bench, code=3)
+    done = deploy("doctor", "--device", "old", cwd=bench, code=3, fresh=True)
     assert "error: old lacks what this needs: Python 3.10 or later: " in done.stderr
     assert "is 3.8.10" in done.stderr
 
@@ -74,7 +74,7 @@ def test_a_device_with_python_3_8_is_one_message_and_exit_code_3(bench: Path) ->
 def test_of_several_devices_each_is_told_and_each_failure_is_named(bench: Path) -> None:
     with (bench / FILE).open("a") as file:
         file.write('[[device]]\nname = "gone"\naddress = "ssh://127.0.0.1:1"\ntags = ["all"]\n')
-    done = deploy("doctor", "--device", "all", "--json", cwd=bench, code=3)
+    done = deploy("doctor", "--device", "all", "--json", cwd=bench, code=3, fresh=True)
     assert [one["name"] for one in json.loads(done.stdout)] == ["good", "bare"]
     assert done.stderr.count("error:") == 1
     for part in ("ssh://127.0.0.1:1 cannot be reached", "bare lacks what this needs"):
@@ -82,12 +82,12 @@ def test_of_several_devices_each_is_told_and_each_failure_is_named(bench: Path) 
 
 
 def test_this_machine_is_a_device_too(tmp_path: Path) -> None:
-    (found,) = json.loads(deploy("doctor", "--device", "local", "--json", cwd=tmp_path, code=None).stdout)
+    (found,) = json.loads(deploy("doctor", "--device", "local", "--json", cwd=tmp_path, code=None, fresh=True).stdout)
     assert found["facts"]["python"] == sys.executable
 
 
 def test_an_engine_is_explained_here_and_not_on_a_device(tmp_path: Path) -> None:
-    assert "--explain" in deploy("doctor", "--device", "local", "--explain", "x", cwd=tmp_path, code=2).stderr
+    assert "--explain" in deploy("doctor", "--device", "local", "--explain", "x", cwd=tmp_path, code=2, fresh=True).stderr
 
 
 def processes(marker: str) -> list[list[str]]:

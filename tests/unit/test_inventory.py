@@ -128,20 +128,20 @@ def test_a_file_that_is_no_list_of_devices_is_refused(tmp_path: Path, text: str,
 def test_the_list_can_be_read_by_people_and_programs_and_asks_no_device(bench: Path) -> None:
     import json
 
-    listed = json.loads(deploy("device", "list", "--json", cwd=bench).stdout)
+    listed = json.loads(deploy("device", "list", "--json", cwd=bench, fresh=True).stdout)
     assert [(one["name"], one["address"]) for one in listed] == [
         ("orin-1", "ssh://me@orin-1.lab"),
         ("orin-2", "ssh://orin-2:2222"),
         ("here", "local"),
     ]
-    shown = deploy("device", "list", cwd=bench).stdout
+    shown = deploy("device", "list", cwd=bench, fresh=True).stdout
     assert "on the shelf" in shown
     assert "ina3221" in shown
 
 
 def test_no_list_is_no_mistake_and_a_wrong_one_is_told(tmp_path: Path) -> None:
-    assert "there is no devices.toml" in deploy("device", "list", cwd=tmp_path, XDG_CONFIG_HOME=str(tmp_path)).stdout
+    assert "there is no devices.toml" in deploy("device", "list", cwd=tmp_path, XDG_CONFIG_HOME=str(tmp_path), fresh=True).stdout
     (tmp_path / FILE).write_text("[[device]]\nname = 3\n")
-    done = deploy("device", "list", cwd=tmp_path, code=2)
+    done = deploy("device", "list", cwd=tmp_path, code=2, fresh=True)
     assert "devices.toml: device 1: name: expected `str`" in done.stderr
     assert "Traceback" not in done.stderr

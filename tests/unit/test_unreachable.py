@@ -188,7 +188,7 @@ def test_names_with_something_for_a_shell_in_them_run_nothing(server: Sshd, tmp_
             with pytest.raises(InputError):
                 find(address)
     for address in (f"ssh://{evils[0]}", f"ssh://{evils[3]}@x", "--help", "-oProxyCommand=touch"):
-        done = deploy("doctor", f"--device={address}", cwd=tmp_path, code=2)
+        done = deploy("doctor", f"--device={address}", cwd=tmp_path, code=2, fresh=True)
         assert "Traceback" not in done.stderr
     assert not marker.exists()
     assert not (tmp_path / "called").exists()
@@ -196,7 +196,7 @@ def test_names_with_something_for_a_shell_in_them_run_nothing(server: Sshd, tmp_
 
 def test_the_command_line_tells_one_message_with_exit_code_3(server: Sshd, tmp_path: Path) -> None:
     server.know(server.make_key("another").with_suffix(".pub"))
-    done = deploy("doctor", "--device", server.address, "--json", cwd=tmp_path, code=3)
+    done = deploy("doctor", "--device", server.address, "--json", cwd=tmp_path, code=3, fresh=True)
     assert done.stdout.strip() == "[]"
     assert done.stderr.count("error:") == 1
     assert "another host key" in done.stderr
