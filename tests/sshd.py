@@ -156,15 +156,18 @@ class Sshd:
     def stop(self) -> None:
         """End the server and every session that it has: for a client, the machine is gone."""
         if self._process is not None:
-            for number in (*sessions(self._process.pid), self._process.pid):
+            for number in (*self.sessions(), self._process.pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(number, 9)
             self._process.wait()
             self._process = None
 
+    def sessions(self) -> list[int]:
+        """The server's own processes that serve connections; what they have started there is not among them."""
+        return [] if self._process is None else _served_by(self._process.pid)
 
-def sessions(server: int) -> list[int]:
-    """The processes of a server's connections, which are its children's and theirs, as long as they are the server's own program."""
+
+def _served_by(server: int) -> list[int]:
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError):
@@ -172,7 +175,7 @@ def sessions(server: int) -> list[int]:
             parent = int(text.rpartition(")")[2].split()[1])
             if parent == server and "sshd" in text.partition(")")[0]:
                 number = int(stat.parent.name)
-                found += [*sessions(number), number]
+                found += [*_served_by(number), number]
     return found
 
 

@@ -51,7 +51,8 @@ def settings(address: Address) -> dict[str, str]:
         InputError: ssh does not accept the configuration.
         MissingError: there is no ssh client.
     """
-    command = [*client(), *_options(_ALWAYS), "-N", "-G", *address.arguments]
+    # Without our own options: Debian's client, for one, tells an interval of 300 s for the signs of life where BatchMode is set.
+    command = [*client(), "-N", "-G", *address.arguments]
     try:
         done = exchange(command, timeout=CONNECTING, environment=environment())
     except FileNotFoundError as error:

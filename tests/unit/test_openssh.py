@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from dtvit_deploy.devices.address import parse
 from dtvit_deploy.devices.openssh import Connection
+from dtvit_deploy.devices.ssh_options import options, settings
 from dtvit_deploy.devices.transport import LostError, Shell, Transport
 from dtvit_deploy.errors import InputError, MissingError
 from sshd import Sshd, sshd
@@ -236,3 +238,24 @@ def test_a_server_that_allows_one_session_at_a_time_is_enough_for_commands(tmp_p
         with connection.following(["cat"]), pytest.raises(LostError, match="Session open refused"):
             connection.run(["echo", "two"])
         assert connection.run(["echo", "three"]).stdout == b"three\n"
+
+
+def test_signs_of_life_are_asked_for_unless_the_user_has_said_how_often(server: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some builds of the client set an interval of minutes as soon as nobody may be asked, which is no wish of the user's."""
+    monkeypatch.setenv("DTVIT_DEPLOY_SSH_CONFIG", str(server.config))
+    assert "ServerAliveInterval=10" in options(settings(parse(server.address)))
+    server.configure("ServerAliveInterval 60")
+    assert not [word for word in options(settings(parse(server.address))) if word.startswith("ServerAlive")]
+    server.configure()
+
+
+def test_a_device_that_falls_silent_is_lost_before_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sshd(tmp_path / "device") as server:
+        server.configure("ServerAliveInterval 1", "ServerAliveCountMax 1")
+        with connected(server, monkeypatch) as connection, connection.following(["sh", "-c", "echo here; cat"]) as stream:
+            assert stream.readline() == b"here\n"
+            for number in server.sessions():
+                os.kill(number, signal.SIGSTOP)
+            assert stream.read() == b""
+            with pytest.raises(LostError):
+                connection.run(["true"])
