@@ -57,6 +57,8 @@ class Sshd:
         variables: of the sessions, besides `HOME`.
         force: a command in place of what the client asks for, which it finds in `SSH_ORIGINAL_COMMAND`; empty runs what is asked.
         lines: more of the server's configuration.
+        host: the address at which it listens.
+        inside: words before the server's own, which run it elsewhere: in a network namespace.
     """
 
     folder: Path
@@ -64,6 +66,8 @@ class Sshd:
     force: str = ""
     lines: tuple[str, ...] = ()
     port: int = 0
+    host: str = "127.0.0.1"
+    inside: tuple[str, ...] = ()
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -104,13 +108,13 @@ class Sshd:
     def know(self, public: Path) -> None:
         """Have the client know one key as the server's, and no other."""
         kind, key, *_ = public.read_text().split()
-        (self.folder / "known").write_text(f"[127.0.0.1]:{self.port} {kind} {key}\n")
+        (self.folder / "known").write_text(f"[{self.host}]:{self.port} {kind} {key}\n")
 
     def configure(self, *more: str, key: str = "user", alias: str = ALIAS) -> None:
         """Write the client's configuration; ``more`` comes first, and so before what is there."""
         lines = (
             *more,
-            "HostName 127.0.0.1",
+            f"HostName {self.host}",
             f"Port {self.port}",
             f"IdentityFile {self.folder / key}",
             "IdentitiesOnly yes",
@@ -127,7 +131,7 @@ class Sshd:
         lines = (
             *self.lines,
             f"Port {self.port}",
-            "ListenAddress 127.0.0.1",
+            f"ListenAddress {self.host}",
             f"HostKey {self.folder / 'host'}",
             f"PidFile {self.folder / 'pid'}",
             f"AuthorizedKeysFile {self.folder / 'authorized'}",
@@ -143,12 +147,12 @@ class Sshd:
         )
         (self.folder / "server").write_text("\n".join(lines) + "\n")
         with (self.folder / "log").open("ab") as log:
-            command = [PROGRAM, "-f", str(self.folder / "server"), "-p", str(self.port), "-D", "-e"]
+            command = [*self.inside, PROGRAM, "-f", str(self.folder / "server"), "-p", str(self.port), "-D", "-e"]
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env={"PATH": os.defpath}
             )
         until = time.monotonic() + LONGEST
-        while not listens(self.port):
+        while not listens(self.host, self.port):
             assert self._process.poll() is None, self.log
             assert time.monotonic() < until, self.log
             time.sleep(0.02)
@@ -179,10 +183,10 @@ def _served_by(server: int) -> list[int]:
     return found
 
 
-def listens(port: int) -> bool:
+def listens(host: str, port: int) -> bool:
     with socket.socket() as asked:
         asked.settimeout(1)
-        return asked.connect_ex(("127.0.0.1", port)) == 0
+        return asked.connect_ex((host, port)) == 0
 
 
 def free_port() -> int:
