@@ -77,6 +77,7 @@ def readings(place: Place) -> Iterator[Case]:
     yield Case(("compare", "out/verified/report.json", "out/verified/report.json"))
     yield Case(("models",))
     yield Case(("doctor",))
+    yield Case(("device", "list"))
     yield Case(("doctor", "--explain", "out/mine.make.fp16.rtx", "--load"))
     yield Case(("--help",))
 

@@ -13,6 +13,7 @@ from dtvit_deploy.cli import flags
 from dtvit_deploy.cli import options as given
 from dtvit_deploy.cli.cache import cache
 from dtvit_deploy.cli.calibrate import calibrate
+from dtvit_deploy.cli.device import device
 from dtvit_deploy.cli.doctor import doctor
 from dtvit_deploy.cli.export import export
 from dtvit_deploy.cli.failure import GATE_FAILED, explained, set_debug
@@ -211,3 +212,4 @@ def compare(
 
 app.command()(doctor)
 app.command()(cache)
+app.add_typer(device, name="device")

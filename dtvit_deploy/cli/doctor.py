@@ -1,4 +1,4 @@
-"""``dtvit-deploy doctor``: what this machine can do; with ``--explain``, whether it will load an engine and why not."""
+"""``dtvit-deploy doctor``: what this machine can do, or a device; with ``--explain``, whether it will load an engine and why not."""
 
 from __future__ import annotations
 
@@ -34,15 +34,26 @@ def doctor(
         bool,
         typer.Option("--trust", help="With --explain: take the engine's word where no manifest vouches for it. Engines are native code."),
     ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="Ask a device: ssh://[USER@]HOST[:PORT], or a name or a tag of devices.toml.", show_default=False),
+    ] = None,
     as_json: given.Json = False,
 ) -> None:
     """What this machine can build, emulate, execute and prove for each target, and how to get what is missing.
+
+    With --device: what the device is and has; exit code 3 if it cannot be reached, or can run no artefact.
 
     With --explain: exit code 0 if the engine will load here, 1 if it will not, or is no engine, 2 if there is no such path, or another
     runtime's artefact.
     """
     from dtvit_deploy.errors import InputError
 
+    if device is not None:
+        if explain is not None or load or trust:
+            raise InputError("--explain looks at this machine, and --device at another", remedy="give one of them")
+        _of_devices(device, as_json=as_json)
+        return
     if explain is not None:
         _explain(explain, load=load, trust=trust, as_json=as_json)
         return
@@ -60,6 +71,38 @@ def doctor(
     headings = ("target", "can reach", "with", "what is missing, and how to get it")
     show.rows("targets", headings, [(t.target, t.reach, t.tools, t.missing) for t in found.targets])
     show.rows("packages", ("package", "version", "for"), [(p.name, p.version, p.purpose) for p in found.packages])
+
+
+def _of_devices(asked: str, *, as_json: bool) -> None:
+    """Ask one device, or all that share a tag; those that answer are told, whatever becomes of the others."""
+    from dtvit_deploy.cli import show
+    from dtvit_deploy.cli.progress import working
+    from dtvit_deploy.devices.examine import examine
+    from dtvit_deploy.devices.inventory import find
+    from dtvit_deploy.devices.needs import missing
+    from dtvit_deploy.errors import DeployError
+
+    found, failures = [], []
+    with working() as progress:
+        for device in find(asked):
+            progress.step(f"asking {device.name}")
+            try:
+                found.append(examine(device))
+            except DeployError as error:
+                failures.append(error)
+    failures += [missing(one.name, one.missing) for one in found if one.missing]
+    if as_json:
+        show.as_json(found)
+    else:
+        for one in found:
+            show.rows(one.name, ("", ""), list(one.told().items()))
+            for note in one.notes:
+                show.note(note, show.console())
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        remedies = dict.fromkeys(failure.remedy for failure in failures if failure.remedy)
+        raise type(failures[0])("; ".join(map(str, failures)), remedy="; ".join(remedies))
 
 
 def _explain(engine: Path, *, load: bool, trust: bool, as_json: bool) -> None:

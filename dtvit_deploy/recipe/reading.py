@@ -7,9 +7,7 @@ that is in the working folder under the name `DEFAULT` is the request where no o
 from __future__ import annotations
 
 import copy
-import importlib
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +15,12 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from dtvit_deploy.artifacts.nesting import require_shallow_toml
+from dtvit_deploy.artifacts.toml_file import read_toml
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.recipe.tables import Recipe
 
 DEFAULT = Path("dtvit-deploy.toml")
-LARGEST_RECIPE = 1 << 20
-"""Bytes: a recipe is a page of text."""
+_RECIPE = "a recipe"
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -50,7 +47,7 @@ def requests(path: Path, flags: Mapping[str, Any], names: Mapping[str, str]) -> 
     Raises:
         InputError: as of `request`; or two networks have one name.
     """
-    raw = _read(path)
+    raw = read_toml(path, _RECIPE)
     models = raw.get("model")
     if not isinstance(models, list):
         return [("", _request(raw, path, flags, names))]
@@ -79,7 +76,7 @@ def request(path: Path | None, flags: Mapping[str, Any], names: Mapping[str, str
     Raises:
         InputError: the file cannot be read or understood, or a value is wrong; names the key, or the flag.
     """
-    return _request({} if path is None else _read(path), path, flags, names)
+    return _request({} if path is None else read_toml(path, _RECIPE), path, flags, names)
 
 
 def default() -> Path | None:
@@ -177,24 +174,6 @@ def _leave_aside(raw: dict[str, Any], flags: Mapping[str, Any]) -> None:
         raw["export"] = {key: value for key, value in export.items() if key != "cpu"}
     if precisions is not None and isinstance(gates := raw.get("gates"), dict):
         raw["gates"] = {key: value for key, value in gates.items() if key in precisions}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():  # also a device or a pipe, which might never end
-        raise InputError(f"there is no recipe at {path}", remedy="give a TOML file")
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_RECIPE + 1)
-        if len(content) > LARGEST_RECIPE:
-            raise InputError(f"{path} is larger than {LARGEST_RECIPE:,} bytes; no recipe is that large")
-        # By name, since mypy checks for 3.10, which has no tomllib, in environments that need no tomli.
-        toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-        text = content.decode()
-        require_shallow_toml(text)
-        raw: dict[str, Any] = toml.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not a recipe: {error}", remedy="give a TOML file in UTF-8") from error
-    return raw
 
 
 def _unknown(value: Any, kind: inspect.Type, where: str) -> Iterator[str]:

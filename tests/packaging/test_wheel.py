@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -112,6 +113,10 @@ class TestInAnEmptyEnvironment:
 
     def test_it_runs_as_a_module_too(self, empty: Path) -> None:
         assert run(str(empty / "python"), "-m", "dtvit_deploy", "--version") == run(str(empty / "dtvit-deploy"), "--version")
+
+    def test_the_questions_to_a_device_are_in_it(self, empty: Path) -> None:
+        asked = "from dtvit_deploy.devices.probe import probe; from dtvit_deploy.devices.transport import Shell; from pathlib import Path"
+        assert run(str(empty / "python"), "-c", f"{asked}; print(probe(Shell(Path('/'))).system)").strip() == platform.system()
 
     def test_every_command_explains_itself(self, empty: Path) -> None:
         commands = commands_of(run(str(empty / "dtvit-deploy"), "--help"))

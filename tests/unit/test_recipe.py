@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from dtvit_deploy.artifacts.signature import TensorSpec
 from dtvit_deploy.artifacts.target import Precision, Target
+from dtvit_deploy.artifacts.toml_file import LARGEST
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.recipe.reading import LARGEST_RECIPE, load_recipe
+from dtvit_deploy.recipe.reading import load_recipe
 from dtvit_deploy.recipe.tables import Gates, PreprocessingChanges, Recipe
 
 Write = Callable[[str], Path]
@@ -208,7 +209,7 @@ class TestFile:
         path = tmp_path / "recipe.toml"
         with path.open("wb") as file:
             file.truncate(1 << 36)  # sparse: reading it whole would fill the memory
-        with pytest.raises(InputError, match=f"larger than {LARGEST_RECIPE:,} bytes"):
+        with pytest.raises(InputError, match=f"larger than {LARGEST:,} bytes"):
             load_recipe(path)
 
     @given(st.text(max_size=200))

@@ -1,0 +1,187 @@
+"""The devices that a user has: ``devices.toml``, where each has a name, and what is asked of one is asked of all that share a tag.
+
+[[device]]
+name = "orin-1"
+address = "ssh://me@orin.lab"
+tags = ["orin", "jetson"]
+notes = "on the shelf, MAXN, fan at full speed"
+python = "venv/bin/python"
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dtvit_deploy.artifacts.toml_file import read_toml
+from dtvit_deploy.devices.address import Address, parse
+from dtvit_deploy.errors import InputError
+
+FILE = Path("devices.toml")
+LOCAL = "local"
+_NAME = re.compile(r"\w[\w.-]{0,63}")
+_LONGEST = 1000
+"""Letters of a note."""
+_ADD = f"add it to {FILE} as `[[device]]` with a `name` and an `address`, or give an address: ssh://USER@HOST"
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """A device of the user's.
+
+    Attributes:
+        name: as it is asked for, and told in reports.
+        address: how it is reached; None: it is this machine.
+        tags: other names, which several devices may share.
+        notes: the owner's, for people.
+        python: the program there: a name that is looked for in its PATH, or a path, from the user's home there if it is relative.
+        power_meter: what measures the power that it takes; empty where nothing does.
+    """
+
+    name: str
+    address: Address | None
+    tags: tuple[str, ...] = ()
+    notes: str = ""
+    python: str = "python3"
+    power_meter: str = ""
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    """A device as it stands in the file."""
+
+    name: str
+    address: str
+    tags: tuple[str, ...] = ()
+    notes: str = ""
+    python: str = "python3"
+    power_meter: str = ""
+
+
+def place(folder: Path = Path()) -> Path | None:
+    """The inventory that holds for work in a folder: the one in it, else the user's own; None where there is neither.
+
+    Raises:
+        InputError: the one in the folder is another user's: it would say which machine is meant by a name.
+    """
+    beside = folder / FILE
+    try:
+        owner = beside.lstat().st_uid
+    except OSError:
+        base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+        try:
+            own = Path(base, "dtvit-deploy", FILE).expanduser()
+        except RuntimeError:  # a user without a home
+            return None
+        return own if own.is_file() else None
+    if owner not in (os.geteuid(), 0):
+        raise InputError(
+            f"{beside} belongs to another user (number {owner}), and would say which machine is meant by a name",
+            remedy="if you trust it, copy it; if not, work in another folder",
+        )
+    return beside
+
+
+def read_inventory(path: Path) -> tuple[Device, ...]:
+    """Read a file of devices.
+
+    Raises:
+        InputError: it cannot be read, a key or a value is wrong, or a name is not one device's alone; names the device.
+    """
+    raw = read_toml(path, "an inventory")
+    entries = raw.pop("device", [])
+    if raw or not isinstance(entries, list):
+        unknown = ", ".join(raw) or "device"
+        raise InputError(f"{path}: {unknown:.200} is not known", remedy="an inventory holds [[device]] tables and nothing else")
+    devices = tuple(_device(path, number, entry) for number, entry in enumerate(entries, 1))
+    names = [device.name for device in devices]
+    for device in devices:
+        if names.count(device.name) > 1:
+            raise InputError(
+                f"{path}: several devices are called {device.name}", remedy="give each a name of its own, and all of them a tag"
+            )
+        if shared := [tag for tag in device.tags if tag in names and tag != device.name]:
+            raise InputError(f"{path}: {shared[0]} is a tag of {device.name} and another device's name", remedy="rename one of them")
+    return devices
+
+
+def find(asked: str, folder: Path = Path()) -> tuple[Device, ...]:
+    """The devices that a user means, in the order of the inventory.
+
+    Args:
+        asked: ``local``, an address, or a device's name or tag.
+        folder: that of the recipe, or the working folder: see `place`.
+
+    Raises:
+        InputError: there is none of that name, the address or the inventory is wrong.
+    """
+    if asked == LOCAL:
+        return (Device(name=LOCAL, address=None),)
+    if "://" in asked or "@" in asked:
+        address = parse(asked)
+        return (Device(name=str(address), address=address),)
+    path = place(folder)
+    devices = () if path is None else read_inventory(path)
+    named = tuple(device for device in devices if device.name == asked)
+    if found := named or tuple(device for device in devices if asked in device.tags):
+        return found
+    if path is None:
+        told = f"there is no device {asked!r:.100}: there is no {FILE}, neither here nor in your folder for settings"
+    else:
+        known = dict.fromkeys([device.name for device in devices] + [tag for device in devices for tag in device.tags])
+        told = f"there is no device {asked!r:.100} in {path}; known there: {', '.join(known) or 'none'}"
+    raise InputError(told, remedy=_ADD)
+
+
+def _device(path: Path, number: int, raw: Any) -> Device:
+    called = f" ({raw['name']!r:.70})" if isinstance(raw, dict) and isinstance(raw.get("name"), str) else ""
+    where = f"{path}: device {number}{called}"
+    try:
+        entry = msgspec.convert(raw, _Entry)
+    except msgspec.ValidationError as error:
+        told, _, key = str(error).partition(" - at `$.")
+        told = told[:1].lower() + told[1:]
+        known = f"known keys: {', '.join(field.name for field in msgspec.structs.fields(_Entry))}"
+        raise InputError(f"{where}: {key.strip('`')}{': ' * bool(key)}{told}", remedy=known) from error
+    for label in (entry.name, *entry.tags):
+        if not _NAME.fullmatch(label) or label == LOCAL:
+            means = "means this machine" if label == LOCAL else "cannot be one"
+            raise InputError(
+                f"{where}: {label!r:.100} {means}",
+                remedy="a name or a tag has letters, digits, `_`, `.` and `-`, and does not begin with a dash",
+            )
+    _require_text(where, "notes", entry.notes)
+    _require_text(where, "power_meter", entry.power_meter)
+    return Device(
+        name=entry.name,
+        address=_address(where, entry.address),
+        tags=entry.tags,
+        notes=entry.notes,
+        python=_python(where, entry.python),
+        power_meter=entry.power_meter,
+    )
+
+
+def _address(where: str, text: str) -> Address | None:
+    if text == LOCAL:
+        return None
+    try:
+        return parse(text)
+    except InputError as error:
+        raise InputError(f"{where}: address: {error}", remedy=error.remedy) from error
+
+
+def _python(where: str, text: str) -> str:
+    if not text or text.startswith(("-", "~")) or not text.isprintable() or len(text) > _LONGEST:
+        raise InputError(
+            f"{where}: python: {text!r:.100} is no program",
+            remedy="give a name in the device's PATH, an absolute path, or one from the user's home there: venv/bin/python",
+        )
+    return text
+
+
+def _require_text(where: str, key: str, text: str) -> None:
+    if len(text) > _LONGEST:
+        raise InputError(f"{where}: {key} is longer than {_LONGEST} letters", remedy="say it shorter")

@@ -1,0 +1,126 @@
+# Says what this machine has, a fact a line: a key, a space, what it is. It changes nothing, asks for no root, and ends with the line `end`.
+# For any POSIX shell (dash, busybox). Arguments: the Python to ask, then the files that may be the device's lease.
+
+say() {
+    value=$(printf '%s' "$2" | tr -d '\000' | tr '\n\t\r' '   ' | cut -c1-300)
+    [ -z "$value" ] || printf '%s %s\n' "$1" "$value"
+}
+limited() { # seconds, then a command: what hangs there must not hang here
+    if command -v timeout >/dev/null 2>&1; then timeout "$@"; else shift && "$@"; fi
+}
+emulator() { # what runs this program's instructions, where that is no processor
+    if [ "$(sysctl -n sysctl.proc_translated 2>/dev/null)" = 1 ]; then
+        echo Rosetta
+        return
+    fi
+    if [ "$(uname -s)" = Linux ] && [ ! -e /proc/self ]; then
+        echo "or a real one: /proc is not there to tell"
+        return
+    fi
+    # Of its own process an emulator hides it, so the link is read by another one.
+    program=$(readlink "/proc/$$/exe" 2>/dev/null)
+    case ${program##*/} in
+        qemu-* | box64* | box86* | FEX* | rosetta*) echo "${program##*/}" && return ;;
+    esac
+    if grep -q VirtualApple /proc/cpuinfo 2>/dev/null; then
+        echo Rosetta
+    elif grep -qE 'QEMU (TCG|Virtual) CPU' /proc/cpuinfo 2>/dev/null; then
+        echo "QEMU, a whole machine"
+    elif [ "$(limited 5 systemd-detect-virt --vm 2>/dev/null)" = qemu ]; then # with a real processor behind it, it says kvm
+        echo "QEMU, a whole machine"
+    else
+        case $(uname -m) in
+            aarch64 | arm*) grep -qE '^vendor_id.*(Intel|AMD)' /proc/cpuinfo 2>/dev/null && echo "something on an x86 processor" ;;
+            x86_64 | i?86) grep -q '^CPU implementer' /proc/cpuinfo 2>/dev/null && echo "something on an ARM processor" ;;
+        esac
+    fi
+}
+
+probe() {
+    python=$1
+    shift
+    say system "$(uname -s)"
+    say release "$(uname -r)"
+    say architecture "$(uname -m)"
+    say distribution "$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release 2>/dev/null)"
+    say user "$(id -un 2>/dev/null)"
+    say model "$(cat /proc/device-tree/model 2>/dev/null || cat /sys/class/dmi/id/product_name 2>/dev/null || sysctl -n hw.model 2>/dev/null)"
+    say processor "$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo 2>/dev/null | head -n 1)"
+    say emulator "$(emulator)"
+    say l4t "$(head -n 1 /etc/nv_tegra_release 2>/dev/null)"
+    say jetpack "$(dpkg-query -W -f '${Version}' nvidia-jetpack 2>/dev/null)"
+    say power_mode "$(limited 5 nvpmodel -q 2>/dev/null | sed -n 's/^NV Power Mode: *//p')"
+    say memory_kib "$(awk '/^MemAvailable:/ {print $2}' /proc/meminfo 2>/dev/null)"
+    place=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}
+    say cache "$place"
+    while [ ! -e "$place" ] && [ "$place" != "${place%/*}" ] && [ -n "${place%/*}" ]; do place=${place%/*}; done
+    [ -d "$place" ] || place=/
+    if [ -d "$place" ] && [ -w "$place" ]; then say cache_writable yes; else say cache_writable no; fi
+    say disk_kib "$(df -Pk "$place" 2>/dev/null | awk 'NR == 2 {print $4}')"
+
+    path=$(command -v "$python" 2>/dev/null)
+    # Without its developer's tools a Mac has this program only to ask, in a window, whether to install them.
+    [ "$(uname -s) $path" = "Darwin /usr/bin/python3" ] && ! xcode-select -p >/dev/null 2>&1 && path=
+    case $path in
+        /*) ;;
+        ?*) path=$PWD/$path ;;
+    esac
+    if [ -n "$path" ]; then
+        say python "$path"
+        "$path" - "$@" 2>/dev/null <<'PYTHON' || say python_failed "status $?"
+import os, sys
+
+if sys.path and sys.path[0] == "":  # where this began, anybody's file could be taken for a package
+    del sys.path[0]
+
+
+def say(key, value):
+    value = "".join(each if 32 <= ord(each) < 127 else " " for each in str(value)).strip()[:300]
+    if value:
+        sys.stdout.write("%s %s\n" % (key, value))
+
+
+def package(module, distribution, imported):
+    from importlib import metadata, util
+
+    if util.find_spec(module) is None:
+        return
+    try:
+        version = metadata.version(distribution)
+    except metadata.PackageNotFoundError:  # a variant of it, under another name
+        version, imported = "", True
+    if imported:
+        try:
+            found = __import__(module)
+        except Exception as error:
+            say("broken", "%s %s: %s" % (module, type(error).__name__, error))
+            return
+        version = version or getattr(found, "__version__", "unknown")
+    say("package", "%s %s" % (module, version))
+
+
+say("python_version", "%d.%d.%d" % sys.version_info[:3])
+if sys.version_info >= (3, 8):
+    package("numpy", "numpy", True)  # half of what goes wrong with it shows only then
+    for module in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "coremltools"):
+        package(module, module, False)
+    import fcntl
+
+    for path in sys.argv[1:]:
+        try:
+            held = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            say("holder", os.read(held, 300).decode("ascii", "replace") or "somebody")
+        os.close(held)
+PYTHON
+    fi
+    say clock "$(date +%s)"
+    echo end
+}
+
+# Whole before it begins, and nothing in it reads what is left of its own text.
+probe "$@" </dev/null
