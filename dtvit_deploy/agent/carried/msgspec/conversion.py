@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import math
 import re
@@ -125,10 +126,8 @@ def _one_of(value: Any, kinds: tuple[Any, ...], at: str) -> Any:
             return value
     *first, last = others
     for kind in first:
-        try:
+        with contextlib.suppress(ValidationError):
             return _convert(value, kind, at)
-        except ValidationError:
-            continue
     return _convert(value, last, at)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
 import typing
 from collections.abc import Iterable
@@ -136,7 +137,7 @@ def types_of(cls: Any) -> dict[str, Any]:
     """The types of a struct's fields, bounds included."""
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
-        annotations = base.__dict__.get("__annotations__", {})
+        annotations = inspect.get_annotations(base)
         names = vars(sys.modules[base.__module__]) if base.__module__ in sys.modules else {}
         holder = type("_", (), {"__annotations__": {name: annotations[name] for name in annotations if name in cls.__struct_fields__}})
         found.update(typing.get_type_hints(holder, globalns=dict(names), include_extras=True))
