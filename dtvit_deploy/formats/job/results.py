@@ -297,7 +297,8 @@ def require_expected(job: Job, task: Task, index: int, header: Header) -> None:
     elif isinstance(task, Latency):
         samples = found.get("samples_ms", ("", ()))[1]
         most = task.options.get("max_samples", math.inf)
-        fits = found == dict.fromkeys(("samples_ms", "stamps_s"), ("float64", samples)) and len(samples) == 1 and 1 <= samples[0] <= most
+        series = dict.fromkeys(("samples_ms", "stamps_s"), ("float64", samples))
+        fits = found == series and len(samples) == 1 and 1 <= samples[0] <= most
     else:
         fits = False
     if not fits:
