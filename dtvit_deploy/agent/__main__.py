@@ -38,16 +38,6 @@ def carry_out(words: Sequence[str]) -> int:
     return 0
 
 
-def _missing() -> None:
-    import msgspec
-
-    from dtvit_deploy.agent.store import Store
-    from dtvit_deploy.formats.job.job import Blob
-
-    asked = msgspec.json.decode(sys.stdin.buffer.read(), type=tuple[Blob, ...])
-    _answer(Store.here().missing(asked))
-
-
 def _put(sha256: str, size: str, offset: str) -> None:
     from dtvit_deploy.agent.store import Store
     from dtvit_deploy.formats.job.job import Blob
@@ -91,9 +81,10 @@ def _log(name: str) -> None:
 
 
 def _clean() -> None:
+    from dtvit_deploy.agent.keeping import clean
     from dtvit_deploy.agent.store import Store
 
-    _answer({"freed": Store.here().clean()})
+    _answer({"freed": clean(Store.here())})
 
 
 def _holder() -> None:
@@ -113,7 +104,6 @@ def _say(message: str, remedy: str | None, code: int) -> int:
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
-    "missing": _missing,
     "put": _put,
     "begin": _begin,
     "follow": _follow,

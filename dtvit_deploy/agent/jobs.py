@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -17,10 +16,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+from dtvit_deploy.agent.keeping import prune
 from dtvit_deploy.agent.lease import require_lease, try_lease
+from dtvit_deploy.agent.lock import alive, locked
 from dtvit_deploy.agent.store import Store, require_room
-from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.job.frames import ResultsError
 from dtvit_deploy.formats.job.job import Digest, Job, State, decode_job, job_id
 from dtvit_deploy.formats.job.results import Results, parts_of
@@ -37,16 +39,7 @@ _LOG = 2000
 """Bytes of the end of a log that are told."""
 
 
-def alive(folder: Path) -> bool:
-    """Whether somebody works in it."""
-    lock = _locked(folder)
-    if lock is None:
-        return (folder / "lock").exists()
-    os.close(lock)
-    return False
-
-
-def begin(store: Store, content: bytes, who: str, *, wait: bool) -> dict[str, str]:
+def begin(store: Store, content: bytes, who: str, *, wait: bool) -> dict[str, Any]:
     """Have a job done by a process of its own, which goes on whatever becomes of this one. Nothing happens where it is done or goes on.
 
     Args:
@@ -55,18 +48,18 @@ def begin(store: Store, content: bytes, who: str, *, wait: bool) -> dict[str, st
         wait: for the device, if somebody has it.
 
     Returns:
-        ``state``: ``began``, ``running`` or ``done``; and ``log``, what the worker before left, where one was lost.
+        ``state``: ``began``, ``running``, ``done``, or ``missing`` where blobs are; then ``missing`` has how many bytes of each are there.
 
     Raises:
         InputError: it is no job.
-        MissingError: blobs are missing, somebody has the device, or its disk is full.
+        MissingError: somebody has the device, or its disk is full.
     """
     job, name = decode_job(content), job_id(content)
-    store.prune()
+    prune(store)
     folder = store.jobs / name
     folder.mkdir(0o700, exist_ok=True)
     for _ in range(_TRIES):
-        if (lock := _locked(folder)) is not None:
+        if (lock := locked(folder)) is not None:
             break
         time.sleep(_LOOKS)  # somebody may only have looked whether anybody works there
     else:
@@ -75,18 +68,17 @@ def begin(store: Store, content: bytes, who: str, *, wait: bool) -> dict[str, st
         if _is_done(folder, job, name):
             os.utime(folder)
             return {"state": "done"}
-        if absent := [one for one in job.blobs if not store.blob(one.sha256).is_file()]:
-            raise MissingError(f"{len(absent)} of {len(job.blobs)} blobs of the job are not on the device", remedy="send them first")
+        if absent := store.missing(job.blobs):
+            return {"state": "missing", "missing": absent}
         require_room(store.root, _expected(job))
         _write(folder / "job.json", content)
-        log = _tail(folder / "log")
         lease = try_lease(who) if wait else require_lease(who)
         try:
             _start(store, folder, who, lock, lease)
         finally:
             if lease is not None:
                 os.close(lease)
-        return {"state": "began", "log": log}
+        return {"state": "began"}
     finally:
         os.close(lock)
 
@@ -173,20 +165,6 @@ def _start(store: Store, folder: Path, who: str, lock: int, lease: int | None) -
         )
     os.ftruncate(lock, 0)
     os.pwrite(lock, str(process.pid).encode(), 0)
-
-
-def _locked(folder: Path) -> int | None:
-    """The open file of the folder's lock, held as long as it is open here or in who it is handed to; None where somebody has it."""
-    try:
-        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        return None
-    return file
 
 
 def _is_done(folder: Path, job: Job, name: str) -> bool:

@@ -1,6 +1,6 @@
 """What is kept on a device: the agent, blobs by their content, and a folder for each job, in one private folder of the user's cache.
 
-Every file appears whole, by a rename. What nobody asked for in a week goes; `clean` takes all of it.
+Every file appears whole, by a rename.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import hashlib
 import os
 import shutil
 import stat
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -21,10 +20,6 @@ import dtvit_deploy
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.formats.job.job import Blob
 
-WEEK = 7 * 24 * 3600
-"""Seconds after which what nobody asked for is removed."""
-MOST_RESULTS = 1 << 30
-"""Bytes of all finished jobs' results; beyond them the oldest go first."""
 SPARE = 16 << 20
 """Bytes that are left free on the device's disk."""
 _PIECE = 1 << 20
@@ -79,7 +74,7 @@ class Store:
                     os.utime(path)  # it was asked for
                 continue
             path.unlink(missing_ok=True)
-            found[blob.sha256] = _size(self._part(blob.sha256))
+            found[blob.sha256] = size_of(self._part(blob.sha256))
         return found
 
     def put(self, blob: Blob, offset: int, stream: BinaryIO) -> None:
@@ -90,8 +85,7 @@ class Store:
             MissingError: they do not come, or there is no room for them.
         """
         part = self._part(blob.sha256)
-        with _full_disk(part.name[:16]), part.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with _full_disk(part.name[:16]), _alone(part) as file:
             if file.tell() < offset:
                 raise MissingError(f"{offset:,} bytes of {blob.sha256[:16]}… should be on the device, and are not", remedy="send it whole")
             file.truncate(offset)
@@ -111,39 +105,6 @@ class Store:
                     remedy="send it again; if that fails too, something on the way changes it",
                 )
             part.replace(self.blob(blob.sha256))
-
-    def prune(self) -> None:
-        """Remove what nobody asked for in a week, and the oldest results beyond `MOST_RESULTS`; never what a job that goes on needs."""
-        from dtvit_deploy.agent.jobs import alive
-
-        idle = [folder for folder in self.jobs.iterdir() if not alive(folder)]
-        ages = sorted((_age(folder), folder) for folder in idle)
-        total = 0
-        for age, folder in ages:
-            total += _size(folder / "results")
-            if age > WEEK or total > MOST_RESULTS:
-                shutil.rmtree(folder, ignore_errors=True)
-        if len(idle) == len(list(self.jobs.iterdir())):
-            for path in (*self.blobs.iterdir(), *(self.root / "agent").glob("*")):
-                if _age(path) > WEEK and path != archive():
-                    path.unlink(missing_ok=True)
-
-    def clean(self) -> int:
-        """Remove all of it, the agent too.
-
-        Returns:
-            Bytes that were removed.
-
-        Raises:
-            InputError: a job goes on there.
-        """
-        from dtvit_deploy.agent.jobs import alive
-
-        if running := [folder.name for folder in self.jobs.iterdir() if alive(folder)]:
-            raise InputError(f"the job {running[0][:16]}… goes on there", remedy="stop it first, or wait for it")
-        freed = sum(_size(path) for path in self.root.rglob("*"))
-        shutil.rmtree(self.root)
-        return freed
 
     def _part(self, sha256: str) -> Path:
         return self.blobs / f"{sha256}.part"
@@ -169,6 +130,17 @@ def require_room(folder: Path, size: int) -> None:
 
 
 @contextlib.contextmanager
+def _alone(path: Path) -> Iterator[BinaryIO]:
+    """A file to go on with, which nobody else writes meanwhile; not one that somebody else has finished and given its name."""
+    while True:
+        with path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                yield file
+                return
+
+
+@contextlib.contextmanager
 def _full_disk(name: str) -> Iterator[None]:
     try:
         yield
@@ -185,17 +157,9 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
     try:
         found = path.lstat()
     except OSError:
         return 0
     return found.st_size if stat.S_ISREG(found.st_mode) else 0
-
-
-def _age(path: Path) -> float:
-    """Seconds since it was last asked for; by a clock that may have been in 1970 then, or now."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return 0.0
