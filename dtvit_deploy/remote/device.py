@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 from dtvit_deploy.devices.transport import LostError, Transport
 from dtvit_deploy.errors import DeployError, InputError, MissingError
 from dtvit_deploy.formats.job.frames import CutOffError, Frame, ResultsError, read_frame
-from dtvit_deploy.formats.job.job import Job, encode_job, job_id
+from dtvit_deploy.formats.job.job import Job, Latency, encode_job, job_id
 from dtvit_deploy.formats.job.results import Results, clean, parts_of
 from dtvit_deploy.remote.bring import Agent
 
@@ -241,7 +241,7 @@ class _Doing:
         if header.task < 0:
             return
         task = self._job.tasks[header.task]
-        if header.kind == "part":
+        if header.kind == "part" and not isinstance(task, Latency):  # whose progress is told while it samples
             self._advanced(task.name, len(results.outcomes[header.task].parts) / max(1, parts_of(task)))
         elif header.kind == "progress":
             self._advanced(task.name, float(header.body["fraction"]))

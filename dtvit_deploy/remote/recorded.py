@@ -6,24 +6,24 @@ The device delivers outputs, times and sums; every figure and every verdict is m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
 
 from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.bounds import Amount, Count
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.signature import Signature
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.job.feeds import feed_digest
 from dtvit_deploy.formats.job.frames import ResultsError
 from dtvit_deploy.formats.job.job import Answers, Latency, Layers
-from dtvit_deploy.formats.job.results import Results
+from dtvit_deploy.formats.job.results import Results, clean, cleaned
 from dtvit_deploy.harness.energies import add_feed
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Samples, Warmup, interleaved
 from dtvit_deploy.remote.asking import Asked
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
-from dtvit_deploy.runtimes.cold import Cold
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -191,21 +191,42 @@ def latencies(asked: Asked, results: Results, task: int) -> list[Measurement]:
     ]
 
 
+class _Cold(msgspec.Struct, frozen=True, kw_only=True):
+    load_ms: Amount
+    first_ms: Amount
+    peak_mib: Amount | None
+
+
+class _Warm(msgspec.Struct, frozen=True, kw_only=True):
+    runs: Count
+    seconds: Amount
+    change: Amount
+    first_ms: Amount
+
+
 class _Timed(msgspec.Struct, frozen=True, kw_only=True):
-    samples: Samples
+    """What a frame says of one subject, each number within what it may be."""
+
+    warmup: _Warm
+    tick_ms: Amount
     conditions: dict[str, str]
-    cold: Cold
+    cold: _Cold
+    samples_ms: Annotated[tuple[Amount, ...], msgspec.Meta(min_length=1)]
+    stamps_s: tuple[Amount, ...]
+
+    @property
+    def samples(self) -> Samples:
+        warmup = Warmup(**msgspec.structs.asdict(self.warmup))
+        return Samples(samples_ms=self.samples_ms, stamps_s=self.stamps_s, warmup=warmup, tick_ms=self.tick_ms)
 
 
 def _timed(body: dict[str, Any], arrays: Outputs) -> _Timed:
-    """What a frame says of one subject, every number within its bounds."""
     try:
-        warmup = msgspec.convert(body["warmup"], Warmup)
-        told = {"warmup": body["warmup"], "tick_ms": body["tick_ms"], **{name: array.tolist() for name, array in arrays.items()}}
-        if not all(np.isfinite(array).all() for array in arrays.values()) or warmup.runs < 0:
+        if not all(np.isfinite(array).all() for array in arrays.values()):
             raise ValueError("a time is no number")
-        samples = msgspec.convert(told, Samples)
-        found = msgspec.convert({**body, "samples": told}, _Timed)
-        return msgspec.structs.replace(found, samples=samples)
-    except (KeyError, ValueError) as error:
-        raise ResultsError(f"the samples from the device are none: {error}", remedy="have the device do the job again") from error
+        found = msgspec.convert({**body, **{name: array.tolist() for name, array in arrays.items()}}, _Timed)
+    except ValueError as error:
+        raise ResultsError(
+            f"the samples from the device are none: {clean(str(error))}", remedy="have the device do the job again"
+        ) from error
+    return msgspec.structs.replace(found, conditions=cleaned(found.conditions))

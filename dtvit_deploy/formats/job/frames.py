@@ -45,7 +45,7 @@ class CutOffError(ResultsError):
     """It ends within a frame: a connection was lost, or a file was cut."""
 
 
-class Described(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Described(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """An array in a payload."""
 
     name: Annotated[str, msgspec.Meta(max_length=1000)]

@@ -316,6 +316,11 @@ def clean(text: str) -> str:
     return "".join(letter if letter.isprintable() else "�" for letter in text[:LONGEST].replace("\n", " "))
 
 
+def cleaned(facts: Mapping[str, object]) -> dict[str, str]:
+    """Facts from elsewhere: so many, and each as `clean` leaves it."""
+    return {clean(str(name))[:100]: clean(str(each)) for name, each in list(facts.items())[:_MOST_FACTS]}
+
+
 def _text(value: object) -> str:
     return clean(value) if isinstance(value, str) else ""
 
@@ -323,7 +328,7 @@ def _text(value: object) -> str:
 def _texts(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise _not_asked("what the device says of itself is no list of facts")
-    return {clean(str(name))[:100]: clean(str(each)) for name, each in list(value.items())[:_MOST_FACTS]}
+    return cleaned(value)
 
 
 def _not_asked(what: str) -> ResultsError:
