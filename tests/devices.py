@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import os
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from dtvit_deploy.devices.transport import Finished, LostError, Shell
 from dtvit_deploy.remote.bring import HOME
@@ -98,9 +99,24 @@ class Counted(Shell):
         self.sent.append((words[0], len(content)))
         return super().run(command, stdin=content, timeout=timeout)
 
+    @contextlib.contextmanager
+    def following(self, command: Sequence[str]) -> Iterator[BinaryIO]:
+        with super().following(command) as stream:
+            yield cast(BinaryIO, _Cut(stream, lambda: self.cut(command[4:], 0) is not None))
+
     def moved(self, *commands: str) -> int:
         """Bytes that went there for these commands."""
         return sum(size for command, size in self.sent if command in commands)
+
+
+class _Cut(io.RawIOBase):
+    """A stream that ends once the connection is cut."""
+
+    def __init__(self, stream: BinaryIO, cut: Callable[[], bool]) -> None:
+        self._stream, self._cut = stream, cut
+
+    def read(self, size: int = -1) -> bytes:
+        return b"" if self._cut() else self._stream.read(size)
 
 
 @contextlib.contextmanager

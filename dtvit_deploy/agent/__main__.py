@@ -77,7 +77,7 @@ def _log(name: str) -> None:
     from dtvit_deploy.agent import jobs
     from dtvit_deploy.agent.store import Store
 
-    _answer({"log": jobs.log_of(Store.here(), name)})
+    _answer({"log": jobs.last_words(Store.here(), name)})
 
 
 def _clean() -> None:

@@ -21,6 +21,8 @@ from typing import Any
 from dtvit_deploy.agent.keeping import prune
 from dtvit_deploy.agent.lease import require_lease, try_lease
 from dtvit_deploy.agent.lock import alive, locked
+from dtvit_deploy.agent.log import NAME as LOG
+from dtvit_deploy.agent.log import log_of
 from dtvit_deploy.agent.store import Store, require_room
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.job.frames import ResultsError
@@ -35,8 +37,6 @@ _TRIES = 4
 _PIECE = 1 << 20
 _GRACE = 3.0
 """Seconds that a worker has to end once it is asked to."""
-_LOG = 2000
-"""Bytes of the end of a log that are told."""
 
 
 def begin(store: Store, content: bytes, who: str, *, wait: bool) -> dict[str, Any]:
@@ -144,16 +144,20 @@ def forget(store: Store, name: Digest) -> None:
     shutil.rmtree(_folder(store, name), ignore_errors=True)
 
 
-def log_of(store: Store, name: Digest) -> str:
-    """The end of what a worker said beside its results."""
-    return _tail(_folder(store, name) / "log")
+def last_words(store: Store, name: Digest) -> str:
+    """The end of what a worker said beside its results.
+
+    Raises:
+        InputError: there is no such job.
+    """
+    return log_of(_folder(store, name))
 
 
 def _start(store: Store, folder: Path, who: str, lock: int, lease: int | None) -> None:
     handed = [lock] if lease is None else [lock, lease]
     arguments = [str(store.root), folder.name, who, "" if lease is None else str(lease)]
     isolated = ["-I", "-B"] if sys.dont_write_bytecode else ["-I"]
-    with (folder / "log").open("wb") as log:
+    with (folder / LOG).open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, *isolated, "-c", BEGIN + _WORK, json.dumps(sys.path), *arguments],
             stdin=subprocess.DEVNULL,
@@ -215,10 +219,3 @@ def _write_out(piece: bytes) -> None:
     left = memoryview(piece)
     while left:
         left = left[os.write(1, left) :]
-
-
-def _tail(path: Path) -> str:
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG))
-        return file.read().decode(errors="replace")
-    return ""

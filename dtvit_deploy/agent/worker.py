@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from dtvit_deploy.agent.lease import wait_for_lease
+from dtvit_deploy.agent.log import log_of
 from dtvit_deploy.agent.state import state
 from dtvit_deploy.agent.store import Store, archive
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.devices.emulation import emulated
-from dtvit_deploy.errors import DeployError
+from dtvit_deploy.errors import DeployError, MissingError
 from dtvit_deploy.formats.job.frames import CutOffError, Kind, ResultsError, frame_bytes, read_frame
 from dtvit_deploy.formats.job.job import Job, decode_job
-from dtvit_deploy.formats.job.results import Results
+from dtvit_deploy.formats.job.results import Results, clean
 from dtvit_deploy.process.child import child_command
 from dtvit_deploy.process.machine import MACHINE, at_work
 
@@ -99,13 +100,18 @@ def _do(store: Store, folder: Path, index: int, writing: _Writing) -> None:
             why = str(error)
             process.kill()
     if not writing.results.outcomes[index].ended:
-        ended = _how(process.returncode)
-        writing.put("failed", task=index, body={"message": f"{writing.results.job.tasks[index].name}: {why or f'the process {ended}'}"})
+        name = writing.results.job.tasks[index].name
+        words = clean((log_of(folder).strip().splitlines() or [""])[-1])
+        if words.startswith(("ModuleNotFoundError", "ImportError")):
+            told = {"message": f"{name}: {words}", "remedy": "install it there", "exit_code": MissingError.exit_code}
+        else:
+            told = {"message": f"{name}: {why or f'the process {_how(process.returncode)}'}", "remedy": f"its last words: {words}"}
+        writing.put("failed", task=index, body=told)
 
 
 def _how(status: int) -> str:
     if status >= 0:
-        return f"that did it ended with status {status}; its last words are in the job's log there"
+        return f"that did it ended with status {status}"
     names = {one.value: one.name for one in signal.Signals}
     return f"that did it was ended by {names.get(-status, f'signal {-status}')}: a runtime's native code, or want of memory"
 

@@ -12,6 +12,7 @@ import io
 import platform
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -83,6 +84,7 @@ class Device:
         doing = _Doing(self, job, content, say, advanced)
         file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - it is the results', and goes with them
         results = Results(job, job_id(content), file)
+        weakref.finalize(results, file.close)
         try:
             doing.until_done(results, blobs, wait=wait)
         except LostError:
