@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dtvit_deploy.agent.log import how_ended, last_line
 from dtvit_deploy.agent.sessions import assembled, blob_bytes, open_subject
 from dtvit_deploy.agent.state import state
 from dtvit_deploy.agent.store import Store
@@ -164,13 +166,18 @@ class _Doing:
         """
         name = self.artifact(subject).name
         command = child_command(_COLD, str(self.store.root), self.folder.name, str(subject), str(threads))
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=_COLD_SECONDS, check=False, stdin=subprocess.DEVNULL)
-        except subprocess.TimeoutExpired as error:
-            raise InputError(f"{name} did not load and run once within {_COLD_SECONDS} s") from error
+        for _ in range(2):
+            try:
+                done = subprocess.run(command, capture_output=True, timeout=_COLD_SECONDS, check=False, stdin=subprocess.DEVNULL)
+            except subprocess.TimeoutExpired as error:
+                raise InputError(f"{name} did not load and run once within {_COLD_SECONDS} s") from error
+            if done.returncode != -signal.SIGKILL:  # which somebody did, most often, and tells nothing of the artefact
+                break
         if done.returncode:
-            last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-            raise InputError(f"{name} could not be loaded and run in a process of its own: {last}")
+            words = last_line(done.stderr.decode(errors="replace"))
+            raise InputError(
+                f"{name} could not be loaded and run alone: the process {how_ended(done.returncode)}", remedy=f"it said: {words}"
+            )
         found: Cold = msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=Cold)
         return found
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from dtvit_deploy.agent.lease import wait_for_lease
-from dtvit_deploy.agent.log import log_of
+from dtvit_deploy.agent.log import how_ended, last_line, log_of
 from dtvit_deploy.agent.state import state
 from dtvit_deploy.agent.store import Store, archive
 from dtvit_deploy.artifacts.cache import Cache
@@ -25,7 +25,7 @@ from dtvit_deploy.devices.emulation import emulated
 from dtvit_deploy.errors import DeployError, MissingError
 from dtvit_deploy.formats.job.frames import CutOffError, Kind, ResultsError, frame_bytes, read_frame
 from dtvit_deploy.formats.job.job import Job, decode_job
-from dtvit_deploy.formats.job.results import Results, clean
+from dtvit_deploy.formats.job.results import Results
 from dtvit_deploy.process.child import child_command
 from dtvit_deploy.process.machine import MACHINE, at_work
 
@@ -88,32 +88,37 @@ class _Writing:
 
 
 def _do(store: Store, folder: Path, index: int, writing: _Writing) -> None:
+    """Have a task done; once more where somebody killed its process, which tells nothing of the task."""
+    for _ in range(2):
+        why, status = _attempt(store, folder, index, writing)
+        if writing.results.outcomes[index].ended:
+            return
+        if status != -signal.SIGKILL or why:
+            break
+    name = writing.results.job.tasks[index].name
+    words = last_line(log_of(folder))
+    told: dict[str, Any] = {"message": f"{name}: {why or f'the process {how_ended(status)}'}", "remedy": f"its last words: {words}"}
+    if words.startswith(("ModuleNotFoundError", "ImportError")):
+        told = {"message": f"{name}: {words}", "remedy": "install it there", "exit_code": MissingError.exit_code}
+    writing.put("failed", task=index, body=told)
+
+
+def _attempt(store: Store, folder: Path, index: int, writing: _Writing) -> tuple[str, int]:
+    """Why its frames were refused, and how the process ended."""
     writing.put("begin", task=index, body={"state": state()})
     command = child_command(_TASK, str(store.root), folder.name, str(index))
-    why = ""
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd=store.root) as process:
         stream = cast(BinaryIO, process.stdout)
+        why = ""
         try:
             while (frame := read_frame(stream)) is not None:
                 writing.results.accept(frame)
+        except CutOffError:
+            pass  # it ended within a frame
         except DeployError as error:
             why = str(error)
             process.kill()
-    if not writing.results.outcomes[index].ended:
-        name = writing.results.job.tasks[index].name
-        words = clean((log_of(folder).strip().splitlines() or [""])[-1])
-        if words.startswith(("ModuleNotFoundError", "ImportError")):
-            told = {"message": f"{name}: {words}", "remedy": "install it there", "exit_code": MissingError.exit_code}
-        else:
-            told = {"message": f"{name}: {why or f'the process {_how(process.returncode)}'}", "remedy": f"its last words: {words}"}
-        writing.put("failed", task=index, body=told)
-
-
-def _how(status: int) -> str:
-    if status >= 0:
-        return f"that did it ended with status {status}"
-    names = {one.value: one.name for one in signal.Signals}
-    return f"that did it was ended by {names.get(-status, f'signal {-status}')}: a runtime's native code, or want of memory"
+    return why, process.returncode
 
 
 @contextlib.contextmanager

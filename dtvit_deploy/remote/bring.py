@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 from dtvit_deploy.agent.archive import agent_archive
-from dtvit_deploy.devices.transport import Finished, Transport
+from dtvit_deploy.devices.transport import Finished, LostError, Transport
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.formats.job.results import clean
 
@@ -82,7 +82,7 @@ class Agent:
 
         Raises:
             InputError, MissingError: as it fails there; or the device lacks Python, or has too old a one.
-            LostError: the connection went away.
+            LostError: the connection went away, or somebody ended the agent.
             RuntimeError: a defect of the agent.
         """
         start = 0 if isinstance(stdin, bytes) else stdin.tell()
@@ -110,6 +110,9 @@ class Agent:
                 f"{name}: {self.python} is Python {version}, and the agent needs {'.'.join(map(str, LEAST))} or later",
                 remedy=f"name another Python of the device, as python{'.'.join(map(str, LEAST))}",
             )
+        if found.returncode < 0 or 128 < found.returncode < 255:
+            number = -found.returncode if found.returncode < 0 else found.returncode - 128
+            return LostError(f"{name}: the agent was ended by signal {number} ({words[0]})", remedy="see what ends processes there")
         if found.returncode in (126, 127):
             return MissingError(f"{name}: {self.python} cannot be run: {said}", remedy="install Python there, or name the one that it has")
         if found.returncode == _ABSENT:

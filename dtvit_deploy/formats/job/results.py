@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
-
-import msgspec
 
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.formats.job.frames import (
@@ -35,7 +34,8 @@ _MOST_BESIDES = 200_000
 """Frames that are no results: of progress, of waiting, of beginning again."""
 
 
-class Outcome(msgspec.Struct, kw_only=True):
+@dataclass(kw_only=True)
+class Outcome:
     """How far a task has come.
 
     Attributes:
@@ -47,10 +47,10 @@ class Outcome(msgspec.Struct, kw_only=True):
     """
 
     ended: str = ""
-    parts: list[int] = []
-    before: dict[str, str] = {}
-    after: dict[str, str] = {}
-    facts: dict[str, str] = {}
+    parts: list[int] = field(default_factory=list)
+    before: dict[str, str] = field(default_factory=dict)
+    after: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
     error: InputError | MissingError | None = None
 
 
