@@ -25,8 +25,10 @@ def locked(folder: Path) -> int | None:
 
 def alive(folder: Path) -> bool:
     """Whether somebody works at a job."""
+    if not (folder / NAME).exists():
+        return False
     lock = locked(folder)
     if lock is None:
-        return (folder / NAME).exists()
+        return True
     os.close(lock)
     return False
