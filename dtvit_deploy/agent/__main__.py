@@ -6,6 +6,7 @@ What is answered is on standard output; a failure is one line of JSON, the last 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ DEFECT = 70
 
 def main() -> None:
     """Carry out a command, and end the process."""
+    sys.path[:] = map(os.path.abspath, sys.path)  # processes that are started from here work in other folders
     sys.exit(carry_out(sys.argv[1:]))
 
 
@@ -87,6 +89,14 @@ def _clean() -> None:
     _answer({"freed": clean(Store.here())})
 
 
+def _bundle(folder: str) -> None:
+    from pathlib import Path
+
+    from dtvit_deploy.agent.bundle import do_bundle
+
+    do_bundle(Path(folder).absolute())
+
+
 def _holder() -> None:
     from dtvit_deploy.agent.lease import holder
 
@@ -111,6 +121,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "forget": _forget,
     "log": _log,
     "clean": _clean,
+    "bundle": _bundle,
     "holder": _holder,
 }
 """What a host may ask."""

@@ -19,7 +19,14 @@ from dtvit_deploy.artifacts.source import ROOT, depends_on
 ROOTS = ("dtvit_deploy.agent.__main__", "dtvit_deploy.agent.worker", "dtvit_deploy.agent.tasks", "dtvit_deploy.process.telemetry")
 """What is started by name, and what the package itself imports."""
 _CARRIED = ROOT / "agent" / "carried"
-_BEGIN = b"from dtvit_deploy.agent.__main__ import main\n\nmain()\n"
+_BEGIN = b"""import sys
+
+if sys.version_info < (3, 10):
+    sys.exit("this needs Python 3.10 or later, and " + sys.executable + " is " + sys.version.split()[0])
+from dtvit_deploy.agent.__main__ import main
+
+main()
+"""
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 

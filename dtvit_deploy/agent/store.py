@@ -28,12 +28,16 @@ _PIECE = 1 << 20
 class Store:
     """The folder, which is made where it is not there.
 
+    Args:
+        root: the folder.
+        private: refuse one that others can write; a stick's file system may know no other.
+
     Raises:
         InputError: it is another user's, or others can write it.
         MissingError: it cannot be made.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, private: bool = True) -> None:
         self.root = root
         self.blobs, self.jobs = root / "blobs", root / "jobs"
         try:
@@ -45,7 +49,7 @@ class Store:
                 f"{root}, the agent's folder on the device, cannot be made: {error.strerror}",
                 remedy="free its disk, or set XDG_CACHE_HOME there to a folder that can be written",
             ) from error
-        if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if private and (found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
             raise InputError(
                 f"{root}, the agent's folder on the device, can be written by others; what they put there would be run",
                 remedy=f"look at what is in it, then remove it there: rm -r {root}",
@@ -112,7 +116,7 @@ class Store:
 
 def archive() -> Path:
     """The archive that this agent runs from."""
-    return Path(dtvit_deploy.__file__).parents[1]
+    return Path(dtvit_deploy.__file__).absolute().parents[1]
 
 
 def require_room(folder: Path, size: int) -> None:

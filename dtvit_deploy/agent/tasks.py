@@ -56,7 +56,7 @@ def main(root: str, name: str, index: str) -> None:
             stream.flush()
 
         try:
-            doing = _Doing(Store(Path(root)), name, put)
+            doing = _Doing(Store(Path(root), private=False), name, put)
             conditions = doing.do(doing.job.tasks[int(index)])
             put("done", body={"conditions": conditions, "state": state()})
         except Exception as error:
@@ -66,7 +66,7 @@ def main(root: str, name: str, index: str) -> None:
 
 def cold(root: str, name: str, subject: str, threads: str) -> None:
     """What a cold start's own process does: prints one `Cold` as JSON."""
-    doing = _Doing(Store(Path(root)), name, lambda kind, **what: None)
+    doing = _Doing(Store(Path(root), private=False), name, lambda kind, **what: None)
     artifact, runtime = doing.artifact(int(subject)), doing.job.subjects[int(subject)].runtime
     _import(runtime)
     found = cold_start(artifact.manifest, lambda: open_subject(artifact, runtime, SessionOptions(threads=int(threads))))

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 from dtvit_deploy.agent.lease import wait_for_lease
 from dtvit_deploy.agent.log import how_ended, last_line, log_of
 from dtvit_deploy.agent.state import state
-from dtvit_deploy.agent.store import Store, archive
+from dtvit_deploy.agent.store import Store
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.devices.emulation import emulated
 from dtvit_deploy.errors import DeployError, MissingError
@@ -36,7 +36,7 @@ ARTIFACTS = "artifacts"
 
 def main(root: str, name: str, who: str, lease: str) -> None:
     """Do a job, from where it was left. The job's lock came with this process; the device's too, unless ``lease`` is empty."""
-    store = Store(Path(root))
+    store = Store(Path(root), private=False)  # whoever began the job has looked at that
     folder = store.jobs / name
     job = decode_job((folder / "job.json").read_bytes())
     with (folder / "results").open("ab+") as made, Path(made.name).open("r+b") as file:
@@ -73,7 +73,7 @@ class _Writing:
         if not self.results.offset:
             self.results.begin()
         if not self.results.frames:
-            device = {**state(), "agent": archive().stem, "emulated": emulated()}
+            device = {**state(), "emulated": emulated()}
             self.put("job", body={"job": self.results.identity, "device": device})
 
     def put(self, kind: Kind, *, task: int = -1, body: Mapping[str, Any] | None = None) -> None:

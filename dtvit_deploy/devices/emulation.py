@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 EMULATED = "DTVIT_DEPLOY_EMULATED"
@@ -21,35 +19,38 @@ _FAMILIES = {"aarch64": "arm", "arm64": "arm", "armv7l": "arm", "x86_64": "x86",
 def emulated(root: Path = Path("/")) -> str:
     """What emulates the processor that this process runs on; empty where nothing is seen to.
 
-    ``qemu-user`` answers for ``/proc/self`` as the emulated system would, but not for the processes that this one starts: the program
-    behind them is the emulator.
+    ``qemu-user`` answers a question after ``/proc/self/exe`` as the emulated system would, by that very name; by another name of the same
+    file it is the kernel that answers, and tells the emulator.
     """
     if told := os.environ.get(EMULATED):
         return told
     if "QEMU_CPU" in os.environ:
         return "qemu-user (QEMU_CPU is set)"
-    told = _text(root / "proc/cpuinfo")
-    if model := re.search(r"^model name\s*:\s*(.*(?:QEMU TCG|VirtualApple).*)$", told, re.MULTILINE):
+    cpu = _text(root / "proc/cpuinfo")
+    if model := re.search(r"^model name\s*:\s*(.*(?:QEMU TCG|VirtualApple).*)$", cpu, re.MULTILINE):
         return model[1].strip()
-    if re.search(r"^vendor_id\s*:", told, re.MULTILINE) and _FAMILIES.get(platform.machine()) == "arm":
-        return f"an emulator: the system says {platform.machine()}, and /proc/cpuinfo is an x86 processor's"
-    if re.search(r"^CPU implementer\s*:", told, re.MULTILINE) and _FAMILIES.get(platform.machine()) == "x86":
-        return f"an emulator: the system says {platform.machine()}, and /proc/cpuinfo is an ARM processor's"
-    return _emulator_of_a_child()
+    family = _FAMILIES.get(platform.machine())
+    for line, kind in ((r"^vendor_id\s*:", "x86"), (r"^CPU implementer\s*:", "arm")):
+        if family and family != kind and re.search(line, cpu, re.MULTILINE):
+            return f"an emulator: the system says {platform.machine()}, and /proc/cpuinfo is of the family {kind}"
+    return _program_behind(root)
 
 
-def _emulator_of_a_child() -> str:
-    """The program that the system has behind a process of ours, where that is an emulator."""
-    if sys.platform != "linux":
-        return ""
+def _program_behind(root: Path) -> str:
+    """The emulator that the kernel has behind this process, where it is not the program that the process is told."""
+    told = _link(f"{root}/proc/self/exe")
+    for name in ("proc/thread-self/exe", "proc/./self/exe"):
+        kernels = _link(f"{root}/{name}")  # no Path, which would make the usual name of it
+        if kernels and (kernels != told or re.match(r"(?i)qemu-|box64|fex", Path(kernels).name)):
+            return f"{Path(kernels).name}, which runs this system's programs"
+    return ""
+
+
+def _link(path: str) -> str:
     try:
-        with subprocess.Popen([sys.executable, "-I", "-S", "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as child:
-            program = str(Path(f"/proc/{child.pid}/exe").readlink())
-            words = Path(f"/proc/{child.pid}/cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
+        return os.readlink(path)  # noqa: PTH115 - as above
     except OSError:
         return ""
-    name = next((name for one in (program, words) if re.match(r"qemu|box64|fex", name := Path(one).name, re.IGNORECASE)), "")
-    return f"{name}, which runs this system's programs" if name else ""
 
 
 def _text(path: Path) -> str:
