@@ -31,6 +31,9 @@ def carry_out(words: Sequence[str]) -> int:
         COMMANDS[words[0]](*words[1:])
         sys.stdout.flush()
     except DeployError as error:
+        if words[:1] == ["bundle"]:  # which a person calls
+            sys.stderr.write(f"{error}" + (f"\n{error.remedy}" if error.remedy else "") + "\n")
+            return error.exit_code
         return _say(str(error), error.remedy, error.exit_code)
     except BrokenPipeError:  # nobody listens any more
         return 1
@@ -89,12 +92,12 @@ def _clean() -> None:
     _answer({"freed": clean(Store.here())})
 
 
-def _bundle(folder: str) -> None:
+def _bundle(folder: str, identity: str) -> None:
     from pathlib import Path
 
     from dtvit_deploy.agent.bundle import do_bundle
 
-    do_bundle(Path(folder).absolute())
+    do_bundle(Path(folder).absolute(), identity)
 
 
 def _holder() -> None:

@@ -19,11 +19,15 @@ from dtvit_deploy.formats.job.job import Job, decode_job, job_id
 _LOOKS = 0.2
 
 
-def do_bundle(folder: Path) -> None:
+def do_bundle(folder: Path, identity: str) -> None:
     """Do the job of a bundle's folder; one that was interrupted goes on where it was.
 
+    Args:
+        folder: where the bundle was unpacked.
+        identity: the job's name.
+
     Raises:
-        InputError: there is no job in it, or it cannot be done to its end.
+        InputError: that job is not in it, or it cannot be done to its end.
         MissingError: files of it are missing or damaged, or the disk is full.
     """
     try:
@@ -32,6 +36,8 @@ def do_bundle(folder: Path) -> None:
         raise InputError(f"{folder / JOB} cannot be read: {error.strerror}", remedy="unpack the whole bundle") from error
     job, store = decode_job(content), Store(folder, private=False)
     name = job_id(content)
+    if name != identity:
+        raise InputError(f"{folder / JOB} was changed: it is another job than the bundle's", remedy="unpack the whole bundle again")
     try:
         state = jobs.begin(store, content, "whoever runs the bundle", wait=True)["state"]
         if state == "missing":
@@ -75,8 +81,10 @@ def _told(path: Path, offset: int, job: Job) -> int:
                 kind, task = frame.header.kind, frame.header.task
                 if kind == "waiting":
                     _say(str(frame.header.body.get("holder")))
-                elif kind in ("begin", "done", "failed"):
+                elif kind in ("begin", "done"):
                     _say(f"{job.tasks[task].name}: {kind}")
+                elif kind == "failed":
+                    _say(f"{job.tasks[task].name}: failed: {frame.header.body.get('message')}")
         except CutOffError:
             pass  # the rest of it is being written
         except ResultsError:  # of an earlier run, and damaged: the worker begins anew

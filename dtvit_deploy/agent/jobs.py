@@ -55,7 +55,7 @@ def begin(store: Store, content: bytes, who: str, *, wait: bool) -> dict[str, An
         MissingError: somebody has the device, or its disk is full.
     """
     job, name = decode_job(content), job_id(content)
-    prune(store)
+    prune(store, {blob.sha256 for blob in job.blobs})
     folder = store.jobs / name
     folder.mkdir(0o700, exist_ok=True)
     for _ in range(_TRIES):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Container
 from pathlib import Path
 
 from dtvit_deploy.agent.lock import alive
@@ -16,8 +17,12 @@ MOST_RESULTS = 1 << 30
 """Bytes of all finished jobs' results; beyond them the oldest go first."""
 
 
-def prune(store: Store) -> None:
-    """Remove what nobody asked for in a week, and the oldest results beyond `MOST_RESULTS`; never what a job that goes on needs."""
+def prune(store: Store, needed: Container[str] = ()) -> None:
+    """Remove what nobody asked for in a week, and the oldest results beyond `MOST_RESULTS`; never what a job that goes on needs.
+
+    Args:
+        needed: digests of blobs that the next job needs: they may have come in 1970, by a clock that was set since, or lie in a bundle.
+    """
     folders = list(store.jobs.iterdir())
     idle = [folder for folder in folders if not alive(folder)]
     total = 0
@@ -28,7 +33,7 @@ def prune(store: Store) -> None:
     if len(idle) < len(folders):
         return
     for path in (*store.blobs.iterdir(), *(store.root / "agent").glob("*")):
-        if _age(path) > WEEK and path != archive():
+        if _age(path) > WEEK and path != archive() and path.name not in needed:
             path.unlink(missing_ok=True)
 
 

@@ -21,9 +21,6 @@ from dtvit_deploy.formats.job.job import encode_job
 from dtvit_deploy.formats.job.results import Results, parts_of, read_results
 from dtvit_deploy.remote.asking import Asked
 
-_RUN = f"""#!/bin/sh
-cd "$(dirname "$0")" && exec "${{PYTHON:-python3}}" {AGENT} bundle .
-"""
 _FOLDER = "dtvit-deploy-{}"
 _OTHERS = 200_000
 """Frames beside the results, of a few hundred bytes each."""
@@ -37,12 +34,14 @@ def write_bundle(asked: Asked, path: Path) -> None:
     """
     name = _FOLDER.format(asked.identity[:12])
     readme = (
-        f"1. On the device: tar xf {path.name} && sh {name}/{RUN}   (needs numpy, the runtimes and Python 3.10 or later, which PYTHON names)\n"
+        f"1. On the device: tar xf {path.name} && sh {name}/{RUN}   (Python 3.10 or later, numpy and the runtimes; PYTHON names one)\n"
         f"2. Bring back {name}/{RESULTS}, and give it to dtvit-deploy where this came from.\n"
     )
+    call = f'cd "$(dirname "$0")" && exec "${{PYTHON:-python3}}" {AGENT} bundle . {asked.identity}'
+    run = f"#!/bin/sh\n{call}\n".encode()
     with replacing(path) as part, tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as archive:
         _add(archive, f"{name}/{README}", io.BytesIO(readme.encode()), len(readme.encode()))
-        _add(archive, f"{name}/{RUN}", io.BytesIO(_RUN.encode()), len(_RUN.encode()), mode=0o755)
+        _add(archive, f"{name}/{RUN}", io.BytesIO(run), len(run), mode=0o755)
         for file, content in ((AGENT, agent_archive().content), (JOB, encode_job(asked.job))):
             _add(archive, f"{name}/{file}", io.BytesIO(content), len(content))
         for blob in asked.job.blobs:

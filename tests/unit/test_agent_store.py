@@ -129,6 +129,12 @@ class TestPruning:
         assert running.exists()
         assert kept.blob(BLOB.sha256).exists()
 
+    def test_takes_nothing_that_the_next_job_needs_though_it_came_in_1970(self, kept: Store) -> None:
+        kept.put(BLOB, 0, io.BytesIO(CONTENT))
+        os.utime(kept.blob(BLOB.sha256), (0, 0))
+        prune(kept, {BLOB.sha256})
+        assert kept.missing([BLOB]) == {}
+
     def test_by_a_clock_that_was_set_back_takes_nothing(self, kept: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = finished(kept, "job")
         monkeypatch.setattr(keeping.time, "time", lambda: 60.0)  # 1970
