@@ -22,6 +22,8 @@ ANSWER = 16 << 20
 WORDS = 64 << 10
 """Bytes that are kept of what it says on standard error: the last ones, where the reason is."""
 _PIECE = 64 << 10
+_LOOKS = 0.1
+"""Seconds between two looks at whether a command that says no more, and is still to be given something, has ended."""
 _GRACE = 2.0
 """Seconds that a command has to end by itself once it is asked to."""
 
@@ -101,26 +103,34 @@ def _started(
     try:
         yield process
     finally:
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
         end(process)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a command that was started in a session of its own, and what it started there: asked first, then by force."""
-    for number, patience in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, None)):
-        if process.poll() is not None:
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
+    """End a command that was started in a session of its own: its streams first, then it is asked, then all of it goes by force.
+
+    What it has started may outlive it: a client that is asked in the wrong moment hears it only with its next sign of life.
+    """
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+    if process.poll() is not None:
+        return
+    _signal(process, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE)
+    _signal(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
 
 
 def _streamed(process: subprocess.Popen[bytes], source: BinaryIO, until: float | None) -> tuple[bytes, bytes]:
-    """Feed the command and take what it says, until it has closed both of its outputs."""
+    """Feed the command and take what it says, until it has closed both of its outputs, and has taken or left what it is given."""
     given, answered, said = (cast(io.BufferedIOBase, stream).fileno() for stream in (process.stdin, process.stdout, process.stderr))
     answer, words, waiting = bytearray(), bytearray(), memoryview(b"")
     with selectors.DefaultSelector() as ready:
@@ -129,11 +139,11 @@ def _streamed(process: subprocess.Popen[bytes], source: BinaryIO, until: float |
         ready.register(answered, selectors.EVENT_READ)
         ready.register(said, selectors.EVENT_READ)
         outputs = {answered, said}
-        while outputs:
+        while outputs or (given in ready.get_map() and process.poll() is None):
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 raise TimeoutError
-            for key, _ in ready.select(left):
+            for key, _ in ready.select(left if outputs else _LOOKS):
                 if key.fd == given:
                     waiting = waiting or memoryview(source.read(_PIECE))
                     taken = _taken(given, waiting)

@@ -103,14 +103,22 @@ def command_words(command: Sequence[str]) -> list[str]:
     """The command, where it can be one.
 
     Raises:
-        InputError: it has no words, one of them holds a NUL, or they are too long.
+        InputError: it has no words, one of them holds a NUL or half a character, or they are too long.
     """
-    if not command or any("\0" in word for word in command) or sum(map(len, command)) > _LONGEST:
+    if not command or any("\0" in word or not _encodable(word) for word in command) or sum(map(len, command)) > _LONGEST:
         raise InputError(
-            f"this is no command: {' '.join(command)!r:.200}",
+            f"this is no command: {' '.join(command)!a:.200}",
             remedy=f"give it words without NUL, of {_LONGEST} letters at most in all; data go to its standard input",
         )
     return list(command)
+
+
+def _encodable(word: str) -> bool:
+    try:
+        word.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def too_long(name: str, command: Sequence[str]) -> InputError:
