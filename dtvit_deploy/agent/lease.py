@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import stat
 import time
@@ -30,21 +29,13 @@ _TELLS = 5.0
 
 
 class Holder(NamedTuple):
-    """Who has the device.
-
-    Attributes:
-        who: as they say.
-        since: by the device's clock, which may be wrong.
-        seconds: for how long; None where that is not known.
-    """
+    """Who has the device, as they say, since when by its clock, which may be wrong; empty where they do not say."""
 
     who: str
     since: str
-    seconds: float | None
 
     def __str__(self) -> str:
-        lasted = "" if self.seconds is None else f", for {self.seconds:,.0f} s"
-        return f"{self.who or 'somebody who does not say'} has the device since {self.since or 'a time that is not told'}{lasted}"
+        return f"{self.who or 'somebody who does not say'} has the device {self.since or 'since a time that is not told'}"
 
 
 def place() -> Path:
@@ -73,10 +64,10 @@ def try_lease(who: str) -> int | None:
     if not _is_the_file(file):  # it was removed meanwhile, and others lock another one
         os.close(file)
         return None
-    said = {"who": clean(who)[:200], "since": time.strftime("%Y-%m-%d %H:%M:%S %Z"), "monotonic": time.monotonic()}
+    said = f"{clean(who)[:200]}\nsince {time.strftime('%Y-%m-%d %H:%M:%S %Z')}\n"
     with contextlib.suppress(OSError):  # of another user's file that may only be read: then nothing is told
         os.ftruncate(file, 0)
-        os.pwrite(file, json.dumps(said).encode(), 0)
+        os.pwrite(file, said.encode(), 0)
     return file
 
 
@@ -116,7 +107,7 @@ def holder() -> Holder | None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return _said(os.pread(file, 4096, 0))
+            return _said(os.pread(file, 1000, 0))
         return None
     finally:
         os.close(file)
@@ -130,13 +121,8 @@ def _is_the_file(file: int) -> bool:
 
 
 def _said(content: bytes) -> Holder:
-    try:
-        said = json.loads(content)
-        who, since, began = said["who"], said["since"], said["monotonic"]
-        seconds = time.monotonic() - float(began)
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
-        return Holder("", "", None)
-    return Holder(clean(str(who))[:200], clean(str(since))[:50], seconds if 0 <= seconds < 1e9 else None)
+    who, since, *_ = [clean(line)[:200] for line in content.decode(errors="replace").split("\n")] + [""]
+    return Holder(who, since)
 
 
 def _opened() -> int:

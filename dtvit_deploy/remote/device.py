@@ -201,8 +201,8 @@ class _Doing:
             by = clean(str(answer["by"]))
             if not wait:
                 raise MissingError(f"{self._transport.name}: {by}", remedy="wait for them (without --no-wait), or ask them")
-            if by.partition(", for")[0] != told:
-                told = by.partition(", for")[0]
+            if by != told:
+                told = by
                 self._say(f"{self._transport.name}: {by}; waiting")
             time.sleep(_POLL)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import subprocess
@@ -45,8 +44,6 @@ def test_the_second_does_not_get_it_and_is_told_who_has_it_since_when(other: sub
     found = holder()
     assert found is not None
     assert found.who == "you@there"
-    assert found.seconds is not None
-    assert 0 <= found.seconds < 300
     assert str(found).startswith("you@there has the device since 2")
     with pytest.raises(MissingError, match="you@there has the device") as raised:
         require_lease("me")
@@ -80,11 +77,9 @@ def test_it_goes_with_an_open_file_that_is_handed_on(place: Path) -> None:
     [
         b"",
         b"nonsense",
-        b"[" * 5000,
-        b'{"who": 7}',
-        b'{"who": "x", "since": "y", "monotonic": "never"}',
-        b'{"who": "x", "since": "y", "monotonic": 1e400}',
-        json.dumps({"who": "\x1b[2J\n" * 200, "since": "1970\r", "monotonic": -1e30}).encode(),
+        b"\n" * 5000,
+        b"\0\0\n\0",
+        b"\x1b[2J" * 200 + b"\nsince \r1970\n",
         b"\xff" * 9000,
     ],
 )
@@ -93,7 +88,7 @@ def test_what_is_written_in_it_may_be_anything(place: Path, other: subprocess.Po
     found = holder()
     assert found is not None
     assert str(found).isprintable()
-    assert len(str(found)) < 400
+    assert len(str(found)) < 450
     assert try_lease("me") is None
 
 
