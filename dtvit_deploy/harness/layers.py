@@ -12,22 +12,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-import numpy as np
 
 from dtvit_deploy.artifacts.bounds import Count, Magnitude
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.nodes import Node, NodeMap, is_view
 from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.harness.energies import add_feed, noise_energies
 from dtvit_deploy.harness.parity import FACTOR, LEAST_SQNR, ROUNDOFF
 from dtvit_deploy.plural import counted
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from dtvit_deploy.artifacts.signature import Outputs
+    from dtvit_deploy.harness.energies import Sums
 
 
 NEARLY = 0.5
@@ -117,20 +116,16 @@ def layer_report(nodes: NodeMap, taps: Iterable[Taps], precision: Precision, *, 
         precision: the artefact's.
         sound: whether its outputs were found within their tolerances, so that nothing is to blame for anything.
     """
-    sums: dict[str, NDArray[np.float64]] = {}
+    sums: Sums = {}
     samples = 0
     for feed in taps:
         samples += 1
-        for name, reference in feed.reference.items():
-            if name not in feed.answer or feed.answer[name].size != reference.size:
-                continue
-            energies = (
-                _energy(feed.answer[name].reshape(reference.shape), reference),  # a simplifier may have moved a reshape past it
-                _energy(reference),
-                _energy(feed.ideal[name], feed.exact[name]),
-                _energy(feed.exact[name]),
-            )
-            sums[name] = np.add(sums.get(name, 0.0), energies)
+        add_feed(sums, noise_energies(feed.answer, feed.reference), feed.reference, feed.ideal, feed.exact)
+    return report_of(nodes, sums, samples, precision, sound=sound)
+
+
+def report_of(nodes: NodeMap, sums: Sums, samples: int, precision: Precision, *, sound: bool = False) -> LayerReport:
+    """The same from energies that were added up over so many feeds, wherever those of the artefact were taken."""
     layers = _layers(nodes, sums, precision)
     origin = None if sound else _origin(layers, nodes, precision)
     return LayerReport(
@@ -162,13 +157,6 @@ def _origin(layers: tuple[LayerDifference, ...], nodes: NodeMap, precision: Prec
     return max(origins, key=lambda layer: layer.error, default=None)
 
 
-def _energy(one: NDArray[Any], other: NDArray[Any] | None = None) -> float:
-    with np.errstate(invalid="ignore"):  # ∞ - ∞ is NaN, and counts as infinite
-        values = one.astype(np.float64) - (0.0 if other is None else other.astype(np.float64))
-    energy = float(np.square(values).sum())
-    return energy if math.isfinite(energy) else math.inf
-
-
 def _ratio(noise: float, signal: float) -> float:
     if noise == 0:
         return 0.0
@@ -181,7 +169,7 @@ def _limit(floor: float, precision: Precision) -> float:
     return FACTOR[precision] * max(floor if math.isfinite(floor) else 0.0, ROUNDOFF[precision])
 
 
-def _layers(nodes: NodeMap, sums: dict[str, NDArray[np.float64]], precision: Precision) -> tuple[LayerDifference, ...]:
+def _layers(nodes: NodeMap, sums: Sums, precision: Precision) -> tuple[LayerDifference, ...]:
     found: dict[str, LayerDifference] = {}
     for node in nodes.nodes:
         if node.name not in sums:

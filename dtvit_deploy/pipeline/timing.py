@@ -12,12 +12,13 @@ import msgspec
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.nodes import NodeMap
 from dtvit_deploy.errors import DeployError
-from dtvit_deploy.harness.latency import Measurement, MeasureOptions, measure
+from dtvit_deploy.harness.latency import Measurement, MeasureOptions, interleaved, measure
 from dtvit_deploy.pipeline.measure import Bench, check_feeds
 from dtvit_deploy.runtimes.base import DeviceTimed, OnDevice, Planned, Session
+from dtvit_deploy.runtimes.cold import Cold
 from dtvit_deploy.runtimes.compute_plan import ComputePlan
 from dtvit_deploy.runtimes.pairing import Pairing
-from dtvit_deploy.runtimes.probe import Cold, probe
+from dtvit_deploy.runtimes.probe import probe
 
 
 class Timed(NamedTuple):
@@ -60,7 +61,7 @@ def _latency(bench: Bench, subjects: Sequence[Pairing], options: MeasureOptions 
             start = Cold(load_ms=session.load_ms, first_ms=session.first_ms, peak_mib=None) if isinstance(session, OnDevice) else start
             one = msgspec.structs.replace(
                 measured[str(index)],
-                conditions={**session.conditions, "measured": _interleaved(index, measured), "batch": "1"},
+                conditions={**session.conditions, "measured": interleaved(str(index), measured), "batch": "1"},
                 load_ms=start and start.load_ms,
                 first_ms=start and start.first_ms,
                 peak_memory_mib=start and start.peak_mib,
@@ -88,11 +89,3 @@ def _planned(session: Session, nodes: NodeMap) -> tuple[ComputePlan | None, tupl
         return None, (f"no compute plan: {error}",)
     named = (msgspec.structs.replace(one, module=nodes.module_of(one.node) if nodes.get(one.node) else "") for one in plan.operations)
     return msgspec.structs.replace(plan, operations=tuple(named)), ()
-
-
-def _interleaved(index: int, measured: Mapping[str, Measurement]) -> str:
-    """With how many others, and for how many samples: one that took all the time that it may have leaves the others earlier."""
-    mine, others = len(measured[str(index)].samples_ms), len(measured) - 1
-    common = min(len(one.samples_ms) for one in measured.values())
-    told = f"interleaved with {others} other{'s' * (others != 1)}"
-    return told if common == mine else f"{told}, the first {common} of {mine} samples with all of them"

@@ -18,11 +18,8 @@ from dtvit_deploy.plan.files import require_unchanged
 from dtvit_deploy.plan.graph import Stage, last
 from dtvit_deploy.plan.keys import key_of, kind_of, known
 from dtvit_deploy.plan.work import Task, function_of
-from dtvit_deploy.process.machine import at_work
+from dtvit_deploy.process.machine import MACHINE, at_work
 from dtvit_deploy.recipe.tables import Recipe
-
-MACHINE = "machine"
-"""Folder beside the cache's entries, for the locks of who works and who measures."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

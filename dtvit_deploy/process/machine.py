@@ -17,6 +17,8 @@ from pathlib import Path
 
 from dtvit_deploy.errors import InputError
 
+MACHINE = "machine"
+"""Folder beside a cache's entries, for the locks of who works and who measures."""
 WAITING = "waiting for others that work on this machine"
 
 

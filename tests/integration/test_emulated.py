@@ -336,7 +336,7 @@ class TestLatency:
 
 
 def _recording(names: list[str]) -> Callable[[Pairing, SessionOptions], Any]:
-    from dtvit_deploy.runtimes.probe import Cold
+    from dtvit_deploy.runtimes.cold import Cold
 
     def probe(pairing: Pairing, options: SessionOptions) -> Cold:
         names.append(pairing.name)

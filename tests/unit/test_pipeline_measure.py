@@ -6,8 +6,7 @@ from functools import partial
 
 import pytest
 
-from dtvit_deploy.harness.latency import MeasureOptions, measure
-from dtvit_deploy.pipeline.timing import _interleaved
+from dtvit_deploy.harness.latency import MeasureOptions, interleaved, measure
 from dtvit_deploy.runtimes.fake import FakeClock
 
 
@@ -24,4 +23,4 @@ def test_samples_that_were_taken_without_one_of_the_others_are_counted(seconds: 
     clock = FakeClock()
     runs = {str(index): partial(clock.advance, each) for index, each in enumerate(seconds)}
     found = measure(runs, MeasureOptions(max_seconds=100), clock.now)
-    assert [_interleaved(index, found) for index in range(len(seconds))] == told
+    assert [interleaved(str(index), found) for index in range(len(seconds))] == told

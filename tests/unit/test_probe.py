@@ -16,9 +16,10 @@ from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.runtimes.base import SessionOptions
+from dtvit_deploy.runtimes.cold import peak_memory_mib
 from dtvit_deploy.runtimes.fake import FakeRuntime
 from dtvit_deploy.runtimes.pairing import Pairing
-from dtvit_deploy.runtimes.probe import main, peak_memory_mib, probe
+from dtvit_deploy.runtimes.probe import main, probe
 from dtvit_deploy.runtimes.registry import RUNTIMES
 
 
@@ -36,7 +37,7 @@ def test_peak_memory_remembers_what_was_freed() -> None:
 def test_peak_memory_of_a_child_is_not_its_parents() -> None:
     block = bytearray(200 << 20)
     block[:: 1 << 12] = b"x" * len(block[:: 1 << 12])
-    program = "from dtvit_deploy.runtimes.probe import peak_memory_mib; print(peak_memory_mib())"
+    program = "from dtvit_deploy.runtimes.cold import peak_memory_mib; print(peak_memory_mib())"
     child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert float(child.stdout) < 150
 

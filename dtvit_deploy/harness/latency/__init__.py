@@ -4,8 +4,20 @@ Candidates are sampled in turn, one run of each in a round, so that a machine th
 survives. A measurement carries its raw samples and its own verdict: VALID, or INVALID with the reasons and their figures.
 """
 
-from dtvit_deploy.harness.latency.measurement import DeviceTime, Measurement, MeasureOptions, Warmup, summarise
+from dtvit_deploy.harness.latency.measurement import DeviceTime, Measurement, MeasureOptions, Samples, Warmup, summarise
 from dtvit_deploy.harness.latency.paired import Ratio, ratio
-from dtvit_deploy.harness.latency.rounds import measure
+from dtvit_deploy.harness.latency.rounds import interleaved, measure, sample
 
-__all__ = ["DeviceTime", "MeasureOptions", "Measurement", "Ratio", "Warmup", "measure", "ratio", "summarise"]
+__all__ = [
+    "DeviceTime",
+    "MeasureOptions",
+    "Measurement",
+    "Ratio",
+    "Samples",
+    "Warmup",
+    "interleaved",
+    "measure",
+    "ratio",
+    "sample",
+    "summarise",
+]

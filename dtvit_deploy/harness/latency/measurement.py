@@ -104,7 +104,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         reasons: why it is INVALID, with figures; empty when VALID.
         notes: what a reader of the figures must know even when they are VALID.
         conditions: runtime, version, threads, precision, device: of the session, added by the caller.
-        load_ms, peak_memory_mib: added by the caller, from a process of their own (:mod:`dtvit_deploy.runtimes.probe`).
+        load_ms, peak_memory_mib: added by the caller, from a process of their own (:mod:`dtvit_deploy.runtimes.cold`).
         first_ms: the first run that ``measure`` made, unless the caller puts that of such a process in its place.
         device: the same runs by the device's own clock; None where there is none.
     """
@@ -134,6 +134,27 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """``INVALID (drift, spread)``: what was wrong, without the figures, which ``reasons`` have; empty when VALID."""
         named = ", ".join(reason.partition(":")[0] for reason in self.reasons)
         return "" if self.status == "VALID" else f"INVALID ({named})"
+
+
+class Samples(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was measured of one candidate, wherever that was; everything that is said of it follows from this.
+
+    Attributes:
+        samples_ms, stamps_s: as of a `Measurement`.
+        device_ms: the same runs by a device's own clock; empty where there is none.
+        tick_ms: step of the clock that took the samples.
+    """
+
+    samples_ms: Annotated[tuple[Amount, ...], msgspec.Meta(min_length=1)]
+    stamps_s: tuple[Amount, ...]
+    warmup: Warmup
+    tick_ms: Amount
+    device_ms: tuple[Amount, ...] = ()
+
+    def summary(self, options: MeasureOptions) -> Measurement:
+        """Percentiles and validity."""
+        found = summarise(self.samples_ms, self.stamps_s, options, warmup=self.warmup, tick_ms=self.tick_ms)
+        return msgspec.structs.replace(found, device=device_time(self.device_ms)) if self.device_ms else found
 
 
 def summarise(

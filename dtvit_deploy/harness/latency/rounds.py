@@ -7,10 +7,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 
-import msgspec
-
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.harness.latency.measurement import WARMUP_LIMIT, Measurement, MeasureOptions, Warmup, device_time, summarise
+from dtvit_deploy.harness.latency.measurement import WARMUP_LIMIT, Measurement, MeasureOptions, Samples, Warmup
 
 Clock = Callable[[], float]
 """Seconds from any origin, never going back."""
@@ -31,6 +29,19 @@ def measure(
     devices: Mapping[str, Callable[[], float]] = MappingProxyType({}),
     remote: Collection[str] = (),
 ) -> dict[str, Measurement]:
+    """Warm up each candidate, sample all of them in rounds until the last has enough, and summarise; see `sample`."""
+    options = options or MeasureOptions()
+    return {name: one.summary(options) for name, one in sample(runs, options, clock, progress, devices, remote).items()}
+
+
+def sample(
+    runs: Mapping[str, Callable[[], object]],
+    options: MeasureOptions,
+    clock: Clock = time.perf_counter,
+    progress: Callable[[float], None] | None = None,
+    devices: Mapping[str, Callable[[], float]] = MappingProxyType({}),
+    remote: Collection[str] = (),
+) -> dict[str, Samples]:
     """Warm up each candidate, then sample all of them in rounds until the last has enough.
 
     None leaves when it has enough itself: the rest would be measured beside fewer. Only one that may not run any longer does
@@ -45,7 +56,6 @@ def measure(
     """
     if not runs:
         raise InputError("there is nothing to measure: no candidate was given")
-    options = options or MeasureOptions()
     tell = progress or (lambda fraction: None)
     tell(0.0)
     tick_ms = _tick(clock) * 1e3
@@ -61,7 +71,15 @@ def measure(
         lasted = clock() - origin
         done = min(one.done(options, lasted) for one in series.values())
         tell(done)
-    return {name: one.summary(options, warmups[name], 0.0 if one.remote else tick_ms) for name, one in series.items()}
+    return {name: one.taken(warmups[name], 0.0 if one.remote else tick_ms) for name, one in series.items()}
+
+
+def interleaved(name: str, measured: Mapping[str, Measurement]) -> str:
+    """With how many others, and for how many samples: one that took all the time that it may have leaves the others earlier."""
+    mine, others = len(measured[name].samples_ms), len(measured) - 1
+    common = min(len(one.samples_ms) for one in measured.values())
+    told = f"interleaved with {others} other{'s' * (others != 1)}"
+    return told if common == mine else f"{told}, the first {common} of {mine} samples with all of them"
 
 
 class _Series:
@@ -84,9 +102,14 @@ class _Series:
             self.device_ms.append(device())
         self.samples_ms.append(self.device_ms[-1] if self.remote else seconds * 1e3)
 
-    def summary(self, options: MeasureOptions, warmup: Warmup, tick_ms: float) -> Measurement:
-        found = summarise(self.samples_ms, self.stamps_s, options, warmup=warmup, tick_ms=tick_ms)
-        return msgspec.structs.replace(found, device=device_time(self.device_ms)) if self.device_ms else found
+    def taken(self, warmup: Warmup, tick_ms: float) -> Samples:
+        return Samples(
+            samples_ms=tuple(self.samples_ms),
+            stamps_s=tuple(self.stamps_s),
+            device_ms=tuple(self.device_ms),
+            warmup=warmup,
+            tick_ms=tick_ms,
+        )
 
     def done(self, options: MeasureOptions, lasted: float) -> float:
         """Fraction of what is asked for, in rounds that lasted so many seconds; 1 when there is enough, or no more is allowed."""

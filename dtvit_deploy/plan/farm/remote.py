@@ -25,10 +25,10 @@ from dtvit_deploy.formats.engine import gpu
 from dtvit_deploy.pipeline.stages import versions
 from dtvit_deploy.plan.farm.parcel import Parcel, packed, received
 from dtvit_deploy.plan.files import FileState, require_same
-from dtvit_deploy.plan.performing import MACHINE, Order
+from dtvit_deploy.plan.performing import Order
 from dtvit_deploy.plan.server import Server
 from dtvit_deploy.plan.work import WORK, function_of
-from dtvit_deploy.process.machine import at_work
+from dtvit_deploy.process.machine import MACHINE, at_work
 
 _own = threading.local()
 """Each of the worker's threads has a process that does its stages, and ends with it."""

@@ -33,10 +33,10 @@ from dtvit_deploy.report.content import content
 from dtvit_deploy.report.markdown import render_markdown
 from dtvit_deploy.report.schema import Report
 from dtvit_deploy.runtimes.base import SessionOptions
+from dtvit_deploy.runtimes.cold import Cold
 from dtvit_deploy.runtimes.coreml.session import CoreMlRuntime
 from dtvit_deploy.runtimes.mil.runtime import MilRuntime
 from dtvit_deploy.runtimes.pairing import Pairing, pairings
-from dtvit_deploy.runtimes.probe import Cold
 from packages import package as built
 
 PROFILE = Figures(latency=True)

@@ -1,0 +1,1 @@
+"""What a device lacks and the agent brings along."""

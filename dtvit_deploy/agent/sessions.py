@@ -1,0 +1,83 @@
+"""The runtimes that an agent has, and artefacts opened in them: put together from blobs and checked against their manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtvit_deploy.agent.store import Store
+from dtvit_deploy.artifacts.artifact import Artifact, load_artifact, manifest_path, write_json
+from dtvit_deploy.artifacts.contents import share
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.formats.job.job import Digest, Subject
+from dtvit_deploy.runtimes.base import SessionOptions
+from dtvit_deploy.runtimes.trial import expendable
+
+if TYPE_CHECKING:
+    from dtvit_deploy.runtimes.base import Session
+
+Opener = Callable[[Artifact, SessionOptions, bytes], "Session"]
+"""Opens an artefact; the bytes are what is added to an ONNX file, for its graph to give inner tensors too."""
+
+
+def _onnxruntime(artifact: Artifact, options: SessionOptions, suffix: bytes) -> Session:
+    from dtvit_deploy.runtimes.onnxruntime import OnnxSession
+
+    # A message of protobuf that follows another adds to it: the graph's list of outputs goes on.
+    content = artifact.path.read_bytes() + suffix if suffix else str(artifact.path)
+    return OnnxSession(content, artifact.manifest.signature, artifact.manifest.precision, options, artifact.name)
+
+
+def _openvino(artifact: Artifact, options: SessionOptions, suffix: bytes) -> Session:
+    from dtvit_deploy.runtimes.openvino import OpenVinoRuntime
+
+    return OpenVinoRuntime().load(artifact, options)
+
+
+OPENERS: Mapping[str, Opener] = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+"""By the runtime's name."""
+
+
+def opener(runtime: str) -> Opener:
+    """What opens artefacts in a runtime.
+
+    Raises:
+        InputError: the agent has none of that name.
+    """
+    if runtime not in OPENERS:
+        raise InputError(f"the agent has no runtime {runtime}", remedy=f"on a device there are {', '.join(OPENERS)}")
+    return OPENERS[runtime]
+
+
+def open_subject(artifact: Artifact, runtime: str, options: SessionOptions, suffix: bytes = b"") -> Session:
+    """A session of an artefact in this process, which another one watches: what ends it ends one task.
+
+    Raises:
+        InputError: the runtime refuses it, or the agent has no such runtime.
+        MissingError: the runtime is not installed.
+    """
+    with expendable():
+        return opener(runtime)(artifact, options, suffix)
+
+
+def assembled(store: Store, subject: Subject, folder: Path) -> Artifact:
+    """An artefact, put together in a folder from its blobs, with its manifest beside it, and checked.
+
+    Raises:
+        InputError: it is not what its manifest says.
+    """
+    path = folder / subject.name
+    if not manifest_path(path).is_file():
+        for inside, digest in sorted(subject.files.items()):
+            place = path / inside if inside else path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.unlink(missing_ok=True)
+            share(store.blob(digest), place)
+        write_json(manifest_path(path), subject.manifest)
+    return load_artifact(path)
+
+
+def blob_bytes(store: Store, digest: Digest | None) -> bytes:
+    """What a blob holds; nothing where there is none."""
+    return b"" if digest is None else store.blob(digest).read_bytes()

@@ -1,0 +1,144 @@
+"""The agent on a device: brought there once, known by its digest, and called.
+
+What is run there first is one line of Python that any version reads. It runs the agent's archive if it has the right bytes, and says if it
+has not; then the archive is sent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+from dtvit_deploy.agent.archive import agent_archive
+from dtvit_deploy.devices.transport import Finished, LostError, Transport
+from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.formats.job.results import clean
+
+HOME = "dtvit-deploy-device"
+"""The agent's folder in the user's cache on a device."""
+LEAST = (3, 10)
+"""Python that the agent needs: that of JetPack 6."""
+_ABSENT, _OLD = 66, 67
+_BOOT = f"""
+import sys
+if sys.path and not sys.path[0]: del sys.path[0]
+import hashlib, os, runpy
+digest, words = sys.argv[1], sys.argv[2:]
+base = os.environ.get("XDG_CACHE_HOME", "")
+base = base if os.path.isabs(base) else os.path.join(os.path.expanduser("~"), ".cache")
+folder = os.path.join(base, "{HOME}", "agent")
+place = os.path.join(folder, digest + ".zip")
+if sys.version_info < {LEAST!r}:
+    print(sys.version.split()[0]); sys.exit({_OLD})
+def fits(content): return hashlib.sha256(content).hexdigest() == digest
+if words == ["bring"]:
+    content = sys.stdin.buffer.read(1 << 26)
+    if not fits(content): sys.exit("it was altered on its way")
+    os.umask(63)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        part = place + "." + str(os.getpid())
+        with open(part, "wb") as file: file.write(content)
+        os.replace(part, place)
+    except OSError as error: sys.exit(str(error))
+    sys.exit(0)
+try:
+    with open(place, "rb") as file: content = file.read()
+except OSError: content = b""
+if not fits(content): sys.exit({_ABSENT})
+del content
+sys.argv = [place] + words
+runpy.run_path(place, run_name="__main__")
+"""
+
+
+class Agent:
+    """The agent on one device.
+
+    Args:
+        transport: the way there.
+        python: the device's Python, a program of its.
+    """
+
+    def __init__(self, transport: Transport, python: str = "python3") -> None:
+        self.transport, self.python = transport, python
+        self._archive = agent_archive()
+
+    @property
+    def sha256(self) -> str:
+        """The agent's digest, which a job names."""
+        return self._archive.sha256
+
+    def command(self, *words: str) -> list[str]:
+        """What calls the agent with such words, once it is there."""
+        return [self.python, "-c", _BOOT, self.sha256, *words]
+
+    def call(self, *words: str, stdin: bytes | BinaryIO = b"") -> Any:
+        """Call the agent, which is brought there first where it is not, or is damaged.
+
+        Returns:
+            What it answers, of JSON; None where that is nothing.
+
+        Raises:
+            InputError, MissingError: as it fails there; or the device lacks Python, or has too old a one.
+            LostError: the connection went away, or somebody ended the agent.
+            RuntimeError: a defect of the agent.
+        """
+        start = 0 if isinstance(stdin, bytes) else stdin.tell()
+        found = self.transport.run(self.command(*words), stdin=stdin)
+        if found.returncode == _ABSENT:
+            self._bring()
+            if not isinstance(stdin, bytes):
+                stdin.seek(start)
+            found = self.transport.run(self.command(*words), stdin=stdin)
+        if found.returncode:
+            raise self._failure(found, words)
+        return _answer(found.stdout, self.transport.name)
+
+    def _bring(self) -> None:
+        found = self.transport.run(self.command("bring"), stdin=self._archive.content)
+        if found.returncode:
+            raise self._failure(found, ("bring",))
+
+    def _failure(self, found: Finished, words: Sequence[str]) -> Exception:
+        name = self.transport.name
+        said = clean((found.stderr.decode(errors="replace").strip().splitlines() or [""])[-1])
+        if found.returncode == _OLD:
+            version = clean(found.stdout.decode(errors="replace").strip())
+            return MissingError(
+                f"{name}: {self.python} is Python {version}, and the agent needs {'.'.join(map(str, LEAST))} or later",
+                remedy=f"name another Python of the device, as python{'.'.join(map(str, LEAST))}",
+            )
+        if found.returncode < 0 or 128 < found.returncode < 255:
+            number = -found.returncode if found.returncode < 0 else found.returncode - 128
+            return LostError(f"{name}: the agent was ended by signal {number} ({words[0]})", remedy="see what ends processes there")
+        if found.returncode in (126, 127):
+            return MissingError(f"{name}: {self.python} cannot be run: {said}", remedy="install Python there, or name the one that it has")
+        if found.returncode == _ABSENT:
+            return MissingError(
+                f"{name}: the agent was brought there, and is not there", remedy="see whether the device's disk keeps what is written"
+            )
+        try:
+            told = json.loads(said)
+            message, remedy, code = clean(str(told["error"])), told["remedy"], told["exit_code"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            told = said or f"exit status {found.returncode}"
+            return MissingError(
+                f"{name}: the agent cannot be called there ({words[0]}): {told}", remedy="see what the device's Python lacks"
+            )
+        remedy = clean(remedy) if isinstance(remedy, str) else None
+        if code == MissingError.exit_code:
+            return MissingError(f"{name}: {message}", remedy=remedy)
+        if code == InputError.exit_code:
+            return InputError(f"{name}: {message}", remedy=remedy)
+        return RuntimeError(f"{name}: the agent failed: {message}")
+
+
+def _answer(content: bytes, name: str) -> Any:
+    if not content.strip():
+        return None
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} answers what is no answer: {clean(content[:200].decode(errors='replace'))}") from error
