@@ -200,12 +200,14 @@ def checked(
     progress: Progress,
     *,
     trust: bool = False,
+    wait: bool = True,
 ) -> Report:
     """Take figures of artefacts that were built before, and hold them to those of the request's gates that are about these figures.
 
     Args:
         command: that asks, for the report.
         trust: whether the user vouches for what these artefacts make this machine do.
+        wait: for a device that somebody else has.
 
     Raises:
         InputError, MissingError: as `verify`.
@@ -226,4 +228,4 @@ def checked(
     material = open_material(recipe.data.evaluation, loaded[0].manifest, class_map_of(recipe))
     program = reference_of(loaded, cache, recipe.model)
     held = msgspec.structs.replace(recipe, gates=gates_for(recipe.gates, figures))
-    return check(command, program, loaded, material, held, figures, progress)
+    return check(command, program, loaded, material, held, figures, progress, wait=wait)

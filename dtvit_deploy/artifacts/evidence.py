@@ -14,6 +14,8 @@ class Rung(enum.Enum):
     """The vendor's compiler accepted it."""
     EMULATED = "emulated"
     """The artefact's own graph was evaluated in its own types by another engine on this machine."""
+    EMULATED_PROCESSOR = "emulated processor"
+    """The vendor's runtime ran it on a processor that is emulated: what it answers counts, and no time that it takes."""
     EXECUTED = "executed"
     """The vendor's runtime ran it on this machine."""
     ON_DEVICE = "on device"

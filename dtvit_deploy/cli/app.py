@@ -80,7 +80,9 @@ app.command()(calibrate)
 app.command()(init)
 
 
-def _check(command: str, artefacts: list[Path], recipe: Recipe, figures: Figures, out: Path | None, *, as_json: bool, trust: bool) -> None:
+def _check(
+    command: str, artefacts: list[Path], recipe: Recipe, figures: Figures, out: Path | None, *, as_json: bool, trust: bool, wait: bool
+) -> None:
     from dtvit_deploy.api import checked
     from dtvit_deploy.artifacts.staging import staged
     from dtvit_deploy.cli.progress import working
@@ -89,7 +91,7 @@ def _check(command: str, artefacts: list[Path], recipe: Recipe, figures: Figures
     # The report's folder is opened first, so that one that cannot be written is refused before minutes of measuring.
     with staged(out) if out is not None else nullcontext():
         with working() as progress:
-            report = checked(command, artefacts, recipe, figures, progress, trust=trust)
+            report = checked(command, artefacts, recipe, figures, progress, trust=trust, wait=wait)
         finish(report, out, as_json)
 
 
@@ -102,7 +104,7 @@ def _check(command: str, artefacts: list[Path], recipe: Recipe, figures: Figures
     flags.ADVERSARIAL,
     flags.TOLERANCE,
     flags.CLASS_SCORES,
-    *flags.RUNNING,
+    *flags.MEASURING,
     *flags.NETWORK,
     flags.ARM64,
 )
@@ -111,22 +113,24 @@ def verify(
     artefacts: given.Artefacts,
     layers: given.Layers = None,
     trust: given.Trust = False,
+    wait: given.Wait = True,
     out: given.ReportFolder = None,
     as_json: given.Json = False,
 ) -> None:
     """Compare artefacts with torch: outputs, on real images and adversarial feeds, within a measured tolerance."""
     from dtvit_deploy.pipeline.figures import Figures
 
-    _check("verify", artefacts, recipe, Figures(parity=True, layers=layers), out, as_json=as_json, trust=trust)
+    _check("verify", artefacts, recipe, Figures(parity=True, layers=layers), out, as_json=as_json, trust=trust, wait=wait)
 
 
 @app.command()
 @explained
-@requesting(flags.DATA, flags.CLASS_MAP, flags.CLASS_SCORES, *flags.RUNNING, *flags.NETWORK, builds=False)
+@requesting(flags.DATA, flags.CLASS_MAP, flags.CLASS_SCORES, *flags.MEASURING, *flags.NETWORK, builds=False)
 def evaluate(
     recipe: Recipe,
     artefacts: given.Artefacts,
     trust: given.Trust = False,
+    wait: given.Wait = True,
     out: given.ReportFolder = None,
     as_json: given.Json = False,
 ) -> None:
@@ -136,16 +140,17 @@ def evaluate(
 
     if recipe.data.evaluation is None:
         raise InputError("accuracy needs images", remedy="give --data a folder with one sub-folder for each class")
-    _check("evaluate", artefacts, recipe, Figures(accuracy=True), out, as_json=as_json, trust=trust)
+    _check("evaluate", artefacts, recipe, Figures(accuracy=True), out, as_json=as_json, trust=trust, wait=wait)
 
 
 @app.command()
 @explained
-@requesting(flags.DATA, flags.CLASS_MAP, *flags.PROFILE, *flags.RUNNING, *flags.NETWORK, builds=False)
+@requesting(flags.DATA, flags.CLASS_MAP, *flags.PROFILE, *flags.MEASURING, *flags.NETWORK, builds=False)
 def profile(
     recipe: Recipe,
     artefacts: given.Artefacts,
     trust: given.Trust = False,
+    wait: given.Wait = True,
     out: given.ReportFolder = None,
     as_json: given.Json = False,
 ) -> None:
@@ -155,7 +160,7 @@ def profile(
     """
     from dtvit_deploy.pipeline.figures import Figures
 
-    _check("profile", artefacts, recipe, Figures(latency=True), out, as_json=as_json, trust=trust)
+    _check("profile", artefacts, recipe, Figures(latency=True), out, as_json=as_json, trust=trust, wait=wait)
 
 
 @app.command()

@@ -187,7 +187,16 @@ RUNTIME = Flag(
     f"Load artefacts in this one, repeatable; the best here if none: {', '.join(name for name in RUNTIMES if name != 'torch')}.",
     _unique,
 )
+DEVICE = Flag(
+    "run.devices",
+    ("--device",),
+    list[str],
+    "Measure there, repeatable: local, ssh://[USER@]HOST[:PORT], or a name or tag of devices.toml.",
+    _unique,
+    "this machine",
+)
 RUNNING = (THREADS, RUNTIME)
+MEASURING = (*RUNNING, DEVICE)
 ADVERSARIAL = Flag(
     "parity.adversarial",
     ("--adversarial/--no-adversarial",),

@@ -25,6 +25,7 @@ Trust = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on standard output.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Build everything anew and keep nothing.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for a device that somebody else has.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes side by side.", show_default="at most one for each core")]
 ReportFolder = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder for report.json, report.md and report.html.", show_default=False)

@@ -18,6 +18,7 @@ from dtvit_deploy.harness.verdict import Gate, holds, verdict
 from dtvit_deploy.pipeline import measure, timing
 from dtvit_deploy.pipeline.arm64 import emulated_arm64, known_on_arm64
 from dtvit_deploy.pipeline.calibration_set import SYNTHETIC
+from dtvit_deploy.pipeline.elsewhere import reached_places
 from dtvit_deploy.pipeline.figures import Figures, Measured
 from dtvit_deploy.pipeline.gates import CLASS_SCORES, measured_at_all
 from dtvit_deploy.pipeline.material import NOT_REAL, Material
@@ -41,8 +42,10 @@ def check(
     recipe: Recipe,
     figures: Figures,
     progress: Progress,
+    *,
+    wait: bool = True,
 ) -> Report:
-    """Take figures, hold them to the gates, and report.
+    """Take figures, on this machine and on the request's devices, hold them to the gates, and report.
 
     Args:
         command: that asks, for the report.
@@ -52,13 +55,16 @@ def check(
         recipe: how figures are taken, in which runtimes, and the gates.
         figures: which are taken.
         progress: told what is going on.
+        wait: for a device that somebody else has.
 
     Raises:
         InputError: an artefact is not derived from ``program``, the material does not fit, or a runtime loads none of the artefacts.
         MissingError: a runtime cannot be used here; or nothing but a latency is wanted, and nothing that could be timed is here.
     """
-    bench = bench_of(program, artifacts, material, recipe, figures, progress)
-    return judged(command, bench, artifacts, recipe, figures, taken(bench, recipe, figures))
+    with reached_places(recipe, progress, wait=wait) as places:
+        bench = bench_of(program, artifacts, material, recipe, figures, progress, places)
+        found = taken(bench, recipe, figures)
+    return judged(command, bench, artifacts, recipe, figures, found)
 
 
 def judged(

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import msgspec
 
 from dtvit_deploy.harness.accuracy import Accuracy
+from dtvit_deploy.harness.latency import MeasureOptions
 from dtvit_deploy.harness.layers import LayerReport
 from dtvit_deploy.harness.parity import Difference
 from dtvit_deploy.pipeline.timing import Timed
+from dtvit_deploy.recipe.tables import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,13 @@ class Figures:
     def only_latency(self) -> bool:
         """Whether nothing else is taken, so that without a latency there is nothing."""
         return self.latency and not (self.parity or self.layers or self.accuracy)
+
+
+def measure_options(recipe: Recipe) -> MeasureOptions:
+    """How long a request has latency measured."""
+    asked = recipe.profile
+    longest = max(MeasureOptions().max_seconds, asked.seconds)
+    return MeasureOptions(min_seconds=asked.seconds, min_samples=asked.samples, max_seconds=longest)
 
 
 class Compared(msgspec.Struct, frozen=True):

@@ -13,11 +13,11 @@ from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.devices.local import cores
 from dtvit_deploy.harness.class_scores import scored_output
-from dtvit_deploy.harness.layers import LayerReport, Taps, layer_report
+from dtvit_deploy.harness.layers import LayerReport, Taps, layer_report, report_of
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Progress
-from dtvit_deploy.runtimes.base import MissingOperatorError, Session, SessionOptions
+from dtvit_deploy.runtimes.base import Elsewhere, MissingOperatorError, Session, SessionOptions
 from dtvit_deploy.runtimes.pairing import Pairing, looked_into, pairings
 
 if TYPE_CHECKING:
@@ -202,6 +202,8 @@ def _layers(bench: Bench, pairing: Pairing, *, sound: bool) -> LayerReport:
     taps = tuple(node.name for node in bench.program.nodes.nodes if node.name in offered)
     reference = Reference.of(bench, taps)
     others = (reference.fp32, reference.fp64, reference.ideal[reference.floor_of(precision)])
+    if isinstance(pairing.runtime, Elsewhere):
+        return _layers_elsewhere(bench, pairing, pairing.runtime, reference, taps, sound=sound)
     with pairing.open(bench.options(taps)) as session:
 
         def walk() -> Iterator[Taps]:
@@ -210,6 +212,23 @@ def _layers(bench: Bench, pairing: Pairing, *, sound: bool) -> LayerReport:
 
         found = layer_report(bench.program.nodes, walk(), precision, sound=sound)
         return msgspec.structs.replace(found, conditions=session.conditions, rung=pairing.runtime.rung)
+
+
+def _layers_elsewhere(
+    bench: Bench, pairing: Pairing, runtime: Elsewhere, reference: Reference, taps: tuple[str, ...], *, sound: bool
+) -> LayerReport:
+    """Inner tensors compared on a device: the reference's travel there once, and sums come back."""
+    precision = pairing.artifact.manifest.judged_as
+    evaluations = (reference.fp32, reference.ideal[reference.floor_of(precision)], reference.fp64)
+    feeds = list(bench.material.subset(LAYER_SAMPLES).feeds())
+    told = f"layers of {pairing.name}"
+    tensors = []
+    for feed in bench.progress.track(feeds, told, len(feeds)):
+        fp32, ideal, fp64 = (_inner(one.run(feed), taps, bench) for one in evaluations)
+        tensors.append((fp32, ideal, fp64))
+    sums, samples = runtime.sums(pairing.artifact, taps, feeds, tensors, bench.program.nodes, bench.threads)
+    found = report_of(bench.program.nodes, sums, samples, precision, sound=sound)
+    return msgspec.structs.replace(found, conditions=bench.conditions(pairing), rung=pairing.runtime.rung)
 
 
 def _inner(outputs: Outputs, taps: tuple[str, ...], bench: Bench) -> Outputs:

@@ -6,22 +6,24 @@ import dataclasses
 from collections.abc import Sequence
 
 from dtvit_deploy.artifacts.artifact import Artifact
-from dtvit_deploy.artifacts.target import Cpu
+from dtvit_deploy.artifacts.target import Cpu, Precision
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.harness.class_scores import require_rows
-from dtvit_deploy.harness.latency import MeasureOptions
 from dtvit_deploy.harness.layers import LayerReport
 from dtvit_deploy.harness.parity import Difference
 from dtvit_deploy.pipeline import measure, scoring, timing
 from dtvit_deploy.pipeline.arm64 import SAMPLES, emulated_arm64, meant_for_arm64
 from dtvit_deploy.pipeline.compared import parity
-from dtvit_deploy.pipeline.figures import Compared, Figures, Measured
+from dtvit_deploy.pipeline.elsewhere import asked_there, measures_here
+from dtvit_deploy.pipeline.figures import Compared, Figures, Measured, measure_options
 from dtvit_deploy.pipeline.gates import disagrees
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.origin import require_same_root
 from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.recipe.tables import Gates, Recipe
+from dtvit_deploy.remote.place import Place
+from dtvit_deploy.runtimes.base import Elsewhere
 from dtvit_deploy.runtimes.pairing import Pairing, pairings
 from dtvit_deploy.runtimes.registry import why_emulated
 
@@ -29,9 +31,17 @@ EMULATED = "emulated, at a speed that is not the device's; a figure needs the de
 
 
 def bench_of(
-    program: ProgramEntry, artifacts: Sequence[Artifact], material: Material, recipe: Recipe, figures: Figures, progress: Progress
+    program: ProgramEntry,
+    artifacts: Sequence[Artifact],
+    material: Material,
+    recipe: Recipe,
+    figures: Figures,
+    progress: Progress,
+    places: Sequence[Place] = (),
 ) -> measure.Bench:
-    """Artefacts, each in the runtimes that it is loaded in, beside their reference.
+    """Artefacts, each in the runtimes that it is loaded in, here and on ``places``, beside their reference.
+
+    Devices have answered by then to all that the figures are taken of.
 
     Raises:
         InputError: an artefact is not derived from ``program``, or a runtime loads none of the artefacts.
@@ -46,7 +56,9 @@ def bench_of(
             f" {', '.join(artifact.name for artifact in artifacts)} {'is' if len(artifacts) == 1 else 'are'} none",
             remedy="leave it out: what it looks at is ONNX Runtime's arithmetic",
         )
-    found = pairings(artifacts, recipe.run.runtimes, timed=figures.only_latency)
+    found = pairings(artifacts, recipe.run.runtimes, timed=figures.only_latency) if measures_here(recipe) else ()
+    for place in places:
+        found += asked_there(place, artifacts, material, recipe, figures)
     if figures.only_latency and all(one.emulated for one in found):
         reasons = "; ".join(dict.fromkeys(why_emulated(one.artifact) for one in found))
         raise MissingError(
@@ -83,11 +95,7 @@ def parity_of(bench: measure.Bench, recipe: Recipe, figures: Figures) -> Measure
 
 def latency_of(bench: measure.Bench, recipe: Recipe) -> Measured:
     """How long every artefact takes, interleaved in one run."""
-    asked = recipe.profile
-    longest = max(MeasureOptions().max_seconds, asked.seconds)
-    return Measured(
-        timed=tuple(timing.latency(bench, MeasureOptions(min_seconds=asked.seconds, min_samples=asked.samples, max_seconds=longest)))
-    )
+    return Measured(timed=tuple(timing.latency(bench, measure_options(recipe))))
 
 
 def conditions_of(bench: measure.Bench) -> tuple[dict[str, str], ...]:
@@ -105,6 +113,28 @@ def for_arm64(artifacts: Sequence[Artifact], recipe: Recipe) -> list[Artifact]:
 
 
 def _compared(bench: measure.Bench, recipe: Recipe, figures: Figures, samples: int) -> Compared:
+    """Outputs and layers, those of artefacts that were added in FP16 against an ideal that adds so."""
+    adding = [one for one in bench.pairings if _adds_in_half(one)]
+    if not adding or bench.adding:
+        return _compared_alike(bench, recipe, figures, samples)
+    outputs: dict[tuple[str, str], tuple[Difference, ...]] = {}
+    layers: dict[tuple[str, str], LayerReport | None] = {}
+    for some, adds in ((tuple(one for one in bench.pairings if one not in adding), False), (tuple(adding), True)):
+        if some:
+            found = _compared_alike(dataclasses.replace(bench, pairings=some, adding=adds), recipe, figures, samples)
+            outputs |= {one.key: each for one, each in zip(some, found.outputs, strict=False)}
+            layers |= {one.key: each for one, each in zip(some, found.layers, strict=False)}
+    keys = [one.key for one in bench.pairings]
+    return Compared(
+        tuple(outputs[key] for key in keys) if outputs else (), tuple(layers.get(key) for key in keys) if any(layers.values()) else ()
+    )
+
+
+def _adds_in_half(one: Pairing) -> bool:
+    return one.artifact.manifest.precision is Precision.FP16 and isinstance(one.runtime, Elsewhere) and one.runtime.adds_in_half
+
+
+def _compared_alike(bench: measure.Bench, recipe: Recipe, figures: Figures, samples: int) -> Compared:
     allowed = recipe.parity
     outputs: list[tuple[Difference, ...]] = []
     if figures.parity:

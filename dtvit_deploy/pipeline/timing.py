@@ -14,7 +14,7 @@ from dtvit_deploy.artifacts.nodes import NodeMap
 from dtvit_deploy.errors import DeployError
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions, interleaved, measure
 from dtvit_deploy.pipeline.measure import Bench, check_feeds
-from dtvit_deploy.runtimes.base import DeviceTimed, OnDevice, Planned, Session
+from dtvit_deploy.runtimes.base import DeviceTimed, Elsewhere, OnDevice, Planned, Session
 from dtvit_deploy.runtimes.cold import Cold
 from dtvit_deploy.runtimes.compute_plan import ComputePlan
 from dtvit_deploy.runtimes.pairing import Pairing
@@ -36,13 +36,17 @@ class Timed(NamedTuple):
 
 def latency(bench: Bench, options: MeasureOptions | None = None) -> list[Timed]:
     """Latency of all but those that are emulated, interleaved in one run; load time, first inference and peak memory each from a process
-    of its own. Nothing for what is emulated; and for the reference too where nothing is left to show beside it.
+    of its own. Nothing for what is emulated; and for the reference too where nothing is left to show beside it. What a device has measured
+    is as it is told, of a run of the device's own.
     """
-    timed = [one for one in bench.pairings if not one.emulated]
-    if not timed:
-        return [Timed()] * len(bench.everything)
-    found = iter(_latency(bench, [bench.reference, *timed], options))
-    return [Timed() if one.emulated else next(found) for one in bench.everything]
+    timed = [one for one in bench.pairings if not one.emulated and not isinstance(one.runtime, Elsewhere)]
+    here = [bench.reference, *timed] if timed else []
+    found = iter(_latency(bench, here, options) if here else ())
+    return [_measured_elsewhere(one) or (next(found) if one in here else Timed()) for one in bench.everything]
+
+
+def _measured_elsewhere(pairing: Pairing) -> Timed | None:
+    return Timed(pairing.runtime.measurement) if isinstance(pairing.runtime, Elsewhere) else None
 
 
 def _latency(bench: Bench, subjects: Sequence[Pairing], options: MeasureOptions | None) -> list[Timed]:

@@ -161,16 +161,20 @@ class Run(Table, frozen=True):
     Attributes:
         threads: of one inference.
         runtimes: what artefacts are loaded in, each in every one that loads its format; the best that is usable here where none does.
+        devices: where `verify`, `evaluate` and `profile` measure: ``local``, an address, or a name or a tag of ``devices.toml``; where none
+            is named, on this machine.
         shard: evaluation images that `run` scores in one stage, so that stages run side by side, and what is done is kept where it is
             interrupted; a calibration is cut into stretches of an eighth as many. Figures and ranges are the same, however they are cut.
     """
 
     threads: Natural = 1
     runtimes: Annotated[tuple[Name, ...], like(["onnxruntime"])] = ()
+    devices: Annotated[tuple[Name, ...], like(["ssh://me@orin"])] = ()
     shard: Natural = 1000
 
     def __post_init__(self) -> None:
         refuse_repeats("runtime", self.runtimes)
+        refuse_repeats("device", self.devices)
         if unknown := [name for name in self.runtimes if name not in RUNTIMES]:
             raise ValueError(f"Expected runtimes among {', '.join(RUNTIMES)}, got {', '.join(unknown)}")
 

@@ -39,7 +39,7 @@ EMULATED = "emulated processor"
 
 def rung_of(results: Results) -> Rung:
     """How far the device's figures were proved: an emulated processor is no device."""
-    return Rung.EMULATED if results.device.get("emulated") else Rung.ON_DEVICE
+    return Rung.EMULATED_PROCESSOR if results.device.get("emulated") else Rung.ON_DEVICE
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class RecordedRuntime:
     asked: Asked
     results: Results
     subject: int
-    where: str = ""
+    where: str
 
     @property
     def name(self) -> str:

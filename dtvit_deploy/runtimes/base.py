@@ -6,7 +6,7 @@ is then as good as any other. What every session must do (check feeds, report no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from dtvit_deploy.artifacts.signature import Feeds, Outputs
+    from dtvit_deploy.harness.energies import Sums
+    from dtvit_deploy.harness.latency import Measurement
     from dtvit_deploy.runtimes.compute_plan import ComputePlan
 
 ASKED_FOR = "emulation was asked for"
@@ -129,6 +131,38 @@ class Planned(Protocol):
         Raises:
             MissingError: the system does not tell.
             InputError: it refuses to.
+        """
+        ...
+
+
+@runtime_checkable
+class Elsewhere(Protocol):
+    """A runtime on a device, which has answered and measured already; its inner tensors stay there, and their sums come back."""
+
+    @property
+    def measurement(self) -> Measurement | None:
+        """How long the artefact takes there; None where nobody asked, or no time of it counts."""
+        ...
+
+    @property
+    def adds_in_half(self) -> bool:
+        """Whether products of FP16 are added in FP16 there."""
+        ...
+
+    def sums(
+        self,
+        artifact: Artifact,
+        taps: Sequence[str],
+        feeds: Iterable[Feeds],
+        references: Sequence[tuple[Outputs, Outputs, Outputs]],
+        nodes: NodeMap,
+        threads: int,
+    ) -> tuple[Sums, int]:
+        """Energies of tensors by node name (`dtvit_deploy.harness.energies`), and over how many feeds.
+
+        Args:
+            references: for each feed the tensors of torch FP32, of the ideal, and of the exact evaluation.
+            nodes: of the program.
         """
         ...
 

@@ -18,16 +18,20 @@ class Pairing:
 
     Attributes:
         asked: whether the user named the runtime. Names then say it, so that they are the same beside whatever else is asked for.
+        device: where it runs; empty for this machine.
     """
 
     artifact: Artifact
     runtime: Runtime
     asked: bool = False
+    device: str = ""
 
     @property
     def where(self) -> str:
-        """What follows a name: `` in coreml-ne`` where the runtime was asked for; empty where it is the best one here."""
-        return f" in {self.runtime.name}" if self.asked else ""
+        """What follows a name: `` in coreml-ne`` where the runtime was asked for, `` on orin``; empty where it is the best one here."""
+        if self.asked:
+            return f" in {self.runtime.name}"
+        return f" on {self.device}" if self.device else ""
 
     @property
     def name(self) -> str:
@@ -41,7 +45,7 @@ class Pairing:
     @property
     def emulated(self) -> bool:
         """Whether what answers is not the artefact's own runtime, so that its time would be another's."""
-        return self.runtime.rung is Rung.EMULATED
+        return self.runtime.rung in (Rung.EMULATED, Rung.EMULATED_PROCESSOR)
 
     def open(self, options: SessionOptions) -> Session:
         return self.runtime.load(self.artifact, options)

@@ -1,0 +1,174 @@
+"""A device within a command: reached once, asked once for what everything is judged by, and again for the layers of what is wrong."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.nodes import NodeMap
+from dtvit_deploy.devices.examine import reached
+from dtvit_deploy.devices.needs import Needs, require
+from dtvit_deploy.devices.probe import Facts, probe
+from dtvit_deploy.harness.latency import Measurement, MeasureOptions
+from dtvit_deploy.remote.asking import Asked, Asking, offered
+from dtvit_deploy.remote.device import Device
+from dtvit_deploy.remote.recorded import RecordedRuntime, latencies, layer_sums
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from dtvit_deploy.artifacts.signature import Feeds, Outputs
+    from dtvit_deploy.devices import inventory
+    from dtvit_deploy.formats.job.results import Results
+    from dtvit_deploy.harness.energies import Sums
+
+Say = Callable[[str], None]
+OFTEN = 10.0
+"""Seconds after which one hears again how far a task is."""
+_SPARE = 256 << 20
+"""Bytes that a device has to have free beside what it is sent: what runtimes unpack, and the results."""
+
+
+class Place:
+    """One device, while a command needs it.
+
+    Args:
+        device: of the inventory, or by its address.
+        say: told what a person should know.
+        wait: for the device, where somebody else has it.
+    """
+
+    def __init__(self, device: inventory.Device, say: Say, *, wait: bool = True) -> None:
+        self.name, self._inventory, self._wait = device.name, device, wait
+        self._say = say
+        self._told = ("", 0.0)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            transport = stack.enter_context(reached(self._inventory))
+            self.facts: Facts = probe(transport, self._inventory.python)
+            self._device = Device(transport, python=self._inventory.python)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    @property
+    def emulator(self) -> str:
+        """What emulates its processor; empty where that is a real one, as far as it can be seen."""
+        return self.facts.emulator
+
+    @property
+    def adds_in_half(self) -> bool:
+        """Whether products of FP16 are added in FP16 there, as ONNX Runtime does on ARM64."""
+        return self.facts.architecture in ("aarch64", "arm64")
+
+    def ask(
+        self,
+        subjects: Sequence[tuple[Artifact, str]],
+        feeds: Iterable[Feeds],
+        *,
+        threads: int,
+        timed: MeasureOptions | None = None,
+    ) -> tuple[There, ...]:
+        """Ask for the answers of artefacts, each in a runtime, to all feeds; and, interleaved on the first feed, for how long they take.
+
+        Raises:
+            InputError: an artefact cannot be read, or the device's answers are none.
+            MissingError: the device lacks what is needed, or somebody has it and nobody waits.
+            LostError: it cannot be reached any more; what was begun there goes on.
+        """
+        with tempfile.TemporaryDirectory(prefix="dtvit-deploy-") as folder:
+            asking = Asking(Path(folder))
+            fed = asking.feeds(feeds)
+            places = [asking.subject(artifact, runtime) for artifact, runtime in subjects]
+            for subject in places:
+                asking.answers(subject, fed, threads=threads)
+            timing = None
+            if timed is not None and not self.emulator:
+                timing = asking.latency(places, [fed] * len(places), threads=threads, options=timed)
+            asked = asking.asked
+            results = self._performed(asked)
+        measured = latencies(asked, results, timing) if timing is not None else [None] * len(places)
+        return tuple(
+            There(asked, results, subject, f"on {self.name}", self, one) for subject, one in zip(places, measured, strict=True)
+        )
+
+    def sums(
+        self,
+        artifact: Artifact,
+        runtime: str,
+        taps: Sequence[str],
+        feeds: Iterable[Feeds],
+        references: Sequence[tuple[Outputs, Outputs, Outputs]],
+        nodes: NodeMap,
+        threads: int,
+    ) -> tuple[Sums, int]:
+        """Compare inner tensors there; see `dtvit_deploy.remote.recorded.layer_sums`."""
+        with tempfile.TemporaryDirectory(prefix="dtvit-deploy-") as folder:
+            asking = Asking(Path(folder))
+            fed, subject = asking.feeds(feeds), asking.subject(artifact, runtime)
+            reference = ({name: tensors[0][name] for name in tensors[0]} for tensors in references)
+            task = asking.layers(subject, fed, reference, taps=taps, nodes=nodes, threads=threads)
+            asked = asking.asked
+            results = self._performed(asked)
+        return layer_sums(asked, results, task, references)
+
+    def _performed(self, asked: Asked) -> Results:
+        modules = tuple(dict.fromkeys(subject.runtime for subject in asked.job.subjects))
+        size = sum(blob.bytes for blob in asked.job.blobs)
+        require(self.name, self.facts, Needs(runtimes=modules, disk=size + _SPARE))
+        return self._device.perform(asked.job, asked.blobs, say=self._say, advanced=self._advanced, wait=self._wait)
+
+    def _advanced(self, task: str, part: float) -> None:
+        """Tell each task when it begins, and a long one now and then."""
+        named, at = self._told
+        now = time.monotonic()
+        if task != named or (0 < part < 1 and now - at > OFTEN):
+            self._told = (task, now)
+            self._say(f"{self.name}: {task}" + (f", {part:.0%}" if 0 < part < 1 else ""))
+
+
+@dataclass(frozen=True)
+class There(RecordedRuntime):
+    """A runtime of a device that is still reached.
+
+    Attributes:
+        place: the device.
+        measurement: how long the artefact takes there; None where nobody asked, or its processor is emulated.
+    """
+
+    place: Place
+    measurement: Measurement | None = None
+
+    @property
+    def adds_in_half(self) -> bool:
+        return self.place.adds_in_half
+
+    def tensors(self, artifact: Artifact) -> tuple[str, ...]:
+        """Inner tensors that can be compared there, in the order of execution."""
+        return offered(artifact, self._called)
+
+    def sums(
+        self,
+        artifact: Artifact,
+        taps: Sequence[str],
+        feeds: Iterable[Feeds],
+        references: Sequence[tuple[Outputs, Outputs, Outputs]],
+        nodes: NodeMap,
+        threads: int,
+    ) -> tuple[Sums, int]:
+        """Energies of inner tensors and outputs, those of the artefact taken there."""
+        return self.place.sums(artifact, self._called, taps, feeds, references, nodes, threads)
+
+    @property
+    def _called(self) -> str:
+        return self.asked.job.subjects[self.subject].runtime
