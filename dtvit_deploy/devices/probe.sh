@@ -67,7 +67,7 @@ probe() {
     esac
     if [ -n "$path" ]; then
         say python "$path"
-        "$path" - "$@" 2>/dev/null <<'PYTHON' || say python_failed "status $?"
+        limited 50 "$path" - "$@" 2>/dev/null <<'PYTHON' || say python_failed "status $?"
 import os, sys
 
 if sys.path and sys.path[0] == "":  # where this began, anybody's file could be taken for a package
