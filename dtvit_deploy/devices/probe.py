@@ -106,7 +106,7 @@ def read_facts(name: str, answer: bytes, *, now: float, words: bytes = b"") -> F
         said = shown(words)
         raise InputError(
             f"{name} does not say what it is as it should: {shown(str(error))}{f' ({said})' if said else ''}",
-            remedy="see by `ssh` whether /bin/sh, sed, awk and df work there",
+            remedy="see by `ssh` whether /bin/sh, sed, tr and cut work there",
         ) from error
 
 

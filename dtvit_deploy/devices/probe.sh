@@ -54,7 +54,7 @@ probe() {
     say l4t "$(head -n 1 /etc/nv_tegra_release 2>/dev/null)"
     say jetpack "$(dpkg-query -W -f '${Version}' nvidia-jetpack 2>/dev/null)"
     say power_mode "$(limited 5 nvpmodel -q 2>/dev/null | sed -n 's/^NV Power Mode: *//p')"
-    say memory_kib "$(awk '/^MemAvailable:/ {print $2}' /proc/meminfo 2>/dev/null)"
+    say memory_kib "$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo 2>/dev/null)"
     case $XDG_CACHE_HOME in
         /*) place=$XDG_CACHE_HOME ;;
         *) place=${HOME:-/nonexistent}/.cache ;; # a relative one is none, by the XDG Base Directory Specification
@@ -63,7 +63,7 @@ probe() {
     while [ ! -e "$place" ] && [ "$place" != "${place%/*}" ] && [ -n "${place%/*}" ]; do place=${place%/*}; done
     if [ -d "$place" ] && [ -w "$place" ]; then say cache_writable yes; else say cache_writable no; fi
     [ -d "$place" ] || place=/
-    say disk_kib "$(df -Pk "$place" 2>/dev/null | awk 'NR == 2 {print $4}')"
+    say disk_kib "$(df -Pk "$place" 2>/dev/null | sed -n '2s/^.* \([0-9]\{1,\}\) \{1,\}[0-9]\{1,3\}% .*$/\1/p')"
 
     path=$(command -v "$python" 2>/dev/null)
     # Without its developer's tools a Mac has this program only to ask, in a window, whether to install them.

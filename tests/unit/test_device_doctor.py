@@ -22,7 +22,7 @@ from dtvit_deploy.devices.openssh import Connection
 from dtvit_deploy.devices.probe import probe
 from sshd import Sshd, sshd
 
-NEEDED = ("awk", "cat", "cut", "date", "df", "env", "grep", "head", "id", "readlink", "sed", "sh", "sleep", "touch", "tr", "uname")
+NEEDED = ("cat", "cut", "date", "df", "env", "grep", "head", "id", "readlink", "sed", "sh", "sleep", "touch", "tr", "uname")
 
 
 @pytest.fixture(scope="module")
