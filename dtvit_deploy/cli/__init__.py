@@ -9,11 +9,11 @@ def main() -> NoReturn:
     """Run the command line; the process ends with it."""
     from dtvit_deploy.cli import failure
 
-    failure.end_on_request()
-    failure.open_streams()
     code: object = 0
     try:
-        with failure.told():
+        with failure.told():  # which tells of a request to end also where it comes while that is made ready
+            failure.end_on_request()
+            failure.open_streams()
             from dtvit_deploy.cli.app import app
 
             app()

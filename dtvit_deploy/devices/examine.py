@@ -37,10 +37,12 @@ class Examined(msgspec.Struct, frozen=True):
         """The facts, each as text for a table."""
         facts = self.facts
         version = ".".join(map(str, facts.python_version)) if facts.python_version else ""
+        # What an emulator shows as its processor may be that of the machine around it.
+        processor = f"emulated by {facts.emulator}" if facts.emulator else facts.processor
         rows = {
             "address": self.address,
             "model": facts.model,
-            "processor": ", ".join(filter(None, (facts.processor, facts.architecture))),
+            "processor": ", ".join(filter(None, (facts.architecture, processor))),
             "system": ", ".join(filter(None, (facts.distribution, f"{facts.system} {facts.release}"))),
             "L4T": release(facts.l4t),
             "JetPack": facts.jetpack,

@@ -28,8 +28,6 @@ from dtvit_deploy.devices.words import last_line
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.process.ending import removed_at_the_end, uninterrupted
 
-PATIENCE = 60.0
-"""Seconds until a connection must stand, with all that the user's configuration does for it."""
 _LONGEST_SOCKET = 84
 """Letters of the socket's path: macOS allows 103, and ssh makes the socket under a name that is 17 letters longer."""
 _LOOKS = 0.02
@@ -117,7 +115,7 @@ class Connection:
 
     def _await(self, master: subprocess.Popen[bytes], socket: Path, settings: Mapping[str, str]) -> None:
         """Wait until the client has logged in: that is when it makes its socket, whole, under this name."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + ssh_options.patience(settings)
         while not socket.exists():
             ended = master.poll() is not None
             if ended or time.monotonic() > until:

@@ -9,6 +9,10 @@ limited() { # seconds, then a command: what hangs there must not hang here
     if command -v timeout >/dev/null 2>&1; then timeout "$@"; else shift && "$@"; fi
 }
 emulator() { # what runs this program's instructions, where that is no processor
+    if [ -n "$DTVIT_DEPLOY_EMULATED$QEMU_CPU" ]; then # by whoever set this up
+        echo "${DTVIT_DEPLOY_EMULATED:-qemu-user}"
+        return
+    fi
     if [ "$(sysctl -n sysctl.proc_translated 2>/dev/null)" = 1 ]; then
         echo Rosetta
         return
@@ -50,13 +54,16 @@ probe() {
     say l4t "$(head -n 1 /etc/nv_tegra_release 2>/dev/null)"
     say jetpack "$(dpkg-query -W -f '${Version}' nvidia-jetpack 2>/dev/null)"
     say power_mode "$(limited 5 nvpmodel -q 2>/dev/null | sed -n 's/^NV Power Mode: *//p')"
-    say memory_kib "$(awk '/^MemAvailable:/ {print $2}' /proc/meminfo 2>/dev/null)"
-    place=${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}
+    say memory_kib "$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo 2>/dev/null)"
+    case $XDG_CACHE_HOME in
+        /*) place=$XDG_CACHE_HOME ;;
+        *) place=${HOME:-/nonexistent}/.cache ;; # a relative one is none, by the XDG Base Directory Specification
+    esac
     say cache "$place"
     while [ ! -e "$place" ] && [ "$place" != "${place%/*}" ] && [ -n "${place%/*}" ]; do place=${place%/*}; done
-    [ -d "$place" ] || place=/
     if [ -d "$place" ] && [ -w "$place" ]; then say cache_writable yes; else say cache_writable no; fi
-    say disk_kib "$(df -Pk "$place" 2>/dev/null | awk 'NR == 2 {print $4}')"
+    [ -d "$place" ] || place=/
+    say disk_kib "$(df -Pk "$place" 2>/dev/null | sed -n '2s/^.* \([0-9]\{1,\}\) \{1,\}[0-9]\{1,3\}% .*$/\1/p')"
 
     path=$(command -v "$python" 2>/dev/null)
     # Without its developer's tools a Mac has this program only to ask, in a window, whether to install them.
@@ -67,7 +74,7 @@ probe() {
     esac
     if [ -n "$path" ]; then
         say python "$path"
-        "$path" - "$@" 2>/dev/null <<'PYTHON' || say python_failed "status $?"
+        limited 50 "$path" - "$@" 2>/dev/null <<'PYTHON' || say python_failed "status $?"
 import os, sys
 
 if sys.path and sys.path[0] == "":  # where this began, anybody's file could be taken for a package
@@ -106,7 +113,8 @@ if sys.version_info >= (3, 8):
         package(module, module, False)
     import fcntl
 
-    for path in sys.argv[1:]:
+    named = os.environ.get("DTVIT_DEPLOY_LEASE")
+    for path in [named] if named else sys.argv[1:]:
         try:
             held = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:

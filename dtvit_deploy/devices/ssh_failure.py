@@ -50,6 +50,11 @@ _REASONS = (
         "see by ssh-keygen -y -f FILE whether it is whole; a key with a passphrase must be in the agent (ssh-add)",
     ),
     _Reason(
+        r"agent refused operation|signing failed",
+        "the ssh agent, or the token behind it, did not sign: {words}",
+        "unlock the agent (ssh-add -l says what is in it), or touch the token when it blinks",
+    ),
+    _Reason(
         r"Too many authentication failures",
         "more keys were offered than it looks at: {words}",
         "name the right one for it in your ssh configuration: `IdentityFile` and `IdentitiesOnly yes`",

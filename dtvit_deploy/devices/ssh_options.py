@@ -10,12 +10,14 @@ import os
 from collections.abc import Mapping
 
 from dtvit_deploy.devices.address import Address
-from dtvit_deploy.devices.exchange import Finished, TooLongError, exchange
+from dtvit_deploy.devices.exchange import TooLongError, exchange
 from dtvit_deploy.devices.ssh_failure import CONFIG, misconfigured, no_client
 from dtvit_deploy.errors import InputError
 
 CONNECTING = 15
 """Seconds for the connection to a host, and for its first word, where the user's configuration sets no limit."""
+_LOGIN = 45.0
+"""Seconds for what comes after that: keys, a token that somebody must touch."""
 _ALIVE = 10
 """Seconds between two signs of life; three in a row may stay out. Half a minute without a network is survived by TCP itself."""
 _ALWAYS = {
@@ -58,8 +60,7 @@ def settings(address: Address) -> dict[str, str]:
     except FileNotFoundError as error:
         raise no_client(str(address)) from error
     except (TimeoutError, TooLongError) as error:
-        done = Finished(255, b"", b"it takes too long to read, or says too much: see its `Match exec`")
-        raise misconfigured(str(address), done.stderr) from error
+        raise misconfigured(str(address), b"it takes too long to read, or says too much: see its `Match exec`") from error
     if done.returncode != 0:
         raise misconfigured(str(address), done.stderr)
     pairs = (line.partition(" ") for line in done.stdout.decode(errors="replace").splitlines())
@@ -78,6 +79,12 @@ def options(said: Mapping[str, str]) -> list[str]:
     if "forkafterauthentication" in said:  # OpenSSH 8.7 and later; an earlier one refuses what it does not know
         chosen["ForkAfterAuthentication"] = "no"
     return _options(chosen)
+
+
+def patience(said: Mapping[str, str]) -> float:
+    """Seconds until a connection must stand: those for the network, which the user may have set, and those for the login."""
+    limit = said.get("connecttimeout", "")
+    return _LOGIN + (float(limit) if limit.isdecimal() and limit != "0" else CONNECTING)
 
 
 def unchecked(said: Mapping[str, str]) -> bool:

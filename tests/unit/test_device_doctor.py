@@ -16,10 +16,13 @@ from pathlib import Path
 import pytest
 
 from commandline import DEPLOY, answering, deploy
+from dtvit_deploy.devices.address import parse
 from dtvit_deploy.devices.inventory import FILE
+from dtvit_deploy.devices.openssh import Connection
+from dtvit_deploy.devices.probe import probe
 from sshd import Sshd, sshd
 
-NEEDED = ("awk", "cat", "cut", "date", "df", "env", "grep", "head", "id", "readlink", "sed", "sh", "sleep", "touch", "tr", "uname")
+NEEDED = ("cat", "cut", "date", "df", "env", "grep", "head", "id", "readlink", "sed", "sh", "sleep", "touch", "tr", "uname")
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,25 @@ def test_this_machine_is_a_device_too(tmp_path: Path) -> None:
 
 def test_an_engine_is_explained_here_and_not_on_a_device(tmp_path: Path) -> None:
     assert "--explain" in deploy("doctor", "--device", "local", "--explain", "x", cwd=tmp_path, code=2, fresh=True).stderr
+
+
+@pytest.mark.parametrize("name", ["a b", 'it\'s "so"', "$(touch ran)", "`touch ran`;touch ran", "-n", "100% \\ *?", "ä\nb"])
+def test_a_device_whose_folders_have_any_name_is_asked_as_any_other(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home" / name
+    (home / "bin").mkdir(parents=True)
+    python = f"./bin/{name.splitlines()[0]} python"
+    (home / python).symlink_to(sys.executable)
+    place = tmp_path / "place"
+    place.write_text(f"{home}x")  # `$(…)` takes ends of lines away
+    force = f'HOME=$(cat {place}); HOME=${{HOME%x}}; cd "$HOME"; unset XDG_CACHE_HOME; eval "$SSH_ORIGINAL_COMMAND"'
+    with sshd(tmp_path / "device", force=force) as server:
+        monkeypatch.setenv("DTVIT_DEPLOY_SSH_CONFIG", str(server.config))
+        with Connection(parse(server.address)) as connection:
+            found = probe(connection, python)
+    assert found.python_version == sys.version_info[:3]
+    assert found.cache == f"{' '.join(str(home).split())}/.cache"
+    assert found.writable
+    assert not list(tmp_path.rglob("ran"))
 
 
 def processes(marker: str) -> list[list[str]]:

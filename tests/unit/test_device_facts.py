@@ -49,7 +49,7 @@ def orin(**changes: object) -> Facts:
 
 
 def test_this_machine_tells_what_it_is(tmp_path: Path) -> None:
-    found = probe(Shell(tmp_path), sys.executable)
+    found = probe(Shell(tmp_path), sys.executable, leases=())
     assert found.python_version == sys.version_info[:3]
     assert found.packages["numpy"] == np.__version__
     assert abs(found.clock) < 5
@@ -237,3 +237,22 @@ def test_who_holds_the_lease_is_told_and_a_dead_holders_word_is_not(tmp_path: Pa
     free = tmp_path / "free"
     free.write_text("somebody who is gone")
     assert probe(Shell(tmp_path), sys.executable, [str(free)]).holder == ""
+
+
+def test_what_a_device_sets_for_itself_is_heeded(tmp_path: Path, lease: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DTVIT_DEPLOY_LEASE", str(lease))
+    monkeypatch.setenv("DTVIT_DEPLOY_EMULATED", "a simulator of ours")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = probe(Shell(tmp_path), sys.executable)
+    assert found.holder.startswith("me@bench")
+    assert found.emulator == "a simulator of ours"
+    assert found.cache == f"{tmp_path}/.cache"
+
+
+def test_a_cache_that_cannot_be_is_told_before_anything_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
+    found = probe(Shell(tmp_path), sys.executable)
+    with pytest.raises(MissingError, match="cannot be written"):
+        require("box", found, Needs())

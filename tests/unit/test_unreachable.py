@@ -15,6 +15,7 @@ from commandline import deploy
 from dtvit_deploy.devices.address import parse
 from dtvit_deploy.devices.inventory import find
 from dtvit_deploy.devices.openssh import Connection
+from dtvit_deploy.devices.ssh_failure import unreachable
 from dtvit_deploy.errors import DeployError, InputError, MissingError
 from sshd import ALIAS, Sshd, free_port, sshd
 
@@ -202,6 +203,34 @@ def test_the_command_line_tells_one_message_with_exit_code_3(server: Sshd, tmp_p
     assert "another host key" in done.stderr
     assert "Traceback" not in done.stderr
     assert "@@@" not in done.stderr  # ssh's own warning
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("ssh: connect to host orin port 22: No route to host", "it does not answer"),
+        ("ssh: connect to host orin port 22: Operation timed out", "it does not answer"),  # macOS
+        ("ssh: connect to host orin port 22: Host is down", "it does not answer"),
+        ("ssh: Could not resolve hostname orin: nodename nor servname provided, or not known", "its name is not known"),  # macOS
+        ("kex_exchange_identification: read: Connection reset by peer", "no ssh server for you"),
+        ("Unable to negotiate with 10.0.0.7 port 22: no matching host key type found. Their offer: ssh-dss", "Their offer: ssh-dss"),
+        ("@       WARNING: REVOKED HOST KEY DETECTED!               @\nHost key verification failed.", "shows another host key"),
+        (
+            'sign_and_send_pubkey: signing failed for ED25519 "x" from agent: agent refused operation\nme@orin: Permission denied',
+            "did not sign",
+        ),
+        ("Something that no release has said yet \x1b[2J", ":2222 cannot be reached: Something that no release has said yet [2J"),
+        ("", "ssh ended without a word"),
+    ],
+)
+def test_what_ssh_says_elsewhere_has_its_reason_too(said: str, told: str) -> None:
+    """By the words of OpenSSH's source and of macOS' C library; nothing here says them."""
+    error = unreachable(parse("ssh://me@orin:2222"), {}, f"{said}\r\n".encode())
+    assert isinstance(error, MissingError)
+    assert told in str(error)
+    assert str(error).isprintable()
+    assert error.remedy
+    assert "{" not in error.remedy
 
 
 def test_a_private_key_that_others_can_read_is_told(server: Sshd) -> None:
