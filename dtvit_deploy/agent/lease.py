@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.formats.job.results import clean
+from dtvit_deploy.formats.job.words import clean
 
 PLACE = "DTVIT_DEPLOY_LEASE"
 """Variable that names another file: for several devices that are one machine."""

@@ -16,9 +16,9 @@ from dtvit_deploy.agent.archive import agent_archive
 from dtvit_deploy.artifacts.artifact import Artifact, sha256_of
 from dtvit_deploy.artifacts.nodes import NodeMap
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.formats.job.expected import fits_a_frame
 from dtvit_deploy.formats.job.feeds import feed_digest, write_feeds
 from dtvit_deploy.formats.job.job import Answers, Blob, Job, Latency, Layers, State, Subject, Task, encode_job, job_id
-from dtvit_deploy.formats.job.results import fits_a_frame
 from dtvit_deploy.harness.latency import MeasureOptions
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from dtvit_deploy.agent.archive import agent_archive
 from dtvit_deploy.devices.transport import Finished, LostError, Transport
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.formats.job.results import clean
+from dtvit_deploy.formats.job.words import clean
 
 HOME = "dtvit-deploy-device"
 """The agent's folder in the user's cache on a device."""

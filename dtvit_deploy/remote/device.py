@@ -19,9 +19,11 @@ from typing import Any, BinaryIO, cast
 
 from dtvit_deploy.devices.transport import LostError, Transport
 from dtvit_deploy.errors import DeployError, InputError, MissingError
+from dtvit_deploy.formats.job.expected import parts_of
 from dtvit_deploy.formats.job.frames import CutOffError, Frame, ResultsError, read_frame
 from dtvit_deploy.formats.job.job import Job, Latency, encode_job, job_id
-from dtvit_deploy.formats.job.results import Results, clean, parts_of
+from dtvit_deploy.formats.job.results import Results
+from dtvit_deploy.formats.job.words import clean
 from dtvit_deploy.remote.bring import Agent
 
 Say = Callable[[str], None]
@@ -142,7 +144,7 @@ class _Doing:
         self._heard = time.monotonic()
 
     def until_done(self, results: Results, blobs: Mapping[str, Path | bytes], *, wait: bool) -> None:
-        deaths, silent, altered, pause = 0, 0, 0, _FIRST
+        deaths, silent, altered, pause, told = 0, 0, 0, _FIRST, ""
         while not results.ended:
             before = results.frames
             try:
@@ -155,7 +157,9 @@ class _Doing:
                         f"{error}; there has been no connection for {self._patience:g} s",
                         remedy="the job goes on there: the same command picks it up",
                     ) from error
-                self._say(f"{self._transport.name}: the connection is lost ({error}); trying again")
+                if str(error) != told:
+                    self._say(f"{self._transport.name}: the connection is lost ({error}); trying again")
+                told = str(error)
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST)
                 continue

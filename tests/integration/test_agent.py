@@ -18,11 +18,13 @@ import pytest
 from commandline import deploy
 from devices import Board, killed_later
 from dtvit_deploy.artifacts.artifact import Artifact, load_artifact
+from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.devices.transport import LostError
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.formats.job.results import Results
 from dtvit_deploy.harness.latency import MeasureOptions
+from dtvit_deploy.process.machine import MACHINE, WAITING, at_work
 from dtvit_deploy.remote.asking import Asked, Asking
 from dtvit_deploy.remote.device import Device
 from dtvit_deploy.remote.recorded import RecordedRuntime, latencies
@@ -240,7 +242,7 @@ class TestALostConnection:
         results = perform(board.device(), asked, say=told.append)
         assert len(list(results.parts(0))) == 6
         assert len(cut_at) == 3
-        assert sum("the connection is lost" in line for line in told) == 3
+        assert sum("the connection is lost" in line for line in told) == 1
         assert board.transport.moved("put") == sum(blob.bytes for blob in asked.job.blobs) - sum(cut_at)
 
     @pytest.mark.parametrize("command", ["bring", "begin", "put"])
@@ -358,6 +360,33 @@ class TestTheLease:
         perform(board.device(), asked, advanced=lambda task, part: seen.append(board.device().holder()) if len(seen) < 20 else None)
         assert any("@" in one for one in seen)
         assert board.device().holder() == ""
+
+
+def test_a_measurement_of_the_same_user_on_the_machine_is_waited_for(tmp_path: Path, exported: list[Artifact], feeds: list[Feeds]) -> None:
+    cache = Cache(tmp_path / "their cache")
+    board = Board(tmp_path / "shared", DTVIT_DEPLOY_CACHE=str(cache.root))
+    ends = threading.Event()
+
+    def measure() -> None:
+        with at_work(cache.beside(MACHINE), lambda waiting: None, alone=True):
+            begun.set()
+            ends.wait(60)
+
+    begun, told = threading.Event(), list[str]()
+    thread = threading.Thread(target=measure)
+    thread.start()
+    begun.wait(60)
+
+    def say(text: str) -> None:
+        told.append(text)
+        if WAITING in text:
+            ends.set()
+
+    with killed_later(board):
+        results = perform(board.device(), asked_for(tmp_path, exported[:1], feeds), say=say)
+    thread.join()
+    assert any(WAITING in text for text in told)
+    assert len(list(results.parts(0))) == 6
 
 
 class TestLatency:
