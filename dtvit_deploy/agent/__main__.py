@@ -19,6 +19,7 @@ DEFECT = 70
 
 def main() -> None:
     """Carry out a command, and end the process."""
+    sys.dont_write_bytecode = True  # beside the device's own packages, say; processes that are started from here do not either
     sys.path[:] = map(os.path.abspath, sys.path)  # processes that are started from here work in other folders
     sys.exit(carry_out(sys.argv[1:]))
 

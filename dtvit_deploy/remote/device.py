@@ -35,6 +35,8 @@ _FIRST, _LONGEST = 0.5, 10.0
 """Seconds until one tries again: at first, and at most."""
 _MOST_DEATHS = 3
 """Times that a worker may end within a task before that is told as the task's fault."""
+_BRIEFLY = 15.0
+"""Seconds that are waited for what nobody asks for any more."""
 _POLL = 2.0
 """Seconds between two questions whether the device is free yet."""
 
@@ -130,7 +132,7 @@ class Device:
     def _quietly(self, *words: str) -> None:
         """Ask for what is no longer anybody's question here: whether it could be done changes nothing."""
         with contextlib.suppress(DeployError, RuntimeError, OSError):
-            self.agent.call(*words)
+            self.agent.call(*words, timeout=_BRIEFLY)
 
 
 class _Doing:

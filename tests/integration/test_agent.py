@@ -452,3 +452,20 @@ class TestWhatIsMissing:
             list(results.parts(failed))
         if package != "numpy":
             assert len(list(results.parts(1 - failed))) == 6
+
+    def test_a_home(self, board: Board, asked: Asked) -> None:
+        board.python.write_text(board.python.read_text().replace("XDG_CACHE_HOME=", "HOME=nowhere XDG_CACHE_HOME=relative OLD="))
+        with pytest.raises(MissingError, match="there is no home folder"):
+            perform(board.device(), asked)
+
+    def test_room(self, board: Board, asked: Asked) -> None:
+        board.python.write_text(board.python.read_text().replace("exec ", "ulimit -f 64\nexec "))  # blocks: less than the agent
+        with pytest.raises(MissingError, match="File too large"):
+            perform(board.device(), asked)
+        assert not list(board.root.rglob("*.zip"))
+
+    def test_a_folder_that_is_nobody_elses(self, board: Board, asked: Asked) -> None:
+        perform(board.device(), asked)
+        (board.root / "agent").chmod(0o777)
+        with pytest.raises(MissingError, match=r"others can write .*, and what they put there would be run"):
+            perform(board.device(), asked)
