@@ -190,7 +190,7 @@ class _Doing:
             time.sleep(_FIRST)
 
     def _begin(self, blobs: Mapping[str, Path | bytes], *, wait: bool) -> str:
-        words = ("begin", self._who, "wait" if wait else "at once")
+        words = ("begin", self._who, "wait" if wait else "now")
         answer = self._agent.call(*words, stdin=self._content)
         if answer["state"] == "missing":
             self._until_free(wait=wait)
