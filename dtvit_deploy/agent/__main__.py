@@ -88,9 +88,12 @@ def _log(name: str) -> None:
 
 def _clean() -> None:
     from dtvit_deploy.agent.keeping import clean
+    from dtvit_deploy.agent.lease import give_up
     from dtvit_deploy.agent.store import Store
 
-    _answer({"freed": clean(Store.here())})
+    freed = clean(Store.here())
+    give_up()
+    _answer({"freed": freed})
 
 
 def _bundle(folder: str, identity: str) -> None:

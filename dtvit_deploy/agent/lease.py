@@ -96,6 +96,15 @@ def require_lease(who: str) -> int:
     raise MissingError(str(holder() or "somebody has the device"), remedy="wait for them (without --no-wait), or ask them")
 
 
+def give_up() -> None:
+    """Remove the file, where nobody has the lease; whoever has opened it meanwhile sees that it is no longer the one, and opens another."""
+    file = try_lease("")
+    if file is not None:
+        with contextlib.suppress(OSError):  # another user's, which is theirs to remove
+            place().unlink()
+        os.close(file)
+
+
 def holder() -> Holder | None:
     """Who has the device; None where nobody does.
 

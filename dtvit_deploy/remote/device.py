@@ -93,8 +93,9 @@ class Device:
             doing.until_done(results, blobs, wait=wait)
         except LostError:
             raise
-        except BaseException:
-            self._quietly("stop", results.identity)
+        except BaseException as error:
+            if doing.begun or not isinstance(error, DeployError):  # an interruption may have come between the beginning and its news
+                self._quietly("stop", results.identity)
             raise
         if results.failed or not keep:
             self._quietly("forget", results.identity)
@@ -144,6 +145,7 @@ class _Doing:
         self._patience = device._patience
         self._who = f"{_user()}@{platform.node()}"
         self._heard = time.monotonic()
+        self.begun = False
 
     def until_done(self, results: Results, blobs: Mapping[str, Path | bytes], *, wait: bool) -> None:
         deaths, silent, altered, pause, told = 0, 0, 0, _FIRST, ""
@@ -198,6 +200,7 @@ class _Doing:
             answer = self._agent.call(*words, stdin=self._content)
             if answer["state"] == "missing":
                 raise MissingError(f"{self._transport.name} does not keep what is sent to it", remedy="see whether its disk is in order")
+        self.begun = True
         return str(answer["state"])
 
     def _until_free(self, *, wait: bool) -> None:
