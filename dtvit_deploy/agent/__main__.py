@@ -19,6 +19,7 @@ DEFECT = 70
 
 def main() -> None:
     """Carry out a command, and end the process."""
+    sys.dont_write_bytecode = True  # beside the device's own packages, say; processes that are started from here do not either
     sys.path[:] = map(os.path.abspath, sys.path)  # processes that are started from here work in other folders
     sys.exit(carry_out(sys.argv[1:]))
 
@@ -87,9 +88,12 @@ def _log(name: str) -> None:
 
 def _clean() -> None:
     from dtvit_deploy.agent.keeping import clean
+    from dtvit_deploy.agent.lease import give_up
     from dtvit_deploy.agent.store import Store
 
-    _answer({"freed": clean(Store.here())})
+    freed = clean(Store.here())
+    give_up()
+    _answer({"freed": freed})
 
 
 def _bundle(folder: str, identity: str) -> None:

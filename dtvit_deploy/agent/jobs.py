@@ -25,9 +25,10 @@ from dtvit_deploy.agent.log import NAME as LOG
 from dtvit_deploy.agent.log import log_of
 from dtvit_deploy.agent.store import Store, require_room
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.formats.job.expected import parts_of
 from dtvit_deploy.formats.job.frames import ResultsError
 from dtvit_deploy.formats.job.job import Digest, Job, State, decode_job, job_id
-from dtvit_deploy.formats.job.results import Results, parts_of
+from dtvit_deploy.formats.job.results import Results
 from dtvit_deploy.process.child import BEGIN
 
 _WORK = "from dtvit_deploy.agent.worker import main; main(*sys.argv[1:])"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.formats.job.results import clean
+from dtvit_deploy.formats.job.words import clean
 
 PLACE = "DTVIT_DEPLOY_LEASE"
 """Variable that names another file: for several devices that are one machine."""
@@ -94,6 +94,15 @@ def require_lease(who: str) -> int:
             return file
         time.sleep(_LOOKS / _TRIES)  # somebody may only have looked who has it
     raise MissingError(str(holder() or "somebody has the device"), remedy="wait for them (without --no-wait), or ask them")
+
+
+def give_up() -> None:
+    """Remove the file, where nobody has the lease; whoever has opened it meanwhile sees that it is no longer the one, and opens another."""
+    file = try_lease("")
+    if file is not None:
+        with contextlib.suppress(OSError):  # another user's, which is theirs to remove
+            place().unlink()
+        os.close(file)
 
 
 def holder() -> Holder | None:

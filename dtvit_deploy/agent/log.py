@@ -7,7 +7,7 @@ import os
 import signal
 from pathlib import Path
 
-from dtvit_deploy.formats.job.results import clean
+from dtvit_deploy.formats.job.words import clean
 
 NAME = "log"
 _END = 2000

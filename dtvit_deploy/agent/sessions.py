@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from dtvit_deploy.agent.store import Store
 from dtvit_deploy.artifacts.artifact import Artifact, load_artifact, manifest_path, write_json
 from dtvit_deploy.artifacts.contents import share
@@ -32,7 +34,9 @@ def _onnxruntime(artifact: Artifact, options: SessionOptions, suffix: bytes) -> 
 def _openvino(artifact: Artifact, options: SessionOptions, suffix: bytes) -> Session:
     from dtvit_deploy.runtimes.openvino import OpenVinoRuntime
 
-    return OpenVinoRuntime().load(artifact, options)
+    runtime = OpenVinoRuntime()
+    has = set(runtime.tensors(artifact)) if options.taps else set()  # another version may have others than the one that asked
+    return runtime.load(artifact, msgspec.structs.replace(options, taps=tuple(name for name in options.taps if name in has)))
 
 
 OPENERS: Mapping[str, Opener] = {"onnxruntime": _onnxruntime, "openvino": _openvino}

@@ -120,7 +120,7 @@ class _Doing:
             for index, (feed, reference) in enumerate(zip(self.feeds(task.feeds), self.feeds(task.reference), strict=True)):
                 session.signature.check(feed)
                 found = session.run(feed)
-                answer = {name: found[name] for name in task.taps} | {node: found[output] for node, output in task.outputs}
+                answer = {name: found[name] for name in task.taps if name in found} | {node: found[output] for node, output in task.outputs}
                 noises = noise_energies(answer, reference)
                 values = np.array([noises.get(name, np.nan) for name in task.tensors], np.float64)
                 self.put("part", index=index, arrays={"noise": values})

@@ -16,9 +16,9 @@ from dtvit_deploy.agent.archive import agent_archive
 from dtvit_deploy.artifacts.artifact import Artifact, sha256_of
 from dtvit_deploy.artifacts.nodes import NodeMap
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.formats.job.feeds import feed_digest, write_feeds
-from dtvit_deploy.formats.job.job import Answers, Blob, Job, Latency, Layers, State, Subject, Task, encode_job, job_id
-from dtvit_deploy.formats.job.results import fits_a_frame
+from dtvit_deploy.formats.job.expected import fits_a_frame
+from dtvit_deploy.formats.job.feeds import MOST, feed_digest, write_feeds
+from dtvit_deploy.formats.job.job import Answers, Blob, Job, Latency, Layers, State, Subject, Task, decode_job, encode_job, job_id
 from dtvit_deploy.harness.latency import MeasureOptions
 
 if TYPE_CHECKING:
@@ -76,9 +76,17 @@ class Asking:
 
     @property
     def asked(self) -> Asked:
-        """What was asked for so far."""
+        """What was asked for so far.
+
+        Raises:
+            InputError: nothing was; or an artefact's file has a name that a device does not take.
+        """
         blobs = tuple(Blob(sha256=name, bytes=path.stat().st_size) for name, path in sorted(self._blobs.items()))
         job = Job(agent=agent_archive().sha256, token=self._token, blobs=blobs, subjects=tuple(self._subjects), tasks=tuple(self._tasks))
+        try:
+            decode_job(encode_job(job))  # as the device will
+        except UnicodeEncodeError as error:
+            raise InputError(f"{error.object!r} is not UTF-8, and a job is", remedy="give the file another name") from error
         return Asked(job, dict(self._blobs), dict(self._feeds))
 
     def subject(self, artifact: Artifact, runtime: str) -> int:
@@ -226,8 +234,8 @@ def _more_outputs(path: Path, names: Sequence[str]) -> bytes:
 
 def _until_full(feeds: Iterator[Feeds]) -> Iterator[Feeds]:
     total = 0
-    for feed in feeds:
+    for count, feed in enumerate(feeds, 1):
         yield feed
         total += sum(array.nbytes for array in feed.values())
-        if total >= LARGEST_BLOB:
+        if total >= LARGEST_BLOB or count == MOST:
             return

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from dtvit_deploy.agent.archive import agent_archive
 from dtvit_deploy.devices.transport import Finished, LostError, Transport
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.formats.job.results import clean
+from dtvit_deploy.formats.job.words import clean
 
 HOME = "dtvit-deploy-device"
 """The agent's folder in the user's cache on a device."""
@@ -23,14 +23,19 @@ _ABSENT, _OLD = 66, 67
 _BOOT = f"""
 import sys
 if sys.path and not sys.path[0]: del sys.path[0]
+sys.dont_write_bytecode = True
 import hashlib, os, runpy
 digest, words = sys.argv[1], sys.argv[2:]
 base = os.environ.get("XDG_CACHE_HOME", "")
 base = base if os.path.isabs(base) else os.path.join(os.path.expanduser("~"), ".cache")
+if not os.path.isabs(base): sys.exit("there is no home folder, and XDG_CACHE_HOME names no other place")
 folder = os.path.join(base, "{HOME}", "agent")
 place = os.path.join(folder, digest + ".zip")
 if sys.version_info < {LEAST!r}:
     print(sys.version.split()[0]); sys.exit({_OLD})
+def closed():
+    found = os.stat(folder)
+    if found.st_uid != os.geteuid() or found.st_mode & 18: sys.exit("others can write " + folder + ", and what they put there would be run")
 def fits(content): return hashlib.sha256(content).hexdigest() == digest
 if words == ["bring"]:
     content = sys.stdin.buffer.read(1 << 26)
@@ -38,12 +43,14 @@ if words == ["bring"]:
     os.umask(63)
     try:
         os.makedirs(folder, exist_ok=True)
+        closed()
         part = place + "." + str(os.getpid())
         with open(part, "wb") as file: file.write(content)
         os.replace(part, place)
     except OSError as error: sys.exit(str(error))
     sys.exit(0)
 try:
+    closed()
     with open(place, "rb") as file: content = file.read()
 except OSError: content = b""
 if not fits(content): sys.exit({_ABSENT})
@@ -74,8 +81,13 @@ class Agent:
         """What calls the agent with such words, once it is there."""
         return [self.python, "-c", _BOOT, self.sha256, *words]
 
-    def call(self, *words: str, stdin: bytes | BinaryIO = b"") -> Any:
+    def call(self, *words: str, stdin: bytes | BinaryIO = b"", timeout: float | None = None) -> Any:
         """Call the agent, which is brought there first where it is not, or is damaged.
+
+        Args:
+            words: the command and what belongs to it.
+            stdin: what it is given; a file that can be read twice.
+            timeout: seconds until it is given up; None: it has the time that it takes.
 
         Returns:
             What it answers, of JSON; None where that is nothing.
@@ -86,12 +98,12 @@ class Agent:
             RuntimeError: a defect of the agent.
         """
         start = 0 if isinstance(stdin, bytes) else stdin.tell()
-        found = self.transport.run(self.command(*words), stdin=stdin)
+        found = self.transport.run(self.command(*words), stdin=stdin, timeout=timeout)
         if found.returncode == _ABSENT:
             self._bring()
             if not isinstance(stdin, bytes):
                 stdin.seek(start)
-            found = self.transport.run(self.command(*words), stdin=stdin)
+            found = self.transport.run(self.command(*words), stdin=stdin, timeout=timeout)
         if found.returncode:
             raise self._failure(found, words)
         return _answer(found.stdout, self.transport.name)

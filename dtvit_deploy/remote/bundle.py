@@ -16,9 +16,10 @@ from dtvit_deploy.agent.archive import agent_archive
 from dtvit_deploy.artifacts.staging import replacing
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.job.bundle import AGENT, BLOBS, JOB, README, RESULTS, RUN
+from dtvit_deploy.formats.job.expected import parts_of
 from dtvit_deploy.formats.job.frames import LARGEST_FRAME
 from dtvit_deploy.formats.job.job import encode_job
-from dtvit_deploy.formats.job.results import Results, parts_of, read_results
+from dtvit_deploy.formats.job.results import Results, read_results
 from dtvit_deploy.remote.asking import Asked
 
 _FOLDER = "dtvit-deploy-{}"

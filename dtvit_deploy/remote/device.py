@@ -19,9 +19,11 @@ from typing import Any, BinaryIO, cast
 
 from dtvit_deploy.devices.transport import LostError, Transport
 from dtvit_deploy.errors import DeployError, InputError, MissingError
+from dtvit_deploy.formats.job.expected import parts_of
 from dtvit_deploy.formats.job.frames import CutOffError, Frame, ResultsError, read_frame
 from dtvit_deploy.formats.job.job import Job, Latency, encode_job, job_id
-from dtvit_deploy.formats.job.results import Results, clean, parts_of
+from dtvit_deploy.formats.job.results import Results
+from dtvit_deploy.formats.job.words import clean
 from dtvit_deploy.remote.bring import Agent
 
 Say = Callable[[str], None]
@@ -33,6 +35,8 @@ _FIRST, _LONGEST = 0.5, 10.0
 """Seconds until one tries again: at first, and at most."""
 _MOST_DEATHS = 3
 """Times that a worker may end within a task before that is told as the task's fault."""
+_BRIEFLY = 15.0
+"""Seconds that are waited for what nobody asks for any more."""
 _POLL = 2.0
 """Seconds between two questions whether the device is free yet."""
 
@@ -89,8 +93,9 @@ class Device:
             doing.until_done(results, blobs, wait=wait)
         except LostError:
             raise
-        except BaseException:
-            self._quietly("stop", results.identity)
+        except BaseException as error:
+            if doing.begun or not isinstance(error, DeployError):  # an interruption may have come between the beginning and its news
+                self._quietly("stop", results.identity)
             raise
         if results.failed or not keep:
             self._quietly("forget", results.identity)
@@ -128,7 +133,7 @@ class Device:
     def _quietly(self, *words: str) -> None:
         """Ask for what is no longer anybody's question here: whether it could be done changes nothing."""
         with contextlib.suppress(DeployError, RuntimeError, OSError):
-            self.agent.call(*words)
+            self.agent.call(*words, timeout=_BRIEFLY)
 
 
 class _Doing:
@@ -140,9 +145,10 @@ class _Doing:
         self._patience = device._patience
         self._who = f"{_user()}@{platform.node()}"
         self._heard = time.monotonic()
+        self.begun = False
 
     def until_done(self, results: Results, blobs: Mapping[str, Path | bytes], *, wait: bool) -> None:
-        deaths, silent, altered, pause = 0, 0, 0, _FIRST
+        deaths, silent, altered, pause, told = 0, 0, 0, _FIRST, ""
         while not results.ended:
             before = results.frames
             try:
@@ -155,7 +161,9 @@ class _Doing:
                         f"{error}; there has been no connection for {self._patience:g} s",
                         remedy="the job goes on there: the same command picks it up",
                     ) from error
-                self._say(f"{self._transport.name}: the connection is lost ({error}); trying again")
+                if str(error) != told:
+                    self._say(f"{self._transport.name}: the connection is lost ({error}); trying again")
+                told = str(error)
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST)
                 continue
@@ -184,7 +192,7 @@ class _Doing:
             time.sleep(_FIRST)
 
     def _begin(self, blobs: Mapping[str, Path | bytes], *, wait: bool) -> str:
-        words = ("begin", self._who, "wait" if wait else "at once")
+        words = ("begin", self._who, "wait" if wait else "now")
         answer = self._agent.call(*words, stdin=self._content)
         if answer["state"] == "missing":
             self._until_free(wait=wait)
@@ -192,6 +200,7 @@ class _Doing:
             answer = self._agent.call(*words, stdin=self._content)
             if answer["state"] == "missing":
                 raise MissingError(f"{self._transport.name} does not keep what is sent to it", remedy="see whether its disk is in order")
+        self.begun = True
         return str(answer["state"])
 
     def _until_free(self, *, wait: bool) -> None:

@@ -19,7 +19,8 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.job.feeds import feed_digest
 from dtvit_deploy.formats.job.frames import ResultsError
 from dtvit_deploy.formats.job.job import Answers, Latency, Layers
-from dtvit_deploy.formats.job.results import Results, clean, cleaned
+from dtvit_deploy.formats.job.results import Results
+from dtvit_deploy.formats.job.words import clean, cleaned
 from dtvit_deploy.harness.energies import add_feed
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Samples, Warmup, interleaved
 from dtvit_deploy.remote.asking import Asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -90,6 +91,23 @@ def test_what_is_written_in_it_may_be_anything(place: Path, other: subprocess.Po
     assert str(found).isprintable()
     assert len(str(found)) < 450
     assert try_lease("me") is None
+
+
+def test_a_file_that_is_given_up_costs_nobody_the_lease(place: Path, other: subprocess.Popen[str]) -> None:
+    lease.give_up()
+    assert place.exists()  # somebody has it
+    other.kill()
+    other.wait()
+    opened = lease._opened()
+    lease.give_up()
+    assert not place.exists()
+    mine = try_lease("me")
+    assert mine is not None
+    assert try_lease("you") is None
+    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the old file's lock is nobody's any more, and says nothing
+    assert not lease._is_the_file(opened)
+    for file in (opened, mine):
+        os.close(file)
 
 
 def test_every_user_may_lock_it_whatever_the_umask(place: Path) -> None:

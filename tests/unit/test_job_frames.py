@@ -18,7 +18,8 @@ from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.formats.job.frames import DTYPES, LARGEST_FRAME, MAGIC, CutOffError, Frame, ResultsError, frame_bytes, read_frame
 from dtvit_deploy.formats.job.job import Answers, Blob, Job, Latency, Layers, State, Subject, decode_job, encode_job, job_id
-from dtvit_deploy.formats.job.results import Results, clean, read_results
+from dtvit_deploy.formats.job.results import Results, read_results
+from dtvit_deploy.formats.job.words import clean
 
 DIGEST, OTHER = "a" * 64, "b" * 64
 MUTANTS = 5000
@@ -329,7 +330,8 @@ class TestAJob:
             ('"": "a', '"/etc/x": "a'),
             ('"": "a', '"a/../../x": "a'),
             ('"": "a', '"a//x": "a'),
-            ('"": "a', '".hidden": "a'),
+            ('"": "a', '"..": "a'),
+            ('"": "a', '"x/.": "a'),
             ('"subject": 0', '"subject": 1'),
             ('"schema": 1,\n  "sub', '"schema": 2,\n  "sub'),
             ('"threads": 1', '"threads": 0'),

@@ -25,7 +25,7 @@ Digest = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 _Index = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
 _Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
 _Threads = Annotated[int, msgspec.Meta(ge=1, le=4096)]
-_FILE = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f]{1,255}")
+_FILE = re.compile(r"(?!\.{1,2}\Z)[^/\\\x00-\x1f\x7f]{1,255}")
 """A file's name that cannot lead anywhere else."""
 
 

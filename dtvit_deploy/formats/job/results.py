@@ -6,30 +6,26 @@ A worker that was ended begins its task again: what came before that of the task
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.formats.job.expected import not_asked, parts_of, require_expected
 from dtvit_deploy.formats.job.frames import (
-    LARGEST_FRAME,
     MAGIC,
     CutOffError,
     Frame,
-    Header,
     ResultsError,
     read_frame,
     read_magic,
 )
-from dtvit_deploy.formats.job.job import Answers, Job, Latency, Layers, State, Task
+from dtvit_deploy.formats.job.job import Job
+from dtvit_deploy.formats.job.words import cleaned, text_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LONGEST = 2000
-"""Letters of a text from elsewhere; what is longer is cut."""
-_MOST_FACTS = 200
 _MOST_BESIDES = 200_000
 """Frames that are no results: of progress, of waiting, of beginning again."""
 
@@ -170,11 +166,11 @@ class Results:
 
     def _accept(self, frame: Frame) -> None:
         if self.ended:
-            raise _not_asked("something follows its end")
+            raise not_asked("something follows its end")
         if (frame.header.kind == "job") != (self.frames == 0):
-            raise _not_asked("it does not begin with the job that it answers")
+            raise not_asked("it does not begin with the job that it answers")
         if self.frames > sum(map(parts_of, self.job.tasks)) + _MOST_BESIDES:
-            raise _not_asked("it has far more frames than there is to tell")
+            raise not_asked("it has far more frames than there is to tell")
         self._check[frame.header.kind](self, frame)
         self.frames += 1
 
@@ -191,7 +187,7 @@ class Results:
     def _job(self, frame: Frame) -> None:
         body = frame.header.body
         if body.get("job") != self.identity:
-            raise _not_asked(f"it answers another job, {_text(body.get('job'))[:16]}…, not {self.identity[:16]}…")
+            raise not_asked(f"it answers another job, {text_of(body.get('job'))[:16]}…, not {self.identity[:16]}…")
         self.device = _texts(body.get("device", {}))
 
     def _waiting(self, frame: Frame) -> None:
@@ -200,7 +196,7 @@ class Results:
     def _begin(self, frame: Frame) -> None:
         task = self._task(frame, began=False)
         if self.outcomes[task].ended:
-            raise _not_asked(f"the task {self.job.tasks[task].name!r} has ended, and begins again")
+            raise not_asked(f"the task {self.job.tasks[task].name!r} has ended, and begins again")
         self._open = task
         self.outcomes[task] = Outcome(before=_texts(frame.header.body.get("state", {})))
 
@@ -208,7 +204,7 @@ class Results:
         task = self._task(frame)
         asked, parts = self.job.tasks[task], self.outcomes[task].parts
         if frame.header.index != len(parts) or len(parts) >= parts_of(asked):
-            raise _not_asked(f"{asked.name!r} has {parts_of(asked)} results, and number {frame.header.index} comes after {len(parts)}")
+            raise not_asked(f"{asked.name!r} has {parts_of(asked)} results, and number {frame.header.index} comes after {len(parts)}")
         require_expected(self.job, asked, len(parts), frame.header)
         frame.arrays()
         parts.append(self.offset)
@@ -217,13 +213,13 @@ class Results:
         self._task(frame)
         fraction = frame.header.body.get("fraction")
         if not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
-            raise _not_asked("a part of a task that is done is no part of it")
+            raise not_asked("a part of a task that is done is no part of it")
 
     def _done(self, frame: Frame) -> None:
         task = self._task(frame)
         outcome, asked = self.outcomes[task], self.job.tasks[task]
         if len(outcome.parts) != parts_of(asked):
-            raise _not_asked(f"{asked.name!r} is done with {len(outcome.parts)} of {parts_of(asked)} results")
+            raise not_asked(f"{asked.name!r} is done with {len(outcome.parts)} of {parts_of(asked)} results")
         outcome.ended, self._open = "done", None
         outcome.after = _texts(frame.header.body.get("state", {}))
         outcome.facts = _texts(frame.header.body.get("conditions", {}))
@@ -231,23 +227,23 @@ class Results:
     def _failed(self, frame: Frame) -> None:
         task, body = self._task(frame), frame.header.body
         kind = MissingError if body.get("exit_code") == MissingError.exit_code else InputError
-        message = _text(body.get("message")) or "no reason is told"
-        self.outcomes[task] = Outcome(ended="failed", error=kind(message, remedy=_text(body.get("remedy")) or None))
+        message = text_of(body.get("message")) or "no reason is told"
+        self.outcomes[task] = Outcome(ended="failed", error=kind(message, remedy=text_of(body.get("remedy")) or None))
         self._open = None
 
     def _end(self, frame: Frame) -> None:
         body = frame.header.body
         if body != self.end:
-            raise _not_asked("what its end says of it does not fit it")
+            raise not_asked("what its end says of it does not fit it")
         if missing := [task.name for task, one in zip(self.job.tasks, self.outcomes, strict=True) if not one.ended]:
-            raise _not_asked(f"it ends without {missing[0]!r}")
+            raise not_asked(f"it ends without {missing[0]!r}")
         self.ended = True
 
     def _task(self, frame: Frame, *, began: bool = True) -> int:
         """The task that a frame is about, which has to be the one that goes on where it should have begun."""
         task = frame.header.task
         if not 0 <= task < len(self.job.tasks) or (began and task != self._open):
-            raise _not_asked(f"a frame is about task {task}, which does not go on")
+            raise not_asked(f"a frame is about task {task}, which does not go on")
         return task
 
     _check: Mapping[str, Callable[[Results, Frame], None]] = {
@@ -275,61 +271,7 @@ def read_results(job: Job, identity: str, file: BinaryIO) -> Results:
     return results
 
 
-def parts_of(task: Task) -> int:
-    """How many results a task has."""
-    if isinstance(task, State):
-        return 0
-    return len(task.subjects) if isinstance(task, Latency) else task.samples
-
-
-def require_expected(job: Job, task: Task, index: int, header: Header) -> None:
-    """Refuse a result whose arrays are not those that were asked for, in name, type or shape.
-
-    Raises:
-        ResultsError: they are not.
-    """
-    found = {one.name: (one.dtype, one.shape) for one in header.arrays}
-    if isinstance(task, Answers):
-        outputs = job.subjects[task.subject].manifest.signature.outputs
-        fits = found == {spec.name: (spec.dtype, spec.shape) for spec in outputs}
-    elif isinstance(task, Layers):
-        fits = found == {"noise": ("float64", (len(task.tensors),))}
-    elif isinstance(task, Latency):
-        samples = found.get("samples_ms", ("", ()))[1]
-        most = task.options.get("max_samples", math.inf)
-        series = dict.fromkeys(("samples_ms", "stamps_s"), ("float64", samples))
-        fits = found == series and len(samples) == 1 and 1 <= samples[0] <= most
-    else:
-        fits = False
-    if not fits:
-        told = "; ".join(f"{name} {'×'.join(map(str, shape))} {dtype}" for name, (dtype, shape) in found.items())
-        raise _not_asked(f"result {index} of {task.name!r} holds {_text(told)[:200] or 'nothing'}, which is not what was asked for")
-
-
-def fits_a_frame(sizes: int) -> bool:
-    """Whether outputs of so many bytes fit into one frame."""
-    return sizes < LARGEST_FRAME - (1 << 16)
-
-
-def clean(text: str) -> str:
-    """A text from elsewhere for a terminal, a report or a line of a log: printable, of one line, cut."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text[:LONGEST].replace("\n", " "))
-
-
-def cleaned(facts: Mapping[str, object]) -> dict[str, str]:
-    """Facts from elsewhere: so many, and each as `clean` leaves it."""
-    return {clean(str(name))[:100]: clean(str(each)) for name, each in list(facts.items())[:_MOST_FACTS]}
-
-
-def _text(value: object) -> str:
-    return clean(value) if isinstance(value, str) else ""
-
-
 def _texts(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
-        raise _not_asked("what the device says of itself is no list of facts")
+        raise not_asked("what the device says of itself is no list of facts")
     return cleaned(value)
-
-
-def _not_asked(what: str) -> ResultsError:
-    return ResultsError(f"these are not the results of what was asked: {what}", remedy="have the device do the job again")

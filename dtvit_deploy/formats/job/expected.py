@@ -1,0 +1,50 @@
+"""What a task's results look like, by what was asked: how many there are, and the names, types and shapes of their arrays."""
+
+from __future__ import annotations
+
+import math
+
+from dtvit_deploy.formats.job.frames import LARGEST_FRAME, Header, ResultsError
+from dtvit_deploy.formats.job.job import Answers, Job, Latency, Layers, State, Task
+from dtvit_deploy.formats.job.words import clean
+
+
+def parts_of(task: Task) -> int:
+    """How many results a task has."""
+    if isinstance(task, State):
+        return 0
+    return len(task.subjects) if isinstance(task, Latency) else task.samples
+
+
+def require_expected(job: Job, task: Task, index: int, header: Header) -> None:
+    """Refuse a result whose arrays are not those that were asked for, in name, type or shape.
+
+    Raises:
+        ResultsError: they are not.
+    """
+    found = {one.name: (one.dtype, one.shape) for one in header.arrays}
+    if isinstance(task, Answers):
+        outputs = job.subjects[task.subject].manifest.signature.outputs
+        fits = found == {spec.name: (spec.dtype, spec.shape) for spec in outputs}
+    elif isinstance(task, Layers):
+        fits = found == {"noise": ("float64", (len(task.tensors),))}
+    elif isinstance(task, Latency):
+        samples = found.get("samples_ms", ("", ()))[1]
+        most = task.options.get("max_samples", math.inf)
+        series = dict.fromkeys(("samples_ms", "stamps_s"), ("float64", samples))
+        fits = found == series and len(samples) == 1 and 1 <= samples[0] <= most
+    else:
+        fits = False
+    if not fits:
+        told = "; ".join(f"{name} {'×'.join(map(str, shape))} {dtype}" for name, (dtype, shape) in found.items())
+        raise not_asked(f"result {index} of {task.name!r} holds {clean(told)[:200] or 'nothing'}, which is not what was asked for")
+
+
+def fits_a_frame(sizes: int) -> bool:
+    """Whether outputs of so many bytes fit into one frame."""
+    return sizes < LARGEST_FRAME - (1 << 16)
+
+
+def not_asked(what: str) -> ResultsError:
+    """Of results that are whole, and answer something else."""
+    return ResultsError(f"these are not the results of what was asked: {what}", remedy="have the device do the job again")
