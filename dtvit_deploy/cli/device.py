@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from dtvit_deploy.cli import options as given
@@ -29,3 +31,28 @@ def listed(as_json: given.Json = False) -> None:
         return
     body = [(one.name, str(one.address or LOCAL), ", ".join(one.tags), one.python, one.power_meter or "–", one.notes) for one in devices]
     show.rows(str(path), ("name", "address", "tags", "Python", "power meter", "notes"), body)
+
+
+@device.command()
+@explained
+def clean(
+    devices: Annotated[list[str], typer.Argument(help="An address, or a name or tag of devices.toml.", show_default=False)],
+    as_json: given.Json = False,
+) -> None:
+    """Remove what was left on devices: the agent, and what was sent there. Refused where a job goes on."""
+    from dtvit_deploy.cli import show
+    from dtvit_deploy.cli.progress import working
+    from dtvit_deploy.devices.inventory import find
+    from dtvit_deploy.remote.place import cleaned
+    from dtvit_deploy.report.figures import megabytes
+
+    freed = {}
+    with working() as progress:
+        for one in (one for asked in devices for one in find(asked)):
+            progress.step(f"cleaning {one.name}")
+            freed[one.name] = cleaned(one)
+    if as_json:
+        show.as_json([{"device": name, "freed": count} for name, count in freed.items()])
+        return
+    for name, count in freed.items():
+        show.console().say(f"{name}: {megabytes(count)} MB freed")

@@ -26,7 +26,8 @@ _LARGEST = 64 << 10
 """Bytes of an answer, which is about one kilobyte."""
 _MOST = 64
 """Lines of it."""
-_VERSION = re.compile(r"[\w.+!-]{1,64}", re.ASCII)
+_VERSION = re.compile(r"[\w.+!/-]{1,64}", re.ASCII)
+"""OpenVINO's own has the name of its branch in it, with a slash."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.devices import local
 from dtvit_deploy.harness.class_scores import is_row
@@ -29,6 +30,7 @@ from dtvit_deploy.pipeline.subjects import candidate_of, reference_subject, subj
 from dtvit_deploy.pipeline.taking import EMULATED, bench_of, for_arm64, taken
 from dtvit_deploy.plural import counted, some
 from dtvit_deploy.recipe.tables import Recipe
+from dtvit_deploy.remote.recorded import ABOUT
 from dtvit_deploy.report.schema import Report, Subject
 
 AGREEMENT_ONLY = "agreement only: the samples have no labels, so that nothing is said of how many answers are right"
@@ -115,22 +117,39 @@ def judged(
         known, told = known_on_arm64(artifact, held=artifact in there)
         every += known
         notes += told
-    emulated = ", ".join(one.name for one in bench.pairings if one.emulated)
-    notes += [f"{emulated}: emulated; their graphs were evaluated by another engine than the vendor's"] if emulated else []
-    notes += [f"latency of {emulated} not measured: {EMULATED}"] if emulated and figures.latency else []
+    notes += _notes_of_emulation(bench, figures)
     return Report(
         command=command,
         model=manifest.model,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         lineage=tuple(f"{link.kind} {link.sha256}" for link in manifest.lineage),
         data=material.facts() | _counts(recipe, figures, material, measured),
-        device=(measured.device or local.state()) | {f"{what} taken by": worker for what, worker in measured.workers.items()},
+        device=(measured.device or local.state()) | _elsewhere(bench, measured),
         versions=_versions(artifacts),
         subjects=tuple(subjects),
         notes=tuple(notes),
         recommendations=advice,
         verdict=verdict(every) if every else None,
     )
+
+
+def _elsewhere(bench: measure.Bench, measured: Measured) -> dict[str, str]:
+    """What is to be said of the other machines that figures come from."""
+    found = {f"{what} taken by": worker for what, worker in measured.workers.items()}
+    for pairing, conditions in zip(bench.pairings, measured.conditions, strict=True):
+        if pairing.device:
+            found[f"on {pairing.device}"] = ", ".join(conditions[name] for name in ABOUT if name in conditions)
+    return found
+
+
+def _notes_of_emulation(bench: measure.Bench, figures: Figures) -> list[str]:
+    engines, processors = (
+        ", ".join(one.name for one in bench.pairings if one.runtime.rung is rung) for rung in (Rung.EMULATED, Rung.EMULATED_PROCESSOR)
+    )
+    notes = [f"{engines}: emulated; their graphs were evaluated by another engine than the vendor's"] if engines else []
+    notes += [f"{processors}: run on an emulated processor, whose answers count, and no time that it takes"] if processors else []
+    emulated = ", ".join(filter(None, (engines, processors)))
+    return [*notes, f"latency of {emulated} not measured: {EMULATED}"] if emulated and figures.latency else notes
 
 
 def _of_decisions(bench: measure.Bench, figures: Figures, measured: Measured) -> Measured:

@@ -60,7 +60,7 @@ def bench_of(
     for place in places:
         found += asked_there(place, artifacts, material, recipe, figures)
     if figures.only_latency and all(one.emulated for one in found):
-        reasons = "; ".join(dict.fromkeys(why_emulated(one.artifact) for one in found))
+        reasons = "; ".join(dict.fromkeys(f"the processor of {one.device}" if one.device else why_emulated(one.artifact) for one in found))
         raise MissingError(
             f"the latency of {', '.join(one.name for one in found)} cannot be measured here: {EMULATED} ({reasons})",
             remedy="profile on the device; verify and evaluate work here",

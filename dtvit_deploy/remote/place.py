@@ -96,11 +96,9 @@ class Place:
             if timed is not None and not self.emulator:
                 timing = asking.latency(places, [fed] * len(places), threads=threads, options=timed)
             asked = asking.asked
-            results = self._performed(asked)
+            results = self._performed(asked, keep=timing is None)
         measured = latencies(asked, results, timing) if timing is not None else [None] * len(places)
-        return tuple(
-            There(asked, results, subject, f"on {self.name}", self, one) for subject, one in zip(places, measured, strict=True)
-        )
+        return tuple(There(asked, results, subject, f"on {self.name}", self, one) for subject, one in zip(places, measured, strict=True))
 
     def sums(
         self,
@@ -122,11 +120,12 @@ class Place:
             results = self._performed(asked)
         return layer_sums(asked, results, task, references)
 
-    def _performed(self, asked: Asked) -> Results:
+    def _performed(self, asked: Asked, *, keep: bool = True) -> Results:
+        """Have a job done; times are kept there no longer than until they are here, so that who asks again has them taken again."""
         modules = tuple(dict.fromkeys(subject.runtime for subject in asked.job.subjects))
         size = sum(blob.bytes for blob in asked.job.blobs)
         require(self.name, self.facts, Needs(runtimes=modules, disk=size + _SPARE))
-        return self._device.perform(asked.job, asked.blobs, say=self._say, advanced=self._advanced, wait=self._wait)
+        return self._device.perform(asked.job, asked.blobs, say=self._say, advanced=self._advanced, wait=self._wait, keep=keep)
 
     def _advanced(self, task: str, part: float) -> None:
         """Tell each task when it begins, and a long one now and then."""
@@ -172,3 +171,14 @@ class There(RecordedRuntime):
     @property
     def _called(self) -> str:
         return self.asked.job.subjects[self.subject].runtime
+
+
+def cleaned(device: inventory.Device) -> int:
+    """Remove what is kept on a device, the agent too; bytes that were freed.
+
+    Raises:
+        InputError: a job goes on there.
+        MissingError: it cannot be reached.
+    """
+    with reached(device) as transport:
+        return Device(transport, python=device.python).clean()

@@ -38,6 +38,10 @@ EMULATED = "emulated processor"
 """Condition of what did not run on a processor of its own kind."""
 
 
+ABOUT = ("processor", "architecture", "system", "governor")
+"""What every figure of a device says of it."""
+
+
 def rung_of(results: Results) -> Rung:
     """How far the device's figures were proved: an emulated processor is no device."""
     return Rung.EMULATED_PROCESSOR if results.device.get("emulated") else Rung.ON_DEVICE
@@ -132,7 +136,7 @@ class RecordedSession:
 
 def device_conditions(results: Results) -> dict[str, str]:
     """What a figure of the device must say about it."""
-    named = {name: results.device[name] for name in ("processor", "architecture", "system", "governor") if results.device.get(name)}
+    named = {name: results.device[name] for name in ABOUT if results.device.get(name)}
     return named | ({EMULATED: results.device["emulated"]} if results.device.get("emulated") else {})
 
 
