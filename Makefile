@@ -32,6 +32,7 @@ test: $(STAMP) ## every test that can run on this machine
 
 test-arm64: $(STAMP) ## ONNX Runtime for ARM64 on an emulated core, which is set up in build/arm64; some 20 minutes
 	$(BIN)/python tests/arm64/environment.py build/arm64
+	$(BIN)/python tests/arm64/device.py build/arm64
 	DTVIT_DEPLOY_ARM64="$(CURDIR)/build/arm64" $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=4 --dist loadgroup -m arm64 tests/arm64 $(ARGS)
 
 test-farm: $(STAMP) ## farms, with workers without PyTorch and in network namespaces too (these as root)

@@ -20,8 +20,8 @@ from dtvit_deploy.errors import InputError
 LEASES = ("/run/lock/dtvit-deploy-device.lock", "/tmp/dtvit-deploy-device.lock")
 """Files that who works on a device may hold locked (``DTVIT_DEPLOY_LEASE`` there names another); they hold the holder's own word."""
 _SCRIPT = Path(__file__).with_name("probe.sh")
-_PATIENCE = 60.0
-"""Seconds; a loaded Raspberry Pi takes four to import NumPy."""
+_PATIENCE = 150.0
+"""Seconds: an emulated processor that shares its core with others took forty for all of it. The script ends a Python that hangs before."""
 _LARGEST = 64 << 10
 """Bytes of an answer, which is about one kilobyte."""
 _MOST = 64
@@ -107,7 +107,7 @@ def read_facts(name: str, answer: bytes, *, now: float, words: bytes = b"") -> F
         said = shown(words)
         raise InputError(
             f"{name} does not say what it is as it should: {shown(str(error))}{f' ({said})' if said else ''}",
-            remedy="see by `ssh` whether /bin/sh, sed, tr and cut work there",
+            remedy="see by `ssh` whether /bin/sh, uname and sed work there",
         ) from error
 
 

@@ -1,9 +1,11 @@
 # Says what this machine has, a fact a line: a key, a space, what it is. It changes nothing, asks for no root, and ends with the line `end`.
 # For any POSIX shell (dash, busybox). Arguments: the Python to ask, then the files that may be the device's lease.
 
-say() {
-    value=$(printf '%s' "$2" | tr -d '\000' | tr '\n\t\r' '   ' | cut -c1-300)
-    [ -z "$value" ] || printf '%s %s\n' "$1" "$value"
+newline='
+'
+say() { # the first line of what it is; programs are slow to start where a processor is emulated, so none is
+    value=${2%%"$newline"*}
+    [ -z "$value" ] || printf '%s %.300s\n' "$1" "$value"
 }
 limited() { # seconds, then a command: what hangs there must not hang here
     if command -v timeout >/dev/null 2>&1; then timeout "$@"; else shift && "$@"; fi
@@ -13,11 +15,11 @@ emulator() { # what runs this program's instructions, where that is no processor
         echo "${DTVIT_DEPLOY_EMULATED:-qemu-user}"
         return
     fi
-    if [ "$(sysctl -n sysctl.proc_translated 2>/dev/null)" = 1 ]; then
+    if [ "$system" = Darwin ] && [ "$(sysctl -n sysctl.proc_translated 2>/dev/null)" = 1 ]; then
         echo Rosetta
         return
     fi
-    if [ "$(uname -s)" = Linux ] && [ ! -e /proc/self ]; then
+    if [ "$system" = Linux ] && [ ! -e /proc/self ]; then
         echo "or a real one: /proc is not there to tell"
         return
     fi
@@ -33,7 +35,7 @@ emulator() { # what runs this program's instructions, where that is no processor
     elif [ "$(limited 5 systemd-detect-virt --vm 2>/dev/null)" = qemu ]; then # with a real processor behind it, it says kvm
         echo "QEMU, a whole machine"
     else
-        case $(uname -m) in
+        case $machine in
             aarch64 | arm*) grep -qE '^vendor_id.*(Intel|AMD)' /proc/cpuinfo 2>/dev/null && echo "something on an x86 processor" ;;
             x86_64 | i?86) grep -q '^CPU implementer' /proc/cpuinfo 2>/dev/null && echo "something on an ARM processor" ;;
         esac
@@ -43,15 +45,17 @@ emulator() { # what runs this program's instructions, where that is no processor
 probe() {
     python=$1
     shift
-    say system "$(uname -s)"
+    system=$(uname -s)
+    machine=$(uname -m)
+    say system "$system"
     say release "$(uname -r)"
-    say architecture "$(uname -m)"
+    say architecture "$machine"
     say distribution "$(sed -n 's/^PRETTY_NAME="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release 2>/dev/null)"
     say user "$(id -un 2>/dev/null)"
-    say model "$(cat /proc/device-tree/model 2>/dev/null || cat /sys/class/dmi/id/product_name 2>/dev/null || sysctl -n hw.model 2>/dev/null)"
-    say processor "$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo 2>/dev/null | head -n 1)"
+    say model "$({ cat /proc/device-tree/model || cat /sys/class/dmi/id/product_name || sysctl -n hw.model; } 2>/dev/null | tr -d '\000')"
+    say processor "$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo 2>/dev/null)"
     say emulator "$(emulator)"
-    say l4t "$(head -n 1 /etc/nv_tegra_release 2>/dev/null)"
+    say l4t "$(cat /etc/nv_tegra_release 2>/dev/null)"
     say jetpack "$(dpkg-query -W -f '${Version}' nvidia-jetpack 2>/dev/null)"
     say power_mode "$(limited 5 nvpmodel -q 2>/dev/null | sed -n 's/^NV Power Mode: *//p')"
     say memory_kib "$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo 2>/dev/null)"
@@ -67,14 +71,14 @@ probe() {
 
     path=$(command -v "$python" 2>/dev/null)
     # Without its developer's tools a Mac has this program only to ask, in a window, whether to install them.
-    [ "$(uname -s) $path" = "Darwin /usr/bin/python3" ] && ! xcode-select -p >/dev/null 2>&1 && path=
+    [ "$system $path" = "Darwin /usr/bin/python3" ] && ! xcode-select -p >/dev/null 2>&1 && path=
     case $path in
         /*) ;;
         ?*) path=$PWD/$path ;;
     esac
     if [ -n "$path" ]; then
         say python "$path"
-        limited 50 "$path" - "$@" 2>/dev/null <<'PYTHON' || say python_failed "status $?"
+        limited 100 "$path" - "$@" 2>/dev/null <<'PYTHON' || say python_failed "status $?"
 import os, sys
 
 if sys.path and sys.path[0] == "":  # where this began, anybody's file could be taken for a package

@@ -108,13 +108,13 @@ def _system(folder: Path) -> str:
     """The arm64 libraries and Python in `system`; gives Python's version."""
     for python in PYTHONS:
         names = [f"python{python}-minimal", f"libpython{python}-minimal", f"libpython{python}-stdlib"]
-        if _apt(folder, "arm64", "apt-cache", "show", *names).returncode == 0:
+        if apt(folder, "arm64", "apt-cache", "show", *names).returncode == 0:
             _unpacked(folder, "arm64", [*LIBRARIES, *names], folder / "system")
             return python
     raise UnavailableError(f"apt offers no arm64 package of Python {' or '.join(PYTHONS)} here")
 
 
-def _apt(folder: Path, architecture: str, *command: str, where: Path | None = None) -> subprocess.CompletedProcess[str]:
+def apt(folder: Path, architecture: str, *command: str, where: Path | None = None) -> subprocess.CompletedProcess[str]:
     """apt with lists of its own, which are fetched first: the machine's know nothing of arm64, and stay as they are."""
     state = folder / "apt" / architecture
     options = [f"APT::Architecture={architecture}", f"APT::Architectures={architecture}", "Dir::State::Status=/dev/null"]
@@ -123,16 +123,16 @@ def _apt(folder: Path, architecture: str, *command: str, where: Path | None = No
     if not state.is_dir():
         for name in ("lists/partial", "cache/archives/partial"):
             (state / name).mkdir(parents=True)
-        _run(["apt-get", *flags, "-qq", "update"], None)
-    return _run([command[0], *flags, "-qq", *command[1:]], where)
+        run(["apt-get", *flags, "-qq", "update"], None)
+    return run([command[0], *flags, "-qq", *command[1:]], where)
 
 
 def _unpacked(folder: Path, architecture: str, packages: Sequence[str], into: Path) -> None:
     downloads = folder / "downloads" / architecture
     downloads.mkdir(parents=True, exist_ok=True)
-    found = _apt(folder, architecture, "apt-get", "download", *packages, where=downloads)
+    found = apt(folder, architecture, "apt-get", "download", *packages, where=downloads)
     if found.returncode:
-        raise UnavailableError(f"apt-get cannot download {', '.join(packages)} ({architecture}): {_last(found)}")
+        raise UnavailableError(f"apt-get cannot download {', '.join(packages)} ({architecture}): {last(found)}")
     for package in sorted(downloads.glob("*.deb")):
         subprocess.run(["dpkg", "-x", str(package), str(into)], check=True)
     shutil.rmtree(downloads)
@@ -158,20 +158,20 @@ def _wheels(folder: Path, python: str, version: str) -> None:
     platforms = [part for platform in PLATFORMS for part in ("--platform", platform)]
     wanted = [f"onnxruntime=={version}", f"numpy=={NUMPY}"]
     pip = [sys.executable, "-m", "pip", "download", "-q", "--only-binary=:all:", *platforms, "--python-version", python, "--no-deps"]
-    found = _run([*pip, "-d", str(downloads), *wanted], None)
+    found = run([*pip, "-d", str(downloads), *wanted], None)
     if found.returncode:
-        raise UnavailableError(f"pip cannot download the aarch64 wheels of {' and '.join(wanted)}: {_last(found)}")
+        raise UnavailableError(f"pip cannot download the aarch64 wheels of {' and '.join(wanted)}: {last(found)}")
     for wheel in downloads.glob("*.whl"):
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(packages)
     shutil.rmtree(downloads)
 
 
-def _run(command: Sequence[str], where: Path | None) -> subprocess.CompletedProcess[str]:
+def run(command: Sequence[str], where: Path | None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
 
 
-def _last(found: subprocess.CompletedProcess[str]) -> str:
+def last(found: subprocess.CompletedProcess[str]) -> str:
     return next(iter((found.stderr or found.stdout).strip().splitlines()[-1:]), "no message")
 
 
