@@ -101,6 +101,8 @@ class Counted(Shell):
 
     @contextlib.contextmanager
     def following(self, command: Sequence[str]) -> Iterator[BinaryIO]:
+        if self.cut(command[4:], 0) is not None:
+            raise LostError("the connection was cut, as the test wants it")
         with super().following(command) as stream:
             yield cast(BinaryIO, _Cut(stream, lambda: self.cut(command[4:], 0) is not None))
 

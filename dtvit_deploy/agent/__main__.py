@@ -51,11 +51,11 @@ def _put(sha256: str, size: str, offset: str) -> None:
     Store.here().put(Blob(sha256=sha256, bytes=int(size)), int(offset), sys.stdin.buffer)
 
 
-def _begin(who: str, waits: str) -> None:
+def _begin(who: str, waits: str, request: str) -> None:
     from dtvit_deploy.agent import jobs
     from dtvit_deploy.agent.store import Store
 
-    _answer(jobs.begin(Store.here(), sys.stdin.buffer.read(), who, wait=waits == "wait"))
+    _answer(jobs.begin(Store.here(), sys.stdin.buffer.read(), who, wait=waits == "wait", first=request == "new"))
 
 
 def _follow(name: str, offset: str) -> None:

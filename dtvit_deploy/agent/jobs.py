@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import select
@@ -20,14 +21,13 @@ from typing import Any
 
 from dtvit_deploy.agent.keeping import prune
 from dtvit_deploy.agent.lease import require_lease, try_lease
-from dtvit_deploy.agent.lock import alive, locked
+from dtvit_deploy.agent.lock import alive, locked, say_who_works, worker
 from dtvit_deploy.agent.log import NAME as LOG
 from dtvit_deploy.agent.log import log_of
 from dtvit_deploy.agent.store import Store, require_room
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.formats.job.expected import parts_of
 from dtvit_deploy.formats.job.frames import ResultsError
-from dtvit_deploy.formats.job.job import Digest, Job, State, decode_job, job_id
+from dtvit_deploy.formats.job.job import Answers, Digest, Job, decode_job, job_id
 from dtvit_deploy.formats.job.results import Results
 from dtvit_deploy.process.child import BEGIN
 
@@ -40,13 +40,14 @@ _GRACE = 3.0
 """Seconds that a worker has to end once it is asked to."""
 
 
-def begin(store: Store, content: bytes, who: str, *, wait: bool) -> dict[str, Any]:
+def begin(store: Store, content: bytes, who: str, *, wait: bool, first: bool = False) -> dict[str, Any]:
     """Have a job done by a process of its own, which goes on whatever becomes of this one. Nothing happens where it is done or goes on.
 
     Args:
         content: the job's JSON.
         who: asks, for others to be told.
         wait: for the device, if somebody has it.
+        first: whether this is a new request, for which a job in which a task failed is done anew: the reason may have gone.
 
     Returns:
         ``state``: ``began``, ``running``, ``done``, or ``missing`` where blobs are; then ``missing`` has how many bytes of each are there.
@@ -66,9 +67,11 @@ def begin(store: Store, content: bytes, who: str, *, wait: bool) -> dict[str, An
     else:
         return {"state": "running"}
     try:
-        if _is_done(folder, job, name):
-            os.utime(folder)
-            return {"state": "done"}
+        if (before := _finished(folder, job, name)) is not None:
+            if not (first and before.failed):
+                os.utime(folder)
+                return {"state": "done"}
+            (folder / "results").unlink()
         if absent := store.missing(job.blobs):
             return {"state": "missing", "missing": absent}
         require_room(store.root, _expected(job))
@@ -127,10 +130,9 @@ def stop(store: Store, name: Digest) -> bool:
     for number in (signal.SIGTERM, signal.SIGKILL):
         until = time.monotonic() + _GRACE
         while alive(folder) and time.monotonic() < until:
-            with contextlib.suppress(OSError, ValueError):
-                worker = int((folder / "lock").read_bytes() or b"0")
-                if worker > 1:
-                    os.killpg(worker, number)  # whose lock is held, so that the number is still its own
+            if (process := worker(folder)) is not None:
+                with contextlib.suppress(OSError):
+                    os.killpg(process, number)
             time.sleep(_LOOKS)
     return True
 
@@ -168,39 +170,31 @@ def _start(store: Store, folder: Path, who: str, lock: int, lease: int | None) -
             start_new_session=True,
             pass_fds=handed,
         )
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, str(process.pid).encode(), 0)
+    say_who_works(lock, process.pid)
 
 
-def _is_done(folder: Path, job: Job, name: str) -> bool:
+def _finished(folder: Path, job: Job, name: str) -> Results | None:
+    """The results, where they are whole."""
     path = folder / "results"
     if not path.is_file():
-        return False
+        return None
     try:
         with path.open("rb") as file:
             results = Results(job, name, file)
             results.load()
-            return results.ended
+            return results if results.ended else None
     except ResultsError:  # the worker sees to it
-        return False
+        return None
 
 
 def _expected(job: Job) -> int:
     """Bytes that the results take, about."""
     total = 0
     for task in job.tasks:
-        if not isinstance(task, State) and hasattr(task, "subject"):
+        if isinstance(task, Answers):
             outputs = job.subjects[task.subject].manifest.signature.outputs
-            values = sum(_product(spec.shape) for spec in outputs)
-            total += parts_of(task) * (8 * values + 200)
+            total += task.samples * (8 * sum(math.prod(spec.shape) for spec in outputs) + 200)
     return total
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    found = 1
-    for size in shape:
-        found *= size
-    return found
 
 
 def _folder(store: Store, name: Digest) -> Path:

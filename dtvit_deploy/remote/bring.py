@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypeVar
+
+import msgspec
 
 from dtvit_deploy.agent.archive import agent_archive
+from dtvit_deploy.artifacts.nesting import require_shallow_json
 from dtvit_deploy.devices.transport import Finished, LostError, Transport
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.formats.job.words import clean
 
+Said = TypeVar("Said")
 HOME = "dtvit-deploy-device"
 """The agent's folder in the user's cache on a device."""
 LEAST = (3, 10)
@@ -81,19 +85,17 @@ class Agent:
         """What calls the agent with such words, once it is there."""
         return [self.python, "-c", _BOOT, self.sha256, *words]
 
-    def call(self, *words: str, stdin: bytes | BinaryIO = b"", timeout: float | None = None) -> Any:
+    def call(self, *words: str, answer: type[Said], stdin: bytes | BinaryIO = b"", timeout: float | None = None) -> Said:
         """Call the agent, which is brought there first where it is not, or is damaged.
 
         Args:
             words: the command and what belongs to it.
+            answer: what it answers, of JSON.
             stdin: what it is given; a file that can be read twice.
             timeout: seconds until it is given up; None: it has the time that it takes.
 
-        Returns:
-            What it answers, of JSON; None where that is nothing.
-
         Raises:
-            InputError, MissingError: as it fails there; or the device lacks Python, or has too old a one.
+            InputError, MissingError: as it fails there; or it answers something else; or the device lacks Python, or has too old a one.
             LostError: the connection went away, or somebody ended the agent.
             RuntimeError: a defect of the agent.
         """
@@ -106,7 +108,11 @@ class Agent:
             found = self.transport.run(self.command(*words), stdin=stdin, timeout=timeout)
         if found.returncode:
             raise self._failure(found, words)
-        return _answer(found.stdout, self.transport.name)
+        try:
+            require_shallow_json(found.stdout)
+            return msgspec.json.decode(found.stdout or b"null", type=answer)
+        except ValueError as error:
+            raise InputError(f"{self.transport.name} answers what the agent would not ({words[0]}): {clean(str(error))}") from error
 
     def _bring(self) -> None:
         found = self.transport.run(self.command("bring"), stdin=self._archive.content)
@@ -145,12 +151,3 @@ class Agent:
         if code == InputError.exit_code:
             return InputError(f"{name}: {message}", remedy=remedy)
         return RuntimeError(f"{name}: the agent failed: {message}")
-
-
-def _answer(content: bytes, name: str) -> Any:
-    if not content.strip():
-        return None
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{name} answers what is no answer: {clean(content[:200].decode(errors='replace'))}") from error

@@ -243,6 +243,23 @@ def test_a_task_that_crashes_fails_alone_and_is_done_anew_by_the_next_call(board
     assert answers(perform(board.device(), asked)) == expected
 
 
+def test_a_failure_that_nobody_took_is_not_what_the_next_request_finds(board: Board, asked: Asked) -> None:
+    (board.folder / "packages" / "onnxruntime").rename(board.folder / "elsewhere")
+
+    def leave(task: str, part: float) -> None:
+        if task != "sending":
+            while board.workers():
+                time.sleep(0.05)
+            raise KeyboardInterrupt  # once the job is done there
+
+    with pytest.raises(KeyboardInterrupt):
+        perform(board.device(), asked, advanced=leave)
+    assert list(board.root.glob("jobs/*/results"))
+    (board.folder / "elsewhere").rename(board.folder / "packages" / "onnxruntime")
+    results = perform(board.device(), asked)
+    assert [one.ended for one in results.outcomes] == ["done", "done"]
+
+
 def test_a_task_that_somebody_kills_is_begun_again(board: Board, asked: Asked) -> None:
     results = perform(board.device(), asked, advanced=KillingATask(board, asked.job.tasks[1].name, signal.SIGKILL))
     assert [one.ended for one in results.outcomes] == ["done", "done"]
@@ -282,6 +299,11 @@ class TestALostConnection:
         left = [1, -1]
         board.transport.cut = lambda words, size: left.pop() if left and words[0] == command else None
         assert len(list(perform(board.device(), asked).parts(1))) == 6
+
+    def test_that_stands_only_for_a_moment_each_time_is_none(self, board: Board, asked: Asked) -> None:
+        board.transport.cut = lambda words, size: -1 if words[0] == "follow" else None
+        with pytest.raises(LostError, match=r"no connection for 1 s"):
+            perform(board.device(patience=1.0), asked)
 
     def test_for_longer_than_anybody_waits_is_told_and_the_job_goes_on(self, board: Board, asked: Asked) -> None:
         expected = answers(perform(board.device(), asked, keep=False))
