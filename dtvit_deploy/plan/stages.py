@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 
 from dtvit_deploy.artifacts.target import Precision, Target, pairs
+from dtvit_deploy.devices.inventory import LOCAL
 from dtvit_deploy.devices.local import state
+from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.engine import gpu
 from dtvit_deploy.harness.accuracy import printable
 from dtvit_deploy.pipeline.material import are_images
@@ -49,12 +51,17 @@ def plan(recipes: Sequence[tuple[str, Recipe]], *, layers: bool = True, farm: st
         measured: whether anything is measured and reported, and not only built.
 
     Raises:
-        InputError: one of them cannot be built at all.
+        InputError: one of them cannot be built at all, or is to be measured elsewhere.
     """
     known = Known()
     found: list[Stage] = []
     for number, (name, recipe) in enumerate(recipes):
         require_buildable(recipe)
+        if measured and recipe.run.devices not in ((), (LOCAL,)):
+            raise InputError(
+                f"a whole run measures on this machine, and `devices` of [run] names {', '.join(recipe.run.devices)}",
+                remedy="leave it out there; `verify`, `evaluate` and `profile` take what was exported to a device: --device",
+            )
         found += _Stages(name, number, recipe, known, layers=layers, farm=farm).every(measured=measured)
     return Plan(found)
 
