@@ -104,6 +104,7 @@ class Doing:
         now = time.monotonic()
         if now - self._up > _STANDS:
             self._lost = None
+        self._up = math.inf
         if self._lost is None:
             self._lost, self._pause = now, _FIRST
             self._say(f"{self._commands.name}: the connection is lost ({error}); trying again")

@@ -291,7 +291,7 @@ class TestALostConnection:
         results = perform(board.device(), asked, say=told.append)
         assert len(list(results.parts(0))) == 6
         assert len(cut_at) == 3
-        assert sum("the connection is lost" in line for line in told) == 1
+        assert any("the connection is lost" in line for line in told)
         assert board.transport.moved("put") == sum(blob.bytes for blob in asked.job.blobs) - sum(cut_at)
 
     @pytest.mark.parametrize("command", ["bring", "begin", "put"])
