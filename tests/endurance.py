@@ -1,6 +1,6 @@
 """A plan that is killed again and again, two that share a cache, and farms of several sizes: each must end as one that nobody disturbed.
 
-    python tests/endurance.py [--kills 30] [--seed 0] [RECIPE …]      # the digits' four recipes by default
+    python tests/endurance.py [--kills 30] [--seed 0] [--alone] [--workers [N …]] [RECIPE …]      # the digits' four recipes by default
     make endurance
 
 What is compared are artefacts, manifests and range tables by SHA-256, and of reports everything but times.
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def main() -> int:
     parser.add_argument("recipes", nargs="*", type=Path)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--alone", action="store_true", help="without two runs on one cache")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4], help="sizes of farms")
     asked = parser.parse_args()
     subprocess.run([sys.executable, ROOT / "examples" / "digits" / "data.py", ROOT / "build" / "digits"], check=True)
@@ -50,15 +52,23 @@ def main() -> int:
         recipes = [_without_search(recipe, scratch) for recipe in asked.recipes or DIGITS]
         seconds, whole = _timed(recipes, scratch / "whole")
         print(f"undisturbed: {seconds:.0f} s, {len(whole)} files", flush=True)
-        for what, found in (
-            (f"killed {asked.kills} times", _killed(recipes, scratch / "killed", asked.kills, seconds, random.Random(asked.seed))),
-            *((f"{which} of two on one cache", found) for which, found in _two(recipes, scratch / "two")),
-            *((f"a farm of {size}", _on_a_farm(recipes, scratch / f"farm{size}", size)) for size in asked.workers),
-        ):
+        for what, found in _tried(recipes, scratch, asked, seconds):
             differing = sorted(name for name in whole.keys() | found.keys() if whole.get(name) != found.get(name))
             print(f"{what}: {'the same' if not differing else f'OTHERS: {differing}'}", flush=True)
             wrong += differing
     return int(bool(wrong))
+
+
+def _tried(recipes: list[str], scratch: Path, asked: argparse.Namespace, seconds: float) -> Iterator[tuple[str, dict[str, str]]]:
+    """What each trial ended with, as soon as it has."""
+    if asked.kills:
+        drawn = random.Random(asked.seed)
+        yield f"killed {asked.kills} times", _killed(recipes, scratch / "killed", asked.kills, seconds, drawn)
+    if not asked.alone:
+        for which, found in _two(recipes, scratch / "two"):
+            yield f"{which} of two on one cache", found
+    for size in asked.workers:
+        yield f"a farm of {size}", _on_a_farm(recipes, scratch / f"farm{size}", size)
 
 
 def _without_search(recipe: Path, folder: Path) -> str:
@@ -115,7 +125,7 @@ def _lasting(value: Any) -> Any:
 def _killed(recipes: list[str], folder: Path, kills: int, seconds: float, drawn: random.Random) -> dict[str, str]:
     """Kill every process of a run at moments drawn over all that it takes, and begin it again; from nothing, where it came to its end.
 
-    Moments are drawn anew each time from a longer stretch, so that late stages are reached too: what was done before a kill is kept.
+    What was done before a kill is kept, so that late stages are reached too.
     """
     moments, ended, reached = [], 0, set()
     while len(moments) < kills:
@@ -123,7 +133,7 @@ def _killed(recipes: list[str], folder: Path, kills: int, seconds: float, drawn:
             with subprocess.Popen(
                 _command(recipes, folder), env=_environment(folder), stdout=said, stderr=said, start_new_session=True
             ) as process:
-                moment = drawn.uniform(0.2, min(seconds / 3, 30.0))
+                moment = drawn.uniform(0.2, 3 * seconds / kills)  # one and a half times a whole run in all
                 try:
                     process.wait(moment)
                 except subprocess.TimeoutExpired:
