@@ -88,16 +88,22 @@ def made(folder: Path) -> Device:
     (device.root / "etc/passwd").write_text(_USERS)
     (device.root / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
     (device.root / "etc/shadow").write_text("root:*:19000:0:99999:7:::\n")  # none lets nobody in by a password, and by a key whoever has it
-    cpus = device.root / "sys/devices/system/cpu"
-    identity = cpus / "cpu0/regs/identification"
-    identity.mkdir(parents=True)
-    for name in ("possible", "present", "kernel_max"):
-        (cpus / name).write_text("0\n")
-    (identity / "midr_el1").write_text(f"0x00000000410f{CORES[CORE][0][2:]}1\n")
+    _core(device.root / "sys/devices/system/cpu")
     for name in ("proc", "dev", "tmp", "run", "root"):
         (device.root / name).mkdir(exist_ok=True)
     (device.root / COMPLETE).touch()
     return device
+
+
+def _core(cpus: Path) -> None:
+    """One core, as far as runtimes ask the kernel about it. Without the topology OpenVINO 2026.4 ends by SIGSEGV as it compiles."""
+    alone = ("core_id", "physical_package_id", "thread_siblings_list", "core_siblings_list", "core_cpus_list", "package_cpus_list")
+    told = dict.fromkeys(("possible", "present", "online", "kernel_max", *(f"cpu0/topology/{each}" for each in alone)), "0")
+    told |= {f"cpu0/topology/{name}": "1" for name in ("thread_siblings", "core_siblings", "core_cpus", "package_cpus")}
+    told["cpu0/regs/identification/midr_el1"] = f"0x00000000410f{CORES[CORE][0][2:]}1"
+    for name, text in told.items():
+        (cpus / name).parent.mkdir(parents=True, exist_ok=True)
+        (cpus / name).write_text(f"{text}\n")
 
 
 def _packages(environment: Path, python: str, into: Path) -> None:
