@@ -98,7 +98,10 @@ class Place:
             asked = asking.asked
             results = self._performed(asked, keep=timing is None)
         measured = latencies(asked, results, timing) if timing is not None else [None] * len(places)
-        return tuple(There(asked, results, subject, f"on {self.name}", self, one) for subject, one in zip(places, measured, strict=True))
+        return tuple(
+            There(asked, results, subject, f"on {self.name}", place=self, measurement=one)
+            for subject, one in zip(places, measured, strict=True)
+        )
 
     def sums(
         self,
@@ -136,7 +139,7 @@ class Place:
             self._say(f"{self.name}: {task}" + (f", {part:.0%}" if 0 < part < 1 else ""))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class There(RecordedRuntime):
     """A runtime of a device that is still reached.
 

@@ -61,7 +61,7 @@ class RecordedRuntime:
     asked: Asked
     results: Results
     subject: int
-    where: str
+    where: str = ""
 
     @property
     def name(self) -> str:

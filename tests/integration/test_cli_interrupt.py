@@ -25,7 +25,7 @@ EXPORT = ("export", "-m", "tiny:make", "-p", "fp32", "-p", "fp16", "-o", "out")
 FILES = ["tiny.make.fp16.onnx", "tiny.make.fp16.onnx.json", "tiny.make.fp32.onnx", "tiny.make.fp32.onnx.json"]
 HANGS = 900
 """Seconds after which a process is taken to hang; a busy machine takes many times as long as a free one."""
-POINTS = 8
+POINTS = 6
 """Moments of an export, spread over its whole duration, at which each signal is sent."""
 NETWORK = """
 import torch
