@@ -475,7 +475,7 @@ class TestLatency:
         board = Board(tmp_path / "emulated", DTVIT_DEPLOY_EMULATED="a toy")
         asked, task = self.ask(tmp_path, exported[:1], feeds)
         results = perform(board.device(), asked)
-        assert RecordedRuntime(asked, results, 0).rung is Rung.EMULATED
+        assert RecordedRuntime(asked, results, 0).rung is Rung.EMULATED_PROCESSOR
         with pytest.raises(InputError, match=r"no latency is taken on an emulated processor \(a toy\)"):
             latencies(asked, results, task)
 
