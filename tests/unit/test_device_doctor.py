@@ -45,7 +45,7 @@ def bench(tmp_path: Path, server: Sshd, monkeypatch: pytest.MonkeyPatch) -> Path
     old.write_text("#!/bin/sh\necho python_version 3.8.10\n")
     old.chmod(0o755)
     slow = tmp_path / "slow"
-    slow.write_text(f"#!/bin/sh\ntouch {tmp_path}/began\nexec sleep 60\n")
+    slow.write_text(f"#!/bin/sh\ntouch {tmp_path}/began\nexec sleep 30\n")
     slow.chmod(0o755)
     text += f'{entry}name = "old"\npython = "{old}"\n{entry}name = "slow"\npython = "{slow}"\n'
     (tmp_path / FILE).write_text(text)
