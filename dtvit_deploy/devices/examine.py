@@ -12,6 +12,7 @@ from dtvit_deploy.devices.inventory import Device
 from dtvit_deploy.devices.needs import RUNTIMES, Lack, notes, of_any_use, release
 from dtvit_deploy.devices.openssh import Connection
 from dtvit_deploy.devices.probe import Facts, probe
+from dtvit_deploy.devices.reconnecting import Reconnecting
 from dtvit_deploy.devices.transport import Shell, Transport
 
 _EVERYWHERE = ("numpy", "onnxruntime", "openvino")
@@ -61,13 +62,14 @@ class Examined(msgspec.Struct, frozen=True):
 
 
 def reached(device: Device) -> AbstractContextManager[Transport]:
-    """The way to a device, within the block: ssh's, or for ``local`` a shell of this machine.
+    """The way to a device, within the block: ssh's, made again where it was lost, or for ``local`` a shell of this machine.
 
     Raises:
         InputError: the ssh client does not accept its configuration.
         MissingError: the device cannot be reached.
     """
-    return nullcontext(Shell(Path.cwd())) if device.address is None else Connection(device.address)
+    address = device.address
+    return nullcontext(Shell(Path.cwd())) if address is None else Reconnecting(device.name, lambda: Connection(address))
 
 
 def examine(device: Device) -> Examined:

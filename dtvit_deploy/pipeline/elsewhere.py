@@ -63,10 +63,9 @@ def asked_there(place: Place, artifacts: Sequence[Artifact], material: Material,
 def _runtimes(artifact: Artifact, recipe: Recipe, place: Place) -> list[str]:
     known = [name for name in loading(artifact.manifest.format) if name in OPENERS]
     asked = [name for name in recipe.run.runtimes if name in known]
-    if not known or (recipe.run.runtimes and not asked):
+    if not known:
         raise InputError(
-            f"{artifact.name} cannot be run on {place.name}: the agent there loads artefacts in {' and '.join(OPENERS)}"
-            + (f", of which {' and '.join(recipe.run.runtimes)} is none" if known else ""),
+            f"{artifact.name} cannot be run on {place.name}: the agent there loads artefacts in {' and '.join(OPENERS)}",
             remedy="give ONNX and OpenVINO artefacts with --device, and check the others on this machine",
         )
     return asked or known[:1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.nodes import NodeMap
 from dtvit_deploy.devices.examine import reached
 from dtvit_deploy.devices.needs import Needs, require
@@ -18,7 +22,7 @@ from dtvit_deploy.devices.probe import Facts, probe
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions
 from dtvit_deploy.remote.asking import Asked, Asking, offered
 from dtvit_deploy.remote.device import Device
-from dtvit_deploy.remote.recorded import RecordedRuntime, latencies, layer_sums
+from dtvit_deploy.remote.recorded import RecordedRuntime, latencies, layer_sums, rung_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -86,18 +90,24 @@ class Place:
             MissingError: the device lacks what is needed, or somebody has it and nobody waits.
             LostError: it cannot be reached any more; what was begun there goes on.
         """
+        timed = None if self.emulator else timed
         with tempfile.TemporaryDirectory(prefix="dtvit-deploy-") as folder:
-            asking = Asking(Path(folder))
+            asking = Asking(Path(folder), token=self._token(timed=timed is not None))
             fed = asking.feeds(feeds)
             places = [asking.subject(artifact, runtime) for artifact, runtime in subjects]
             for subject in places:
                 asking.answers(subject, fed, threads=threads)
             timing = None
-            if timed is not None and not self.emulator:
+            if timed is not None:
                 timing = asking.latency(places, [fed] * len(places), threads=threads, options=timed)
             asked = asking.asked
             results = self._performed(asked, keep=timing is None)
-        measured = latencies(asked, results, timing) if timing is not None else [None] * len(places)
+        found: list[Measurement] = []
+        if timing is not None and rung_of(results) is Rung.ON_DEVICE:  # the agent may see an emulator that the probe did not
+            found = latencies(asked, results, timing)
+        measured: list[Measurement | None] = [
+            msgspec.structs.replace(one, conditions=one.conditions | {"device": self.name}) for one in found
+        ] or [None] * len(places)
         return tuple(
             There(asked, results, subject, f"on {self.name}", place=self, measurement=one)
             for subject, one in zip(places, measured, strict=True)
@@ -115,7 +125,7 @@ class Place:
     ) -> tuple[Sums, int]:
         """Compare inner tensors there; see `dtvit_deploy.remote.recorded.layer_sums`."""
         with tempfile.TemporaryDirectory(prefix="dtvit-deploy-") as folder:
-            asking = Asking(Path(folder))
+            asking = Asking(Path(folder), token=self._token(timed=False))
             fed, subject = asking.feeds(feeds), asking.subject(artifact, runtime)
             reference = ({name: tensors[0][name] for name in tensors[0]} for tensors in references)
             task = asking.layers(subject, fed, reference, taps=taps, nodes=nodes, threads=threads)
@@ -123,11 +133,20 @@ class Place:
             results = self._performed(asked)
         return layer_sums(asked, results, task, references)
 
+    def _token(self, *, timed: bool) -> str:
+        """What tells a request from an equal one before the device was changed; of one that measures time also from one of another hour.
+
+        Within that hour a measurement whose end nobody heard is taken; a later command has it made anew.
+        """
+        facts = self.facts
+        about = [facts.python, facts.python_version, sorted(facts.packages.items()), facts.release, facts.power_mode, facts.emulator]
+        about += [time.strftime("%Y-%m-%d %H", time.gmtime())] if timed else []
+        return hashlib.sha256(msgspec.json.encode(about)).hexdigest()
+
     def _performed(self, asked: Asked, *, keep: bool = True) -> Results:
         """Have a job done; times are kept there no longer than until they are here, so that who asks again has them taken again."""
         modules = tuple(dict.fromkeys(subject.runtime for subject in asked.job.subjects))
-        size = sum(blob.bytes for blob in asked.job.blobs)
-        require(self.name, self.facts, Needs(runtimes=modules, disk=size + _SPARE))
+        require(self.name, self.facts, Needs(runtimes=modules, disk=_SPARE))  # for what is sent, the agent looks at what there is
         return self._device.perform(asked.job, asked.blobs, say=self._say, advanced=self._advanced, wait=self._wait, keep=keep)
 
     def _advanced(self, task: str, part: float) -> None:
@@ -150,6 +169,11 @@ class There(RecordedRuntime):
 
     place: Place
     measurement: Measurement | None = None
+
+    @property
+    def rung(self) -> Rung:
+        """That of an emulated processor where the agent or the probe sees one."""
+        return Rung.EMULATED_PROCESSOR if self.place.emulator else rung_of(self.results)
 
     @property
     def adds_in_half(self) -> bool:

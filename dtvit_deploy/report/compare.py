@@ -150,6 +150,8 @@ class _Side(msgspec.Struct, frozen=True):
     @property
     def yardstick(self) -> Subject | None:
         """The reference, where it has a VALID latency and is not this subject itself."""
+        if "device" in self.subject.conditions:  # whose ratio to another machine's torch would be that of the machines
+            return None
         found = next((one for one in self.report.subjects if not one.file), None)
         return found if self.subject.file and found is not None and found.latency is not None and found.latency.status == "VALID" else None
 
@@ -216,7 +218,10 @@ def _p50(name: str, before: _Side, after: _Side, slower: float) -> Gate:
     one, two = before.subject.latency, after.subject.latency
     if one is None or two is None:
         return holds(name, None, NOT_MEASURED)
-    why = _unequal(before.report.device, after.report.device, SAME_DEVICE)
+    if "device" in before.subject.conditions:
+        why = _unequal(before.subject.conditions, after.subject.conditions, SAME_DEVICE)
+    else:
+        why = _unequal(before.report.device, after.report.device, SAME_DEVICE)
     why += _unequal(_terms(before.subject, one), _terms(after.subject, two), SAME_CONDITIONS)
     if why:
         return holds(name, False, f"not comparable: {'; '.join(why)}")

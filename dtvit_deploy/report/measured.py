@@ -129,19 +129,23 @@ def latency(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | N
         words("status", (one.status for one in every)),
     )
     failed = (index for index, one in enumerate(every) if one.status == "INVALID")
-    sentences = [
-        f"On {report.device.get('processor', 'an unknown processor')}; percentiles are nearest-rank, of raw samples that report.json keeps."
-    ]
+    here = "" if all(map(elsewhere, every)) else f"On {report.device.get('processor', 'an unknown processor')}; "
+    sentences = [f"{here}percentiles are nearest-rank, of raw samples that report.json keeps."]
     for name, one, _ in timed:
         sentences.append(f"{name}: {one.status}{''.join(f'; {why}' for why in (*one.reasons, *one.notes))}. {listed(one.conditions)}")
     return section("latency", "Latency", sentences, (table("", columns, failed),))
+
+
+def elsewhere(one: Measurement) -> bool:
+    """Whether it was taken on another machine than the reference's, so that their ratio is that of the machines."""
+    return "device" in one.conditions
 
 
 def _ratio(one: Measurement, reference: Measurement | None) -> str:
     from dtvit_deploy.errors import InputError
     from dtvit_deploy.harness.latency import ratio
 
-    if reference is None or one is reference:
+    if reference is None or one is reference or elsewhere(one):
         return ABSENT
     try:
         return str(ratio(one, reference)) + " ?" * ("INVALID" in (one.status, reference.status))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
-from commandline import Done, deploy
+from commandline import DEPLOY, Done, answering, deploy
 from devices import Board
 from sshd import Sshd, sshd
 
@@ -86,6 +89,10 @@ def told(work: Path, command: str, *words: str, code: int | None = 0) -> tuple[d
     return json.loads(done.stdout), done
 
 
+def started(*words: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([DEPLOY, *words], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=answering)
+
+
 def by_name(report: dict[str, Any], figure: str) -> dict[str, Any]:
     return {subject["name"]: subject[figure] for subject in report["subjects"]}
 
@@ -137,6 +144,33 @@ def test_times_are_those_of_the_device_and_taken_anew_each_time(work: Path, devi
         assert len(subjects["ONNX FP32 on bench"]["samples_ms"]) >= 16
         taken.append(subjects["ONNX FP32 on bench"]["samples_ms"])
     assert taken[0] != taken[1]
+
+
+def test_a_connection_that_breaks_in_the_middle_costs_nothing(work: Path, server: tuple[Sshd, Board], device: Board) -> None:
+    process = started("profile", "out", "--data", "images", "--device", "bench", "--seconds", "3", "--json", cwd=work)
+    assert process.stderr is not None
+    said = ""
+    while "bench: latency of" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    for session in server[0].sessions():
+        os.kill(session, signal.SIGKILL)
+    out, rest = process.communicate(timeout=300)
+    assert "connection is lost" in rest
+    assert process.returncode in (0, 1), said + rest
+    assert all(one["latency"] for one in json.loads(out)["subjects"] if one["file"])
+
+
+def test_what_is_kept_there_is_not_taken_for_what_another_runtime_would_answer(work: Path, device: Board) -> None:
+    told(work, "verify", "--device", "bench", "--samples", "2")
+    (device.folder / "packages" / "onnxruntime").unlink()
+    (device.folder / "packages" / "onnxruntime.py").write_text('__version__ = "0.1"\n')
+    done = deploy("verify", "out", "--data", "images", "--device", "bench", "--samples", "2", cwd=work, code=None)
+    (device.folder / "packages" / "onnxruntime.py").unlink()
+    (device.folder / "packages" / "onnxruntime").symlink_to(Path(onnxruntime.__file__).parent)
+    assert done.returncode != 0
+    assert "PASS" not in done.stdout
 
 
 def test_a_recipe_names_devices_too(work: Path, device: Board, tmp_path: Path) -> None:
