@@ -60,7 +60,7 @@ class TestAFullDisk:
     def test_under_the_cache(self, work: Path, small_disk: Path) -> None:
         said = refused("export", "-m", "networks:large", cwd=work, DTVIT_DEPLOY_CACHE=str(small_disk))
         assert f"the cache {small_disk} cannot be written: No space left on device" in said
-        assert tree(small_disk) == {}
+        assert {name for name in tree(small_disk) if not name.startswith("machine")} == set()  # there, empty files are locked
 
     def test_under_a_report(self, work: Path, small_disk: Path) -> None:
         (small_disk / "ballast").write_bytes(bytes((1 << 20) - 8192))
