@@ -51,6 +51,7 @@ def run(
     as_json: given.Json = False,
 ) -> None:
     """Do everything a recipe asks for: export, verify, evaluate, profile, one verdict, one report."""
+    from dtvit_deploy.cli import show
     from dtvit_deploy.cli.progress import working
     from dtvit_deploy.plan.farm.address import require_safe
     from dtvit_deploy.plan.run import planned
@@ -85,6 +86,8 @@ def run(
                 insecure=insecure,
             )
     finish_all([(report, one.out) for one, report in reports], as_json)
+    if only and not reports and not as_json:
+        show.console().say("done, and kept in the cache: artefacts go into a folder with their report, or by `export`")
 
 
 def _requests(recipes: Sequence[Path], said: dict[str, Any], names: dict[str, str], out: Path) -> list[Request]:

@@ -21,9 +21,13 @@ def require_reachable(recipe: Recipe) -> None:
         InputError: there are no such data.
         MissingError: a target, a quantiser or a runtime needs a package that is not installed.
     """
-    for path in (recipe.data.checks, recipe.data.evaluation, recipe.data.calibration):
+    for key in ("checks", "evaluation", "calibration"):
+        path = getattr(recipe.data, key)
         if path is not None and not os.path.exists(path):  # noqa: PTH110 Path.exists raises for some that are not there
-            raise InputError(f"{path} does not exist", remedy="give a folder of images, a .txt list of them, or an .npz of feeds")
+            raise InputError(
+                f"{path} does not exist (in a recipe: data.{key})",
+                remedy="give a folder of images, a .txt list of them, or an .npz of feeds",
+            )
     targets = recipe.export.targets
     if Target.OPENVINO in targets and (found := RUNTIMES["openvino"]().available()).version is None:
         raise MissingError(f"the target openvino needs OpenVINO, which is not usable here: {found.missing}", remedy=found.remedy)

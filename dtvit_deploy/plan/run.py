@@ -76,9 +76,6 @@ def run(
         MissingError: something that is needed is not installed.
     """
     graph = planned(requests, layers=layers, only=only, scheduler=scheduler)
-    for request in requests:
-        class_map_of(request.recipe)
-        require_reachable(request.recipe)
     with contextlib.ExitStack() as opened:
         for request in requests if not only else ():  # as early, so that an unusable folder is refused before a minute's work
             opened.enter_context(staged(request.out))
@@ -119,9 +116,13 @@ def planned(requests: Sequence[Request], *, layers: bool = True, only: Sequence[
     """The plan of several requests, whose stages have the requests' names before their own, or a part of it.
 
     Raises:
-        InputError: a request cannot be built at all, or there is no stage of a name.
+        InputError: a request cannot be built at all, its data are not here, or there is no stage of a name.
+        MissingError: a package that it needs is not here.
     """
     graph = plan([(request.name, request.recipe) for request in requests], layers=layers, farm=scheduler)
+    for request in requests:
+        class_map_of(request.recipe)
+        require_reachable(request.recipe)
     if scheduler:
         graph = graph.without_helpers()  # what they leave behind, workers elsewhere would not find
     return graph.up_to([name for pattern in only for name in graph.matching(pattern)]) if only else graph

@@ -99,7 +99,12 @@ def test_a_part_of_it_and_the_plan_alone(work: Path) -> None:
     done = deploy("run", "--dry-run", "--json", cwd=work)
     assert {one["stage"]: one["state"] for one in json.loads(done.stdout)}["trace"] == "anew"
     assert not (work / "out").exists()
-    assert sorted(run(work, "--only", "onnx fp32")[0]) == ["checked", "onnx fp32", "simplified", "trace"]
+    missing = work / "missing.toml"
+    missing.write_text(RECIPE.replace("samples = 2", 'samples = 2\nevaluation = "imagez"', 1))
+    assert "imagez does not exist (in a recipe: data.evaluation)" in deploy("run", missing, "--dry-run", cwd=work, code=2).stderr
+    begun_now, said = run(work, "--only", "onnx fp32")
+    assert sorted(begun_now) == ["checked", "onnx fp32", "simplified", "trace"]
+    assert "kept in the cache" in said
     assert not (work / "out" / "report.json").exists()
     assert json.loads(deploy("run", "--only", "onnx fp32", "--json", cwd=work).stdout) == []  # of no report
     _, said = run(work, "--only", "openvino*", code=2)
