@@ -19,7 +19,7 @@ PUBLIC = {
     " sha256_of write_json",
     "dtvit_deploy.errors": "DeployError InputError MissingError",
     "dtvit_deploy.artifacts.evidence": "Rung",
-    "dtvit_deploy.runtimes.base": "Availability DeviceTimed MissingOperatorError OnDevice Planned Runtime Session SessionOptions",
+    "dtvit_deploy.runtimes.base": "Availability DeviceTimed Elsewhere MissingOperatorError OnDevice Planned Runtime Session SessionOptions",
     "dtvit_deploy.artifacts.signature": "Signature TensorSpec",
     "dtvit_deploy.artifacts.staging": "replacing staged",
     "dtvit_deploy.artifacts.target": "Cpu Precision Target pairs",
