@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from dtvit_deploy.agent.sessions import OPENERS
@@ -80,4 +80,4 @@ def _feeds(material: Material, recipe: Recipe, figures: Figures) -> Iterator[Fee
     else:
         yield from islice(material.feeds(), 1)
     if figures.parity and recipe.parity.adversarial:
-        yield from chain(material.adversarial().values())
+        yield from material.adversarial().values()

@@ -14,6 +14,7 @@ import msgspec
 
 from dtvit_deploy.agent.archive import agent_archive
 from dtvit_deploy.artifacts.nesting import require_shallow_json
+from dtvit_deploy.devices.needs import PYTHON
 from dtvit_deploy.devices.transport import Finished, LostError, Transport
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.formats.job.words import clean
@@ -21,8 +22,6 @@ from dtvit_deploy.formats.job.words import clean
 Said = TypeVar("Said")
 HOME = "dtvit-deploy-device"
 """The agent's folder in the user's cache on a device."""
-LEAST = (3, 10)
-"""Python that the agent needs: that of JetPack 6."""
 _ABSENT, _OLD = 66, 67
 _BOOT = f"""
 import sys
@@ -35,7 +34,7 @@ base = base if os.path.isabs(base) else os.path.join(os.path.expanduser("~"), ".
 if not os.path.isabs(base): sys.exit("there is no home folder, and XDG_CACHE_HOME names no other place")
 folder = os.path.join(base, "{HOME}", "agent")
 place = os.path.join(folder, digest + ".zip")
-if sys.version_info < {LEAST!r}:
+if sys.version_info < {PYTHON!r}:
     print(sys.version.split()[0]); sys.exit({_OLD})
 def closed():
     found = os.stat(folder)
@@ -125,8 +124,8 @@ class Agent:
         if found.returncode == _OLD:
             version = clean(found.stdout.decode(errors="replace").strip())
             return MissingError(
-                f"{name}: {self.python} is Python {version}, and the agent needs {'.'.join(map(str, LEAST))} or later",
-                remedy=f"name another Python of the device, as python{'.'.join(map(str, LEAST))}",
+                f"{name}: {self.python} is Python {version}, and the agent needs {'.'.join(map(str, PYTHON))} or later",
+                remedy=f"name another Python of the device, as python{'.'.join(map(str, PYTHON))}",
             )
         if found.returncode < 0 or 128 < found.returncode < 255:
             number = -found.returncode if found.returncode < 0 else found.returncode - 128

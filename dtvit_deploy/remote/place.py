@@ -127,8 +127,7 @@ class Place:
         with tempfile.TemporaryDirectory(prefix="dtvit-deploy-") as folder:
             asking = Asking(Path(folder), token=self._token(timed=False))
             fed, subject = asking.feeds(feeds), asking.subject(artifact, runtime)
-            reference = ({name: tensors[0][name] for name in tensors[0]} for tensors in references)
-            task = asking.layers(subject, fed, reference, taps=taps, nodes=nodes, threads=threads)
+            task = asking.layers(subject, fed, (fp32 for fp32, _, _ in references), taps=taps, nodes=nodes, threads=threads)
             asked = asking.asked
             results = self._performed(asked)
         return layer_sums(asked, results, task, references)
