@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-arm64 test-farm fuzz audit endurance lint wheel docs bench clean
+.PHONY: help setup demo test test-thorough test-arm64 test-farm fuzz audit endurance lint wheel docs bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -27,8 +27,11 @@ setup: $(STAMP) ## make .venv with everything for development
 demo: $(STAMP) $(DIGITS) ## export, check and time a real checkpoint; ends with a table
 	DTVIT_DEPLOY_CACHE="$(CURDIR)/build/cache" $(BIN)/dtvit-deploy run examples/digits/recipe.toml -o build/demo
 
-test: $(STAMP) ## every test that can run on this machine
+test: $(STAMP) ## every test that can run on this machine, but for what takes longest
 	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-thorough: $(STAMP) ## what `make test` leaves out for its length: more images, more moments, farms; some 10 minutes
+	DTVIT_DEPLOY_THOROUGH=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=4 --dist loadfile -m thorough $(ARGS)
 
 test-arm64: $(STAMP) ## ONNX Runtime for ARM64 on an emulated core, which is set up in build/arm64; some 20 minutes
 	$(BIN)/python tests/arm64/environment.py build/arm64
@@ -36,7 +39,7 @@ test-arm64: $(STAMP) ## ONNX Runtime for ARM64 on an emulated core, which is set
 	DTVIT_DEPLOY_ARM64="$(CURDIR)/build/arm64" $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=4 --dist loadgroup -m arm64 tests/arm64 $(ARGS)
 
 test-farm: $(STAMP) ## farms, with workers without PyTorch and in network namespaces too (these as root)
-	DTVIT_DEPLOY_FARM=1 $(BIN)/python -m pytest tests/integration/test_farm.py $(ARGS)
+	DTVIT_DEPLOY_THOROUGH=1 $(BIN)/python -m pytest tests/integration/test_farm.py $(ARGS)
 
 fuzz: $(STAMP) ## thousands of changed graphs and checkpoints, counted; ARGS='--onnx 100' for fewer
 	cd tests && ../$(BIN)/python -m fuzz $(ARGS) && ../$(BIN)/python -m fuzz.moments

@@ -66,6 +66,7 @@ def whole(given: Path) -> bytes:
 
 
 class TestResume:
+    @pytest.mark.thorough
     def test_killed_again_and_again_it_ends_with_the_same_bytes(self, given: Path, whole: bytes) -> None:
         """Each time as a file is about to get its name: that of the state, and at last that of the table."""
         out, done = given / "killed", 0

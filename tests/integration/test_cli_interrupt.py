@@ -36,6 +36,11 @@ def make():
 """
 
 
+def thorough(*values: object) -> object:
+    """One more case of what the others show."""
+    return pytest.param(*values, marks=pytest.mark.thorough)
+
+
 def start(work: Path, *command: str) -> subprocess.Popen[str]:
     """An export that has begun: it has said its first word."""
     env = os.environ | {"DTVIT_DEPLOY_CACHE": str(work / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -107,7 +112,7 @@ def cache(work: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [thorough(signal.SIGINT), signal.SIGTERM, thorough(signal.SIGKILL)], ids=lambda number: number.name)
 def test_at_any_moment_of_an_export(number: signal.Signals, work: Path, cache: Path) -> None:
     out, stopped = work / "out", 0
     process, begun = start(work), time.perf_counter()
@@ -167,7 +172,7 @@ main()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "moves"), [("SIGINT", 1), ("SIGTERM", 4), ("SIGKILL", 1), ("SIGKILL", 4)])
+@pytest.mark.parametrize(("number", "moves"), [thorough("SIGINT", 1), ("SIGTERM", 4), ("SIGKILL", 1), thorough("SIGKILL", 4)])
 def test_while_an_exports_files_are_moved_over_those_of_another(number: str, moves: int, work: Path) -> None:
     out = work / "out"
     assert whole(out) == FILES[::2]
@@ -271,7 +276,7 @@ CALIBRATE = ("calibrate", "-m", "tiny:make", "--random-data", "--samples", "12")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, thorough(signal.SIGTERM)], ids=lambda number: number.name)
 def test_a_calibration_says_how_much_of_it_is_kept_and_goes_on_from_there(number: signal.Signals, work: Path) -> None:
     out = work / "calibrated"
     ends = {}

@@ -119,6 +119,7 @@ class TestDigits:
                 compared += 1
         assert compared > 150
 
+    @pytest.mark.thorough
     def test_at_most_two_of_500_images_are_lost(self, exported: Path, digits: Path) -> None:
         path = packaged(exported, Precision.INT8).path
         report = json.loads(deploy("evaluate", path, "--data", digits / "held-out", "--json").stdout)

@@ -338,6 +338,7 @@ def test_pixels_and_class_labels_are_kept(tmp_path: Path) -> None:
     assert counts(relaid)["classify"] == 1
 
 
+@pytest.mark.thorough
 def test_of_the_digits_less_than_half_of_the_moves_are_left(checkpoint: Path, digits: Path, tmp_path: Path) -> None:
     """Of S (mix) too, as benchmarks/coreml_layout.py shows."""
     asked = ("-c", checkpoint, "--data", digits / "held-out")
@@ -351,6 +352,7 @@ def test_of_the_digits_less_than_half_of_the_moves_are_left(checkpoint: Path, di
     assert max(one["max_abs"] for one in subject["parity"]) <= 1e-4
 
 
+@pytest.mark.thorough
 def test_int8_finds_the_ranges_of_tensors_in_another_order(checkpoint: Path, digits: Path, tmp_path: Path) -> None:
     deploy("calibrate", "-c", checkpoint, "--data", digits / "train", "--samples", 16, "-o", tmp_path / "ranges.json")
     asked = ("-c", checkpoint, "-t", "coreml", "-p", "int8", "--ranges", tmp_path / "ranges.json")

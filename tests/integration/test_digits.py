@@ -77,6 +77,7 @@ def test_no_layer_of_a_right_artefact_is_blamed(verified: dict[str, Any]) -> Non
         assert len(layers["layers"]) > 700
 
 
+@pytest.mark.thorough
 def test_held_out_accuracy_is_what_the_checkpoint_says(exported: Path, digits: Path) -> None:
     text = command("evaluate", *sorted(exported.glob("*.onnx")), "--data", digits / "held-out", "--json")
     report = json.loads(text)

@@ -27,7 +27,6 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("distributed", reason="Dask (the extra farm) is not installed")
 if shutil.which("openssl") is None:
     pytest.skip("openssl, which makes the certificates, is not installed", allow_module_level=True)
-of_its_own_target = pytest.mark.skipif("DTVIT_DEPLOY_FARM" not in os.environ, reason="takes half a minute more; `make test-farm` runs it")
 DASK = Path(sys.executable).with_name("dask")
 NETWORK = """
 import torch
@@ -210,6 +209,7 @@ def test_figures_artefacts_and_ranges_are_those_of_one_process_to_the_last_byte(
     assert set(begun(said)) - {"latency", "report"} == {"trace"}
 
 
+@pytest.mark.thorough
 def test_stretches_side_by_side_on_one_machine_are_the_same_too(work: Path, alone: tuple[dict[str, Any], dict[str, str]]) -> None:
     done = deploy("run", "--workers", "2", "-o", "cut", cwd=work, code=None)
     assert set(STRETCHES) <= set(begun(done.stderr))
@@ -281,6 +281,7 @@ def busy(pid: int) -> bool:
     return ticks() - before > 20
 
 
+@pytest.mark.thorough
 def test_a_worker_of_another_version_is_left_out(work: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(Path(dtvit_deploy.__file__).parent, other / "dtvit_deploy", ignore=shutil.ignore_patterns("__pycache__"))
@@ -305,7 +306,7 @@ def test_without_certificates_nothing_is_sent(farm: Farm, work: Path) -> None:
     assert "no scheduler answers at tcp://127.0.0.1:9" in done.stderr
 
 
-@of_its_own_target
+@pytest.mark.thorough
 def test_a_worker_without_pytorch_builds_and_is_asked_for_nothing_else(work: Path, tmp_path: Path) -> None:
     # A registry's network: one of a user's own is traced each time.
     small = '[model]\nname = "dualtoken-vit-t-mix"\ninput_size = [64, 64]\nnum_classes = 3\n'
@@ -367,7 +368,7 @@ def namespaces() -> Iterator[list[str]]:
         ip("link del dtvit-br")
 
 
-@of_its_own_target
+@pytest.mark.thorough
 def test_workers_in_networks_of_their_own_have_the_same_figures(
     work: Path, tmp_path: Path, namespaces: list[str], alone: tuple[dict[str, Any], dict[str, str]]
 ) -> None:

@@ -46,6 +46,7 @@ def test_both_manifests_carry_the_digest_of_the_one_table(exported: Path, ranges
         assert link.options["calibration"] == "300 samples of the images in train"
 
 
+@pytest.mark.thorough
 def test_both_lose_at_most_two_of_500_images(exported: Path, digits: Path) -> None:
     report = json.loads(command("evaluate", *artefacts(exported), "--data", digits / "held-out", "--json")[0])
     reference, *subjects = (one["accuracy"] for one in report["subjects"])
@@ -54,6 +55,7 @@ def test_both_lose_at_most_two_of_500_images(exported: Path, digits: Path) -> No
         assert round(500 * (reference["top1"] - scored["top1"])) <= LOST
 
 
+@pytest.mark.thorough
 def test_verify_judges_int8_by_agreement_and_signal_to_noise(exported: Path, digits: Path) -> None:
     report = json.loads(command("verify", *artefacts(exported), "--data", digits / "held-out", "--samples", 16, "--layers", "--json")[0])
     for subject in report["subjects"][1:]:

@@ -80,6 +80,7 @@ def test_it_answers_like_the_float_network(said_and_made: tuple[str, Artifact], 
     assert scored["agreement"] >= 0.95
 
 
+@pytest.mark.thorough
 def test_the_same_images_make_the_same_bytes(said_and_made: tuple[str, Artifact], few: Path, checkpoint: Path, tmp_path: Path) -> None:
     deploy("export", "-c", checkpoint, *BY_NNCF, "--calibration", few, "-o", tmp_path, "--no-cache", fresh=True)
     assert load_artifact(tmp_path / said_and_made[1].name).manifest == said_and_made[1].manifest

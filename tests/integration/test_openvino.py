@@ -134,6 +134,7 @@ class TestTheDigits:
         assert f"{path} was changed after export" in done.stderr
         assert "Traceback" not in done.stderr
 
+    @pytest.mark.thorough
     def test_a_planted_error_is_blamed_on_its_module(
         self, exported: Path, digits: Path, tmp_path: Path, vouch: Callable[[Path, Manifest], Artifact]
     ) -> None:

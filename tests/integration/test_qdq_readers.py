@@ -97,6 +97,7 @@ def with_fp16_rest(trained: Digits, *keep_fp32: str) -> Artifact:
     return float16_rest_stage(quantised, trained.quantiser.simplified, trained.held_out.guard(), keep_fp32, trained.cache)
 
 
+@pytest.mark.thorough
 def test_held_out_accuracy_is_kept_with_fp16_for_the_rest(trained: Digits, float_top1: float) -> None:
     artifact = with_fp16_rest(trained)
     assert artifact.manifest.precision is Precision.INT8
