@@ -24,8 +24,8 @@ from dtvit_deploy.devices.exchange import WORDS, Finished, TooLongError, end, ex
 from dtvit_deploy.devices.login_shell import Line
 from dtvit_deploy.devices.ssh_failure import unreachable
 from dtvit_deploy.devices.transport import LostError, command_words, too_long
-from dtvit_deploy.devices.words import last_line
 from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.formats.job.words import last_line
 from dtvit_deploy.process.ending import removed_at_the_end, uninterrupted
 
 _LONGEST_SOCKET = 84
