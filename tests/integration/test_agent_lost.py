@@ -169,6 +169,20 @@ class TestALostConnection:
         assert board.transport.moved("put") == 0
 
 
+def test_an_artefact_of_which_half_is_left_of_a_killed_worker_is_put_together_again(board: Board, asked: Asked) -> None:
+    def interrupt(task: str, part: float) -> None:
+        if part:
+            kill_all_of_it(board)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        perform(board.device(), asked, advanced=interrupt)
+    for model in board.root.glob("jobs/*/artifacts/*/*.onnx"):
+        model.unlink()
+    assert len(list(perform(board.device(), asked).parts(0))) == 6
+    assert not list(board.root.glob("jobs/*/artifacts"))
+
+
 def test_an_interruption_here_ends_the_job_there(board: Board, asked: Asked) -> None:
     def interrupt(task: str, part: float) -> None:
         if task != "sending":
