@@ -50,9 +50,11 @@ class Moment(NamedTuple):
     kind: str
     after: float = 0.0
     event: str = ""
+    by: signal.Signals = signal.SIGKILL
 
     def __str__(self) -> str:
-        return f"{self.kind} at {self.event}" if self.event else f"{self.kind} after {self.after:.1f} s"
+        how = "" if self.by == signal.SIGKILL else f" by {self.by.name}"
+        return f"{self.kind}{how} at {self.event}" if self.event else f"{self.kind}{how} after {self.after:.1f} s"
 
 
 class Ended(NamedTuple):
@@ -169,7 +171,7 @@ class Bench:
                     self.server.listen_anew(_AWAY)
                     return True
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(drawn.choice(found), signal.SIGKILL)
+                    os.kill(drawn.choice(found), moment.by)
                     return True
             time.sleep(_LOOKS)
         return False

@@ -16,6 +16,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,8 +43,10 @@ ARTEFACTS = """
 targets = ["onnx", "openvino"]
 precisions = ["fp32", "fp16"]
 """
-TOLD = {2, 3, 130, 143}
+TOLD = {2, 3}
 """Exit codes of a command that says what was lost."""
+ASKED = {130: signal.SIGINT, 143: signal.SIGTERM}
+"""Those of one that was asked to end."""
 DELAY, LOSS = 0.1, 0.02
 """Seconds and share of packets, each way: 200 ms there and back."""
 PULLED, LONGER = 20.0, 45.0
@@ -99,8 +102,9 @@ def _killed(work: Path, folder: Path, kills: int, drawn: random.Random) -> int:
             disturbed = _call(bench, work, command, moment, drawn)
             if not disturbed.killed:
                 continue
+            left = bench.left() if disturbed.code in ASKED else []  # who is asked to end ends what goes on there, too
             again = _call(bench, work, command)
-            left = bench.left()
+            left += bench.left()
             how = _how(disturbed, whole[command])
             then = "the same" if _report(again) == whole[command] else f"OTHER (exit code {again.code}): {again.said[-500:]}"
             ends[moment.kind][how.partition(":")[0]] += 1
@@ -115,17 +119,20 @@ def _killed(work: Path, folder: Path, kills: int, drawn: random.Random) -> int:
 def _drawn_moment(drawn: random.Random, lives: dict[str, tuple[float, float]]) -> Moment:
     """Somebody, and a moment of their life, or one at which something begins or ends."""
     kind = drawn.choice([kind for kind in KINDS if kind in lives])
+    by = drawn.choice((signal.SIGKILL, signal.SIGKILL, *ASKED.values())) if kind == "client" else signal.SIGKILL
     if drawn.random() < 1 / 3:
-        return Moment(kind, event=drawn.choice(EVENTS))
-    return Moment(kind, drawn.uniform(*lives[kind]))
+        return Moment(kind, event=drawn.choice(EVENTS), by=by)
+    return Moment(kind, drawn.uniform(*lives[kind]), by=by)
 
 
 def _how(ended: Ended, whole: str) -> str:
     """How a disturbed call ended, as far as it may end so."""
     if "Traceback" in ended.said:
         return f"OTHER: a traceback: {ended.said[-800:]}"
-    if ended.code == -9:
+    if ended.code == -signal.SIGKILL:
         return "died with it"
+    if ended.code in ASKED:
+        return "ended as it was asked to"
     if ended.code in (0, 1):
         return "went on to the same report" if _report(ended) == whole else f"OTHER: another report: {ended.said[-500:]}"
     errors = [line for line in ended.said.splitlines() if line.startswith("error: ")]

@@ -145,6 +145,13 @@ class TestALostConnection:
         board.transport.cut = lambda words, size: left.pop() if left and words[0] == command else None
         assert len(list(perform(board.device(), asked).parts(1))) == 6
 
+    def test_at_the_end_leaves_no_times_that_the_next_request_would_take_for_its_own(self, board: Board, asked: Asked) -> None:
+        left = [-1]
+        board.transport.cut = lambda words, size: left.pop() if left and words[0] == "forget" else None
+        perform(board.device(), asked, keep=False)
+        assert not left
+        assert not list(board.root.glob("jobs/*"))
+
     def test_that_stands_only_for_a_moment_each_time_is_none(self, board: Board, asked: Asked) -> None:
         board.transport.cut = lambda words, size: -1 if words[0] == "follow" else None
         with pytest.raises(LostError, match=r"no connection for 1 s"):
