@@ -114,9 +114,7 @@ class Bench:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
-    def run(
-        self, command: Sequence[str], cwd: Path, moment: Moment | None = None, drawn: random.Random | None = None, **env: str
-    ) -> Ended:
+    def run(self, command: Sequence[str], cwd: Path, moment: Moment | None = None, drawn: random.Random | None = None, **env: str) -> Ended:
         """A command to its end, in which somebody may be killed; where several could be, one that ``drawn`` chooses."""
         began = time.monotonic()
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as said:
@@ -139,7 +137,9 @@ class Bench:
         seen: dict[str, tuple[float, float]] = {}
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as said:
             began = time.monotonic()
-            process = subprocess.Popen(list(command), cwd=cwd, env=self.environment | env, stdin=subprocess.DEVNULL, stdout=out, stderr=said)
+            process = subprocess.Popen(
+                list(command), cwd=cwd, env=self.environment | env, stdin=subprocess.DEVNULL, stdout=out, stderr=said
+            )
             self._clients.append(process.pid)
             while process.poll() is None:
                 everybody, now = processes(), time.monotonic() - began
@@ -159,13 +159,10 @@ class Bench:
         return found
 
     def _disturb(self, process: subprocess.Popen[bytes], moment: Moment, drawn: random.Random, began: float) -> bool:
-        before = {pid for pid in self.board.workers()}
+        before = set(self.board.workers())
         while process.poll() is None:
             everybody = processes()
-            if moment.event:
-                due = self._seen(moment.event, everybody, before)
-            else:
-                due = time.monotonic() - began >= moment.after
+            due = self._seen(moment.event, everybody, before) if moment.event else time.monotonic() - began >= moment.after
             if due and (found := self._who(moment.kind, process.pid, everybody)):
                 if moment.kind == "listener":
                     self.server.listen_anew(_AWAY)
@@ -189,7 +186,9 @@ class Bench:
             return [client] if client in everybody else []
         if kind in ("ssh", "session"):
             below = {pid: everybody[pid] for pid in _below(client, everybody)}
-            return [pid for pid, (_, words) in below.items() if words[:1] == ["ssh"] and "-S" in words and ("-M" in words) is (kind == "ssh")]
+            return [
+                pid for pid, (_, words) in below.items() if words[:1] == ["ssh"] and "-S" in words and ("-M" in words) is (kind == "ssh")
+            ]
         if kind == "command":
             return list(self._commands(everybody))
         if kind == "connection":

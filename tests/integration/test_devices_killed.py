@@ -1,4 +1,4 @@
-"""Whoever works for a job on either side of a connection may be killed: the next call ends as one that nobody disturbed, and nothing is left.
+"""Whoever works for a job on either side of a connection may be killed: the next call ends as if nobody were, and nothing is left.
 
 `make endurance-devices` does the same to whole commands, at sixty moments.
 """

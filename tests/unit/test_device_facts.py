@@ -230,7 +230,7 @@ def lease(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_who_holds_the_lease_is_told_and_a_dead_holders_word_is_not(tmp_path: Path, lease: Path) -> None:
-    assert probe(Shell(tmp_path), sys.executable, [str(lease)]).holder == "me@bench, 2026-11-30 17:00�[2J"
+    assert probe(Shell(tmp_path), sys.executable, [str(lease)]).holder == "me@bench, 2026-11-30 17:00 [2J"
     link = tmp_path / "link"
     link.symlink_to(lease)
     assert probe(Shell(tmp_path), sys.executable, [str(link), str(tmp_path / "none")]).holder == ""

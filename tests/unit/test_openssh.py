@@ -259,9 +259,7 @@ class KillsTheClient(io.RawIOBase):
 
 
 @pytest.mark.parametrize("whose", ["$PPID", "$$"])
-def test_a_shell_that_somebody_kills_there_is_no_shell_that_runs_nothing(
-    server: Sshd, monkeypatch: pytest.MonkeyPatch, whose: str
-) -> None:
+def test_a_shell_that_somebody_kills_there_is_no_shell_that_runs_nothing(server: Sshd, monkeypatch: pytest.MonkeyPatch, whose: str) -> None:
     with connected(server, monkeypatch) as connection:
         if whose == "$$":  # the command's own: its status is told
             assert connection.run(["sh", "-c", f"kill -9 {whose}"]).returncode == 137
