@@ -17,12 +17,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
-from commandline import answering
+from commandline import DEPLOY, answering
 from devices import Board
 from dtvit_deploy.remote.bring import _BOOT
 from sshd import Sshd
+from warm import Begun, WarmStart
 
 KINDS = ("client", "ssh", "session", "command", "worker", "task", "connection", "listener")
 """Who can be killed: the command here, its ssh client that holds the connection, one that carries a command of the agent, that command
@@ -100,6 +101,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self._clients: list[int] = []
+        self._warm = WarmStart()
         for name in ("home/.ssh", "tmp", "run"):
             (self.user / name).mkdir(parents=True, exist_ok=True)
 
@@ -116,12 +118,9 @@ class Bench:
 
     def run(self, command: Sequence[str], cwd: Path, moment: Moment | None = None, drawn: random.Random | None = None, **env: str) -> Ended:
         """A command to its end, in which somebody may be killed; where several could be, one that ``drawn`` chooses."""
-        began = time.monotonic()
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as said:
-            process = subprocess.Popen(
-                list(command), cwd=cwd, env=self.environment | env, stdin=subprocess.DEVNULL, stdout=out, stderr=said, preexec_fn=answering
-            )
-            self._clients.append(process.pid)
+            process = self._begun(command, cwd, self.environment | env, out, said)
+            began = time.monotonic()
             try:
                 killed = moment is not None and self._disturb(process, moment, drawn or random.Random(0), began)
                 process.wait(HANGS)
@@ -130,17 +129,14 @@ class Bench:
                 process.wait()
             out.seek(0)
             said.seek(0)
-            return Ended(process.returncode, out.read(), said.read(), time.monotonic() - began, killed)
+            return Ended(process.wait(), out.read(), said.read(), time.monotonic() - began, killed)
 
     def lives(self, command: Sequence[str], cwd: Path, **env: str) -> tuple[Ended, dict[str, tuple[float, float]]]:
         """A command that nobody disturbs, and in which of its seconds each of `KINDS` was first and last seen."""
         seen: dict[str, tuple[float, float]] = {}
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as said:
+            process = self._begun(command, cwd, self.environment | env, out, said)
             began = time.monotonic()
-            process = subprocess.Popen(
-                list(command), cwd=cwd, env=self.environment | env, stdin=subprocess.DEVNULL, stdout=out, stderr=said
-            )
-            self._clients.append(process.pid)
             while process.poll() is None:
                 everybody, now = processes(), time.monotonic() - began
                 for kind in KINDS:
@@ -149,7 +145,7 @@ class Bench:
                 time.sleep(_LOOKS)
             out.seek(0)
             said.seek(0)
-            return Ended(process.returncode, out.read(), said.read(), time.monotonic() - began), seen
+            return Ended(process.wait(), out.read(), said.read(), time.monotonic() - began), seen
 
     def left(self) -> list[str]:
         """What still runs, and files that are neither the user's nor of the device's cache, once everybody had time to end."""
@@ -158,7 +154,19 @@ class Bench:
             time.sleep(0.1)
         return found
 
-    def _disturb(self, process: subprocess.Popen[bytes], moment: Moment, drawn: random.Random, began: float) -> bool:
+    def _begun(
+        self, command: Sequence[str], cwd: Path, environment: Mapping[str, str], out: IO[str], said: IO[str]
+    ) -> Begun | subprocess.Popen[bytes]:
+        if command[0] == DEPLOY:  # in a process that has the frameworks already: most of what a command takes otherwise
+            process: Begun | subprocess.Popen[bytes] = self._warm.begin([*command[1:]], cwd, environment, out.fileno(), said.fileno())
+        else:
+            process = subprocess.Popen(
+                list(command), cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=said, preexec_fn=answering
+            )
+        self._clients.append(process.pid)
+        return process
+
+    def _disturb(self, process: Begun | subprocess.Popen[bytes], moment: Moment, drawn: random.Random, began: float) -> bool:
         before = set(self.board.workers())
         while process.poll() is None:
             everybody = processes()

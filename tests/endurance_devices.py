@@ -60,6 +60,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--alone", action="store_true", help="the kills without the lines")
     asked = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # as in all tests
     print(f"seed {asked.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="e", dir="/tmp") as name:
         work = Path(name) / "work"
