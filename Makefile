@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-thorough test-arm64 test-farm fuzz audit endurance lint wheel docs bench clean
+.PHONY: help setup demo test test-thorough test-arm64 test-farm fuzz audit endurance endurance-devices lint wheel docs bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -46,6 +46,9 @@ fuzz: $(STAMP) ## thousands of changed graphs and checkpoints, counted; ARGS='--
 
 endurance: $(STAMP) ## plans that are killed, share a cache, or run on farms, against one that nobody disturbs
 	$(BIN)/python tests/endurance.py $(ARGS)
+
+endurance-devices: $(STAMP) ## commands on a device while whoever works for them is killed, and on three behind bad lines (as root); half an hour
+	$(BIN)/python tests/endurance_devices.py $(ARGS)
 
 lint: $(STAMP) ## style, types and layers
 	$(BIN)/ruff check

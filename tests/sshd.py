@@ -69,6 +69,7 @@ class Sshd:
     host: str = "127.0.0.1"
     inside: tuple[str, ...] = ()
     _process: subprocess.Popen[bytes] | None = None
+    _former: list[int] = field(default_factory=list)
 
     @property
     def home(self) -> Path:
@@ -166,21 +167,36 @@ class Sshd:
             self._process.wait()
             self._process = None
 
+    def listen_anew(self, away: float) -> None:
+        """Kill who listens, and have another listen after so many seconds; connections that stand go on."""
+        assert self._process is not None
+        self._former = self.sessions()
+        self._process.kill()
+        self._process.wait()
+        time.sleep(away)
+        self.start()
+
     def sessions(self) -> list[int]:
         """The server's own processes that serve connections; what they have started there is not among them."""
-        return [] if self._process is None else _served_by(self._process.pid)
+        everybody = _servers()
+        served = [] if self._process is None else _served_by(self._process.pid, everybody)
+        return [*(number for number in self._former if number in everybody), *served]
 
 
-def _served_by(server: int) -> list[int]:
-    found = []
+def _servers() -> dict[int, int]:
+    """Every process of an ssh server on this machine, with its parent."""
+    found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError):
-            text = stat.read_text(errors="replace")
-            parent = int(text.rpartition(")")[2].split()[1])
-            if parent == server and "sshd" in text.partition(")")[0]:
-                number = int(stat.parent.name)
-                found += [*_served_by(number), number]
+            name, _, state = stat.read_text(errors="replace").rpartition(")")
+            if "sshd" in name and not state.startswith(" Z"):
+                found[int(stat.parent.name)] = int(state.split()[1])
     return found
+
+
+def _served_by(server: int, everybody: Mapping[int, int]) -> list[int]:
+    children = [number for number, parent in everybody.items() if parent == server]
+    return [each for child in children for each in (*_served_by(child, everybody), child)]
 
 
 def listens(host: str, port: int) -> bool:

@@ -13,6 +13,8 @@ import gc
 import importlib
 import json
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -35,6 +37,44 @@ _OF_A_TEST = {"DTVIT_DEPLOY_CACHE", "PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_
 """Variables that neither Python nor a framework reads as it starts; torch sets the last in whichever process traces."""
 
 
+class Begun:
+    """A command that was begun, as `subprocess.Popen` has it."""
+
+    def __init__(self, told: socket.socket) -> None:
+        self._told = told
+        self.pid = self._number()
+        self.returncode: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """How it ended.
+
+        Raises:
+            TimeoutError: it has not, in so many seconds.
+        """
+        if self.returncode is None:
+            self._told.settimeout(timeout)
+            self.returncode = self._number()
+            self._told.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """How it ended, if it has."""
+        if self.returncode is None and not select.select([self._told], [], [], 0)[0]:
+            return None
+        return self.wait()
+
+    def kill(self) -> None:
+        """End it, if it has not ended."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def _number(self) -> int:
+        told = self._told.recv(16)
+        assert told, "the process that commands are forked from has ended"
+        return int(told)
+
+
 class WarmStart:
     """A process that waits with everything imported, and the way to it; it is started by the first command."""
 
@@ -55,20 +95,21 @@ class WarmStart:
         Raises:
             TimeoutError: it takes longer than that.
         """
-        request = json.dumps({"words": words, "cwd": str(cwd or Path.cwd()), "environment": dict(environment)}).encode()
-        here, there = socket.socketpair()
-        with here, there, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            with self._asking:
-                socket.send_fds(self._open(), [request], [there.fileno(), out.fileno(), err.fileno()])
-            there.close()
-            here.settimeout(seconds)
-            status = here.recv(16)
-            assert status, "the process that commands are forked from has ended"
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            status = self.begin(words, cwd, environment, out.fileno(), err.fileno()).wait(seconds)
             texts = []
             for stream in (out, err):
                 stream.seek(0)
                 texts.append(stream.read().decode().replace("\r\n", "\n").replace("\r", "\n"))
-        return subprocess.CompletedProcess(words, int(status), *texts)
+        return subprocess.CompletedProcess(words, status, *texts)
+
+    def begin(self, words: list[str], cwd: Path | None, environment: Mapping[str, str], out: int, err: int) -> Begun:
+        """Begin a command, whose streams are these."""
+        request = json.dumps({"words": words, "cwd": str(cwd or Path.cwd()), "environment": dict(environment)}).encode()
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with there, self._asking:
+            socket.send_fds(self._open(), [request], [there.fileno(), out, err])
+        return Begun(here)
 
     def _open(self) -> socket.socket:
         if self._way is None:
@@ -124,6 +165,7 @@ def _see_to(request: dict[str, object], reply: int, out: int, err: int) -> NoRet
     if command == 0:
         os.close(reply)
         _become(request, out, err)
+    os.write(reply, str(command).encode())
     _, status = os.waitpid(command, 0)
     os.write(reply, str(os.waitstatus_to_exitcode(status)).encode())
     os._exit(0)

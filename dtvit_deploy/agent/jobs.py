@@ -11,7 +11,6 @@ import math
 import os
 import re
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dtvit_deploy.agent.keeping import prune
+from dtvit_deploy.agent.keeping import prune, remove_job
 from dtvit_deploy.agent.lease import require_lease, try_lease
 from dtvit_deploy.agent.lock import alive, locked, say_who_works, worker
 from dtvit_deploy.agent.log import NAME as LOG
@@ -144,7 +143,7 @@ def forget(store: Store, name: Digest) -> None:
         InputError: there is no such job.
     """
     stop(store, name)
-    shutil.rmtree(_folder(store, name), ignore_errors=True)
+    remove_job(_folder(store, name))
 
 
 def last_words(store: Store, name: Digest) -> str:
@@ -158,7 +157,7 @@ def last_words(store: Store, name: Digest) -> str:
 
 def _start(store: Store, folder: Path, who: str, lock: int, lease: int | None) -> None:
     handed = [lock] if lease is None else [lock, lease]
-    arguments = [str(store.root), folder.name, who, "" if lease is None else str(lease)]
+    arguments = [str(store.root), folder.name, who, str(lock), "" if lease is None else str(lease)]
     isolated = ["-I", "-B"] if sys.dont_write_bytecode else ["-I"]
     with (folder / LOG).open("wb") as log:
         process = subprocess.Popen(
@@ -170,7 +169,7 @@ def _start(store: Store, folder: Path, who: str, lock: int, lease: int | None) -
             start_new_session=True,
             pass_fds=handed,
         )
-    say_who_works(lock, process.pid)
+    say_who_works(lock, process.pid)  # as it will itself, once its Python is there
 
 
 def _finished(folder: Path, job: Job, name: str) -> Results | None:

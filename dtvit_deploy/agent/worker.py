@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from dtvit_deploy.agent.lease import wait_for_lease
+from dtvit_deploy.agent.lock import say_who_works
 from dtvit_deploy.agent.log import how_ended, last_line, log_of
 from dtvit_deploy.agent.state import state
 from dtvit_deploy.agent.store import Store
@@ -34,10 +35,12 @@ ARTIFACTS = "artifacts"
 """Folder of a job in which its artefacts are put together."""
 
 
-def main(root: str, name: str, who: str, lease: str) -> None:
+def main(root: str, name: str, who: str, lock: str, lease: str) -> None:
     """Do a job, from where it was left. The job's lock came with this process; the device's too, unless ``lease`` is empty."""
+    say_who_works(int(lock), os.getpid())  # whoever began the job may have been killed before it could
     store = Store(Path(root), private=False)  # whoever began the job has looked at that
     folder = store.jobs / name
+    shutil.rmtree(folder / ARTIFACTS, ignore_errors=True)  # of a worker that was killed, and may have put half of one together
     job = decode_job((folder / "job.json").read_bytes())
     with (folder / "results").open("ab+") as made, Path(made.name).open("r+b") as file:
         writing = _Writing(Results(job, name, cast(BinaryIO, file)))
@@ -50,10 +53,10 @@ def main(root: str, name: str, who: str, lease: str) -> None:
                 for index in range(len(job.tasks)):
                     if not writing.results.outcomes[index].ended:
                         _do(store, folder, index, writing)
+            shutil.rmtree(folder / ARTIFACTS, ignore_errors=True)  # nobody looks into a job that has its end
             writing.put("end", body=writing.results.end)
         finally:
             os.close(held)
-    shutil.rmtree(folder / ARTIFACTS, ignore_errors=True)
 
 
 class _Writing:

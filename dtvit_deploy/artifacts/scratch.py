@@ -22,6 +22,8 @@ from dtvit_deploy.process.ending import changing_names, removed_at_the_end, unin
 
 _ATTEMPTS = 100
 """Another process may remove the folder that it had made while this one is about to use it; each attempt loses one such race."""
+_TEMPORARY = "dtvit-deploy-"
+_ANYONES = re.compile(rf"{_TEMPORARY}\d+-[0-9a-f]{{8}}")
 _SECONDS = 1.0
 """How long a folder is removed again while somebody still writes to it: a compiler's thread, which nobody can stop, finishes its file."""
 
@@ -83,6 +85,18 @@ def locked_folder(parent: Path, prefix: str, mode: int = 0o777) -> tuple[Path, i
             return folder, lock
         os.close(lock)  # removed as abandoned between its making and the lock
     raise OSError(errno.EAGAIN, "the folders made there disappear at once", str(parent))
+
+
+def temporary_folder(place: str | Path) -> tuple[Path, int]:
+    """Make a private folder for temporary files, as `locked_folder` does, and remove those there that killed processes have left.
+
+    Raises:
+        OSError: it cannot be made there.
+    """
+    made = locked_folder(Path(place).absolute(), f"{_TEMPORARY}{os.getpid()}-", 0o700)
+    with contextlib.suppress(OSError):  # a place that can be written and not listed
+        remove_abandoned(Path(place), _ANYONES)
+    return made
 
 
 def remove_abandoned(parent: Path, name: re.Pattern[str]) -> None:

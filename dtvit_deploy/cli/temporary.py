@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from dtvit_deploy.artifacts.scratch import locked_folder, remove_abandoned, scratch_folder
+from dtvit_deploy.artifacts.scratch import scratch_folder, temporary_folder
 
 VARIABLE = "TMPDIR"
 NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 """Where Python's getpass looks for who the user is. torch wants to know, for the name of a folder in the temporary one; where no variable
 says it, the C library is asked, which asks a socket first, and fails for a user without a name, as in many a container."""
-PREFIX = "dtvit-deploy-"
-_NAME = re.compile(rf"{PREFIX}\d+-[0-9a-f]{{8}}")
 
 
 @contextlib.contextmanager
@@ -55,10 +52,7 @@ def _made() -> tuple[Path, int]:
         with contextlib.suppress(OSError):
             if not Path(place).is_dir():  # to make the place itself is not ours
                 continue
-            made = locked_folder(Path(place).absolute(), f"{PREFIX}{os.getpid()}-", 0o700)
-            with contextlib.suppress(OSError):  # a place that can be written and not listed
-                remove_abandoned(Path(place), _NAME)
-            return made
+            return temporary_folder(place)
     raise FileNotFoundError
 
 

@@ -46,6 +46,13 @@ class Line:
         before = done.stderr[: found[-1].start()]
         return Finished(int(found[-1][1]), answer, before.rpartition(self._mark)[2])
 
+    def was_cut(self, done: Finished) -> bool:
+        """Whether a command without an answer was lost on the way, or ended by somebody; else there is a shell that runs none.
+
+        255 is the client's own status, less than 0 the signal that ended the client; of more than 128 a shell says that it was ended so.
+        """
+        return done.returncode < 0 or done.returncode > 128 or self._mark in done.stdout
+
     def begins(self, stream: BinaryIO) -> bool:
         """Read what comes before the command's own output; False where the stream ends first, or says too much."""
         said = 0

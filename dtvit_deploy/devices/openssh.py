@@ -17,15 +17,15 @@ from typing import BinaryIO
 
 from typing_extensions import Self
 
-from dtvit_deploy.artifacts.scratch import locked_folder, scratch_folder
+from dtvit_deploy.artifacts.scratch import scratch_folder, temporary_folder
 from dtvit_deploy.devices import ssh_options
 from dtvit_deploy.devices.address import Address
 from dtvit_deploy.devices.exchange import WORDS, Finished, TooLongError, end, exchange, followed
 from dtvit_deploy.devices.login_shell import Line
 from dtvit_deploy.devices.ssh_failure import unreachable
 from dtvit_deploy.devices.transport import LostError, command_words, too_long
-from dtvit_deploy.devices.words import last_line
 from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.formats.job.words import last_line
 from dtvit_deploy.process.ending import removed_at_the_end, uninterrupted
 
 _LONGEST_SOCKET = 84
@@ -94,7 +94,7 @@ class Connection:
         answer = line.answer(done)
         if answer is not None:
             return answer
-        if done.returncode == 255:  # the client's own; a shell's may be it too, but then it came to no end either
+        if line.was_cut(done):
             raise self._lost(done.stderr)
         raise self._no_commands(done.stderr or done.stdout)
 
@@ -178,7 +178,7 @@ def _folder() -> tuple[Path, int]:
     for place in tried:
         if len(os.fsencode(place)) + len("/dtvit-deploy-4194304-01234567/s") <= _LONGEST_SOCKET:
             with contextlib.suppress(OSError):
-                return locked_folder(place, f"dtvit-deploy-{os.getpid()}-", 0o700)
+                return temporary_folder(place)
     raise InputError(
         f"there is no place for the socket of a connection: tried {', '.join(map(str, tried))}",
         remedy="set TMPDIR to a folder of yours with a short name",

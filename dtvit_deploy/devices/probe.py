@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from dtvit_deploy.devices.transport import Transport
-from dtvit_deploy.devices.words import shown
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.formats.job.words import shown
 
 LEASES = ("/run/lock/dtvit-deploy-device.lock", "/tmp/dtvit-deploy-device.lock")
 """Files that who works on a device may hold locked (``DTVIT_DEPLOY_LEASE`` there names another); they hold the holder's own word."""

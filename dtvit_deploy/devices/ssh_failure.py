@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from dtvit_deploy.devices.address import Address
-from dtvit_deploy.devices.words import last_line, shown
 from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.formats.job.words import last_line, shown
 
 CONFIG = "DTVIT_DEPLOY_SSH_CONFIG"
 """Names a configuration file for the ssh client in place of ``~/.ssh/config``: of a bench of devices, say."""

@@ -81,9 +81,16 @@ class Device:
                     self.commands.stop(results.identity)
             raise
         if results.failed or not keep:
-            with _quietly():
-                self.commands.forget(results.identity)
+            self._forget(results.identity)
         return results
+
+    def _forget(self, identity: str) -> None:
+        """Have a job removed, over another connection where this one is lost: an equal request would be given these results again."""
+        with _quietly():
+            try:
+                self.commands.forget(identity)
+            except LostError:
+                self.commands.forget(identity)
 
     def clean(self) -> int:
         """Remove what is kept on the device, the agent too.

@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ import msgspec
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.nodes import NodeMap
+from dtvit_deploy.artifacts.scratch import scratch_folder, temporary_folder
 from dtvit_deploy.devices.examine import reached
 from dtvit_deploy.devices.needs import Needs, require
 from dtvit_deploy.devices.probe import Facts, probe
@@ -91,8 +92,8 @@ class Place:
             LostError: it cannot be reached any more; what was begun there goes on.
         """
         timed = None if self.emulator else timed
-        with tempfile.TemporaryDirectory(prefix="dtvit-deploy-") as folder:
-            asking = Asking(Path(folder), token=self._token(timed=timed is not None))
+        with _for_blobs() as folder:
+            asking = Asking(folder, token=self._token(timed=timed is not None))
             fed = asking.feeds(feeds)
             places = [asking.subject(artifact, runtime) for artifact, runtime in subjects]
             for subject in places:
@@ -124,8 +125,8 @@ class Place:
         threads: int,
     ) -> tuple[Sums, int]:
         """Compare inner tensors there; see `dtvit_deploy.remote.recorded.layer_sums`."""
-        with tempfile.TemporaryDirectory(prefix="dtvit-deploy-") as folder:
-            asking = Asking(Path(folder), token=self._token(timed=False))
+        with _for_blobs() as folder:
+            asking = Asking(folder, token=self._token(timed=False))
             fed, subject = asking.feeds(feeds), asking.subject(artifact, runtime)
             task = asking.layers(subject, fed, (fp32 for fp32, _, _ in references), taps=taps, nodes=nodes, threads=threads)
             asked = asking.asked
@@ -155,6 +156,11 @@ class Place:
         if task != named or (0 < part < 1 and now - at > OFTEN):
             self._told = (task, now)
             self._say(f"{self.name}: {task}" + (f", {part:.0%}" if 0 < part < 1 else ""))
+
+
+def _for_blobs() -> AbstractContextManager[Path]:
+    """A folder for what is to be sent; of a process that was killed the next one removes it."""
+    return scratch_folder(lambda: temporary_folder(tempfile.gettempdir()))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,40 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from arm64.device import CORE, Device
 from arm64.environment import Environment
 from commandline import deploy
+from project import inventory, make_project
 from sshd import sshd
 
 pytestmark = [pytest.mark.arm64, pytest.mark.slow]
-NETWORK = """
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.stem, self.body, self.head = nn.Conv2d(3, 32, 3, 2), nn.Conv2d(32, 96, 3), nn.Linear(96, 3)
-
-    def forward(self, image):
-        return self.head(self.body(nn.functional.gelu(self.stem(image))).relu().mean((2, 3)))
-
-def make():
-    return Net().eval(), {"image": torch.zeros(1, 3, 64, 64)}
-"""
-RECIPE = """
-[model]
-name = "watched:make"
-[preprocessing]
-mean = [0.5, 0.5, 0.5]
-std = [0.5, 0.5, 0.5]
-[data]
-evaluation = "images"
+MORE = """
 samples = 4
 [export]
 precisions = ["fp32", "fp16", "int8"]
@@ -55,13 +31,7 @@ search = false
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
-    (folder / "watched.py").write_text(NETWORK)
-    (folder / "dtvit-deploy.toml").write_text(RECIPE)
-    random = np.random.RandomState(0)
-    for index in range(6):
-        place = folder / "images" / "abc"[index % 3] / f"{index:02}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.randint(0, 256, (64, 64, 3), np.uint8)).save(place)
+    make_project(folder, recipe=MORE, side=64, width=32, pictures=6)
     deploy("export", "-o", "out", cwd=folder)
     return folder
 
@@ -74,7 +44,7 @@ def arm(environment: Environment, tmp_path_factory: pytest.TempPathFactory, work
         pytest.skip(device.missing)
     folder = tmp_path_factory.mktemp("device")
     with sshd(folder, inside=device.inside(folder), variables={"QEMU_CPU": CORE}) as server:
-        (work / "devices.toml").write_text(f'[[device]]\nname = "arm"\naddress = "{server.address}"\n')
+        inventory(work, arm=f'address = "{server.address}"')
         yield {"DTVIT_DEPLOY_SSH_CONFIG": str(folder / "client")}
 
 

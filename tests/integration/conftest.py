@@ -1,4 +1,4 @@
-"""What the integration tests share: a cache of their own, the digits as images, and one calibration of the digits checkpoint."""
+"""What the integration tests share: a cache of their own, the digits as images, one calibration of the digits checkpoint, and a device."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
 from commandline import deploy
+from devices import Board, killed_later
 from dtvit_deploy.artifacts.artifact import Artifact, Manifest, load_artifact, manifest_path, sha256_of, write_json
+from dtvit_deploy.remote.asking import Asked
+from jobs import asked_for, export_small, small_feeds
+
+if TYPE_CHECKING:
+    from dtvit_deploy.artifacts.signature import Feeds
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = ROOT / "examples" / "digits" / "digits.safetensors"
@@ -77,3 +84,30 @@ def vouch() -> Callable[[Path, Manifest], Artifact]:
         return load_artifact(path)
 
     return vouched
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> list[Artifact]:
+    """A small network as ONNX and OpenVINO in FP32, FP16 and INT8."""
+    folder = once(tmp_path_factory, "exported", export_small)
+    return [load_artifact(path.with_suffix("")) for path in sorted((folder / "out").glob("mine*.json"))]
+
+
+@pytest.fixture(scope="session")
+def feeds() -> list[Feeds]:
+    """Six, of that network."""
+    return small_feeds()
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Board]:
+    """A device that is this machine."""
+    board = Board(tmp_path / "board")
+    with killed_later(board):
+        yield board
+
+
+@pytest.fixture
+def asked(tmp_path: Path, exported: list[Artifact], feeds: list[Feeds]) -> Asked:
+    """Answers of two ONNX artefacts."""
+    return asked_for(tmp_path, exported[:3:2], feeds)

@@ -7,27 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
-import onnx
 import pytest
-import torch
-from onnx import numpy_helper
-from torch import Tensor, nn
 
-from devices import Board, killed_later
-from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest
+from blamed import changed, program
+from devices import Board
+from dtvit_deploy.artifacts.artifact import Artifact, Manifest
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.job.job import Layers
 from dtvit_deploy.harness.layers import LayerReport, report_of
-from dtvit_deploy.models.reference import Reference as Network
 from dtvit_deploy.pipeline import measure
 from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.onnx import onnx_stage
 from dtvit_deploy.pipeline.openvino import openvino_stage
-from dtvit_deploy.pipeline.program import ProgramEntry, read_program_entry, write_program
+from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.remote.asking import Asked, Asking, offered
 from dtvit_deploy.remote.recorded import layer_sums
@@ -39,29 +34,13 @@ if TYPE_CHECKING:
 pytest.importorskip("openvino")
 
 
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 16, 4, 4)
-        self.norm = nn.LayerNorm(16)
-        self.mix = nn.Linear(16, 16)
-        self.head = nn.Linear(16, 10)
-
-    def forward(self, image: Tensor) -> Tensor:
-        tokens = self.norm(self.stem(image).flatten(2).transpose(1, 2))
-        answer: Tensor = self.head((tokens + self.mix(tokens).relu()).mean(1))
-        return answer
+SPOILT = "blocks.0.out"
+"""The module that is to be named."""
 
 
 @pytest.fixture(scope="module")
 def entry(tmp_path_factory: pytest.TempPathFactory) -> ProgramEntry:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("program")
-    seeded = Link(kind="seeded", sha256="0" * 64)
-    inputs = {"image": torch.randn(1, 3, 16, 16)}
-    write_program(Network(model="mine:net", module=Net().eval(), inputs=inputs, output_names=("logits",), weights=seeded), folder)
-    return read_program_entry(folder)
+    return program(tmp_path_factory.mktemp("program"))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +49,7 @@ def artifacts(
 ) -> dict[str, Artifact]:
     cache, guard = Cache(tmp_path_factory.mktemp("cache")), open_material(None, entry.artifact.manifest).guard()
     right = onnx_stage(entry, guard, cache)
-    wrong = vouch(spoilt(right, tmp_path_factory.mktemp("spoilt")), right.manifest)
+    wrong = vouch(changed(right, SPOILT, tmp_path_factory.mktemp("spoilt"), 0.01), right.manifest)
     return {
         "right": right,
         "fp16": float16_stage(right, guard, (), cache),
@@ -78,24 +57,6 @@ def artifacts(
         "right in openvino": openvino_stage(right, Precision.FP32, cache),
         "wrong in openvino": openvino_stage(wrong, Precision.FP32, cache),
     }
-
-
-def spoilt(artifact: Artifact, folder: Path) -> Path:
-    """A copy in which the largest weight of the module ``mix`` is another."""
-    model = onnx.load(artifact.path)
-    tensor = next(one for one in model.graph.initializer if list(one.dims) == [16, 16] or "mix" in one.name)
-    values = numpy_helper.to_array(tensor).copy()
-    values.flat[np.argmax(np.abs(values))] *= 1.02
-    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    onnx.save(model, folder / "model.onnx")
-    return folder / "model.onnx"
-
-
-@pytest.fixture
-def board(tmp_path: Path) -> Iterator[Board]:
-    board = Board(tmp_path / "board")
-    with killed_later(board):
-        yield board
 
 
 class Walk:
@@ -143,7 +104,7 @@ def test_the_report_is_that_of_this_machine_and_names_the_module(
     walk = Walk(tmp_path / "blobs", entry, artifacts[which])
     found, brought = walk.there(board)
     assert found == walk.here()
-    assert found.first == ("mix" if "wrong" in which else None)
+    assert found.first == (SPOILT if "wrong" in which else None)
     assert len(found.layers) >= 0.5 * found.program_tensors
     assert brought < 10_000 * measure.LAYER_SAMPLES  # a few figures for each tensor, where the tensors would be far more
     task = walk.asked.job.tasks[0]

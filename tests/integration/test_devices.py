@@ -10,41 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime
 import pytest
-from PIL import Image
 
 from commandline import DEPLOY, Done, answering, deploy
 from devices import Board
+from project import RECIPE, inventory, make_project
 from sshd import Sshd, sshd
 
 pytest.importorskip("openvino")
 pytestmark = pytest.mark.slow
-NETWORK = """
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.stem, self.body, self.head = nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 96, 3), nn.Linear(96, 3)
-
-    def forward(self, image):
-        return self.head(self.body(nn.functional.gelu(self.stem(image))).relu().mean((2, 3)))
-
-def make():
-    return Net().eval(), {"image": torch.zeros(1, 3, 32, 32)}
-"""
-RECIPE = """
-[model]
-name = "watched:make"
-[preprocessing]
-mean = [0.5, 0.5, 0.5]
-std = [0.5, 0.5, 0.5]
-[data]
-evaluation = "images"
+ARTEFACTS = """
 [export]
 targets = ["onnx", "openvino"]
 precisions = ["fp32", "fp16"]
@@ -55,13 +31,7 @@ precisions = ["fp32", "fp16"]
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project's folder: a network, labelled images, and what was exported of them."""
     folder = tmp_path_factory.mktemp("work")
-    (folder / "watched.py").write_text(NETWORK)
-    (folder / "dtvit-deploy.toml").write_text(RECIPE)
-    random = np.random.RandomState(0)
-    for index in range(12):
-        place = folder / "images" / "abc"[index % 3] / f"{index:02}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.randint(0, 256, (32, 32, 3), np.uint8)).save(place)
+    make_project(folder, recipe=ARTEFACTS)
     deploy("export", "-o", "out", cwd=folder)
     return folder
 
@@ -71,9 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, work: Path) -> Iterator[tup
     """The device, which the inventory calls bench."""
     board = Board(tmp_path_factory.mktemp("board"))
     with sshd(tmp_path_factory.mktemp("sshd")) as server:
-        (work / "devices.toml").write_text(
-            f'[[device]]\nname = "bench"\ntags = ["boards"]\naddress = "{server.address}"\npython = "{board.python}"\n'
-        )
+        inventory(work, bench=f'tags = ["boards"]\naddress = "{server.address}"\npython = "{board.python}"')
         yield server, board
 
 
@@ -174,7 +142,7 @@ def test_what_is_kept_there_is_not_taken_for_what_another_runtime_would_answer(w
 
 
 def test_a_recipe_names_devices_too(work: Path, device: Board, tmp_path: Path) -> None:
-    (work / "there.toml").write_text(RECIPE + '[run]\ndevices = ["bench"]\n')
+    (work / "there.toml").write_text(RECIPE + ARTEFACTS + '[run]\ndevices = ["bench"]\n')
     report, _ = told(work, "verify", "-r", "there.toml", "--samples", "2")
     assert [name for name in by_name(report, "rung") if "on bench" not in name] == ["torch FP32"]
 

@@ -5,82 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-import torch
-from onnx import numpy_helper
-from torch import Tensor, nn
 
-from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, load_artifact, manifest_path, write_json
+from blamed import MODULES, changed, program
+from dtvit_deploy.artifacts.artifact import Artifact, Manifest, load_artifact, manifest_path, write_json
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.target import Precision
-from dtvit_deploy.export.onnx.modules import module_of
 from dtvit_deploy.harness.layers import LayerReport
-from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline import measure
 from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.material import open_material
 from dtvit_deploy.pipeline.onnx import onnx_stage
-from dtvit_deploy.pipeline.program import ProgramEntry, read_program_entry, write_program
+from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.runtimes.pairing import pairings
-
-MODULES = ("stem.1", "blocks.0.norm", "blocks.0.qkv", "blocks.0.out", "blocks.1.norm", "blocks.1.qkv", "blocks.1.out", "gain", "head")
-"""Every module that has weights, in the order of execution; the batch norm for itself and the convolution that it was folded into."""
-
-
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(16)
-        self.qkv = nn.Linear(16, 48)
-        self.out = nn.Linear(16, 16)
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(self.norm(x)).chunk(3, -1)
-        mixed = (q @ k.transpose(-2, -1) / 4).softmax(-1) @ v
-        return torch.add(x, self.out(mixed))
-
-
-class Gain(nn.Module):
-    """A weight of its own, which is no module of torch's."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.rand(16) + 0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 16, 4, 4), nn.BatchNorm2d(16))
-        self.blocks = nn.Sequential(Block(), Block())
-        self.gain = Gain()
-        self.head = nn.Linear(16, 10)
-        with torch.no_grad():  # as after training: equal weights of two modules would be one constant
-            for name, tensor in self.state_dict().items():
-                if "norm" in name or "stem.1" in name:
-                    tensor.copy_(torch.rand(tensor.shape) + 0.5)
-
-    def forward(self, image: Tensor) -> Tensor:
-        tokens = self.blocks(self.stem(image).flatten(2).transpose(1, 2))
-        answer: Tensor = self.head(self.gain(tokens).mean(1))
-        return answer
 
 
 @pytest.fixture(scope="module")
 def entry(tmp_path_factory: pytest.TempPathFactory) -> ProgramEntry:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("program")
-    made = Link(kind="seeded", sha256="0" * 64)
-    inputs = {"image": torch.randn(1, 3, 16, 16)}
-    write_program(Reference(model="mine:net", module=Net().eval(), inputs=inputs, output_names=("logits",), weights=made), folder)
-    return read_program_entry(folder)
+    return program(tmp_path_factory.mktemp("program"))
 
 
 @pytest.fixture(scope="module")
@@ -108,21 +51,6 @@ def spoilt(tmp_path: Path, vouch: Callable[[Path, Manifest], Artifact]) -> Spoil
         return vouch(changed(artifact, module, tmp_path, relative), artifact.manifest)
 
     return copy
-
-
-def changed(artifact: Artifact, module: str, folder: Path, relative: float) -> Path:
-    model = onnx.load(artifact.path)
-    mine = {name for node in model.graph.node if module_of(node) == module for name in node.input}
-    weights = [tensor for tensor in model.graph.initializer if tensor.name in mine and tensor.data_type != onnx.TensorProto.INT64]
-    assert weights, f"{module} has no weight in {artifact.name}"
-    values = {tensor.name: numpy_helper.to_array(tensor).copy() for tensor in weights}
-    name = max(values, key=lambda one: values[one].size)
-    values[name].flat[np.argmax(np.abs(values[name]))] *= 1 + relative
-    tensor = next(one for one in weights if one.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(values[name], name))
-    path = folder / artifact.name
-    onnx.save(model, path)
-    return path
 
 
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])

@@ -19,7 +19,7 @@ from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.formats.job.frames import DTYPES, LARGEST_FRAME, MAGIC, CutOffError, Frame, ResultsError, frame_bytes, read_frame
 from dtvit_deploy.formats.job.job import Answers, Blob, Job, Latency, Layers, State, Subject, decode_job, encode_job, job_id
 from dtvit_deploy.formats.job.results import Results, read_results
-from dtvit_deploy.formats.job.words import clean
+from dtvit_deploy.formats.job.words import clean, last_line, shown
 
 DIGEST, OTHER = "a" * 64, "b" * 64
 MUTANTS = 5000
@@ -313,6 +313,9 @@ def test_a_file_that_ends_early_is_cut_off_wherever_that_is() -> None:
 
 def test_text_from_elsewhere_is_of_one_line_printable_and_cut() -> None:
     assert clean("a\nb\x1b[2J\u202e" + "x" * 5000) == "a b�[2J�" + "x" * 1992
+    assert shown(b"\r\n a\t\tb\x1b[2J\xff\xe2\x80\xa8 c" + b"x" * 5000) == "a b�[2J� c" + "x" * 289 + "…"
+    assert last_line(b"why\n \r\n\n") == "why"
+    assert last_line(b"") == ""
 
 
 class TestAJob:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import processes
 from dtvit_deploy.devices.address import parse
 from dtvit_deploy.devices.openssh import Connection
 from dtvit_deploy.devices.ssh_options import options, settings
@@ -232,6 +233,50 @@ class Cut(io.RawIOBase):
         if len(self._pieces) == 1:
             self._server.stop()
         return self._pieces.pop(0) if self._pieces else b""
+
+
+def test_a_command_whose_client_is_killed_is_lost_and_the_connection_stands(server: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connected(server, monkeypatch) as connection:
+        with pytest.raises(LostError, match="is lost"):
+            connection.run(["cat"], stdin=KillsTheClient())  # type: ignore[arg-type]
+        assert connection.run(["echo", "here"]).stdout == b"here\n"
+
+
+class KillsTheClient(io.RawIOBase):
+    """A file in whose middle somebody kills the ssh client of the command that reads it."""
+
+    _pieces = 2
+
+    def read(self, size: int = -1) -> bytes:
+        del size
+        self._pieces -= 1
+        if not self._pieces:
+            for pid, process in processes().items():
+                if process.parent == os.getpid() and process.words[:1] == ["ssh"]:
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.2)
+        return b"x" * 1000 if self._pieces >= 0 else b""
+
+
+@pytest.mark.parametrize("whose", ["$PPID", "$$"])
+def test_a_shell_that_somebody_kills_there_is_no_shell_that_runs_nothing(server: Sshd, monkeypatch: pytest.MonkeyPatch, whose: str) -> None:
+    with connected(server, monkeypatch) as connection:
+        if whose == "$$":  # the command's own: its status is told
+            assert connection.run(["sh", "-c", f"kill -9 {whose}"]).returncode == 137
+            return
+        with pytest.raises(LostError, match="is lost"):
+            connection.run(["sh", "-c", f"kill -9 {whose}"])
+
+
+def test_the_socket_of_a_process_that_was_killed_goes_with_the_next_connection(server: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setattr("tempfile.tempdir", short)
+        left, notes = Path(short) / "dtvit-deploy-4194304-0123abcd", Path(short) / "dtvit-deploy-notes"
+        for folder in (left, notes):
+            folder.mkdir()
+        with connected(server, monkeypatch):
+            assert not left.exists()
+        assert list(Path(short).iterdir()) == [notes]
 
 
 def test_a_server_that_allows_one_session_at_a_time_is_enough_for_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

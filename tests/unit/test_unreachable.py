@@ -219,7 +219,7 @@ def test_the_command_line_tells_one_message_with_exit_code_3(server: Sshd, tmp_p
             'sign_and_send_pubkey: signing failed for ED25519 "x" from agent: agent refused operation\nme@orin: Permission denied',
             "did not sign",
         ),
-        ("Something that no release has said yet \x1b[2J", ":2222 cannot be reached: Something that no release has said yet [2J"),
+        ("Something that no release has said yet \x1b[2J", ":2222 cannot be reached: Something that no release has said yet �[2J"),
         ("", "ssh ended without a word"),
     ],
 )
