@@ -84,6 +84,21 @@ def test_a_task_that_fails_is_raised_with_the_devices_name_before_what_comes_aft
     assert len(list(perform(board.device(), asked, to_the_end=False).parts(0))) == 6  # the next request does not find that failure
 
 
+def test_a_failure_that_could_not_be_taken_back_there_is_not_what_the_next_request_finds(board: Board, asked: Asked) -> None:
+    package = board.folder / "packages" / "onnxruntime"
+    there = package.readlink()
+    package.unlink()
+    board.transport.cut = lambda words, size: -1 if words[:1] == ["forget"] else None
+    said: list[str] = []
+    with pytest.raises(MissingError, match="ONNX Runtime"):
+        perform(board.device(), asked, to_the_end=False, say=said.append)
+    assert "the job may go on there, and could not be ended" in said[-1]
+    board.transport.cut = lambda words, size: None
+    board.device().end()
+    package.symlink_to(there)
+    assert len(list(perform(board.device(), asked, to_the_end=False).parts(0))) == 6
+
+
 def test_without_a_connection_an_interruption_says_that_the_job_goes_on_and_what_ends_it(board: Board, asked: Asked) -> None:
     said: list[str] = []
 

@@ -13,11 +13,15 @@ from typing import BinaryIO, cast
 import pytest
 
 from dtvit_deploy.agent import keeping, store
+from dtvit_deploy.agent.jobs import begin
 from dtvit_deploy.agent.keeping import MOST_RESULTS, WEEK, clean, prune
 from dtvit_deploy.agent.lock import locked
 from dtvit_deploy.agent.store import Store
+from dtvit_deploy.artifacts.artifact import Link, Manifest
+from dtvit_deploy.artifacts.signature import Signature, TensorSpec
+from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.formats.job.job import Blob
+from dtvit_deploy.formats.job.job import Blob, Job, State, Subject, encode_job
 
 CONTENT = bytes(range(256)) * 1000
 BLOB = Blob(sha256=hashlib.sha256(CONTENT).hexdigest(), bytes=len(CONTENT))
@@ -125,6 +129,17 @@ class TestABlob:
 
         with pytest.raises(MissingError, match="disk is full"):
             kept.put(BLOB, 0, cast(BinaryIO, Full()))
+
+
+def test_a_job_whose_blobs_do_not_all_fit_is_refused_before_the_first_of_them_comes(kept: Store) -> None:
+    signature = Signature((TensorSpec("image", (1, 3)),), (TensorSpec("logits", (1, 3)),))
+    link = Link(kind="onnx", sha256=BLOB.sha256)
+    manifest = Manifest(model="m", format="onnx", precision=Precision.FP32, sha256=BLOB.sha256, signature=signature, lineage=(link,))
+    blobs = tuple(Blob(sha256=name * 64, bytes=1 << 48) for name in "ab")
+    subject = Subject(name="net", runtime="onnxruntime", manifest=manifest, files={blob.sha256[:1]: blob.sha256 for blob in blobs})
+    with pytest.raises(MissingError, match="disk is full"):
+        begin(kept, encode_job(Job(agent="c" * 64, blobs=blobs, subjects=(subject,), tasks=(State(),))), "me", wait=True)
+    assert list(kept.blobs.iterdir()) == []
 
 
 def test_a_folder_that_others_can_write_is_refused(kept: Store) -> None:
