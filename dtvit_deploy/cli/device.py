@@ -33,9 +33,7 @@ def listed(as_json: given.Json = False) -> None:
     show.rows(str(path), ("name", "address", "tags", "Python", "power meter", "notes"), body)
 
 
-_Devices = Annotated[
-    list[str], typer.Argument(metavar="DEVICE...", help="An address, or a name or tag of devices.toml.", show_default=False)
-]
+_Devices = Annotated[list[str], typer.Argument(metavar="DEVICE", help="An address, or a name or tag of devices.toml.", show_default=False)]
 
 
 @device.command()
