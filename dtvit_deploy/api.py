@@ -212,6 +212,7 @@ def checked(
     Raises:
         InputError, MissingError: as `verify`.
     """
+    from dtvit_deploy.pipeline.beforehand import able_places
     from dtvit_deploy.pipeline.check import check
     from dtvit_deploy.pipeline.gates import gates_for
     from dtvit_deploy.pipeline.material import class_map_of, open_material
@@ -226,6 +227,7 @@ def checked(
         raise InputError("no artefacts were given", remedy="give files, the folder of an export, or what `export` returned")
     loaded = [with_trust(artifact, cache, trust=trust) for artifact in loaded]
     material = open_material(recipe.data.evaluation, loaded[0].manifest, class_map_of(recipe))
-    program = reference_of(loaded, cache, recipe.model)
-    held = msgspec.structs.replace(recipe, gates=gates_for(recipe.gates, figures))
-    return check(command, program, loaded, material, held, figures, progress, wait=wait)
+    with able_places(recipe, loaded, material, figures, progress, wait=wait) as places:
+        program = reference_of(loaded, cache, recipe.model)
+        held = msgspec.structs.replace(recipe, gates=gates_for(recipe.gates, figures))
+        return check(command, program, loaded, material, held, figures, progress, places)

@@ -72,6 +72,13 @@ def _stop(name: str) -> None:
     _answer({"stopped": jobs.stop(Store.here(), name)})
 
 
+def _end() -> None:
+    from dtvit_deploy.agent import jobs
+    from dtvit_deploy.agent.store import Store
+
+    _answer({"ended": jobs.stop_all(Store.here())})
+
+
 def _forget(name: str) -> None:
     from dtvit_deploy.agent import jobs
     from dtvit_deploy.agent.store import Store
@@ -125,6 +132,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "begin": _begin,
     "follow": _follow,
     "stop": _stop,
+    "end": _end,
     "forget": _forget,
     "log": _log,
     "clean": _clean,

@@ -24,8 +24,8 @@ from dtvit_deploy.agent.lock import alive, locked, say_who_works, worker
 from dtvit_deploy.agent.log import NAME as LOG
 from dtvit_deploy.agent.log import log_of
 from dtvit_deploy.agent.store import Store, require_room
-from dtvit_deploy.errors import InputError
-from dtvit_deploy.formats.job.frames import ResultsError
+from dtvit_deploy.errors import DeployError, InputError
+from dtvit_deploy.formats.job.frames import CutOffError, ResultsError
 from dtvit_deploy.formats.job.job import Answers, Digest, Job, decode_job, job_id
 from dtvit_deploy.formats.job.results import Results
 from dtvit_deploy.process.child import BEGIN
@@ -35,6 +35,8 @@ _LOOKS = 0.05
 """Seconds between two looks at a results file."""
 _TRIES = 4
 _PIECE = 1 << 20
+_MOST_TOLD = 20
+"""Tasks of a job that are named where it is ended."""
 _GRACE = 3.0
 """Seconds that a worker has to end once it is asked to."""
 
@@ -66,12 +68,15 @@ def begin(store: Store, content: bytes, who: str, *, wait: bool, first: bool = F
     else:
         return {"state": "running"}
     try:
-        if (before := _finished(folder, job, name)) is not None:
-            if not (first and before.failed):
+        if (before := _before(folder, job, name)) is not None:
+            if first and before.failed:  # of one that was given up, too: its other tasks were not waited for
+                (folder / "results").unlink()
+            elif before.ended:
                 os.utime(folder)
                 return {"state": "done"}
-            (folder / "results").unlink()
         if absent := store.missing(job.blobs):
+            sizes = {blob.sha256: blob.bytes for blob in job.blobs}
+            require_room(store.root, _expected(job) + sum(sizes[name] - there for name, there in absent.items() if there < sizes[name]))
             return {"state": "missing", "missing": absent}
         require_room(store.root, _expected(job))
         _write(folder / "job.json", content)
@@ -136,6 +141,23 @@ def stop(store: Store, name: Digest) -> bool:
     return True
 
 
+def stop_all(store: Store) -> list[dict[str, Any]]:
+    """End whoever works at any job of this user.
+
+    Returns:
+        Each job that went on, by its name and those of its tasks.
+    """
+    found = []
+    for folder in sorted(store.jobs.iterdir()):
+        if alive(folder):
+            tasks: list[str] = []
+            with contextlib.suppress(DeployError, OSError):
+                tasks = [task.name for task in decode_job((folder / "job.json").read_bytes()).tasks[:_MOST_TOLD]]
+            if (folder / "job.json").is_file() and stop(store, folder.name):
+                found.append({"job": folder.name, "tasks": tasks})
+    return found
+
+
 def forget(store: Store, name: Digest) -> None:
     """Remove a job's folder, and who works there before.
 
@@ -172,16 +194,17 @@ def _start(store: Store, folder: Path, who: str, lock: int, lease: int | None) -
     say_who_works(lock, process.pid)  # as it will itself, once its Python is there
 
 
-def _finished(folder: Path, job: Job, name: str) -> Results | None:
-    """The results, where they are whole."""
+def _before(folder: Path, job: Job, name: str) -> Results | None:
+    """What has come of the job until now; None where nothing has that can be read."""
     path = folder / "results"
     if not path.is_file():
         return None
     try:
         with path.open("rb") as file:
             results = Results(job, name, file)
-            results.load()
-            return results if results.ended else None
+            with contextlib.suppress(CutOffError):
+                results.load()
+            return results
     except ResultsError:  # the worker sees to it
         return None
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import dtvit_deploy
+from dtvit_deploy.agent.verified import Verified, mark_of
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.formats.job.job import Blob
 
@@ -40,6 +41,7 @@ class Store:
     def __init__(self, root: Path, *, private: bool = True) -> None:
         self.root = root
         self.blobs, self.jobs = root / "blobs", root / "jobs"
+        self._verified = Verified(root, kept=private)
         try:
             for folder in (root, self.blobs, self.jobs):
                 folder.mkdir(0o700, parents=True, exist_ok=True)
@@ -71,15 +73,23 @@ class Store:
     def missing(self, asked: Iterable[Blob]) -> dict[str, int]:
         """Of the blobs that a job needs, those that are not here, with how many bytes of each are. One that is damaged is not here."""
         found: dict[str, int] = {}
+        here: dict[str, Path] = {}
+        verified = self._verified.read()
         for blob in asked:
             path = self.blob(blob.sha256)
-            if path.is_file() and _digest(path) == blob.sha256:
+            if path.is_file() and (verified.get(blob.sha256, []) == mark_of(path) or _digest(path) == blob.sha256):
+                here[blob.sha256] = path
                 with contextlib.suppress(OSError):
                     os.utime(path)  # it was asked for
                 continue
             path.unlink(missing_ok=True)
             found[blob.sha256] = size_of(self._part(blob.sha256))
+        self._verified.add(here)
         return found
+
+    def doubt(self) -> None:
+        """Have every blob read again before it is used once more: something failed, and it may be a blob that the disk has damaged."""
+        self._verified.forget()
 
     def put(self, blob: Blob, offset: int, stream: BinaryIO) -> None:
         """Take a blob, or the rest of one of which the first ``offset`` bytes are here. What comes before the connection goes is kept.
@@ -109,6 +119,7 @@ class Store:
                     remedy="send it again; if that fails too, something on the way changes it",
                 )
             part.replace(self.blob(blob.sha256))
+            self._verified.add({blob.sha256: self.blob(blob.sha256)})
 
     def _part(self, sha256: str) -> Path:
         return self.blobs / f"{sha256}.part"

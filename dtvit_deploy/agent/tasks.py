@@ -55,11 +55,13 @@ def main(root: str, name: str, index: str) -> None:
             stream.write(frame_bytes(kind, task=int(index), **what))
             stream.flush()
 
+        store = Store(Path(root), private=False)
         try:
-            doing = _Doing(Store(Path(root), private=False), name, put)
+            doing = _Doing(store, name, put)
             conditions = doing.do(doing.job.tasks[int(index)])
             put("done", body={"conditions": conditions, "state": state()})
         except Exception as error:
+            store.doubt()
             put("failed", body=_told(error))
     os._exit(0)  # what a library does at its own end is no fault of the artefact's
 

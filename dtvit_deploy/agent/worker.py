@@ -98,6 +98,7 @@ def _do(store: Store, folder: Path, index: int, writing: _Writing) -> None:
             return
         if status != -signal.SIGKILL or why:
             break
+    store.doubt()
     name = writing.results.job.tasks[index].name
     words = last_line(log_of(folder))
     told: dict[str, Any] = {"message": f"{name}: {why or f'the process {how_ended(status)}'}", "remedy": f"its last words: {words}"}

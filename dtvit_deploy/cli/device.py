@@ -33,26 +33,41 @@ def listed(as_json: given.Json = False) -> None:
     show.rows(str(path), ("name", "address", "tags", "Python", "power meter", "notes"), body)
 
 
+_Devices = Annotated[list[str], typer.Argument(metavar="DEVICE", help="An address, or a name or tag of devices.toml.", show_default=False)]
+
+
 @device.command()
 @explained
-def clean(
-    devices: Annotated[list[str], typer.Argument(help="An address, or a name or tag of devices.toml.", show_default=False)],
-    as_json: given.Json = False,
-) -> None:
+def stop(devices: _Devices, as_json: given.Json = False) -> None:
+    """End the jobs that go on on devices for this user, those of a command whose connection was lost, say; tells which."""
+    from dtvit_deploy.cli import show
+    from dtvit_deploy.cli.each_device import each, named, raise_all
+    from dtvit_deploy.remote.place import stopped
+
+    found, failures = each(named(devices), "ending what goes on on", stopped)
+    if as_json:
+        show.as_json([{"device": name, "ended": ended} for name, ended in found.items()])
+    else:
+        for name, ended in found.items():
+            for one in ended:
+                show.console().say(f"{name}: ended {one}")
+            if not ended:
+                show.console().say(f"{name}: no job of yours goes on there")
+    raise_all(failures)
+
+
+@device.command()
+@explained
+def clean(devices: _Devices, as_json: given.Json = False) -> None:
     """Remove what was left on devices: the agent, and what was sent there. Refused where a job goes on."""
     from dtvit_deploy.cli import show
-    from dtvit_deploy.cli.progress import working
-    from dtvit_deploy.devices.inventory import find
+    from dtvit_deploy.cli.each_device import each, named, raise_all
     from dtvit_deploy.remote.place import cleaned
-    from dtvit_deploy.report.figures import megabytes
 
-    freed = {}
-    with working() as progress:
-        for one in (one for asked in devices for one in find(asked)):
-            progress.step(f"cleaning {one.name}")
-            freed[one.name] = cleaned(one)
+    freed, failures = each(named(devices), "cleaning", cleaned)
     if as_json:
         show.as_json([{"device": name, "freed": count} for name, count in freed.items()])
-        return
-    for name, count in freed.items():
-        show.console().say(f"{name}: {megabytes(count)} MB freed")
+    else:
+        for name, count in freed.items():
+            show.console().say(f"{name}: {count / 1e6:,.2f} MB freed")
+    raise_all(failures)

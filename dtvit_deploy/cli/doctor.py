@@ -76,20 +76,12 @@ def doctor(
 def _of_devices(asked: str, *, as_json: bool) -> None:
     """Ask one device, or all that share a tag; those that answer are told, whatever becomes of the others."""
     from dtvit_deploy.cli import show
-    from dtvit_deploy.cli.progress import working
+    from dtvit_deploy.cli.each_device import each, named, raise_all
     from dtvit_deploy.devices.examine import examine
-    from dtvit_deploy.devices.inventory import find
     from dtvit_deploy.devices.needs import missing
-    from dtvit_deploy.errors import DeployError
 
-    found, failures = [], []
-    with working() as progress:
-        for device in find(asked):
-            progress.step(f"asking {device.name}")
-            try:
-                found.append(examine(device))
-            except DeployError as error:
-                failures.append(error)
+    answered, failures = each(named([asked]), "asking", examine)
+    found = list(answered.values())
     failures += [missing(one.name, one.missing) for one in found if one.missing]
     if as_json:
         show.as_json(found)
@@ -98,11 +90,7 @@ def _of_devices(asked: str, *, as_json: bool) -> None:
             show.rows(one.name, ("", ""), list(one.told().items()))
             for note in one.notes:
                 show.note(note, show.console())
-    if len(failures) == 1:
-        raise failures[0]
-    if failures:
-        remedies = dict.fromkeys(failure.remedy for failure in failures if failure.remedy)
-        raise type(failures[0])("; ".join(map(str, failures)), remedy="; ".join(remedies))
+    raise_all(failures)
 
 
 def _explain(engine: Path, *, load: bool, trust: bool, as_json: bool) -> None:

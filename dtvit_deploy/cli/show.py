@@ -16,6 +16,7 @@ from rich.text import Text
 
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.content import gates_in_words, grouped_failures, measured_on, most_decisive, real_sqnr
+from dtvit_deploy.report.devices import whose
 from dtvit_deploy.report.figures import plain
 from dtvit_deploy.report.measured import counted, finding, lost
 
@@ -161,7 +162,7 @@ def _summary(found: Report, out: Stream) -> None:
         table.add_row(*row)
     out.print(table)
     threads = next((subject.conditions["threads"] for subject in subjects if "threads" in subject.conditions), "?")
-    said = [measured_on(found), f"{found.device.get('processor', 'an unknown processor')}, threads: {threads}, batch 1"]
+    said = [measured_on(found), f"{whose(found).removeprefix('on ')}, threads: {threads}, batch 1"]
     if any(subject.accuracy or subject.parity for subject in subjects):
         said.append("agreement is with torch FP32")
     if any(subject.parity for subject in subjects):
@@ -218,7 +219,7 @@ def _figure(value: float | None) -> str:
 
 def layers(subject: Subject, found: LayerReport, out: Stream) -> None:
     """The modules with the largest error relative to their floor, or in INT8 with the largest of their own, in the order of execution."""
-    name, modules = subject.file, found.modules
+    name, modules = f"{subject.name}, {subject.file}", found.modules  # one file may have been looked into on several devices
     shown = modules
     if len(modules) > WIDEST_LAYERS:
         worst = sorted(modules, key=lambda one: lost(one, subject), reverse=True)[:WIDEST_LAYERS]

@@ -48,6 +48,7 @@ class Examined(msgspec.Struct, frozen=True):
             "L4T": release(facts.l4t),
             "JetPack": facts.jetpack,
             "power mode": facts.power_mode,
+            "FP16 arithmetic": {None: "", True: "yes", False: "no"}[facts.half],
             "memory": _room(facts.memory, ""),
             "cache": _room(facts.disk, f"{facts.cache}, "),
             "Python": f"{version} ({facts.python})" if version else "none that runs",
@@ -59,6 +60,11 @@ class Examined(msgspec.Struct, frozen=True):
             **{module: f"does not import: {why}" for module, why in facts.broken.items()},
         }
         return {name: text for name, text in rows.items() if text}
+
+
+def python_of(device: Device) -> str:
+    """The program there: of this machine it is the one that runs this."""
+    return device.python if device.address else sys.executable
 
 
 def reached(device: Device) -> AbstractContextManager[Transport]:
@@ -81,7 +87,7 @@ def examine(device: Device) -> Examined:
         MissingError: it cannot be reached.
     """
     with reached(device) as transport:
-        facts = probe(transport, device.python if device.address else sys.executable)
+        facts = probe(transport, python_of(device))
     address = str(device.address) if device.address else "this machine"
     return Examined(device.name, address, facts, tuple(of_any_use(facts)), tuple(notes(facts)))
 

@@ -60,13 +60,16 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     power_meter: str = ""
 
 
-def place(folder: Path = Path()) -> Path | None:
+def place(folder: Path = Path(), inventory: Path | None = None) -> Path | None:
     """The inventory that holds for work in a folder: the one in it, else the user's own; None where there is neither.
+
+    Args:
+        inventory: a file in place of the one in the folder.
 
     Raises:
         InputError: the one in the folder is another user's: it would say which machine is meant by a name.
     """
-    beside = folder / FILE
+    beside = folder / FILE if inventory is None else inventory
     try:
         owner = beside.lstat().st_uid
     except OSError:
@@ -107,12 +110,13 @@ def read_inventory(path: Path) -> tuple[Device, ...]:
     return devices
 
 
-def find(asked: str, folder: Path = Path()) -> tuple[Device, ...]:
+def find(asked: str, folder: Path = Path(), *, inventory: Path | None = None) -> tuple[Device, ...]:
     """The devices that a user means, in the order of the inventory.
 
     Args:
         asked: ``local``, an address, or a device's name or tag.
-        folder: that of the recipe, or the working folder: see `place`.
+        folder: whose inventory is looked for: see `place`.
+        inventory: a file in its place, as a recipe names one; the user's own where it is not there.
 
     Raises:
         InputError: there is none of that name, the address or the inventory is wrong.
@@ -122,13 +126,14 @@ def find(asked: str, folder: Path = Path()) -> tuple[Device, ...]:
     if "://" in asked or "@" in asked:
         address = parse(asked)
         return (Device(name=str(address), address=address),)
-    path = place(folder)
+    path = place(folder, inventory)
     devices = () if path is None else read_inventory(path)
     named = tuple(device for device in devices if device.name == asked)
     if found := named or tuple(device for device in devices if asked in device.tags):
         return found
     if path is None:
-        told = f"there is no device {asked!r:.100}: there is no {FILE}, neither here nor in your folder for settings"
+        where = f"{FILE}, neither here" if inventory is None else f"{inventory}, and no {FILE}"
+        told = f"there is no device {asked!r:.100}: there is no {where} {'nor ' if inventory is None else ''}in your folder for settings"
     else:
         known = dict.fromkeys([device.name for device in devices] + [tag for device in devices for tag in device.tags])
         told = f"there is no device {asked!r:.100} in {path}; known there: {', '.join(known) or 'none'}"

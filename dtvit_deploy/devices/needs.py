@@ -25,11 +25,13 @@ class Needs(NamedTuple):
     Attributes:
         runtimes: modules that must be there: ``onnxruntime``, ``openvino``, ``tensorrt``.
         disk, memory: bytes.
+        sent: bytes that must be in its cache, of which some may be there from before.
     """
 
     runtimes: tuple[str, ...] = ()
     disk: int = 0
     memory: int = 0
+    sent: int = 0
 
 
 class Lack(msgspec.Struct, frozen=True):
@@ -114,11 +116,17 @@ def _room(facts: Facts, needs: Needs) -> list[Lack]:
     found = []
     if not facts.writable:
         found.append(Lack(f"a folder for its cache: {facts.cache} cannot be written", "set XDG_CACHE_HOME there to a folder of the user's"))
-    elif facts.disk is not None and facts.disk < needs.disk:
-        found.append(Lack(f"room: {_mib(needs.disk)} are needed in {facts.cache}, {_mib(facts.disk)} are free", "free some of its disk"))
+    elif facts.disk is not None and facts.disk < (disk := _least(facts, needs)):
+        remedy = "free some of its disk, or ask for less at once: fewer artefacts, fewer samples"
+        found.append(Lack(f"room: {_mib(disk)} are needed in {facts.cache}, {_mib(facts.disk)} are free", remedy))
     if facts.memory is not None and facts.memory < needs.memory:
         found.append(Lack(f"memory: {_mib(needs.memory)} are needed, {_mib(facts.memory)} are free", "end other programs there"))
     return found
+
+
+def _least(facts: Facts, needs: Needs) -> int:
+    """Bytes that must be free whatever is there already: of what is kept there, all may be of what is to be sent."""
+    return needs.disk + (0 if facts.kept is None else max(0, needs.sent - facts.kept))
 
 
 def notes(facts: Facts) -> list[str]:

@@ -39,9 +39,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         model: of the board or the machine, by its firmware.
         emulator: what runs the instructions where no processor of that architecture does.
         l4t, jetpack, power_mode: a Jetson's release, the version of its JetPack, and the mode that ``nvpmodel`` tells.
+        half: whether its ARM cores have arithmetic in FP16; None where nothing says so, and for other processors.
         memory: bytes that programs could have now.
         cache: the folder in which ours would be made; ``writable`` where it can.
         disk: bytes that are free there.
+        kept: bytes that are in ours already; None where nothing counts them.
         python: the path of the program that was asked for; empty where there is none.
         python_version: as three numbers; None where it does not run.
         packages: versions of those that are installed there, by module; of all but NumPy no import was tried.
@@ -61,10 +63,12 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     l4t: str = ""
     jetpack: str = ""
     power_mode: str = ""
+    half: bool | None = None
     memory: int | None = None
     cache: str
     writable: bool
     disk: int | None = None
+    kept: int | None = None
     python: str = ""
     python_version: tuple[int, int, int] | None = None
     packages: dict[str, str] = {}
@@ -170,6 +174,8 @@ _READ: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     **{key: (key, shown) for key in _TEXTS},
     "memory_kib": ("memory", _kib),
     "disk_kib": ("disk", _kib),
+    "kept_kib": ("kept", _kib),
+    "half": ("half", lambda text: text == "yes"),
     "cache_writable": ("writable", lambda text: text == "yes"),
     "python_version": ("python_version", _release),
     "clock": ("clock", _number),

@@ -57,6 +57,12 @@ probe() {
     say emulator "$(emulator)"
     say l4t "$(cat /etc/nv_tegra_release 2>/dev/null)"
     say jetpack "$(dpkg-query -W -f '${Version}' nvidia-jetpack 2>/dev/null)"
+    if [ "$system $machine" = "Darwin arm64" ]; then
+        case $(sysctl -n hw.optional.arm.FEAT_FP16 2>/dev/null) in
+            1) say half yes ;;
+            0) say half no ;;
+        esac
+    fi
     say power_mode "$(limited 5 nvpmodel -q 2>/dev/null | sed -n 's/^NV Power Mode: *//p')"
     say memory_kib "$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo 2>/dev/null)"
     case $XDG_CACHE_HOME in
@@ -64,7 +70,10 @@ probe() {
         *) place=${HOME:-/nonexistent}/.cache ;; # a relative one is none, by the XDG Base Directory Specification
     esac
     say cache "$place"
+    kept=$place/dtvit-deploy-device
     while [ ! -e "$place" ] && [ "$place" != "${place%/*}" ] && [ -n "${place%/*}" ]; do place=${place%/*}; done
+    if [ -d "$kept" ]; then kept=$(du -sk "$kept" 2>/dev/null); else kept=0; fi
+    say kept_kib "${kept%%[!0-9]*}"
     if [ -d "$place" ] && [ -w "$place" ]; then say cache_writable yes; else say cache_writable no; fi
     [ -d "$place" ] || place=/
     say disk_kib "$(df -Pk "$place" 2>/dev/null | sed -n '2s/^.* \([0-9]\{1,\}\) \{1,\}[0-9]\{1,3\}% .*$/\1/p')"
@@ -110,7 +119,22 @@ def package(module, distribution, imported):
     say("package", "%s %s" % (module, version))
 
 
+def half():
+    # As runtimes ask, since /proc/cpuinfo may be that of the machine around an emulator. 16 is AT_HWCAP, its bits 9 and 10 are HWCAP_FPHP
+    # and HWCAP_ASIMDHP of a 64-bit process.
+    import ctypes
+
+    ask = ctypes.CDLL(None).getauxval
+    ask.restype, ask.argtypes = ctypes.c_ulong, [ctypes.c_ulong]
+    say("half", "yes" if ask(16) >> 9 & 3 == 3 else "no")
+
+
 say("python_version", "%d.%d.%d" % sys.version_info[:3])
+if os.uname()[4] == "aarch64" and sys.maxsize > 2**32:
+    try:
+        half()
+    except (ImportError, AttributeError, OSError):
+        pass  # a Python without ctypes, a C library without getauxval: then it is not told
 if sys.version_info >= (3, 8):
     package("numpy", "numpy", True)  # half of what goes wrong with it shows only then
     for module in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "coremltools"):

@@ -19,7 +19,7 @@ from dtvit_deploy.harness.verdict import Gate, holds, verdict
 from dtvit_deploy.pipeline import measure, timing
 from dtvit_deploy.pipeline.arm64 import emulated_arm64, known_on_arm64
 from dtvit_deploy.pipeline.calibration_set import SYNTHETIC
-from dtvit_deploy.pipeline.elsewhere import reached_places
+from dtvit_deploy.pipeline.elsewhere import EMULATED
 from dtvit_deploy.pipeline.figures import Figures, Measured
 from dtvit_deploy.pipeline.gates import CLASS_SCORES, measured_at_all
 from dtvit_deploy.pipeline.material import NOT_REAL, Material
@@ -27,10 +27,11 @@ from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import NOT_INSTALLED, versions
 from dtvit_deploy.pipeline.subjects import candidate_of, reference_subject, subject_of
-from dtvit_deploy.pipeline.taking import EMULATED, bench_of, for_arm64, taken
+from dtvit_deploy.pipeline.taking import adds_in_half, bench_of, for_arm64, taken
 from dtvit_deploy.plural import counted, some
 from dtvit_deploy.recipe.tables import Recipe
-from dtvit_deploy.remote.recorded import ABOUT
+from dtvit_deploy.remote.place import Place, There
+from dtvit_deploy.remote.told import ABOUT
 from dtvit_deploy.report.schema import Report, Subject
 
 AGREEMENT_ONLY = "agreement only: the samples have no labels, so that nothing is said of how many answers are right"
@@ -44,8 +45,7 @@ def check(
     recipe: Recipe,
     figures: Figures,
     progress: Progress,
-    *,
-    wait: bool = True,
+    places: Sequence[Place] = (),
 ) -> Report:
     """Take figures, on this machine and on the request's devices, hold them to the gates, and report.
 
@@ -57,15 +57,14 @@ def check(
         recipe: how figures are taken, in which runtimes, and the gates.
         figures: which are taken.
         progress: told what is going on.
-        wait: for a device that somebody else has.
+        places: the request's devices, reached.
 
     Raises:
         InputError: an artefact is not derived from ``program``, the material does not fit, or a runtime loads none of the artefacts.
         MissingError: a runtime cannot be used here; or nothing but a latency is wanted, and nothing that could be timed is here.
     """
-    with reached_places(recipe, progress, wait=wait) as places:
-        bench = bench_of(program, artifacts, material, recipe, figures, progress, places)
-        found = taken(bench, recipe, figures)
+    bench = bench_of(program, artifacts, material, recipe, figures, progress, places)
+    found = taken(bench, recipe, figures)
     return judged(command, bench, artifacts, recipe, figures, found)
 
 
@@ -117,7 +116,7 @@ def judged(
         known, told = known_on_arm64(artifact, held=artifact in there)
         every += known
         notes += told
-    notes += _notes_of_emulation(bench, figures)
+    notes += [*_notes_of_emulation(bench, figures), *_notes_of_sums(bench)]
     return Report(
         command=command,
         model=manifest.model,
@@ -150,6 +149,13 @@ def _notes_of_emulation(bench: measure.Bench, figures: Figures) -> list[str]:
     notes += [f"{processors}: run on an emulated processor, whose answers count, and no time that it takes"] if processors else []
     emulated = ", ".join(filter(None, (engines, processors)))
     return [*notes, f"latency of {emulated} not measured: {EMULATED}"] if emulated and figures.latency else notes
+
+
+def _notes_of_sums(bench: measure.Bench) -> list[str]:
+    """Where FP16 was judged by more than a device may need, since it does not say how its cores add."""
+    unsure = [one.name for one in bench.pairings if adds_in_half(one) and isinstance(one.runtime, There) and one.runtime.may_add_in_half]
+    told = "judged by an ideal that adds in FP16, as nothing says whether the cores there have FP16 arithmetic; without it less is allowed"
+    return [f"{', '.join(unsure)}: {told}"] if unsure else []
 
 
 def _of_decisions(bench: measure.Bench, figures: Figures, measured: Measured) -> Measured:

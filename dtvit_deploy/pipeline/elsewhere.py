@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from dtvit_deploy.agent.sessions import OPENERS
 from dtvit_deploy.artifacts.artifact import Artifact
-from dtvit_deploy.devices.inventory import find
-from dtvit_deploy.errors import InputError
+from dtvit_deploy.devices.inventory import Device, find
+from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.pipeline.figures import Figures, measure_options
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.recipe.tables import Recipe
+from dtvit_deploy.remote.limits import require_room_here
 from dtvit_deploy.remote.place import Place
 from dtvit_deploy.runtimes.pairing import Pairing, loading
 
 if TYPE_CHECKING:
-    from dtvit_deploy.artifacts.signature import Feeds
+    from dtvit_deploy.artifacts.signature import Feeds, TensorSpec
+
+EMULATED = "emulated, at a speed that is not the device's; a figure needs the device"
+SAMPLES = "the samples for a device, and its answers,"
+_MEMBER = 512
+"""Bytes around an array where it is sent, about: its header, and its place in two lists."""
+
+
+class Moved(NamedTuple):
+    """Bytes of what is fed, as it is sent, and of what one artefact in one runtime answers to it."""
+
+    fed: int
+    answered: int
+
+    def at_once(self, subjects: int) -> int:
+        """On this machine: what is fed, to one device after the other, and the answers of all."""
+        return self.fed + subjects * self.answered
 
 
 def measures_here(recipe: Recipe) -> bool:
     """Whether this machine is one of those that a request measures on."""
-    return not recipe.run.devices or any(device.address is None for asked in recipe.run.devices for device in find(asked))
+    return not recipe.run.devices or any(device.address is None for device in _named(recipe))
 
 
 @contextmanager
@@ -35,10 +55,9 @@ def reached_places(recipe: Recipe, progress: Progress, *, wait: bool = True) -> 
         InputError: there is none of a name, or the inventory is wrong.
         MissingError: one of them cannot be reached.
     """
-    devices = {one.name: one for asked in recipe.run.devices for one in find(asked) if one.address is not None}
     with ExitStack() as stack:
         places = []
-        for device in devices.values():
+        for device in {one.name: one for one in _named(recipe) if one.address is not None}.values():
             progress.step(f"{device.name}: asking what it is")
             places.append(stack.enter_context(Place(device, progress.step, wait=wait)))
         yield tuple(places)
@@ -51,13 +70,55 @@ def asked_there(place: Place, artifacts: Sequence[Artifact], material: Material,
         InputError: an artefact is of a format that no agent loads, or the device's answers are none.
         MissingError: the device lacks what is needed.
     """
-    subjects = [(artifact, runtime) for artifact in artifacts for runtime in _runtimes(artifact, recipe, place)]
+    subjects = subjects_there(place, artifacts, recipe)
     timed = measure_options(recipe) if figures.latency else None
+    require_room_here(moved(material, recipe, figures).at_once(len(subjects)), SAMPLES)
     runtimes = place.ask(subjects, _feeds(material, recipe, figures), threads=recipe.run.threads, timed=timed)
     asked = bool(recipe.run.runtimes)
     return tuple(
         Pairing(artifact, runtime, asked=asked, device=place.name) for (artifact, _), runtime in zip(subjects, runtimes, strict=True)
     )
+
+
+def no_time(names: Sequence[str], reasons: Sequence[str]) -> MissingError:
+    """Of a latency that nothing at hand would tell."""
+    return MissingError(
+        f"the latency of {', '.join(names)} cannot be measured here: {EMULATED} ({'; '.join(dict.fromkeys(reasons))})",
+        remedy="profile on the device; verify and evaluate work here",
+    )
+
+
+def subjects_there(place: Place, artifacts: Sequence[Artifact], recipe: Recipe) -> list[tuple[Artifact, str]]:
+    """Every artefact in each of the runtimes that it is loaded in on a device.
+
+    Raises:
+        InputError: an artefact is of a format that no agent loads; or a runtime that was asked for is none of an agent's, or loads none of
+            the artefacts, where there is no other machine that it could be meant for.
+    """
+    found = [(artifact, runtime) for artifact in artifacts for runtime in _runtimes(artifact, recipe, place)]
+    used = {runtime for _, runtime in found}
+    if unused := [name for name in recipe.run.runtimes if name not in used and not measures_here(recipe)]:
+        raise InputError(
+            f"the runtime {unused[0]} loads none of {', '.join(artifact.name for artifact in artifacts)} on {place.name}",
+            remedy=f"runtimes of the agent there: {', '.join(OPENERS)}",
+        )
+    return found
+
+
+def moved(material: Material, recipe: Recipe, figures: Figures) -> Moved:
+    """How much goes to a device and comes back, short of making any of it."""
+    samples = len(material) if figures.accuracy else min(recipe.data.samples, len(material)) if figures.parity else 1
+    samples += len(material.adversarial()) if figures.parity and recipe.parity.adversarial else 0
+    inputs, outputs = (sum(map(_bytes_of, specs)) for specs in (material.signature.inputs, material.signature.outputs))
+    return Moved(fed=samples * inputs, answered=samples * outputs)
+
+
+def _bytes_of(spec: TensorSpec) -> int:
+    return math.prod(spec.shape) * np.dtype(spec.dtype).itemsize + _MEMBER
+
+
+def _named(recipe: Recipe) -> list[Device]:
+    return [device for asked in recipe.run.devices for device in find(asked, inventory=recipe.run.inventory)]
 
 
 def _runtimes(artifact: Artifact, recipe: Recipe, place: Place) -> list[str]:

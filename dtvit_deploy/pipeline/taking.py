@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.target import Cpu, Precision
-from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.class_scores import require_rows
 from dtvit_deploy.harness.layers import LayerReport
 from dtvit_deploy.harness.parity import Difference
 from dtvit_deploy.pipeline import measure, scoring, timing
 from dtvit_deploy.pipeline.arm64 import SAMPLES, emulated_arm64, meant_for_arm64
 from dtvit_deploy.pipeline.compared import parity
-from dtvit_deploy.pipeline.elsewhere import asked_there, measures_here
+from dtvit_deploy.pipeline.elsewhere import asked_there, measures_here, no_time
 from dtvit_deploy.pipeline.figures import Compared, Figures, Measured, measure_options
 from dtvit_deploy.pipeline.gates import disagrees
 from dtvit_deploy.pipeline.material import Material
@@ -26,8 +26,6 @@ from dtvit_deploy.remote.place import Place
 from dtvit_deploy.runtimes.base import Elsewhere
 from dtvit_deploy.runtimes.pairing import Pairing, pairings
 from dtvit_deploy.runtimes.registry import why_emulated
-
-EMULATED = "emulated, at a speed that is not the device's; a figure needs the device"
 
 
 def bench_of(
@@ -60,11 +58,8 @@ def bench_of(
     for place in places:
         found += asked_there(place, artifacts, material, recipe, figures)
     if figures.only_latency and all(one.emulated for one in found):
-        reasons = "; ".join(dict.fromkeys(f"the processor of {one.device}" if one.device else why_emulated(one.artifact) for one in found))
-        raise MissingError(
-            f"the latency of {', '.join(one.name for one in found)} cannot be measured here: {EMULATED} ({reasons})",
-            remedy="profile on the device; verify and evaluate work here",
-        )
+        reasons = [f"the processor of {one.device}" if one.device else why_emulated(one.artifact) for one in found]
+        raise no_time([one.name for one in found], reasons)
     return measure.Bench(
         program, found, material, recipe.run.threads, progress, recipe.profile.cuda_graph, called_scores=recipe.parity.class_scores
     )
@@ -114,7 +109,7 @@ def for_arm64(artifacts: Sequence[Artifact], recipe: Recipe) -> list[Artifact]:
 
 def _compared(bench: measure.Bench, recipe: Recipe, figures: Figures, samples: int) -> Compared:
     """Outputs and layers, those of artefacts that were added in FP16 against an ideal that adds so."""
-    adding = [one for one in bench.pairings if _adds_in_half(one)]
+    adding = [one for one in bench.pairings if adds_in_half(one)]
     if not adding or bench.adding:
         return _compared_alike(bench, recipe, figures, samples)
     outputs: dict[tuple[str, str], tuple[Difference, ...]] = {}
@@ -130,7 +125,8 @@ def _compared(bench: measure.Bench, recipe: Recipe, figures: Figures, samples: i
     )
 
 
-def _adds_in_half(one: Pairing) -> bool:
+def adds_in_half(one: Pairing) -> bool:
+    """Whether a device has answered whose runtime adds the products of an FP16 artefact in FP16."""
     return one.artifact.manifest.precision is Precision.FP16 and isinstance(one.runtime, Elsewhere) and one.runtime.adds_in_half
 
 

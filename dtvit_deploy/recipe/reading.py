@@ -16,6 +16,7 @@ import msgspec
 from msgspec import inspect
 
 from dtvit_deploy.artifacts.toml_file import read_toml
+from dtvit_deploy.devices.inventory import FILE as DEVICES
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.recipe.tables import Recipe
 
@@ -112,6 +113,8 @@ def _request(raw: dict[str, Any], path: Path | None, flags: Mapping[str, Any], n
             table[name] = table = dict(inner) if isinstance(inner, dict) else {}
         table[last] = value
 
+    _find_devices_beside(raw, path)
+
     def joined(kind: type, value: Any) -> Any:
         if isinstance(value, Path):
             return value
@@ -160,6 +163,13 @@ def _refused(error: Exception, path: Path | None, flags: Mapping[str, Any], name
     if path is None or (table and key):
         return InputError(f"{', '.join(names.get(flag, flag) for flag in table) or key}: {told}", remedy="correct it, or leave it out")
     return InputError(f"{path}: {key}: {told}" if key else f"{path}: {told}", remedy="correct the recipe")
+
+
+def _find_devices_beside(raw: dict[str, Any], path: Path | None) -> None:
+    """Have the names of devices looked up beside the recipe that was given, as its paths are, from wherever it is called."""
+    run = raw.get("run")
+    if path is not None and path.parent != Path() and isinstance(run, dict) and run.get("devices") and "inventory" not in run:
+        raw["run"] = {**run, "inventory": path.parent / DEVICES}
 
 
 def _leave_aside(raw: dict[str, Any], flags: Mapping[str, Any]) -> None:

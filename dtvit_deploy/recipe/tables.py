@@ -163,6 +163,8 @@ class Run(Table, frozen=True):
         runtimes: what artefacts are loaded in, each in every one that loads its format; the best that is usable here where none does.
         devices: where `verify`, `evaluate` and `profile` measure: ``local``, an address, or a name or a tag of ``devices.toml``; where none
             is named, on this machine.
+        inventory: the file that says which devices have these names and tags; `devices.toml` beside the recipe where none is named (in the
+            working folder, where there is no recipe), and the user's own where that is not there.
         shard: evaluation images that `run` scores in one stage, so that stages run side by side, and what is done is kept where it is
             interrupted; a calibration is cut into stretches of an eighth as many. Figures and ranges are the same, however they are cut.
     """
@@ -170,6 +172,7 @@ class Run(Table, frozen=True):
     threads: Natural = 1
     runtimes: Annotated[tuple[Name, ...], like(["onnxruntime"])] = ()
     devices: Annotated[tuple[Name, ...], like(["ssh://me@orin"])] = ()
+    inventory: Annotated[Path, like("devices.toml")] | None = None
     shard: Natural = 1000
 
     def __post_init__(self) -> None:

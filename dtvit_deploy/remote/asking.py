@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -10,16 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-import numpy as np
 
 from dtvit_deploy.agent.archive import agent_archive
 from dtvit_deploy.artifacts.artifact import Artifact, sha256_of
 from dtvit_deploy.artifacts.nodes import NodeMap
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.formats.job.expected import fits_a_frame
 from dtvit_deploy.formats.job.feeds import MOST, feed_digest, write_feeds
-from dtvit_deploy.formats.job.job import Answers, Blob, Job, Latency, Layers, State, Subject, Task, decode_job, encode_job, job_id
+from dtvit_deploy.formats.job.job import Answers, Blob, Job, Latency, Layers, State, Subject, Task, encode_job, job_id, require_taken
 from dtvit_deploy.harness.latency import MeasureOptions
+from dtvit_deploy.remote.limits import filling_up, require_answerable, require_names, require_timed
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.signature import Feeds
@@ -79,12 +77,12 @@ class Asking:
         """What was asked for so far.
 
         Raises:
-            InputError: nothing was; or an artefact's file has a name that a device does not take.
+            InputError: nothing was; or it is more than a device takes at once.
         """
         blobs = tuple(Blob(sha256=name, bytes=path.stat().st_size) for name, path in sorted(self._blobs.items()))
         job = Job(agent=agent_archive().sha256, token=self._token, blobs=blobs, subjects=tuple(self._subjects), tasks=tuple(self._tasks))
         try:
-            decode_job(encode_job(job))  # as the device will
+            require_taken(encode_job(job))  # as the device will
         except UnicodeEncodeError as error:
             raise InputError(f"{error.object!r} is not UTF-8, and a job is", remedy="give the file another name") from error
         return Asked(job, dict(self._blobs), dict(self._feeds))
@@ -96,8 +94,9 @@ class Asking:
             Its place in the job.
 
         Raises:
-            InputError: it was changed after it was loaded.
+            InputError: it was changed after it was loaded; or one of its files has a name that a device does not take.
         """
+        require_names(artifact)
         path = artifact.path
         inside = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
         files = {each.relative_to(path).as_posix() if path.is_dir() else "": sha256_of(each) for each in inside}
@@ -126,12 +125,10 @@ class Asking:
         """Ask for the outputs for each feed.
 
         Raises:
-            InputError: they do not fit into a frame.
+            InputError: no frame can hold them.
         """
         one = self._subjects[subject]
-        sizes = sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in one.manifest.signature.outputs)
-        if not fits_a_frame(sizes):
-            raise InputError(f"one answer of {one.name} has {sizes:,} bytes, more than a device sends at once", remedy="measure it here")
+        require_answerable(one.name, one.manifest.signature.outputs)
         task = Answers(name=f"answers of {one.name}", subject=subject, threads=threads, feeds=feeds.blobs, samples=len(feeds.digests))
         return self._task(task, feeds)
 
@@ -165,7 +162,12 @@ class Asking:
         return self._task(task, feeds)
 
     def latency(self, subjects: Sequence[int], feeds: Sequence[FeedSet], *, threads: int = 1, options: MeasureOptions | None = None) -> int:
-        """Ask how long runs take, interleaved; the first feed of each set is run."""
+        """Ask how long runs take, interleaved; the first feed of each set is run.
+
+        Raises:
+            InputError: they are more than are timed side by side.
+        """
+        require_timed(len(subjects))
         told: dict[str, float] = msgspec.to_builtins(options or MeasureOptions())
         names = ", ".join(dict.fromkeys(self._subjects[index].name for index in subjects))
         blobs = tuple(each.blobs[0] for each in feeds)
@@ -183,7 +185,7 @@ class Asking:
         left, digests = iter(feeds), []
         for first in left:
             part = self._folder / f".{secrets.token_hex(8)}"
-            with part.open("wb") as file:
+            with filling_up("the samples for the device"), part.open("wb") as file:
                 write_feeds(file, _until_full(chain([first], left)))
             digests.append(self._named(part))
         return tuple(digests)

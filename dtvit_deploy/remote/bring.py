@@ -22,7 +22,7 @@ from dtvit_deploy.formats.job.words import clean
 Said = TypeVar("Said")
 HOME = "dtvit-deploy-device"
 """The agent's folder in the user's cache on a device."""
-_ABSENT, _OLD = 66, 67
+_NOTHING, _ABSENT, _OLD = 65, 66, 67
 _BOOT = f"""
 import sys
 if sys.path and not sys.path[0]: del sys.path[0]
@@ -56,7 +56,7 @@ try:
     closed()
     with open(place, "rb") as file: content = file.read()
 except OSError: content = b""
-if not fits(content): sys.exit({_ABSENT})
+if not fits(content): sys.exit({_ABSENT} if os.path.isdir(os.path.dirname(folder)) else {_NOTHING})
 del content
 sys.argv = [place] + words
 runpy.run_path(place, run_name="__main__")
@@ -84,6 +84,13 @@ class Agent:
         """What calls the agent with such words, once it is there."""
         return [self.python, "-c", _BOOT, self.sha256, *words]
 
+    def call_where_used(self, *words: str, answer: type[Said], timeout: float | None = None) -> Said | None:
+        """As `call`, but on a device that holds nothing of ours, to which no agent is brought for that: None."""
+        found = self.transport.run(self.command(*words), timeout=timeout)
+        if found.returncode == _NOTHING:
+            return None
+        return self.call(*words, answer=answer, timeout=timeout) if found.returncode == _ABSENT else self._said(found, words, answer)
+
     def call(self, *words: str, answer: type[Said], stdin: bytes | BinaryIO = b"", timeout: float | None = None) -> Said:
         """Call the agent, which is brought there first where it is not, or is damaged.
 
@@ -100,11 +107,14 @@ class Agent:
         """
         start = 0 if isinstance(stdin, bytes) else stdin.tell()
         found = self.transport.run(self.command(*words), stdin=stdin, timeout=timeout)
-        if found.returncode == _ABSENT:
+        if found.returncode in (_NOTHING, _ABSENT):
             self._bring()
             if not isinstance(stdin, bytes):
                 stdin.seek(start)
             found = self.transport.run(self.command(*words), stdin=stdin, timeout=timeout)
+        return self._said(found, words, answer)
+
+    def _said(self, found: Finished, words: Sequence[str], answer: type[Said]) -> Said:
         if found.returncode:
             raise self._failure(found, words)
         try:
@@ -132,7 +142,7 @@ class Agent:
             return LostError(f"{name}: the agent was ended by signal {number} ({words[0]})", remedy="see what ends processes there")
         if found.returncode in (126, 127):
             return MissingError(f"{name}: {self.python} cannot be run: {said}", remedy="install Python there, or name the one that it has")
-        if found.returncode == _ABSENT:
+        if found.returncode in (_NOTHING, _ABSENT):
             return MissingError(
                 f"{name}: the agent was brought there, and is not there", remedy="see whether the device's disk keeps what is written"
             )

@@ -31,6 +31,20 @@ class _Freed(msgspec.Struct, frozen=True):
     freed: Count
 
 
+class Ended(msgspec.Struct, frozen=True):
+    """A job that was ended on a device: its name, and the first of its tasks."""
+
+    job: str
+    tasks: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"the job {clean(self.job)[:12]} ({clean(', '.join(self.tasks))[:200] or 'of another version'})"
+
+
+class _Ended(msgspec.Struct, frozen=True):
+    ended: tuple[Ended, ...]
+
+
 class _Stopped(msgspec.Struct, frozen=True):
     stopped: bool
 
@@ -83,10 +97,16 @@ class Commands:
         """End whoever works at a job; whether somebody did."""
         return self._agent.call("stop", identity, answer=_Stopped, timeout=BRIEFLY).stopped
 
+    def end(self) -> tuple[Ended, ...]:
+        """End whoever works at this user's jobs; those that went on."""
+        found = self._agent.call_where_used("end", answer=_Ended)
+        return () if found is None else found.ended
+
     def forget(self, identity: str) -> None:
         """Remove a job and its results."""
         self._agent.call("forget", identity, answer=object, timeout=BRIEFLY)
 
     def clean(self) -> int:
         """Remove all that is kept; how many bytes that was."""
-        return self._agent.call("clean", answer=_Freed).freed
+        found = self._agent.call_where_used("clean", answer=_Freed)
+        return 0 if found is None else found.freed

@@ -7,6 +7,7 @@ import getpass
 import io
 import math
 import platform
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,11 +21,13 @@ from dtvit_deploy.formats.job.job import Job, Latency
 from dtvit_deploy.formats.job.results import Results
 from dtvit_deploy.formats.job.words import clean
 from dtvit_deploy.plural import counted
-from dtvit_deploy.remote.commands import Commands
+from dtvit_deploy.remote.commands import Began, Commands
 
 Say = Callable[[str], None]
 Advanced = Callable[[str, float], None]
 """Told the name of a task and how much of it is done, 0 to 1."""
+SENDING = "sending"
+"""What is told of in place of a task while blobs are sent."""
 _FIRST, _LONGEST = 0.5, 10.0
 """Seconds until one tries again: at first, and at most."""
 _STANDS = 5.0
@@ -45,19 +48,28 @@ class Doing:
         content: its JSON.
         say: told what a person should know.
         advanced: told of progress.
+        to_the_end: whether tasks are waited for that come after one that failed.
 
     Attributes:
-        begun: whether it may go on there.
+        begun: whether it was begun, or found going on.
+        going: whether it may go on there now.
     """
 
-    def __init__(self, commands: Commands, patience: float, job: Job, content: bytes, say: Say, advanced: Advanced) -> None:
+    def __init__(
+        self, commands: Commands, patience: float, job: Job, content: bytes, say: Say, advanced: Advanced, *, to_the_end: bool = True
+    ) -> None:
         self._commands, self._patience = commands, patience
         self._job, self._content, self._say, self._advanced = job, content, say, advanced
-        self._who = f"{_user()}@{platform.node()}"
+        self._to_the_end = to_the_end
         self._lost: float | None = None
         self._up = math.inf
         self._pause = _FIRST
-        self.begun = False
+        self.begun = self.going = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether there is no connection, as far as that is known."""
+        return self._lost is not None and math.isinf(self._up)
 
     def until_done(self, results: Results, blobs: Mapping[str, Path | bytes], *, wait: bool) -> None:
         """Begin and follow, and again, until the results are whole."""
@@ -111,22 +123,32 @@ class Doing:
         if now - self._lost > self._patience:
             raise LostError(
                 f"{error}; there has been no connection for {self._patience:g} s",
-                remedy="the job goes on there: the same command picks it up",
+                remedy=f"the job goes on there: the same command picks it up, and {ending(self._commands.name)} ends it",
             ) from error
         time.sleep(self._pause)
         self._pause = min(2 * self._pause, _LONGEST)
 
     def _begin(self, blobs: Mapping[str, Path | bytes], *, wait: bool) -> str:
-        found = self._commands.begin(self._content, self._who, wait=wait, first=not self.begun)
+        found = self._asked_to_begin(wait=wait)
         self._up = time.monotonic()
         if found.state == "missing":
             self._until_free(wait=wait)
             self._send(blobs, found.missing)
-            found = self._commands.begin(self._content, self._who, wait=wait, first=not self.begun)
+            found = self._asked_to_begin(wait=wait)
             if found.state == "missing":
                 raise MissingError(f"{self._commands.name} does not keep what is sent to it", remedy="see whether its disk is in order")
         self.begun = True
         return found.state
+
+    def _asked_to_begin(self, *, wait: bool) -> Began:
+        before, self.going = self.going, True  # whatever becomes of the answer
+        try:
+            found = self._commands.begin(self._content, asking_user(), wait=wait, first=not self.begun)
+        except (InputError, MissingError):
+            self.going = before
+            raise
+        self.going = found.state != "missing"
+        return found
 
     def _until_free(self, *, wait: bool) -> None:
         """Not to disturb by a transfer what somebody else measures there."""
@@ -145,14 +167,14 @@ class Doing:
         total = sum(sizes[name] - there for name, there in wanted.items())
         self._say(f"{self._commands.name}: sending {counted(len(wanted), 'file')}, {total / 1e6:,.1f} MB")
         for number, (name, there) in enumerate(wanted.items()):
-            self._advanced("sending", number / len(wanted))
+            self._advanced(SENDING, number / len(wanted))
             try:
                 self._put(name, sizes[name], there, blobs[name])
             except InputError:
                 if not there:
                     raise
                 self._put(name, sizes[name], 0, blobs[name])  # what was there of it was another file's, or damaged
-        self._advanced("sending", 1.0)
+        self._advanced(SENDING, 1.0)
 
     def _put(self, name: str, size: int, there: int, blob: Path | bytes) -> None:
         with _opened(blob) as file:
@@ -168,6 +190,9 @@ class Doing:
                 results.accept(frame)
                 self._lost = None
                 self._tell(frame, results)
+                failure = results.outcomes[frame.header.task].error if frame.header.kind == "failed" else None
+                if failure is not None and not self._to_the_end:
+                    raise type(failure)(f"{self._commands.name}: {failure}", remedy=failure.remedy)
 
     def _tell(self, frame: Frame, results: Results) -> None:
         header = frame.header
@@ -182,6 +207,16 @@ class Doing:
             self._advanced(task.name, float(header.body["fraction"]))
         elif header.kind in ("begin", "done"):
             self._advanced(task.name, float(header.kind == "done"))
+
+
+def ending(name: str) -> str:
+    """What ends the jobs that go on on a device, for people to type."""
+    return f"`dtvit-deploy device stop {shlex.quote(name)}`"
+
+
+def asking_user() -> str:
+    """Who asks, as it is told to others there."""
+    return f"{_user()}@{platform.node()}"
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,18 @@ from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.nodes import NodeMap
 from dtvit_deploy.artifacts.scratch import scratch_folder, temporary_folder
-from dtvit_deploy.devices.examine import reached
+from dtvit_deploy.devices.examine import python_of, reached
 from dtvit_deploy.devices.needs import Needs, require
 from dtvit_deploy.devices.probe import Facts, probe
+from dtvit_deploy.errors import MissingError
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions
 from dtvit_deploy.remote.asking import Asked, Asking, offered
+from dtvit_deploy.remote.commands import Ended
 from dtvit_deploy.remote.device import Device
+from dtvit_deploy.remote.following import SENDING, asking_user
+from dtvit_deploy.remote.limits import require_askable, require_room_here
 from dtvit_deploy.remote.recorded import RecordedRuntime, latencies, layer_sums, rung_of
+from dtvit_deploy.runtimes.openvino import HINT
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -36,6 +41,8 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 OFTEN = 10.0
 """Seconds after which one hears again how far a task is."""
+_RUNTIME = 200 << 20
+"""Bytes of memory of a runtime without a network; of the weights there are two copies while one is loaded."""
 _SPARE = 256 << 20
 """Bytes that a device has to have free beside what it is sent: what runtimes unpack, and the results."""
 
@@ -58,8 +65,9 @@ class Place:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             transport = stack.enter_context(reached(self._inventory))
-            self.facts: Facts = probe(transport, self._inventory.python)
-            self._device = Device(transport, python=self._inventory.python)
+            python = python_of(self._inventory)
+            self.facts: Facts = probe(transport, python)
+            self._device = Device(transport, python=python)
             self._stack = stack.pop_all()
         return self
 
@@ -71,10 +79,48 @@ class Place:
         """What emulates its processor; empty where that is a real one, as far as it can be seen."""
         return self.facts.emulator
 
-    @property
-    def adds_in_half(self) -> bool:
-        """Whether products of FP16 are added in FP16 there, as ONNX Runtime does on ARM64."""
-        return self.facts.architecture in ("aarch64", "arm64")
+    def adds_in_half(self, runtime: str, conditions: Mapping[str, str]) -> bool:
+        """Whether a runtime adds products of FP16 in FP16 there.
+
+        ONNX Runtime does so on ARM64 cores that have FP16 arithmetic; where nothing tells whether these have, it is what allows more.
+        OpenVINO says itself what it computes in. Others are judged as on this machine.
+
+        Args:
+            conditions: of the runtime's session there.
+        """
+        if self.facts.architecture not in ("aarch64", "arm64"):
+            return False
+        if runtime == "openvino":
+            return conditions.get(HINT) == "f16"
+        return runtime == "onnxruntime" and self.facts.half is not False
+
+    def require(self, subjects: Sequence[tuple[Artifact, str]], *, fed: int, answered: int, timed: bool, threads: int) -> None:
+        """Refuse, before any work is done, what cannot be done there, or not now.
+
+        Args:
+            subjects: artefacts, each in a runtime.
+            fed: bytes that they are fed.
+            answered: bytes of all their answers.
+            timed: whether their latency is wanted.
+            threads: of each session.
+
+        Raises:
+            InputError: it is more than a device takes at once, or under names that it does not take.
+            MissingError: the device lacks what is needed, or somebody has it and nobody waits.
+        """
+        timed = timed and not self.emulator  # which no time is taken on
+        require_askable([artifact for artifact, _ in subjects], timed=timed, threads=threads)
+        sizes = [artifact.bytes for artifact in {artifact.path: artifact for artifact, _ in subjects}.values()]
+        loaded = sum(sizes) if timed else max(sizes, default=0)  # a latency has all of them loaded at once
+        runtimes = tuple(dict.fromkeys(runtime for _, runtime in subjects))
+        needs = Needs(runtimes, disk=_SPARE + answered, memory=2 * loaded + _RUNTIME, sent=sum(sizes) + fed)
+        require(self.name, self.facts, needs)
+        holder = self.facts.holder
+        # Who asks again for what was interrupted may hold the device itself, and picks that up.
+        if holder and not self._wait and not holder.startswith(f"{asking_user()} since"):
+            raise MissingError(
+                f"{self.name}: somebody has the device, who says to be {holder}", remedy="wait for them (without --no-wait), or ask them"
+            )
 
     def ask(
         self,
@@ -128,6 +174,7 @@ class Place:
         with _for_blobs() as folder:
             asking = Asking(folder, token=self._token(timed=False))
             fed, subject = asking.feeds(feeds), asking.subject(artifact, runtime)
+            require_room_here(sum(array.nbytes for each in references for array in each[0].values()), "the reference's inner tensors")
             task = asking.layers(subject, fed, (fp32 for fp32, _, _ in references), taps=taps, nodes=nodes, threads=threads)
             asked = asking.asked
             results = self._performed(asked)
@@ -147,13 +194,17 @@ class Place:
         """Have a job done; times are kept there no longer than until they are here, so that who asks again has them taken again."""
         modules = tuple(dict.fromkeys(subject.runtime for subject in asked.job.subjects))
         require(self.name, self.facts, Needs(runtimes=modules, disk=_SPARE))  # for what is sent, the agent looks at what there is
-        return self._device.perform(asked.job, asked.blobs, say=self._say, advanced=self._advanced, wait=self._wait, keep=keep)
+        return self._device.perform(
+            asked.job, asked.blobs, say=self._say, advanced=self._advanced, wait=self._wait, keep=keep, to_the_end=False
+        )
 
     def _advanced(self, task: str, part: float) -> None:
-        """Tell each task when it begins, and a long one now and then."""
+        """Tell each task when it begins, and a long one now and then; that something is sent, is told with how much it is."""
         named, at = self._told
         now = time.monotonic()
-        if task != named or (0 < part < 1 and now - at > OFTEN):
+        if task == SENDING and not part:
+            self._told = (task, now)
+        elif task != named or (0 < part < 1 and now - at > OFTEN):
             self._told = (task, now)
             self._say(f"{self.name}: {task}" + (f", {part:.0%}" if 0 < part < 1 else ""))
 
@@ -182,7 +233,12 @@ class There(RecordedRuntime):
 
     @property
     def adds_in_half(self) -> bool:
-        return self.place.adds_in_half
+        return self.place.adds_in_half(self._called, self.results.require(self._task()).facts)
+
+    @property
+    def may_add_in_half(self) -> bool:
+        """Whether that is so only as nothing says otherwise."""
+        return self.adds_in_half and self._called == "onnxruntime" and self.place.facts.half is None
 
     def tensors(self, artifact: Artifact) -> tuple[str, ...]:
         """Inner tensors that can be compared there, in the order of execution."""
@@ -213,4 +269,15 @@ def cleaned(device: inventory.Device) -> int:
         MissingError: it cannot be reached.
     """
     with reached(device) as transport:
-        return Device(transport, python=device.python).clean()
+        return Device(transport, python=python_of(device)).clean()
+
+
+def stopped(device: inventory.Device) -> tuple[Ended, ...]:
+    """End this user's jobs on a device; those that went on there.
+
+    Raises:
+        InputError: the device's answers are none.
+        MissingError: it cannot be reached.
+    """
+    with reached(device) as transport:
+        return Device(transport, python=python_of(device)).end()

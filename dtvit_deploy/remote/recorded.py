@@ -15,15 +15,16 @@ from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.bounds import Amount, Count
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.signature import Signature
-from dtvit_deploy.errors import InputError
+from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.formats.job.feeds import feed_digest
 from dtvit_deploy.formats.job.frames import ResultsError
 from dtvit_deploy.formats.job.job import Answers, Latency, Layers
-from dtvit_deploy.formats.job.results import Results
+from dtvit_deploy.formats.job.results import Outcome, Results
 from dtvit_deploy.formats.job.words import clean, cleaned
 from dtvit_deploy.harness.energies import add_feed
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Samples, Warmup, interleaved
 from dtvit_deploy.remote.asking import Asked
+from dtvit_deploy.remote.told import device_conditions, slowed, state_around
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
 
 if TYPE_CHECKING:
@@ -33,13 +34,6 @@ if TYPE_CHECKING:
 
     from dtvit_deploy.artifacts.signature import Feeds, Outputs
     from dtvit_deploy.harness.energies import Sums
-
-EMULATED = "emulated processor"
-"""Condition of what did not run on a processor of its own kind."""
-
-
-ABOUT = ("processor", "architecture", "system", "governor")
-"""What every figure of a device says of it."""
 
 
 def rung_of(results: Results) -> Rung:
@@ -75,7 +69,7 @@ class RecordedRuntime:
     def available(self, artifact: Artifact | None = None) -> Availability:
         """Its version there; why not, where its task failed."""
         try:
-            conditions = self.results.require(self._task()).facts
+            conditions = self.outcome(self._task()).facts
         except ResultsError:
             raise
         except InputError as error:
@@ -99,6 +93,17 @@ class RecordedRuntime:
             )
         return RecordedSession(self, self._task())
 
+    def outcome(self, task: int) -> Outcome:
+        """How a task ended, well.
+
+        Raises:
+            InputError, MissingError: as it failed there, and where that was.
+        """
+        try:
+            return self.results.require(task)
+        except (InputError, MissingError) as error:
+            raise type(error)(f"{self.where.removeprefix('on ') or 'the device'}: {error}", remedy=error.remedy) from error
+
     def _task(self) -> int:
         for index, task in enumerate(self.asked.job.tasks):
             if isinstance(task, Answers) and task.subject == self.subject:
@@ -111,10 +116,11 @@ class RecordedSession:
 
     def __init__(self, runtime: RecordedRuntime, task: int) -> None:
         self._results, self._task = runtime.results, task
-        self._outcome = runtime.results.require(task)
+        self._outcome = runtime.outcome(task)
         self._places = {digest: index for index, digest in enumerate(runtime.asked.feeds[task])}
         self.signature: Signature = runtime.asked.job.subjects[runtime.subject].manifest.signature
-        self.conditions = {**self._outcome.facts, **device_conditions(runtime.results), "device": runtime.where.removeprefix("on ")}
+        about = device_conditions(runtime.results) | state_around(self._outcome)
+        self.conditions = {**self._outcome.facts, **about, "device": runtime.where.removeprefix("on ")}
 
     def run(self, feeds: Feeds) -> Outputs:
         """What the device answered to these feeds.
@@ -132,12 +138,6 @@ class RecordedSession:
 
     def __exit__(self, *exc: object) -> None:
         pass
-
-
-def device_conditions(results: Results) -> dict[str, str]:
-    """What a figure of the device must say about it."""
-    named = {name: results.device[name] for name in ABOUT if results.device.get(name)}
-    return named | ({EMULATED: results.device["emulated"]} if results.device.get("emulated") else {})
 
 
 def layer_sums(asked: Asked, results: Results, task: int, references: Iterable[tuple[Outputs, Outputs, Outputs]]) -> tuple[Sums, int]:
@@ -183,11 +183,13 @@ def latencies(asked: Asked, results: Results, task: int) -> list[Measurement]:
     )
     told = [_timed(body, arrays) for body, arrays in results.bodies(task)]
     measured = {str(index): each.samples.summary(options) for index, each in enumerate(told)}
-    about = device_conditions(results)
+    outcome = results.require(task)
+    about, notes = device_conditions(results) | state_around(outcome), slowed(outcome)
     return [
         msgspec.structs.replace(
             measured[str(index)],
             conditions={**each.conditions, **about, "measured": interleaved(str(index), measured), "batch": "1"},
+            notes=(*measured[str(index)].notes, *notes),
             load_ms=each.cold.load_ms,
             first_ms=each.cold.first_ms,
             peak_memory_mib=each.cold.peak_mib,

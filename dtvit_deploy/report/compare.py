@@ -41,7 +41,7 @@ SLOWER = 0.05
 LARGER = 0.05
 TOP1_DROP = 0.004
 """Shares by which p50 and the size may grow, and top-1 may fall."""
-SAME_DEVICE = ("device", "processor", "architecture", "cores", "governor")
+SAME_DEVICE = ("device", "processor", "architecture", "cores", "power mode", "governor")
 SAME_CONDITIONS = ("rung", "device", "runtime", "provider", "threads", "precision", "batch")
 """What must be equal for latencies to compare."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dtvit_deploy.harness.parity import REAL
-from dtvit_deploy.report import figures, int8, measured
+from dtvit_deploy.report import devices, figures, int8, measured
 from dtvit_deploy.report.figures import ABSENT, plain
 from dtvit_deploy.report.tables import Section, Table, amounts, labels, ordered, prose, section, table, words
 
@@ -48,6 +48,7 @@ def content(report: Report) -> Content:
         measured.parity(pairs),
         measured.accuracy(report, pairs),
         measured.latency(report, pairs),
+        devices.devices(report, pairs),
         measured.plans(pairs),
         int8.int8(report, pairs),
         measured.layers(pairs),
@@ -165,8 +166,12 @@ def _summary(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
     )
     failed = [index for index, subject in enumerate(subjects) if subject.verdict is not None and not subject.verdict.passed]
     sentences = [
-        f"{measured_on(report)}; on {report.device.get('processor', 'an unknown processor')}"
-        + "".join(f", {key} {report.device[key]}" for key in ("device", "cores", "system") if key in report.device)
+        f"{measured_on(report)}; {devices.whose(report)}"
+        + "".join(
+            f", {key} {report.device[key]}"
+            for key in ("device", "cores", "system")
+            if key in report.device and not devices.facts_of(report)
+        )
     ]
     answered = any(subject.parity or subject.accuracy or subject.verdict for subject in subjects)
     if any(subject.parity or subject.accuracy for subject in subjects):
@@ -215,7 +220,7 @@ def _notes(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
 
 
 def _conditions(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | None:
-    keys = [key for key, _ in ordered({key: "" for _, subject in pairs for key in subject.conditions})]
+    keys = [key for key, _ in ordered({key: "" for _, subject in pairs for key in devices.own(subject.conditions)})]
     subjects = table(
         "Each subject",
         (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dtvit_deploy import plural
 from dtvit_deploy.report import figures
+from dtvit_deploy.report.devices import own
 from dtvit_deploy.report.figures import ABSENT
 from dtvit_deploy.report.tables import Photo, Section, Table, amounts, listed, section, table, words
 
@@ -47,7 +48,7 @@ def parity(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
         sentences += [f"{name}, {one.output!r} on {one.feeds}: {one.reason}." for one in found if one.reason]
         failed = (index for index, one in enumerate(found) if not one.passed)
         of = f", output {outputs[0]!r}" if len(outputs) == 1 else ""
-        tables.append(table(f"{name}{of}, {subject.rung}: {listed(subject.conditions)}", columns, failed))
+        tables.append(table(f"{name}{of}, {subject.rung}: {listed(own(subject.conditions))}", columns, failed))
     if not tables:
         return None
     told = (
@@ -130,6 +131,8 @@ def latency(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | N
     )
     failed = (index for index, one in enumerate(every) if one.status == "INVALID")
     here = "" if all(map(elsewhere, every)) else f"On {report.device.get('processor', 'an unknown processor')}; "
+    if here and any(map(elsewhere, every)):
+        here = f"{here[:-2]}, but for what is named after a device; "
     sentences = [f"{here}percentiles are nearest-rank, of raw samples that report.json keeps."]
     for name, one, _ in timed:
         sentences.append(f"{name}: {one.status}{''.join(f'; {why}' for why in (*one.reasons, *one.notes))}. {listed(one.conditions)}")
@@ -177,7 +180,7 @@ def layers(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
             continue
         sentences.append(f"{name}: {found.verdict} ({counted(found)}, {found.rung or subject.rung})")
         ranked = sorted(found.modules, key=lambda one: -lost(one, subject))[:WORST]
-        conditions = f"error is the root mean square of Δ over that of the tensor; {listed(found.conditions or subject.conditions)}"
+        conditions = f"error is the root mean square of Δ over that of the tensor; {listed(own(found.conditions or subject.conditions))}"
         if ranked:
             order = "those that add most error" if subject.quantised else "the furthest above their floor"
             caption = f"{name}: {len(ranked)} of {plural.counted(len(found.modules), 'module')}, {order} first; {conditions}"

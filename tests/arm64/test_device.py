@@ -15,6 +15,7 @@ from dtvit_deploy.devices.address import parse
 from dtvit_deploy.devices.examine import examine
 from dtvit_deploy.devices.inventory import Device as Listed
 from dtvit_deploy.devices.openssh import Connection
+from dtvit_deploy.devices.probe import probe
 from sshd import Sshd, sshd
 
 pytestmark = [pytest.mark.arm64, pytest.mark.slow]
@@ -48,6 +49,7 @@ def test_it_tells_what_it_is_and_that_it_is_emulated(server: Sshd) -> None:
     assert found.facts.architecture == "aarch64"
     assert found.facts.packages["onnxruntime"] == ONNX_RUNTIMES[-1]
     assert found.facts.packages["openvino"]
+    assert found.facts.half
     assert not found.facts.broken
     assert not found.missing
     assert any("an emulated processor" in note for note in found.notes)
@@ -57,6 +59,12 @@ def test_that_it_is_emulated_shows_without_any_variable_that_says_so(start: Star
     with start() as server:
         found = examine(Listed(name="arm", address=parse(server.address)))
     assert "qemu-aarch64" in found.facts.emulator
+
+
+def test_a_core_without_fp16_arithmetic_says_so_whatever_cpuinfo_shows(start: Started) -> None:
+    """As its kernel tells programs: the device's `/proc/cpuinfo` is that of another core here, as around an emulator it often is."""
+    with start(QEMU_CPU="cortex-a57") as server, Connection(parse(server.address)) as connection:
+        assert probe(connection).half is False
 
 
 def test_words_and_data_pass_as_on_any_device(server: Sshd) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -155,6 +156,73 @@ def test_an_artefact_that_no_agent_loads_is_told_before_anything_is_sent(work: P
     assert "sending" not in done.stderr
 
 
+def test_what_the_device_lacks_is_told_before_any_work(work: Path, device: Board) -> None:
+    (device.folder / "packages" / "openvino").rename(device.folder / "away")
+    done = deploy("verify", "out", "--data", "images", "--device", "bench", cwd=work, code=3)
+    (device.folder / "away").rename(device.folder / "packages" / "openvino")
+    assert "bench lacks what this needs: openvino" in done.stderr
+    assert done.stderr.count("·") == 2  # the recipe, and the question what the device is
+
+
+def test_who_has_the_device_is_told_before_any_work_to_who_does_not_wait(work: Path, device: Board) -> None:
+    with (device.folder / "lease").open("w") as held:
+        held.write("you@there\nsince noon\n")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = deploy("verify", "out", "--data", "images", "--device", "bench", "--no-wait", cwd=work, code=3)
+    assert "bench: somebody has the device, who says to be you@there since noon" in done.stderr
+    assert done.stderr.count("·") == 2
+
+
+@pytest.mark.parametrize("runtime", ["coreml", "tensorrt-rtx", "torch"])
+def test_a_runtime_that_no_agent_has_is_not_silently_another(work: Path, device: Board, runtime: str) -> None:
+    done = deploy("verify", "out", "--data", "images", "--device", "bench", "--runtime", runtime, cwd=work, code=2)
+    assert f"the runtime {runtime} loads none of " in done.stderr
+    assert "onnxruntime, openvino" in done.stderr
+
+
+def test_a_recipe_from_elsewhere_finds_the_devices_beside_it(work: Path, device: Board, tmp_path: Path) -> None:
+    (work / "there.toml").write_text(RECIPE + '[run]\ndevices = ["bench"]\n')
+    done = deploy("verify", work / "out", "-r", work / "there.toml", "--samples", "2", "--json", cwd=tmp_path)
+    assert any("on bench" in one["name"] for one in json.loads(done.stdout)["subjects"])
+
+
+def test_the_state_of_the_device_is_in_the_conditions_of_its_times_and_in_the_report(work: Path, device: Board) -> None:
+    words = ("--device", "bench", "--seconds", "0.1", "--samples", "16", "-o", "timed")
+    done = deploy("profile", "out", "--data", "images", *words, "--json", cwd=work, code=None)
+    for one in json.loads(done.stdout)["subjects"][1:]:
+        assert "over one minute" in one["latency"]["conditions"]["load"]
+        assert one["latency"]["conditions"]["cores"].isdecimal()
+    text = (work / "timed" / "report.md").read_text()
+    assert "## Devices" in text
+    assert "on bench: " in text
+
+
+def test_without_a_connection_ctrl_c_says_that_the_job_goes_on_and_stop_ends_it(
+    work: Path, server: tuple[Sshd, Board], device: Board
+) -> None:
+    process = started("profile", "out", "--data", "images", "--device", "bench", "--seconds", "60", cwd=work)
+    assert process.stderr is not None
+    said = ""
+    for awaited in ("bench: latency of", "connection is lost"):
+        while awaited not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        server[0].stop()
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    server[0].start()
+    assert process.returncode == 130
+    assert "the job goes on there; `dtvit-deploy device stop bench` ends it" in rest
+    assert device.workers()
+    done = deploy("device", "stop", "boards", cwd=work)
+    assert "bench: ended the job " in done.stdout
+    assert "latency of" in done.stdout
+    assert device.workers() == []
+    assert "bench: no job of yours goes on there" in deploy("device", "stop", "bench", cwd=work).stdout
+
+
 def test_what_cannot_be_reached_is_one_message(work: Path, device: Board) -> None:
     done = deploy("verify", "out", "--device", "benhc", cwd=work, code=2)
     assert "there is no device 'benhc'" in done.stderr
@@ -169,5 +237,7 @@ def test_nothing_is_left_when_it_was_cleaned(work: Path, device: Board) -> None:
     assert list((device.root / "blobs").iterdir())
     done = deploy("device", "clean", "bench", cwd=work)
     assert "MB freed" in done.stdout
-    assert not device.root.exists() or not list(device.root.rglob("*.zip"))
+    assert not device.root.exists()
+    assert "bench: 0.00 MB freed" in deploy("device", "clean", "bench", cwd=work).stdout
+    assert not device.root.exists()  # no agent is brought there to find nothing
     told(work, "verify", "--device", "bench", "--samples", "2")

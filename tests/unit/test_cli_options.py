@@ -145,7 +145,8 @@ def test_what_a_command_prints_as_a_recipe_is_what_its_flags_ask_for(command: st
         found = request(tmp_path / "recipe.toml", {}, {})
         assert found != Recipe(), words
         again = CliRunner().invoke(app, [command, *COMMANDS[command], "-r", str(tmp_path / "recipe.toml"), "--as-recipe"])
-        if flag.kind is not Path:  # a path is relative to the recipe's folder, which is another here
+        # A path is relative to the recipe's folder, which is another here, and names of devices are looked up in that.
+        if flag.kind is not Path and flag.key != "run.devices":
             assert again.output == done.output
 
 

@@ -11,6 +11,7 @@ from commandline import deploy
 from dtvit_deploy.devices.address import Address
 from dtvit_deploy.devices.inventory import FILE, find, place, read_inventory
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.recipe.reading import request
 
 BENCH = """
 [[device]]
@@ -145,3 +146,50 @@ def test_no_list_is_no_mistake_and_a_wrong_one_is_told(tmp_path: Path) -> None:
     done = deploy("device", "list", cwd=tmp_path, code=2, fresh=True)
     assert "devices.toml: device 1: name: expected `str`" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+class TestBesideARecipe:
+    """The names in a recipe are looked up beside it, as its paths are, from wherever it is called."""
+
+    @pytest.fixture
+    def lab(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        folder = tmp_path / "lab"
+        folder.mkdir()
+        (folder / FILE).write_text('[[device]]\nname = "orin"\naddress = "ssh://in-the-lab"\n')
+        (tmp_path / FILE).write_text('[[device]]\nname = "orin"\naddress = "ssh://here"\n')
+        (folder / "recipe.toml").write_text('[model]\nname = "dualtoken-vit-t-mix"\n[run]\ndevices = ["orin"]\n')
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+        monkeypatch.chdir(tmp_path)
+        return folder
+
+    def found(self, recipe: Path, flags: dict[str, object] | None = None) -> list[str]:
+        run = request(recipe, flags or {}, {}).run
+        return [one.address.host for name in run.devices for one in find(name, inventory=run.inventory) if one.address is not None]
+
+    def test_and_not_in_the_working_folder(self, lab: Path) -> None:
+        assert self.found(lab / "recipe.toml") == ["in-the-lab"]
+        assert self.found(Path("lab/recipe.toml"), {"run.devices": ["orin"]}) == ["in-the-lab"]
+
+    def test_and_then_among_the_users_own(self, lab: Path, tmp_path: Path) -> None:
+        (lab / FILE).unlink()
+        with pytest.raises(InputError, match=r"there is no device 'orin': there is no .*lab/devices\.toml, and no devices\.toml in your"):
+            self.found(lab / "recipe.toml")
+        own = tmp_path / "settings" / "dtvit-deploy" / FILE
+        own.parent.mkdir(parents=True)
+        own.write_text('[[device]]\nname = "orin"\naddress = "ssh://mine"\n')
+        assert self.found(lab / "recipe.toml") == ["mine"]
+
+    def test_unless_it_names_a_file_which_is_beside_it_too(self, lab: Path) -> None:
+        (lab / "others.toml").write_text('[[device]]\nname = "orin"\naddress = "ssh://another"\n')
+        with (lab / "recipe.toml").open("a") as file:
+            file.write('inventory = "others.toml"\n')
+        assert self.found(lab / "recipe.toml") == ["another"]
+
+    def test_a_recipe_of_the_working_folder_says_nothing_else(self, lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(lab)
+        assert request(Path("recipe.toml"), {}, {}).run.inventory is None
+        assert self.found(Path("recipe.toml")) == ["in-the-lab"]
+
+    def test_one_that_names_no_device_needs_no_inventory(self, lab: Path) -> None:
+        (lab / "recipe.toml").write_text('[model]\nname = "dualtoken-vit-t-mix"\n')
+        assert request(lab / "recipe.toml", {}, {}).run.inventory is None

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from dtvit_deploy.formats.job.frames import LARGEST_FRAME, Header, ResultsError
+from dtvit_deploy.formats.job.frames import (
+    DTYPES,
+    LARGEST_FRAME,
+    LARGEST_HEADER,
+    MOST_ARRAYS,
+    MOST_AXES,
+    MOST_LETTERS,
+    Described,
+    Header,
+    ResultsError,
+)
 from dtvit_deploy.formats.job.job import Answers, Job, Latency, Layers, State, Task
 from dtvit_deploy.formats.job.words import clean
+
+if TYPE_CHECKING:
+    from dtvit_deploy.artifacts.signature import TensorSpec
 
 
 def parts_of(task: Task) -> int:
@@ -40,9 +55,20 @@ def require_expected(job: Job, task: Task, index: int, header: Header) -> None:
         raise not_asked(f"result {index} of {task.name!r} holds {clean(told)[:200] or 'nothing'}, which is not what was asked for")
 
 
-def fits_a_frame(sizes: int) -> bool:
-    """Whether outputs of so many bytes fit into one frame."""
-    return sizes < LARGEST_FRAME - (1 << 16)
+def why_unanswerable(outputs: Sequence[TensorSpec]) -> str:
+    """Why no frame can hold one answer with such outputs; empty where one can."""
+    if len(outputs) > MOST_ARRAYS:
+        return f"it has {len(outputs)} outputs, and {MOST_ARRAYS} are sent at once"
+    for spec in outputs:
+        if spec.dtype not in DTYPES or len(spec.shape) > MOST_AXES or len(spec.name) > MOST_LETTERS:
+            return (
+                f"its output {clean(str(spec))[:200]} is not among what is sent: {', '.join(DTYPES)}, with {MOST_AXES} axes and"
+                f" {MOST_LETTERS:,} letters at most"
+            )
+    size = sum(Described(spec.name, spec.dtype, spec.shape).bytes for spec in outputs)
+    return (
+        "" if size < LARGEST_FRAME - LARGEST_HEADER else f"one of them has {size:,} bytes, and {LARGEST_FRAME >> 20} MiB are sent at once"
+    )
 
 
 def not_asked(what: str) -> ResultsError:

@@ -30,6 +30,8 @@ LARGEST_FRAME = 64 << 20
 """Bytes of a payload."""
 LARGEST_HEADER = 1 << 20
 MOST_ARRAYS, MOST_AXES = 64, 8
+MOST_LETTERS = 1000
+"""Of an array's name."""
 DTYPES = ("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 """Types that an array may have."""
 _HEAD = Packing(">II")
@@ -48,7 +50,7 @@ class CutOffError(ResultsError):
 class Described(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """An array in a payload."""
 
-    name: Annotated[str, msgspec.Meta(max_length=1000)]
+    name: Annotated[str, msgspec.Meta(max_length=MOST_LETTERS)]
     dtype: Annotated[str, msgspec.Meta(max_length=10)]
     shape: Annotated[tuple[_Size, ...], msgspec.Meta(max_length=MOST_AXES)]
 

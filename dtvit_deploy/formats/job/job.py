@@ -19,12 +19,16 @@ from dtvit_deploy.errors import InputError
 SCHEMA = 1
 LARGEST = 32 << 20
 """Bytes of a job's JSON: a manifest for each artefact, and the names of a thousand tensors for each walk through the layers."""
+MOST_TASKS = 1000
+MOST_TIMED = 64
+"""Subjects of one latency: all of them are loaded while it is taken."""
+MOST_THREADS = 4096
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 Digest = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 """SHA-256 in hexadecimal digits."""
 _Index = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
 _Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
-_Threads = Annotated[int, msgspec.Meta(ge=1, le=4096)]
+_Threads = Annotated[int, msgspec.Meta(ge=1, le=MOST_THREADS)]
 _FILE = re.compile(r"(?!\.{1,2}\Z)[^/\\\x00-\x1f\x7f]{1,255}")
 """A file's name that cannot lead anywhere else."""
 
@@ -118,7 +122,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
 
     name: _Name
-    subjects: Annotated[tuple[_Index, ...], msgspec.Meta(min_length=1, max_length=64)]
+    subjects: Annotated[tuple[_Index, ...], msgspec.Meta(min_length=1, max_length=MOST_TIMED)]
     threads: _Threads
     feeds: tuple[Digest, ...]
     options: dict[str, float]
@@ -141,7 +145,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     token: Annotated[str, msgspec.Meta(max_length=100)] = ""
     blobs: tuple[Blob, ...]
     subjects: tuple[Subject, ...] = ()
-    tasks: Annotated[tuple[Task, ...], msgspec.Meta(min_length=1, max_length=1000)]
+    tasks: Annotated[tuple[Task, ...], msgspec.Meta(min_length=1, max_length=MOST_TASKS)]
 
     @property
     def timed(self) -> bool:
@@ -166,13 +170,44 @@ def decode_job(content: bytes) -> Job:
         InputError: it is none, or contradicts itself: a digest that is no blob of it, a subject that is not there, a path that leads out.
     """
     try:
-        if len(content) > LARGEST:
-            raise ValueError(f"it has {len(content):,} bytes")
-        require_shallow_json(content)
-        job: Job = msgspec.json.decode(content, type=Job)
-        _require_sound(job)
+        return _decoded(content)
     except ValueError as error:
         raise InputError(f"this is not a job: {error}", remedy="ask again with one version of dtvit-deploy on both sides") from error
+
+
+def require_taken(content: bytes) -> None:
+    """Refuse, where it is put together, a job that no device would take.
+
+    Raises:
+        InputError: says which bound it is beyond.
+    """
+    try:
+        _decoded(content)
+    except ValueError as error:
+        raise InputError(
+            f"no device takes this at once: {error}", remedy="ask for less at once, fewer artefacts say, or give their files plainer names"
+        ) from error
+
+
+def takes_name(name: str) -> bool:
+    """Whether a file of an artefact, or its folder, may be called so on a device."""
+    return _FILE.fullmatch(name) is not None and _is_utf8(name)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _decoded(content: bytes) -> Job:
+    if len(content) > LARGEST:
+        raise ValueError(f"it has {len(content):,} bytes, and {LARGEST:,} at most are taken")
+    require_shallow_json(content)
+    job: Job = msgspec.json.decode(content, type=Job)
+    _require_sound(job)
     return job
 
 

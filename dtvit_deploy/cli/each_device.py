@@ -1,0 +1,57 @@
+"""Several devices asked the same, one by one: what one answers is told whatever becomes of the others, and then what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from dtvit_deploy.cli.progress import working
+from dtvit_deploy.devices.inventory import Device, find
+from dtvit_deploy.errors import DeployError
+
+T = TypeVar("T")
+
+
+def named(asked: Sequence[str]) -> list[Device]:
+    """The devices that are meant, each once, in the order in which they were named.
+
+    Raises:
+        InputError: there is none of a name; then none is asked anything.
+    """
+    return list({one.name: one for name in asked for one in find(name)}.values())
+
+
+def each(devices: Sequence[Device], doing: str, do: Callable[[Device], T]) -> tuple[dict[str, T], list[DeployError]]:
+    """What came of it for each device, by name, and what went wrong with the others.
+
+    Args:
+        doing: for progress, before the device's name.
+        do: asks one device.
+    """
+    found: dict[str, T] = {}
+    failures = []
+    with working() as progress:
+        for device in devices:
+            progress.step(f"{doing} {device.name}")
+            try:
+                found[device.name] = do(device)
+            except DeployError as error:
+                failures.append(error if str(error).startswith(device.name) else _named(error, device.name))
+    return found, failures
+
+
+def raise_all(failures: Sequence[DeployError]) -> None:
+    """Raise what went wrong as one error, whose exit code is that of the first; nothing where nothing did.
+
+    Raises:
+        DeployError: of the kind of the first.
+    """
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        remedies = dict.fromkeys(failure.remedy for failure in failures if failure.remedy)
+        raise type(failures[0])("; ".join(map(str, failures)), remedy="; ".join(remedies) or None)
+
+
+def _named(error: DeployError, name: str) -> DeployError:
+    return type(error)(f"{name}: {error}", remedy=error.remedy)
