@@ -48,6 +48,8 @@ class Examined(msgspec.Struct, frozen=True):
             "L4T": release(facts.l4t),
             "JetPack": facts.jetpack,
             "power mode": facts.power_mode,
+            "GPU": f"{facts.gpu}, compute capability {facts.capability}" if facts.gpu else "",
+            "NVIDIA driver": ", ".join(filter(None, (facts.driver, facts.cuda and f"CUDA up to {facts.cuda}"))),
             "memory": _room(facts.memory, ""),
             "cache": _room(facts.disk, f"{facts.cache}, "),
             "Python": f"{version} ({facts.python})" if version else "none that runs",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -25,11 +26,15 @@ class Needs(NamedTuple):
     Attributes:
         runtimes: modules that must be there: ``onnxruntime``, ``openvino``, ``tensorrt``.
         disk, memory: bytes.
+        gpu: whether one of NVIDIA's must be there.
+        releases: major releases of a module that will do, where others will not.
     """
 
     runtimes: tuple[str, ...] = ()
     disk: int = 0
     memory: int = 0
+    gpu: bool = False
+    releases: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 
 class Lack(msgspec.Struct, frozen=True):
@@ -67,7 +72,7 @@ def of_any_use(facts: Facts) -> list[Lack]:
 
 def lacks(facts: Facts, needs: Needs) -> list[Lack]:
     """All that a device does not have, in the order in which one would mend it."""
-    return [*_python(facts), *_packages(facts, needs), *_room(facts, needs)]
+    return [*_python(facts), *_packages(facts, needs), *_releases(facts, needs), *_gpu(facts, needs), *_room(facts, needs)]
 
 
 def _python(facts: Facts) -> list[Lack]:
@@ -100,6 +105,24 @@ def _packages(facts: Facts, needs: Needs) -> list[Lack]:
     return found
 
 
+def _releases(facts: Facts, needs: Needs) -> list[Lack]:
+    """Modules that are there in a release that will not do."""
+    found = []
+    for module, majors in needs.releases.items():
+        version = facts.packages.get(module, "")
+        if version and version.partition(".")[0] not in map(str, majors):
+            wanted = " or ".join(map(str, majors))
+            other = "use JetPack 6 or later" if facts.l4t else f"{facts.python} -m pip install '{module}=={majors[-1]}.*'"
+            found.append(Lack(f"{module} {wanted}: it has {version}", other))
+    return found
+
+
+def _gpu(facts: Facts, needs: Needs) -> list[Lack]:
+    if not needs.gpu or facts.gpu:
+        return []
+    return [Lack(f"an NVIDIA GPU: {facts.no_gpu or 'it tells of none'}", "use a machine with an NVIDIA GPU and its driver")]
+
+
 def _remedy(module: str, facts: Facts) -> str:
     if module == "tensorrt" and facts.l4t:
         return "sudo apt install nvidia-jetpack"
@@ -107,6 +130,9 @@ def _remedy(module: str, facts: Facts) -> str:
         return f"{facts.python} -m pip install onnxruntime, or NVIDIA's build of it for this JetPack to use the GPU"
     if module == "coremltools" and facts.system != "Darwin":
         return "use a Mac: Core ML is a part of Apple's systems"
+    if module == "cuda.bindings":
+        major = facts.cuda.partition(".")[0]
+        return f"{facts.python} -m pip install " + (f"'cuda-bindings<{int(major) + 1}'" if major.isdecimal() else "cuda-bindings")
     return f"{facts.python} -m pip install {module.replace('_', '-')}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,13 @@ from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.nodes import NodeMap
 from dtvit_deploy.devices.examine import reached
-from dtvit_deploy.devices.needs import Needs, require
+from dtvit_deploy.devices.needs import require
 from dtvit_deploy.devices.probe import Facts, probe
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions
 from dtvit_deploy.remote.asking import Asked, Asking, offered
+from dtvit_deploy.remote.built import brought
 from dtvit_deploy.remote.device import Device
+from dtvit_deploy.remote.needed import needs_of
 from dtvit_deploy.remote.recorded import RecordedRuntime, latencies, layer_sums, rung_of
 
 if TYPE_CHECKING:
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 OFTEN = 10.0
 """Seconds after which one hears again how far a task is."""
-_SPARE = 256 << 20
-"""Bytes that a device has to have free beside what it is sent: what runtimes unpack, and the results."""
 
 
 class Place:
@@ -66,9 +66,19 @@ class Place:
         self._stack.close()
 
     @property
+    def address(self) -> str:
+        """Under which it is reached."""
+        return str(self._inventory.address)
+
+    @property
     def emulator(self) -> str:
         """What emulates its processor; empty where that is a real one, as far as it can be seen."""
         return self.facts.emulator
+
+    @property
+    def modules(self) -> Collection[str]:
+        """What its Python has of what runtimes need."""
+        return self.facts.packages
 
     @property
     def adds_in_half(self) -> bool:
@@ -82,8 +92,12 @@ class Place:
         *,
         threads: int,
         timed: MeasureOptions | None = None,
+        vouched: Collection[str] = (),
     ) -> tuple[There, ...]:
         """Ask for the answers of artefacts, each in a runtime, to all feeds; and, interleaved on the first feed, for how long they take.
+
+        Args:
+            vouched: digests of the engines that may be executed there.
 
         Raises:
             InputError: an artefact cannot be read, or the device's answers are none.
@@ -94,7 +108,7 @@ class Place:
         with tempfile.TemporaryDirectory(prefix="dtvit-deploy-") as folder:
             asking = Asking(Path(folder), token=self._token(timed=timed is not None))
             fed = asking.feeds(feeds)
-            places = [asking.subject(artifact, runtime) for artifact, runtime in subjects]
+            places = [asking.subject(one, runtime, trusted=one.manifest.sha256 in vouched) for one, runtime in subjects]
             for subject in places:
                 asking.answers(subject, fed, threads=threads)
             timing = None
@@ -132,6 +146,29 @@ class Place:
             results = self._performed(asked)
         return layer_sums(asked, results, task, references)
 
+    def build(self, job: Artifact, path: Path) -> Artifact:
+        """Have the engine of a job built there, and bring it back; one that was built there already is brought alone.
+
+        Args:
+            job: that devices build for themselves.
+            path: for the engine's folder, which is not there yet.
+
+        Raises:
+            InputError: the device's TensorRT refuses the graph, the engine answers wrongly, or what comes back is another.
+            MissingError: the device lacks what is needed, or somebody has it and nobody waits.
+            LostError: it cannot be reached any more; what was begun there goes on.
+        """
+        with tempfile.TemporaryDirectory(prefix="dtvit-deploy-") as folder:
+            asking = Asking(Path(folder), token=self._token(timed=False))
+            task = asking.build(asking.subject(job, "tensorrt"))
+            asked = asking.asked
+            return brought(asked, self._performed(asked), task, path, name=self.name, address=self.address)
+
+    @property
+    def identity(self) -> str:
+        """What an engine depends on of this device: which it is, its GPU, driver and libraries, and its power mode."""
+        return self._token(timed=False)
+
     def _token(self, *, timed: bool) -> str:
         """What tells a request from an equal one before the device was changed; of one that measures time also from one of another hour.
 
@@ -139,13 +176,13 @@ class Place:
         """
         facts = self.facts
         about = [facts.python, facts.python_version, sorted(facts.packages.items()), facts.release, facts.power_mode, facts.emulator]
+        about += [facts.gpu, facts.capability, facts.driver, facts.l4t]
         about += [time.strftime("%Y-%m-%d %H", time.gmtime())] if timed else []
         return hashlib.sha256(msgspec.json.encode(about)).hexdigest()
 
     def _performed(self, asked: Asked, *, keep: bool = True) -> Results:
         """Have a job done; times are kept there no longer than until they are here, so that who asks again has them taken again."""
-        modules = tuple(dict.fromkeys(subject.runtime for subject in asked.job.subjects))
-        require(self.name, self.facts, Needs(runtimes=modules, disk=_SPARE))  # for what is sent, the agent looks at what there is
+        require(self.name, self.facts, needs_of(asked.job))
         return self._device.perform(asked.job, asked.blobs, say=self._say, advanced=self._advanced, wait=self._wait, keep=keep)
 
     def _advanced(self, task: str, part: float) -> None:

@@ -218,11 +218,14 @@ class _Timed(msgspec.Struct, frozen=True, kw_only=True):
     cold: _Cold
     samples_ms: Annotated[tuple[Amount, ...], msgspec.Meta(min_length=1)]
     stamps_s: tuple[Amount, ...]
+    device_ms: tuple[Amount, ...] = ()
 
     @property
     def samples(self) -> Samples:
         warmup = Warmup(**msgspec.structs.asdict(self.warmup))
-        return Samples(samples_ms=self.samples_ms, stamps_s=self.stamps_s, warmup=warmup, tick_ms=self.tick_ms)
+        return Samples(
+            samples_ms=self.samples_ms, stamps_s=self.stamps_s, device_ms=self.device_ms, warmup=warmup, tick_ms=self.tick_ms
+        )
 
 
 def _timed(body: dict[str, Any], arrays: Outputs) -> _Timed:
