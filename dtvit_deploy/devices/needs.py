@@ -98,7 +98,9 @@ def _packages(facts: Facts, needs: Needs) -> list[Lack]:
         return []  # another Python has other packages
     found = []
     for module in dict.fromkeys(("numpy", *needs.runtimes)):
-        if module in facts.broken:
+        if module == "coremltools" and facts.system != "Darwin":
+            found.append(Lack(f"Core ML: its system is {facts.system}", _remedy(module, facts)))
+        elif module in facts.broken:
             found.append(Lack(f"a {module} that imports: {facts.broken[module]}", f"install it anew there: {_remedy(module, facts)}"))
         elif module not in facts.packages:
             found.append(Lack(module, _remedy(module, facts)))
