@@ -5,6 +5,7 @@ engines hold the graph, and ONNX Runtime executes them. A file ``behaviour.json`
 line for each engine that was built.
 """
 
+# ruff: noqa: N801, N802, N815 - the names are CUDA's
 from __future__ import annotations
 
 import ctypes
@@ -46,7 +47,9 @@ def tensorrt() -> ModuleType:
 
     api.BEHAVIOUR["Builder.build_serialized_network"] = built
     ends = {True: module.TensorIOMode.INPUT, False: module.TensorIOMode.OUTPUT}
-    api.BEHAVIOUR["ICudaEngine.get_tensor_mode"] = lambda engine, name: ends[name in [one.name for one in engine._state["model"].graph.input]]
+    api.BEHAVIOUR["ICudaEngine.get_tensor_mode"] = lambda engine, name: ends[
+        name in [one.name for one in engine._state["model"].graph.input]
+    ]
     api.BEHAVIOUR["ICudaEngine.get_tensor_location"] = lambda engine, name: module.TensorLocation.DEVICE
     kinds = {"FLOAT": np.float32, "HALF": np.float16, "INT64": np.int64, "INT32": np.int32}
     module.nptype = lambda kind: kinds[kind.name]
@@ -62,11 +65,11 @@ class Driver:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._driver, name)
 
-    def cuDeviceGetCount(self, number: Any) -> int:  # noqa: N802 - names of the library
+    def cuDeviceGetCount(self, number: Any) -> int:
         number._obj.value = 1
         return 0
 
-    def cuDeviceTotalMem_v2(self, size: Any, device: Any) -> int:  # noqa: N802
+    def cuDeviceTotalMem_v2(self, size: Any, device: Any) -> int:
         size._obj.value = 8 << 30
         return 0
 
@@ -74,13 +77,13 @@ class Driver:
 class Bindings(ModuleType):
     """``cuda.bindings.runtime``, whose GPU is this process: each function answers with a tuple, its status first."""
 
-    class cudaError_t:  # noqa: N801
+    class cudaError_t:
         cudaSuccess = 0
 
-    class cudaMemcpyKind:  # noqa: N801
+    class cudaMemcpyKind:
         cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost = HOST_TO_DEVICE, DEVICE_TO_HOST
 
-    class cudaStreamCaptureMode:  # noqa: N801
+    class cudaStreamCaptureMode:
         cudaStreamCaptureModeThreadLocal = 1
 
     def __init__(self) -> None:
@@ -92,37 +95,37 @@ class Bindings(ModuleType):
             raise AttributeError(name)
         return lambda *arguments: (0,)
 
-    def cudaStreamCreate(self) -> tuple[int, int]:  # noqa: N802
+    def cudaStreamCreate(self) -> tuple[int, int]:
         return 0, 1
 
-    def cudaEventCreate(self) -> tuple[int, int]:  # noqa: N802
+    def cudaEventCreate(self) -> tuple[int, int]:
         return 0, 2
 
-    def cudaMalloc(self, size: int) -> tuple[int, int]:  # noqa: N802
+    def cudaMalloc(self, size: int) -> tuple[int, int]:
         buffer = ctypes.create_string_buffer(max(1, size))
         self._memory[ctypes.addressof(buffer)] = buffer
         return 0, ctypes.addressof(buffer)
 
-    cudaMallocHost = cudaMalloc  # noqa: N815
+    cudaMallocHost = cudaMalloc
 
-    def cudaFree(self, address: int) -> tuple[int]:  # noqa: N802
+    def cudaFree(self, address: int) -> tuple[int]:
         del self._memory[int(address)]
         return (0,)
 
-    cudaFreeHost = cudaFree  # noqa: N815
+    cudaFreeHost = cudaFree
 
-    def cudaMemcpyAsync(self, to: int, source: int, count: int, kind: int, stream: int) -> tuple[int]:  # noqa: N802
+    def cudaMemcpyAsync(self, to: int, source: int, count: int, kind: int, stream: int) -> tuple[int]:
         ctypes.memmove(to, source, count)
         return (0,)
 
-    def cudaEventElapsedTime(self, start: int, end: int) -> tuple[int, float]:  # noqa: N802
+    def cudaEventElapsedTime(self, start: int, end: int) -> tuple[int, float]:
         return 0, KERNEL_MS
 
-    def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:  # noqa: N802
+    def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:
         return (801,)  # this GPU cannot write launches down
 
-    def cudaGetErrorName(self, status: int) -> tuple[int, bytes]:  # noqa: N802
+    def cudaGetErrorName(self, status: int) -> tuple[int, bytes]:
         return 0, b"cudaErrorNotSupported"
 
-    def cudaGetErrorString(self, status: int) -> tuple[int, bytes]:  # noqa: N802
+    def cudaGetErrorString(self, status: int) -> tuple[int, bytes]:
         return 0, b"operation not supported"

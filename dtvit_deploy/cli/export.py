@@ -51,7 +51,9 @@ def export(
 
     with working() as progress, given.opened_cache(no_cache) as cache:
         if recipe.run.devices and Target.TRT not in recipe.export.targets:
-            progress.step(f"{', '.join(recipe.run.devices)} left aside: devices build TensorRT's engines, and the target trt was not asked for")
+            progress.step(
+                f"{', '.join(recipe.run.devices)} left aside: devices build TensorRT's engines, and the target trt was not asked for"
+            )
         program, artifacts = exported(recipe, out, cache, progress, workers, wait=wait)
     if as_json:
         show.as_json([{"file": str(artifact.path), "manifest": artifact.manifest} for artifact in artifacts])

@@ -23,6 +23,7 @@ from dtvit_deploy.runtimes.pairing import Pairing, loading
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.signature import Feeds
 
+
 def measures_here(recipe: Recipe) -> bool:
     """Whether this machine is one of those that a request measures on."""
     return not recipe.run.devices or any(device.address is None for asked in recipe.run.devices for device in find(asked))

@@ -32,9 +32,7 @@ class Exported(NamedTuple):
     artifacts: tuple[Artifact, ...]
 
 
-def export(
-    recipe: Recipe, out: Path, cache: Cache, progress: Progress, workers: int | None = None, *, wait: bool = True
-) -> Exported:
+def export(recipe: Recipe, out: Path, cache: Cache, progress: Progress, workers: int | None = None, *, wait: bool = True) -> Exported:
     """Build every artefact, then move all of them into ``out`` together, with the range table where one was made.
 
     The request's devices build the engines of TensorRT's jobs, each its own; whether they can, they are asked first.

@@ -27,7 +27,7 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.engine.header import read_header
 from dtvit_deploy.formats.engine.options import BuildOptions, Flavour
 from dtvit_deploy.formats.engine.passport import ENGINE, FORMATS, GRAPH, LINK, PASSPORT, Passport, passport_of
-from dtvit_deploy.formats.engine.vouching import vouch
+from dtvit_deploy.formats.engine.vouching import contradiction, vouch
 from dtvit_deploy.formats.job.frames import ResultsError
 from dtvit_deploy.formats.job.job import Subject
 from dtvit_deploy.formats.job.made import Made, made_of
@@ -99,8 +99,10 @@ def brought(asked: Asked, results: Results, task: int, path: Path, *, name: str,
         system=facts.get("system", ""),
     )
     write_json(manifest_path(path), _held(told, known, subject, path, built))
-    reasons = vouch(path / ENGINE, path, read_header(path / ENGINE)).reasons
-    if reasons:
+    header = read_header(path / ENGINE)
+    if differs := contradiction(header, passport_of(told)):
+        raise _refused(subject, differs)
+    if reasons := vouch(path / ENGINE, path, header).reasons:
         raise _refused(subject, f"{reasons[0].cause.value}: {reasons[0].found}, and needed is {reasons[0].needed}")
     return load_artifact(path)
 

@@ -223,9 +223,7 @@ class _Timed(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def samples(self) -> Samples:
         warmup = Warmup(**msgspec.structs.asdict(self.warmup))
-        return Samples(
-            samples_ms=self.samples_ms, stamps_s=self.stamps_s, device_ms=self.device_ms, warmup=warmup, tick_ms=self.tick_ms
-        )
+        return Samples(samples_ms=self.samples_ms, stamps_s=self.stamps_s, device_ms=self.device_ms, warmup=warmup, tick_ms=self.tick_ms)
 
 
 def _timed(body: dict[str, Any], arrays: Outputs) -> _Timed:

@@ -51,7 +51,9 @@ def made_of(told: Any) -> Made:
     try:
         found: Made = msgspec.convert(told, Made)
     except ValueError as error:
-        raise ResultsError(f"what the device has made is not described: {clean(str(error))}", remedy="have the device do it again") from error
+        raise ResultsError(
+            f"what the device has made is not described: {clean(str(error))}", remedy="have the device do it again"
+        ) from error
     if odd := set(found.files) - set(COMES_BACK) or {ENGINE} - set(found.files):
         name = clean(min(odd))[:100]
         raise ResultsError(
