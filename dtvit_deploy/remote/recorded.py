@@ -114,7 +114,8 @@ class RecordedSession:
         self._outcome = runtime.results.require(task)
         self._places = {digest: index for index, digest in enumerate(runtime.asked.feeds[task])}
         self.signature: Signature = runtime.asked.job.subjects[runtime.subject].manifest.signature
-        self.conditions = {**self._outcome.facts, **device_conditions(runtime.results), "device": runtime.where.removeprefix("on ")}
+        about = device_conditions(runtime.results)  # of which a session may know more: a Mac's macOS by its name
+        self.conditions = {**about, **self._outcome.facts, "device": runtime.where.removeprefix("on ")}
 
     def run(self, feeds: Feeds) -> Outputs:
         """What the device answered to these feeds.
@@ -187,7 +188,7 @@ def latencies(asked: Asked, results: Results, task: int) -> list[Measurement]:
     return [
         msgspec.structs.replace(
             measured[str(index)],
-            conditions={**each.conditions, **about, "measured": interleaved(str(index), measured), "batch": "1"},
+            conditions={**about, **each.conditions, "measured": interleaved(str(index), measured), "batch": "1"},
             load_ms=each.cold.load_ms,
             first_ms=each.cold.first_ms,
             peak_memory_mib=each.cold.peak_mib,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -96,13 +97,15 @@ def test_the_engine_that_comes_back_is_of_the_job_and_names_the_device(
 
 
 def test_the_same_job_is_not_built_twice_there_and_no_engine_moves_twice(
-    exported: tuple[Artifact, Artifact, Done], device: Jetson, work: Path
+    exported: tuple[Artifact, Artifact, Done], device: Jetson, work: Path, cache_folder: Path
 ) -> None:
     before = device.builds
     done = deploy(*ASKED, "-p", "fp16", "--device", "orin-1", "-o", "again", cwd=work)
     assert "sending" not in done.stderr
     assert tree(work / "again") == tree(work / "out")
-    deploy(*ASKED, "-p", "fp16", "--device", "orin-1", "--no-cache", "-o", "anew", cwd=work)
+    for kept in cache_folder.glob("built-there-*"):  # what is no more kept here is still kept there
+        shutil.rmtree(kept)
+    deploy(*ASKED, "-p", "fp16", "--device", "orin-1", "-o", "anew", cwd=work)
     assert tree(work / "anew") == tree(work / "out")
     assert device.builds == before
     device.has("tensorrt", "10.4.0")  # as an update of JetPack brings: another engine
@@ -124,11 +127,10 @@ def test_it_is_executed_there_and_not_here(exported: tuple[Artifact, Artifact, D
 def test_an_engine_of_nobody_knows_whom_is_executed_there_only_on_the_users_word(
     exported: tuple[Artifact, Artifact, Done], device: Jetson, work: Path, tmp_path: Path
 ) -> None:
-    path = str(exported[1].path)
-    done = deploy("verify", path, "--device", "orin", cwd=work, code=None, DTVIT_DEPLOY_CACHE=str(tmp_path / "cache"))
-    assert done.returncode != 0
-    assert "--trust" in done.stderr
-    deploy("verify", path, "--device", "orin", "--trust", cwd=work, DTVIT_DEPLOY_CACHE=str(tmp_path / "cache"))
+    asked = ("verify", exported[1].path, "-m", "mine:make", "--device", "orin")
+    done = deploy(*asked, cwd=work, code=2, DTVIT_DEPLOY_CACHE=str(tmp_path / "cache"))
+    assert "this engine was not built by you here; --trust executes it" in done.stderr
+    deploy(*asked, "--trust", cwd=work, DTVIT_DEPLOY_CACHE=str(tmp_path / "cache"))
 
 
 def test_a_profile_tells_the_gpus_own_time_too(exported: tuple[Artifact, Artifact, Done], device: Jetson, work: Path) -> None:

@@ -84,6 +84,7 @@ def test_what_the_mac_says_of_feeds_is_said_here(mac: Mac, package: Artifact) ->
 def test_a_mac_without_coremltools_is_told_what_to_install(mac: Mac, package: Artifact) -> None:
     for path in (mac.folder / "packages").glob("coremltools*"):
         path.rename(mac.folder / path.name)
+    (spec,) = package.manifest.signature.inputs
     with reached(mac) as place, pytest.raises(MissingError, match="coremltools") as told:
-        place.ask([(package, "coreml")], [], threads=1)
+        place.ask([(package, "coreml")], [{spec.name: np.zeros(spec.shape, np.float32)}], threads=1)
     assert "pip install coremltools" in str(told.value.remedy)
