@@ -40,7 +40,8 @@ JOB = "job.json"
 """Of a job's folder: what its script goes by."""
 BUILT = "built"
 """Key of the last link's options: on which device, when and how long."""
-_AGAIN = "have the device build it again"
+_AGAIN = "ask again, and it is built anew; if that is refused too, look at what answers there"
+_MOST_NOTES = 100
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,7 +161,10 @@ def _link(link: Link, passport: Passport, subject: Subject, built: Built) -> Lin
         BUILT: msgspec.to_builtins(built),
     }
     device = ", ".join(filter(None, (words["device"], f"compute capability {' '.join(passport.capabilities)}", words["jetpack"])))
-    notes = (f"built and checked on {built.on} ({device}) by TensorRT {words['version']}, {built.took}", *map(clean, link.notes))
+    notes = (
+        f"built and checked on {built.on} ({device}) by TensorRT {words['version']}, {built.took}",
+        *map(clean, link.notes[:_MOST_NOTES]),
+    )
     return Link(kind=LINK, sha256=link.sha256, tools={"tensorrt": words["version"]}, options=options, notes=notes)
 
 

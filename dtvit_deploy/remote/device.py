@@ -81,9 +81,13 @@ class Device:
                     self.commands.stop(results.identity)
             raise
         if results.failed or not keep:
-            with _quietly():
-                self.commands.forget(results.identity)
+            self.forget(job)
         return results
+
+    def forget(self, job: Job) -> None:
+        """Have a job's results removed there, as far as that can be done now."""
+        with _quietly():
+            self.commands.forget(job_id(encode_job(job)))
 
     def clean(self) -> int:
         """Remove what is kept on the device, the agent too.

@@ -19,6 +19,7 @@ from dtvit_deploy.artifacts.nodes import NodeMap
 from dtvit_deploy.devices.examine import reached
 from dtvit_deploy.devices.needs import require
 from dtvit_deploy.devices.probe import Facts, probe
+from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions
 from dtvit_deploy.remote.asking import Asked, Asking, offered
 from dtvit_deploy.remote.built import brought
@@ -162,7 +163,12 @@ class Place:
             asking = Asking(Path(folder), token=self._token(timed=False))
             task = asking.build(asking.subject(job, "tensorrt"))
             asked = asking.asked
-            return brought(asked, self._performed(asked), task, path, name=self.name, address=self.address)
+            results = self._performed(asked)
+            try:
+                return brought(asked, results, task, path, name=self.name, address=self.address)
+            except InputError:
+                self._device.forget(asked.job)  # else it would answer the same to whoever asks again
+                raise
 
     @property
     def identity(self) -> str:

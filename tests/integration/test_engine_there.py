@@ -152,6 +152,20 @@ def test_wrong_answers_and_a_refused_graph_are_one_message_and_leave_nothing(
         assert device.processes() == []
 
 
+def test_an_engine_that_contradicts_its_passport_is_refused_and_built_anew_for_whoever_asks_again(
+    device: Jetson, work: Path, exported: tuple[Artifact, Artifact, Done]
+) -> None:
+    device.has("tensorrt", "10.9.0")  # what it has built before is another's
+    device.behaves(lies=True)
+    done = deploy(*ASKED, "-p", "fp16", "--device", "orin", "-o", "lied", cwd=work, code=2)
+    assert "is not its engine: the manifest is of an engine by version 10.3.0; this one was built by 10.4.0" in done.stderr
+    assert not (work / "lied").exists()
+    device.behaves()
+    before = device.builds
+    deploy(*ASKED, "-p", "fp16", "--device", "orin", "-o", "lied", cwd=work)
+    assert device.builds == before + 1
+
+
 @pytest.mark.parametrize(
     ("release", "words"), [("8.5.2", "tensorrt 10 or 11: it has 8.5.2"), ("12.0.0", "tensorrt 10 or 11: it has 12.0.0")]
 )
