@@ -33,7 +33,7 @@ def tensorrt() -> ModuleType:
     """The module, which behaves as the file says."""
     api = importlib.import_module("tensorrt_api")
     plan, told = api.Plan(), behaviour()
-    plan.header = b"ftrt" + bytes(20) + bytes((10, 4 if told.get("lies") else 3, 0, 26))
+    plan.header = b"ftrt" + bytes(20) + bytes((10, 4 if told.get("lies") else 3, 0, 26)) + bytes(told.get("pads", 0))
     plan.refuses = tuple(told.get("refuses", ()))
     plan.spoil = (lambda array: array + array.dtype.type(1)) if told.get("spoils") else (lambda array: array)
     module = api.stand_in("10", plan)

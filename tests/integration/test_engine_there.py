@@ -214,7 +214,7 @@ def test_ctrl_c_ends_the_build_there(device: Jetson, work: Path, exported: tuple
 def test_a_connection_that_breaks_while_it_builds_costs_nothing(
     server: tuple[Sshd, Jetson], device: Jetson, work: Path, exported: tuple[Artifact, Artifact, Done]
 ) -> None:
-    device.behaves(seconds=6)
+    device.behaves(seconds=6, pads=40 << 20)  # several parts
     before = device.builds
     process = subprocess.Popen(
         [DEPLOY, *ASKED, "-p", "fp32", "--device", "orin", "-o", "whole"], cwd=work, stderr=subprocess.PIPE, text=True, preexec_fn=answering
@@ -230,4 +230,4 @@ def test_a_connection_that_breaks_while_it_builds_costs_nothing(
     assert process.returncode == 0, said
     assert "the connection is lost" in said
     assert device.builds == before + 1
-    load_artifact(work / "whole" / "mine.make.fp32.orin-1.trt")
+    assert load_artifact(work / "whole" / "mine.make.fp32.orin-1.trt").bytes > 40 << 20
