@@ -59,7 +59,7 @@ class Jetson(Board):
         return len(log.read_text().split()) if log.exists() else 0
 
     def behaves(self, **how: Any) -> None:
-        """From now on: ``spoils`` answers, ``refuses`` operators, builds for ``seconds``, ``lies`` about its release, ``pads`` engines with bytes."""
+        """From now on: ``spoils`` answers, ``refuses`` operators, ``lies`` about its release, takes ``seconds``, ``pads`` with bytes."""
         self.write("behaviour.json", json.dumps(how))
 
     def has(self, distribution: str, version: str) -> None:
