@@ -51,7 +51,7 @@ def export(recipe: Recipe, out: Path, cache: Cache, progress: Progress, workers:
         LostError: a device cannot be reached any more; what was begun there goes on.
     """
     recipe, devices = with_jobs(recipe), builders(recipe)
-    graph = plan([("", recipe)], measured=False, builders=devices, wait=wait)
+    graph = plan([("", recipe)], measured=False, there=True, wait=wait)
     builds = [stage.name for stage in graph if stage.does == "build"]
     made_there = [stage.name for stage in graph if stage.does == "built_there"]
     size = min(workers, len(builds)) if workers else min(processors(), sum(not graph.stages[name].cost.brief for name in builds))

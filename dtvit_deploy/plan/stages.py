@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from dtvit_deploy.artifacts.target import Precision, Target, pairs
-from dtvit_deploy.devices.inventory import LOCAL, Device
+from dtvit_deploy.devices.inventory import LOCAL
 from dtvit_deploy.devices.local import state
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.engine import gpu
 from dtvit_deploy.harness.accuracy import printable
+from dtvit_deploy.pipeline.built_there import builders
 from dtvit_deploy.pipeline.material import are_images
 from dtvit_deploy.pipeline.tensorrt import chosen
 from dtvit_deploy.plan.files import Known
@@ -48,7 +48,7 @@ def plan(
     layers: bool = True,
     farm: str = "",
     measured: bool = True,
-    builders: Mapping[str, Device] = MappingProxyType({}),
+    there: bool = False,
     wait: bool = True,
 ) -> Plan:
     """Everything that requests ask for: build, measure, report.
@@ -58,7 +58,7 @@ def plan(
         layers: whether inner tensors are compared too.
         farm: address of the scheduler of those that measure; empty where this machine does.
         measured: whether anything is measured and reported, and not only built.
-        builders: devices that build the engines of TensorRT's jobs, by what tells them apart in names.
+        there: whether requests' devices build the engines of TensorRT's jobs.
         wait: for one of them that somebody else has.
 
     Raises:
@@ -75,7 +75,7 @@ def plan(
             )
         stages = _Stages(name, number, recipe, known, layers=layers, farm=farm)
         found += stages.every(measured=measured)
-        found += stages.there(builders, wait=wait)
+        found += stages.there(wait=wait) if there else []
     return Plan(found)
 
 
@@ -160,7 +160,7 @@ class _Stages:
             tools=(*_CONVERTING, *_OF_TARGET[target], *self._also(target, is_int8=is_int8)),
         )
 
-    def there(self, builders: Mapping[str, Device], *, wait: bool) -> list[Stage]:
+    def there(self, *, wait: bool) -> list[Stage]:
         """TensorRT's jobs, built by devices. What came of it is known by what came; whether it has to be built, the device is asked."""
         return [
             self._stage(
@@ -172,7 +172,7 @@ class _Stages:
                 own=True,
             )
             for target, precision in pairs(self._recipe.export.targets, self._recipe.export.precisions)
-            for label, device in builders.items()
+            for label, device in builders(self._recipe).items()
             if target is Target.TRT
         ]
 

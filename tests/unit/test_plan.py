@@ -10,7 +10,6 @@ import pytest
 
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.target import Precision, Target
-from dtvit_deploy.devices.inventory import Device
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.options import Model
 from dtvit_deploy.pipeline.progress import Silent
@@ -109,14 +108,11 @@ def test_a_whole_run_measures_here_and_an_export_measures_nowhere() -> None:
 
 
 def test_devices_build_the_engines_of_jobs_after_them_and_whoever_asked_has_them_built() -> None:
-    recipe = Recipe(model=Model(name="dualtoken-vit-t"), export=Export(targets=(Target.ONNX, Target.TRT), precisions=(Precision.FP16,)))
-    found = plan(
-        [("a", recipe)],
-        measured=False,
-        builders={"orin-1": Device(name="orin-1", address=None), "xavier": Device(name="xavier", address=None)},
-    )
+    export = Export(targets=(Target.ONNX, Target.TRT), precisions=(Precision.FP16,))
+    recipe = Recipe(model=Model(name="dualtoken-vit-t"), export=export, run=Run(devices=("ssh://me@orin-1", "local", "ssh://xavier")))
+    found = plan([("a", recipe)], measured=False, there=True)
     own = [stage for stage in found if stage.own]
-    assert [stage.name for stage in own] == ["a/trt fp16 on orin-1", "a/trt fp16 on xavier"]
+    assert [stage.name for stage in own] == ["a/trt fp16 on me.orin-1", "a/trt fp16 on xavier"]
     assert all(stage.needs == ("a/trt fp16",) and stage.anew and not stage.cost.exclusive for stage in own)
     assert not [stage for stage in plan([("a", recipe)], measured=False) if stage.own]
 
