@@ -30,7 +30,7 @@ class Board:
         self.python = folder / "python"
         (folder / "packages").mkdir()
         for name in PACKAGES:
-            if (place := _place(name)) is not None:
+            if (place := place_of(name)) is not None:
                 (folder / "packages" / name).symlink_to(place)
         settings = {
             "XDG_CACHE_HOME": str(folder / "cache"),
@@ -132,13 +132,19 @@ def killed_later(board: Board) -> Iterator[None]:
                 os.killpg(worker, signal.SIGKILL)
 
 
-def _place(name: str) -> Path | None:
+def place_of(name: str) -> Path | None:
+    """Where a package of the tests' own Python is, or a module of one file."""
+    if name.endswith(".py"):
+        module = importlib.util.find_spec(name.removesuffix(".py"))
+        return Path(module.origin) if module and module.origin else None
     if name.endswith(".libs"):
-        numpy = _place(name.removesuffix(".libs"))
+        numpy = place_of(name.removesuffix(".libs"))
         beside = numpy.with_name(name) if numpy else None
         return beside if beside is not None and beside.is_dir() else None
     found = importlib.util.find_spec(name)
-    return Path(found.origin).parent if found and found.origin else None
+    if found is None:
+        return None
+    return Path(found.origin).parent if found.origin else Path(next(iter(found.submodule_search_locations or ())))
 
 
 def _lives(process: int) -> bool:

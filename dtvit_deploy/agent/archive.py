@@ -18,6 +18,8 @@ from dtvit_deploy.artifacts.source import ROOT, depends_on
 
 ROOTS = ("dtvit_deploy.agent.__main__", "dtvit_deploy.agent.worker", "dtvit_deploy.agent.tasks", "dtvit_deploy.process.telemetry")
 """What is started by name, and what the package itself imports."""
+LEFT_OUT = ("dtvit_deploy.runtimes.mil.load", "dtvit_deploy.runtimes.mil.names")
+"""What evaluates Core ML's programs without Core ML, which a session asks for the nodes of a compute plan alone, and does without."""
 _CARRIED = ROOT / "agent" / "carried"
 _BEGIN = b"""import sys
 
@@ -62,7 +64,7 @@ def _closure() -> set[str]:
     left = set(ROOTS)
     while left:
         for module in left:
-            found |= depends_on(module)
+            found |= depends_on(module, LEFT_OUT)
         parents = {name.rpartition(".")[0] for name in found} - found
         left = parents - {"", "dtvit_deploy"}
         if not left:

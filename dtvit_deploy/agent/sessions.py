@@ -39,8 +39,42 @@ def _openvino(artifact: Artifact, options: SessionOptions, suffix: bytes) -> Ses
     return runtime.load(artifact, msgspec.structs.replace(options, taps=tuple(name for name in options.taps if name in has)))
 
 
-OPENERS: Mapping[str, Opener] = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+def _tensorrt(library: str) -> Opener:
+    def opened(artifact: Artifact, options: SessionOptions, suffix: bytes) -> Session:
+        from dtvit_deploy.runtimes.tensorrt.session import TensorRtRuntime
+
+        return TensorRtRuntime(library).load(artifact, options)
+
+    return opened
+
+
+def _coreml(units: str) -> Opener:
+    def opened(artifact: Artifact, options: SessionOptions, suffix: bytes) -> Session:
+        from dtvit_deploy.runtimes.coreml.session import CoreMlRuntime, Units
+
+        return CoreMlRuntime(Units(units)).load(artifact, options)
+
+    return opened
+
+
+OPENERS: Mapping[str, Opener] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "tensorrt": _tensorrt("tensorrt"),
+    "tensorrt-rtx": _tensorrt("tensorrt-rtx"),
+    "coreml": _coreml("all"),
+    "coreml-cpu": _coreml("cpu"),
+    "coreml-gpu": _coreml("gpu"),
+    "coreml-ne": _coreml("ne"),
+}
 """By the runtime's name."""
+MODULES: Mapping[str, tuple[str, ...]] = {
+    "onnxruntime": ("onnxruntime",),
+    "openvino": ("openvino",),
+    "tensorrt": ("tensorrt", "cuda.bindings"),
+    "tensorrt-rtx": ("tensorrt_rtx", "cuda.bindings"),
+} | dict.fromkeys(("coreml", "coreml-cpu", "coreml-gpu", "coreml-ne"), ("coremltools",))
+"""What each needs of the device's Python."""
 
 
 def opener(runtime: str) -> Opener:
@@ -79,7 +113,7 @@ def assembled(store: Store, subject: Subject, folder: Path) -> Artifact:
             place.unlink(missing_ok=True)
             share(store.blob(digest), place)
         write_json(manifest_path(path), subject.manifest)
-    return load_artifact(path)
+    return msgspec.structs.replace(load_artifact(path), trusted=subject.trusted)
 
 
 def blob_bytes(store: Store, digest: Digest | None) -> bytes:

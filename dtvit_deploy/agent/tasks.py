@@ -8,17 +8,20 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dtvit_deploy.agent.building import built, empty, sent
 from dtvit_deploy.agent.log import how_ended, last_line
-from dtvit_deploy.agent.sessions import assembled, blob_bytes, open_subject
+from dtvit_deploy.agent.sessions import MODULES, assembled, blob_bytes, open_subject
 from dtvit_deploy.agent.state import state
 from dtvit_deploy.agent.store import Store
 from dtvit_deploy.agent.worker import ARTIFACTS
@@ -27,12 +30,12 @@ from dtvit_deploy.devices.emulation import emulated
 from dtvit_deploy.errors import DeployError, InputError
 from dtvit_deploy.formats.job.feeds import read_feeds
 from dtvit_deploy.formats.job.frames import Kind, frame_bytes
-from dtvit_deploy.formats.job.job import Answers, Digest, Job, Latency, Layers, State, Task, decode_job
+from dtvit_deploy.formats.job.job import Answers, Build, Digest, Job, Latency, Layers, State, Task, decode_job
 from dtvit_deploy.harness.energies import noise_energies
 from dtvit_deploy.harness.latency import MeasureOptions, sample
 from dtvit_deploy.process.child import child_command
 from dtvit_deploy.process.memory import ran_out
-from dtvit_deploy.runtimes.base import SessionOptions
+from dtvit_deploy.runtimes.base import DeviceTimed, SessionOptions
 from dtvit_deploy.runtimes.cold import Cold, cold_start
 
 if TYPE_CHECKING:
@@ -59,7 +62,7 @@ def main(root: str, name: str, index: str) -> None:
         try:
             doing = _Doing(store, name, put)
             conditions = doing.do(doing.job.tasks[int(index)])
-            put("done", body={"conditions": conditions, "state": state()})
+            put("done", body={"conditions": conditions, "state": state(), **doing.told})
         except Exception as error:
             store.doubt()
             put("failed", body=_told(error))
@@ -84,6 +87,7 @@ class _Doing:
         self.store, self.put = store, put
         self.folder = store.jobs / name
         self.job: Job = decode_job((self.folder / "job.json").read_bytes())
+        self.told: dict[str, Any] = {}  # at the end of a task, beside its conditions
 
     def do(self, task: Task) -> dict[str, str]:
         """Do it, and return the conditions of its session."""
@@ -93,6 +97,8 @@ class _Doing:
             return self.layers(task)
         if isinstance(task, Latency):
             return self.latency(task)
+        if isinstance(task, Build):
+            return self.build(task)
         assert isinstance(task, State)
         return {}
 
@@ -144,7 +150,7 @@ class _Doing:
         starts = [self.cold(subject, task.threads) for subject in task.subjects]
         with ExitStack() as stack:
             runs: dict[str, Callable[[], object]] = {}
-            said = []
+            opened = []
             for subject, digest in zip(task.subjects, task.feeds, strict=True):
                 feed = next(self.feeds((digest,)))
                 session = stack.enter_context(
@@ -152,13 +158,34 @@ class _Doing:
                 )
                 session.signature.check(feed)
                 runs[str(len(runs))] = partial(session.run, feed)
-                said.append(session.conditions)
-            taken = sample(runs, options, progress=_Steps(self.put))
+                opened.append(session)
+            clocks = {str(index): partial(_device_ms, one) for index, one in enumerate(opened) if isinstance(one, DeviceTimed)}
+            taken = sample(runs, options, progress=_Steps(self.put), devices=clocks)
+            said = [session.conditions for session in opened]
         for index, (one, start, conditions) in enumerate(zip(taken.values(), starts, said, strict=True)):
             series = {"samples_ms": np.array(one.samples_ms, np.float64), "stamps_s": np.array(one.stamps_s, np.float64)}
+            series |= {"device_ms": np.array(one.device_ms, np.float64)} if one.device_ms else {}
             told = {"warmup": msgspec.to_builtins(one.warmup), "tick_ms": one.tick_ms, "conditions": conditions}
             self.put("part", index=index, arrays=series, body={**told, "cold": msgspec.to_builtins(start)})
         return {}
+
+    def build(self, task: Build) -> dict[str, str]:
+        """Build an engine and send it."""
+        import numpy as np
+
+        job, began, parts = self.artifact(task.subject), time.monotonic(), count()
+
+        def said(line: str) -> None:
+            told = line or f"{time.monotonic() - began:.0f} s so far"
+            self.put("progress", body={"fraction": 0.0, "said": told})
+
+        with empty(self.folder / ARTIFACTS / "made") as out:
+            engine = built(job, out, said)
+            took = time.monotonic() - began
+            self.told["made"] = msgspec.to_builtins(
+                sent(engine, task.most, lambda piece: self.put("part", index=next(parts), arrays={"piece": np.frombuffer(piece, np.uint8)}))
+            )
+        return {"built": f"in {took:.1f} s", "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
 
     def cold(self, subject: int, threads: int) -> Cold:
         """A cold start in a process of its own.
@@ -215,7 +242,12 @@ def _whole(options: Mapping[str, float]) -> dict[str, float]:
     return {name: int(value) if name.endswith("samples") else value for name, value in options.items()}
 
 
+def _device_ms(session: DeviceTimed) -> float:
+    return session.device_ms
+
+
 def _import(runtime: str) -> None:
     """What a runtime's import takes is no part of how long an artefact takes to load."""
-    with contextlib.suppress(ImportError):  # whoever opens the session says so
-        importlib.import_module(runtime)
+    for module in MODULES.get(runtime, ()):
+        with contextlib.suppress(ImportError):  # whoever opens the session says so
+            importlib.import_module(module)

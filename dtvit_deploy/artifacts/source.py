@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import dtvit_deploy
@@ -30,11 +31,16 @@ def source_digest(module: str) -> str:
     return digest.hexdigest()
 
 
-def depends_on(module: str) -> frozenset[str]:
-    """``module`` and the modules of the package that it imports, those that they import, and so on."""
+def depends_on(module: str, besides: Collection[str] = ()) -> frozenset[str]:
+    """``module`` and the modules of the package that it imports, those that they import, and so on; without some, and what only they need.
+
+    Args:
+        module: full name.
+        besides: full names of those that are left out.
+    """
     found, left = {module}, [module]
     while left:
-        for name in _imported(left.pop()) - found:
+        for name in _imported(left.pop()) - found - set(besides):
             found.add(name)
             left.append(name)
     return frozenset(found)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     flags.EVALUATION,
     flags.CLASS_SCORES,
     *flags.TENSORRT,
+    flags.BUILDER,
     *flags.COREML,
     *flags.MODEL[len(flags.NETWORK) :],
     *flags.PREPROCESSING,
@@ -39,6 +40,7 @@ def export(
     recipe: Recipe,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the artefacts.")] = Path("out"),
     workers: given.Workers = None,
+    wait: given.Wait = True,
     no_cache: given.NoCache = False,
     as_json: given.Json = False,
 ) -> None:
@@ -48,7 +50,11 @@ def export(
     from dtvit_deploy.plan.exporting import export as exported
 
     with working() as progress, given.opened_cache(no_cache) as cache:
-        program, artifacts = exported(recipe, out, cache, progress, workers)
+        if recipe.run.devices and Target.TRT not in recipe.export.targets:
+            progress.step(
+                f"{', '.join(recipe.run.devices)} left aside: devices build TensorRT's engines, and the target trt was not asked for"
+            )
+        program, artifacts = exported(recipe, out, cache, progress, workers, wait=wait)
     if as_json:
         show.as_json([{"file": str(artifact.path), "manifest": artifact.manifest} for artifact in artifacts])
     else:

@@ -195,6 +195,14 @@ DEVICE = Flag(
     _unique,
     "this machine",
 )
+BUILDER = Flag(
+    "run.devices",
+    ("--device",),
+    list[str],
+    "Of trt: build the engine there and bring it back, repeatable: ssh://[USER@]HOST[:PORT], or a name or tag of devices.toml.",
+    _unique,
+    "only the job for it",
+)
 RUNNING = (THREADS, RUNTIME)
 MEASURING = (*RUNNING, DEVICE)
 ADVERSARIAL = Flag(

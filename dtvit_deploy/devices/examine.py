@@ -49,6 +49,8 @@ class Examined(msgspec.Struct, frozen=True):
             "JetPack": facts.jetpack,
             "power mode": facts.power_mode,
             "FP16 arithmetic": {None: "", True: "yes", False: "no"}[facts.half],
+            "GPU": f"{facts.gpu}, compute capability {facts.capability}" if facts.gpu else "",
+            "NVIDIA driver": ", ".join(filter(None, (facts.driver, facts.cuda and f"CUDA up to {facts.cuda}"))),
             "memory": _room(facts.memory, ""),
             "cache": _room(facts.disk, f"{facts.cache}, "),
             "Python": f"{version} ({facts.python})" if version else "none that runs",

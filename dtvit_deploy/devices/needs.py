@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -26,12 +27,16 @@ class Needs(NamedTuple):
         runtimes: modules that must be there: ``onnxruntime``, ``openvino``, ``tensorrt``.
         disk, memory: bytes.
         sent: bytes that must be in its cache, of which some may be there from before.
+        gpu: whether one of NVIDIA's must be there.
+        releases: major releases of a module that will do, where others will not.
     """
 
     runtimes: tuple[str, ...] = ()
     disk: int = 0
     memory: int = 0
     sent: int = 0
+    gpu: bool = False
+    releases: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 
 class Lack(msgspec.Struct, frozen=True):
@@ -69,7 +74,7 @@ def of_any_use(facts: Facts) -> list[Lack]:
 
 def lacks(facts: Facts, needs: Needs) -> list[Lack]:
     """All that a device does not have, in the order in which one would mend it."""
-    return [*_python(facts), *_packages(facts, needs), *_room(facts, needs)]
+    return [*_python(facts), *_packages(facts, needs), *_releases(facts, needs), *_gpu(facts, needs), *_room(facts, needs)]
 
 
 def _python(facts: Facts) -> list[Lack]:
@@ -95,11 +100,31 @@ def _packages(facts: Facts, needs: Needs) -> list[Lack]:
         return []  # another Python has other packages
     found = []
     for module in dict.fromkeys(("numpy", *needs.runtimes)):
-        if module in facts.broken:
+        if module == "coremltools" and facts.system != "Darwin":
+            found.append(Lack(f"Core ML: its system is {facts.system}", _remedy(module, facts)))
+        elif module in facts.broken:
             found.append(Lack(f"a {module} that imports: {facts.broken[module]}", f"install it anew there: {_remedy(module, facts)}"))
         elif module not in facts.packages:
             found.append(Lack(module, _remedy(module, facts)))
     return found
+
+
+def _releases(facts: Facts, needs: Needs) -> list[Lack]:
+    """Modules that are there in a release that will not do."""
+    found = []
+    for module, majors in needs.releases.items():
+        version = facts.packages.get(module, "")
+        if version and version.partition(".")[0] not in map(str, majors):
+            wanted = " or ".join(map(str, majors))
+            other = "use JetPack 6 or later" if facts.l4t else f"{facts.python} -m pip install '{module}=={majors[-1]}.*'"
+            found.append(Lack(f"{module} {wanted}: it has {version}", other))
+    return found
+
+
+def _gpu(facts: Facts, needs: Needs) -> list[Lack]:
+    if not needs.gpu or facts.gpu:
+        return []
+    return [Lack(f"an NVIDIA GPU: {facts.no_gpu or 'it tells of none'}", "use a machine with an NVIDIA GPU and its driver")]
 
 
 def _remedy(module: str, facts: Facts) -> str:
@@ -109,6 +134,9 @@ def _remedy(module: str, facts: Facts) -> str:
         return f"{facts.python} -m pip install onnxruntime, or NVIDIA's build of it for this JetPack to use the GPU"
     if module == "coremltools" and facts.system != "Darwin":
         return "use a Mac: Core ML is a part of Apple's systems"
+    if module == "cuda.bindings":
+        major = facts.cuda.partition(".")[0]
+        return f"{facts.python} -m pip install " + (f"'cuda-bindings<{int(major) + 1}'" if major.isdecimal() else "cuda-bindings")
     return f"{facts.python} -m pip install {module.replace('_', '-')}"
 
 

@@ -40,6 +40,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         emulator: what runs the instructions where no processor of that architecture does.
         l4t, jetpack, power_mode: a Jetson's release, the version of its JetPack, and the mode that ``nvpmodel`` tells.
         half: whether its ARM cores have arithmetic in FP16; None where nothing says so, and for other processors.
+        gpu, capability, cuda: the first of NVIDIA's GPUs that a program there can use, and the newest CUDA that its driver knows;
+            ``driver`` is its release, where the kernel tells it; ``no_gpu`` why there is none.
         memory: bytes that programs could have now.
         cache: the folder in which ours would be made; ``writable`` where it can.
         disk: bytes that are free there.
@@ -64,6 +66,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     jetpack: str = ""
     power_mode: str = ""
     half: bool | None = None
+    gpu: str = ""
+    capability: str = ""
+    cuda: str = ""
+    driver: str = ""
+    no_gpu: str = ""
     memory: int | None = None
     cache: str
     writable: bool
@@ -133,8 +140,11 @@ def _told(answer: bytes, now: float) -> dict[str, Any]:
             failed = shown(value)
         else:
             raise ValueError(f"it says {line!r:.80}")
-    if failed and "python_version" in found:  # it ran, and an import ended it
-        found["broken"].setdefault("numpy", f"Python ended with {failed}")
+    if failed and "python_version" in found:  # it ran, and native code of others ended it: NumPy's, or the driver's
+        if "numpy" in found["packages"]:
+            found.setdefault("no_gpu", f"the NVIDIA driver ended Python with {failed}")
+        else:
+            found["broken"].setdefault("numpy", f"Python ended with {failed}")
     found["clock"] = found.get("clock", now) - now
     return found
 
@@ -168,7 +178,7 @@ def _release(text: str) -> tuple[int, ...]:
 _PAIRS = {"package": "packages", "broken": "broken"}
 _TEXTS = (
     *("system", "release", "architecture", "distribution", "user", "model", "processor", "emulator"),
-    *("l4t", "jetpack", "power_mode", "cache", "python", "holder"),
+    *("l4t", "jetpack", "power_mode", "gpu", "capability", "cuda", "driver", "no_gpu", "cache", "python", "holder"),
 )
 _READ: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     **{key: (key, shown) for key in _TEXTS},

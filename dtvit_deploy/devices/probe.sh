@@ -63,6 +63,7 @@ probe() {
             0) say half no ;;
         esac
     fi
+    say driver "$(sed -n 's/^NVRM version:.*Kernel Module\( for [^ ]*\)\{0,1\} *\([0-9.]*\).*$/\2/p' /proc/driver/nvidia/version 2>/dev/null)"
     say power_mode "$(limited 5 nvpmodel -q 2>/dev/null | sed -n 's/^NV Power Mode: *//p')"
     say memory_kib "$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo 2>/dev/null)"
     case $XDG_CACHE_HOME in
@@ -129,6 +130,27 @@ def half():
     say("half", "yes" if ask(16) >> 9 & 3 == 3 else "no")
 
 
+def gpu():  # asked of NVIDIA's driver itself, in C: no package has to be there for that
+    try:
+        import ctypes
+
+        driver = ctypes.CDLL("libcuda.so.1")
+    except (ImportError, OSError):
+        return "no NVIDIA driver is installed (libcuda.so.1 cannot be loaded)"
+    number, version, device, name = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256)
+    status = driver.cuInit(0) or driver.cuDriverGetVersion(ctypes.byref(version)) or driver.cuDeviceGetCount(ctypes.byref(number))
+    if status or not number.value:
+        return "the NVIDIA driver finds no GPU (CUDA error %d)" % status
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    driver.cuDeviceGet(ctypes.byref(device), 0)
+    driver.cuDeviceGetName(name, len(name), device)
+    driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
+    driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
+    say("gpu", name.value.decode("ascii", "replace"))
+    say("capability", "%d.%d" % (major.value, minor.value))
+    say("cuda", "%d.%d" % (version.value // 1000, version.value % 1000 // 10))
+
+
 say("python_version", "%d.%d.%d" % sys.version_info[:3])
 if os.uname()[4] == "aarch64" and sys.maxsize > 2**32:
     try:
@@ -139,6 +161,10 @@ if sys.version_info >= (3, 8):
     package("numpy", "numpy", True)  # half of what goes wrong with it shows only then
     for module in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "coremltools"):
         package(module, module, False)
+    try:
+        package("cuda.bindings", "cuda-bindings", False)
+    except ImportError:  # nothing of NVIDIA's is there
+        pass
     import fcntl
 
     named = os.environ.get("DTVIT_DEPLOY_LEASE")
@@ -152,6 +178,7 @@ if sys.version_info >= (3, 8):
         except OSError:
             say("holder", os.read(held, 300).decode("ascii", "replace") or "somebody")
         os.close(held)
+    say("no_gpu", gpu() or "")  # last: it is native code of others
 PYTHON
     fi
     say clock "$(date +%s)"

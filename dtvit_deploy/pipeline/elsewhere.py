@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dtvit_deploy.agent.sessions import OPENERS
+from dtvit_deploy.agent.sessions import MODULES, OPENERS
 from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.devices.inventory import Device, find
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.pipeline.figures import Figures, measure_options
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.pipeline.trust import runs_there
 from dtvit_deploy.recipe.tables import Recipe
 from dtvit_deploy.remote.limits import require_room_here
 from dtvit_deploy.remote.place import Place
@@ -47,6 +49,15 @@ def measures_here(recipe: Recipe) -> bool:
     return not recipe.run.devices or any(device.address is None for device in _named(recipe))
 
 
+def remote_devices(recipe: Recipe) -> tuple[Device, ...]:
+    """The devices of a request that are not this machine, each once.
+
+    Raises:
+        InputError: there is none of a name, or the inventory is wrong.
+    """
+    return tuple({one.name: one for one in _named(recipe) if one.address is not None}.values())
+
+
 @contextmanager
 def reached_places(recipe: Recipe, progress: Progress, *, wait: bool = True) -> Iterator[tuple[Place, ...]]:
     """The devices that a request names, each reached once, and left at the end of the block.
@@ -57,7 +68,7 @@ def reached_places(recipe: Recipe, progress: Progress, *, wait: bool = True) -> 
     """
     with ExitStack() as stack:
         places = []
-        for device in {one.name: one for one in _named(recipe) if one.address is not None}.values():
+        for device in remote_devices(recipe):
             progress.step(f"{device.name}: asking what it is")
             places.append(stack.enter_context(Place(device, progress.step, wait=wait)))
         yield tuple(places)
@@ -73,7 +84,8 @@ def asked_there(place: Place, artifacts: Sequence[Artifact], material: Material,
     subjects = subjects_there(place, artifacts, recipe)
     timed = measure_options(recipe) if figures.latency else None
     require_room_here(moved(material, recipe, figures).at_once(len(subjects)), SAMPLES)
-    runtimes = place.ask(subjects, _feeds(material, recipe, figures), threads=recipe.run.threads, timed=timed)
+    vouched = {one.manifest.sha256 for one in artifacts if runs_there(one, place.name, place.address, Cache.default())}
+    runtimes = place.ask(subjects, _feeds(material, recipe, figures), threads=recipe.run.threads, timed=timed, vouched=vouched)
     asked = bool(recipe.run.runtimes)
     return tuple(
         Pairing(artifact, runtime, asked=asked, device=place.name) for (artifact, _), runtime in zip(subjects, runtimes, strict=True)
@@ -122,14 +134,20 @@ def _named(recipe: Recipe) -> list[Device]:
 
 
 def _runtimes(artifact: Artifact, recipe: Recipe, place: Place) -> list[str]:
-    known = [name for name in loading(artifact.manifest.format) if name in OPENERS]
-    asked = [name for name in recipe.run.runtimes if name in known]
-    if not known:
+    """Those that were asked for, or the best one that the device has; where it has none, it is told which one it lacks."""
+    loads = loading(artifact.manifest.format)
+    known = [name for name in loads if name in OPENERS]
+    asked = [name for name in recipe.run.runtimes if name in loads]
+    if not known or set(asked) - set(known):
+        what = f"cannot be run in {', '.join(name for name in asked if name not in known)}" if known else "cannot be run"
+        to_build = artifact.manifest.format == "trtjob"
         raise InputError(
-            f"{artifact.name} cannot be run on {place.name}: the agent there loads artefacts in {' and '.join(OPENERS)}",
-            remedy="give ONNX and OpenVINO artefacts with --device, and check the others on this machine",
+            f"{artifact.name} {what} on {place.name}: the agent there loads artefacts in {', '.join(OPENERS)}",
+            remedy=f"have its engine built there, and give that: export -t trt --device {place.name}"
+            if to_build
+            else "give others with --device, and check this one on this machine",
         )
-    return asked or known[:1]
+    return asked or [next((name for name in known if set(MODULES[name]) <= set(place.modules)), known[0])]
 
 
 def _feeds(material: Material, recipe: Recipe, figures: Figures) -> Iterator[Feeds]:

@@ -15,6 +15,7 @@ from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.formats.engine.library import LIBRARIES
 from dtvit_deploy.formats.engine.options import Flavour
 from dtvit_deploy.formats.engine.passport import FORMATS, LINK, PASSPORT
+from dtvit_deploy.remote.built import built_on
 
 STAGES = {FORMATS[flavour]: (str(flavour),) for flavour in LIBRARIES} | {
     FORMATS[Flavour.ON_DEVICE]: ("job",),
@@ -23,6 +24,10 @@ STAGES = {FORMATS[flavour]: (str(flavour),) for flavour in LIBRARIES} | {
     "mlpackage": ("coreml", "coreml-layout", "coreml-int8", "coreml-weights"),
 }
 """The stages of the cache that artefacts of a format come from."""
+BUILT_THERE = "built-there"
+"""The stage of what devices have built: its engines may be executed on the device that did, and nowhere else."""
+ENGINE_THERE = f"model.{FORMATS[Flavour.TENSORRT]}"
+"""Of such an entry, the engine's folder."""
 
 
 def with_trust(artifact: Artifact, cache: Cache, *, trust: bool) -> Artifact:
@@ -37,6 +42,30 @@ def with_trust(artifact: Artifact, cache: Cache, *, trust: bool) -> Artifact:
     mine = artifact.manifest
     held = any(_holds(stage, mine, cache) for stage in STAGES.get(mine.format, ()))
     return msgspec.structs.replace(artifact, trusted=trust or held)
+
+
+def runs_there(artifact: Artifact, name: str, address: str, cache: Cache) -> bool:
+    """Whether an artefact's machine code may be executed on a device: the user vouches for it, or the device built it for this user.
+
+    Args:
+        name, address: of the device.
+
+    Raises:
+        InputError: others can write the cache.
+    """
+    mine = artifact.manifest
+
+    def holds(folder: Path) -> bool:
+        beside = manifest_path(folder / ENGINE_THERE)
+        if not beside.is_file():
+            return False
+        kept: Manifest = read_json(beside, Manifest)
+        built = built_on(kept)
+        by_it = built is not None and (built.on, built.address) == (name, address)
+        return by_it and kept.sha256 == mine.sha256 and _passport(kept) == _passport(mine)
+
+    native = mine.format in map(FORMATS.get, LIBRARIES)
+    return native and (artifact.trusted or (cache.root.is_dir() and cache.find(BUILT_THERE, holds) is not None))
 
 
 def _holds(stage: str, mine: Manifest, cache: Cache) -> bool:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from dtvit_deploy.artifacts.artifact import Artifact, Manifest, load_artifact
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.staging import staged
+from dtvit_deploy.pipeline.built_there import builders, require_builders, with_jobs
 from dtvit_deploy.pipeline.material import class_map_of
 from dtvit_deploy.pipeline.program import read_program_entry
 from dtvit_deploy.pipeline.progress import Progress
@@ -31,8 +32,10 @@ class Exported(NamedTuple):
     artifacts: tuple[Artifact, ...]
 
 
-def export(recipe: Recipe, out: Path, cache: Cache, progress: Progress, workers: int | None = None) -> Exported:
+def export(recipe: Recipe, out: Path, cache: Cache, progress: Progress, workers: int | None = None, *, wait: bool = True) -> Exported:
     """Build every artefact, then move all of them into ``out`` together, with the range table where one was made.
+
+    The request's devices build the engines of TensorRT's jobs, each its own; whether they can, they are asked first.
 
     Args:
         recipe: what to build.
@@ -40,20 +43,25 @@ def export(recipe: Recipe, out: Path, cache: Cache, progress: Progress, workers:
         cache: holds what was built before.
         progress: told what is going on.
         workers: processes that build side by side; where None as many as there are cores and builds that take longer than to start one.
+        wait: for a device that somebody else has.
 
     Raises:
         InputError: the model, the data or ``out`` cannot be used; nothing is left in ``out`` then.
-        MissingError: a target needs a package that is not installed.
+        MissingError: a target needs a package that is not installed, or a device lacks what it takes to build.
+        LostError: a device cannot be reached any more; what was begun there goes on.
     """
-    graph = plan([("", recipe)], measured=False)
+    recipe, devices = with_jobs(recipe), builders(recipe)
+    graph = plan([("", recipe)], measured=False, there=True, wait=wait)
     builds = [stage.name for stage in graph if stage.does == "build"]
+    made_there = [stage.name for stage in graph if stage.does == "built_there"]
     size = min(workers, len(builds)) if workers else min(processors(), sum(not graph.stages[name].cost.brief for name in builds))
     class_map_of(recipe)
     require_reachable(recipe)
+    require_builders(devices, progress)
     with staged(out) as folder:  # as early, so that an unusable output too is refused before a minute's work
         with here(progress, size) as pool:
-            results = execute(graph, [recipe], cache, pool, progress, needed=graph.taken_by(builds))
-        made = place(results, builds, "ranges", recipe, folder)
+            results = execute(graph, [recipe], cache, pool, progress, needed=graph.taken_by([*builds, *made_there]))
+        made = place(results, [*builds, *made_there], "ranges", recipe, folder)
         for told in filter(None, (takes_the_place(artifact, out) for artifact in made)):
             progress.step(told)
     program = read_program_entry(results.folders["trace"]).artifact.manifest

@@ -46,6 +46,7 @@ class Stage:
         files: states of the user's files and folders that it reads, by their paths.
         part: whether its result is put together with those of its like, which must come from the same kind of processor.
         merges: whether it only puts such parts together, and is done by whoever asked.
+        own: whether the process that asked does it itself, and last: it has a device do something, which must end with an interruption.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Stage:
     files: Mapping[str, FileState] = field(default_factory=dict)
     part: bool = False
     merges: bool = False
+    own: bool = False
 
     @property
     def before(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ def perform(order: Order, progress: Progress) -> Path:
         finally:
             require_unchanged(stage.files)  # which counts more than what it may have led to
 
-    with at_work(cache.beside(MACHINE), progress.step, alone=stage.cost.exclusive):
+    # What a device does disturbs no measurement of this machine.
+    with nullcontext() if stage.own else at_work(cache.beside(MACHINE), progress.step, alone=stage.cost.exclusive):
         if stage.anew:
             return results.entry_by_content(kind_of(stage), build, lambda part: {"content": content_of(part)})
         return results.entry(kind_of(stage), key, build)

@@ -52,6 +52,14 @@ class Pool(Protocol):
         ...
 
 
+def done_here(order: Order, progress: Progress) -> Over:
+    """A stage, done by this very process."""
+    try:
+        return Over(order.stage.name, str(perform(order, progress)), None)
+    except (InputError, MissingError) as error:
+        return Over(order.stage.name, None, error)
+
+
 class Here:
     """This process."""
 
@@ -63,11 +71,7 @@ class Here:
         return not running
 
     def begin(self, order: Order) -> None:
-        name = order.stage.name
-        try:
-            self._over.append(Over(name, str(perform(order, self._progress)), None))
-        except (InputError, MissingError) as error:
-            self._over.append(Over(name, None, error))
+        self._over.append(done_here(order, self._progress))
 
     def next(self) -> Over:
         return self._over.pop()
@@ -85,7 +89,7 @@ class Processes:
     def __init__(self, size: int, progress: Progress) -> None:
         self._size, self._memory = size, _memory()
         self._progress = progress
-        self._over: queue.SimpleQueue[tuple[Server, Over]] = queue.SimpleQueue()
+        self._over: queue.SimpleQueue[tuple[Server | None, Over]] = queue.SimpleQueue()
         self._caches: set[str] = set()
         self._free: list[Server] = []
         self._every: list[Server] = []
@@ -94,12 +98,15 @@ class Processes:
         """As far as the processors and the memory allow; one stage always has room."""
         if not running:
             return True
-        if stage.cost.exclusive or any(one.cost.exclusive for one in running):
+        if stage.own or stage.cost.exclusive or any(one.cost.exclusive for one in running):
             return False  # the lock would keep them apart too, and a process that starts beside a measurement disturbs it
         return len(running) < self._size and stage.cost.memory + sum(one.cost.memory for one in running) <= self._memory
 
     def begin(self, order: Order) -> None:
         self._caches.add(order.cache)
+        if order.stage.own:
+            self._over.put((None, done_here(order, self._progress)))
+            return
         self._free = [server for server in self._free if server.lives]  # one that idled may have been killed for its memory
         if not self._free:
             self._free.append(Server())
@@ -116,7 +123,7 @@ class Processes:
 
     def next(self) -> Over:
         server, over = self._over.get()
-        self._free.append(server)
+        self._free += [server] if server else []
         return over
 
     def __enter__(self) -> Processes:

@@ -15,6 +15,7 @@ from dtvit_deploy.devices.local import state
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.engine import gpu
 from dtvit_deploy.harness.accuracy import printable
+from dtvit_deploy.pipeline.built_there import builders
 from dtvit_deploy.pipeline.material import are_images
 from dtvit_deploy.pipeline.tensorrt import chosen
 from dtvit_deploy.plan.files import Known
@@ -41,7 +42,15 @@ _OBSERVED_FOR_SCORED = 8
 """To observe every tensor on an image takes about as long as to score so many."""
 
 
-def plan(recipes: Sequence[tuple[str, Recipe]], *, layers: bool = True, farm: str = "", measured: bool = True) -> Plan:
+def plan(
+    recipes: Sequence[tuple[str, Recipe]],
+    *,
+    layers: bool = True,
+    farm: str = "",
+    measured: bool = True,
+    there: bool = False,
+    wait: bool = True,
+) -> Plan:
     """Everything that requests ask for: build, measure, report.
 
     Args:
@@ -49,6 +58,8 @@ def plan(recipes: Sequence[tuple[str, Recipe]], *, layers: bool = True, farm: st
         layers: whether inner tensors are compared too.
         farm: address of the scheduler of those that measure; empty where this machine does.
         measured: whether anything is measured and reported, and not only built.
+        there: whether requests' devices build the engines of TensorRT's jobs.
+        wait: for one of them that somebody else has.
 
     Raises:
         InputError: one of them cannot be built at all, or is to be measured elsewhere.
@@ -62,7 +73,9 @@ def plan(recipes: Sequence[tuple[str, Recipe]], *, layers: bool = True, farm: st
                 f"a whole run measures on this machine, and `devices` of [run] names {', '.join(recipe.run.devices)}",
                 remedy="leave it out there; `verify`, `evaluate` and `profile` take what was exported to a device: --device",
             )
-        found += _Stages(name, number, recipe, known, layers=layers, farm=farm).every(measured=measured)
+        stages = _Stages(name, number, recipe, known, layers=layers, farm=farm)
+        found += stages.every(measured=measured)
+        found += stages.there(wait=wait) if there else []
     return Plan(found)
 
 
@@ -147,6 +160,22 @@ class _Stages:
             tools=(*_CONVERTING, *_OF_TARGET[target], *self._also(target, is_int8=is_int8)),
         )
 
+    def there(self, *, wait: bool) -> list[Stage]:
+        """TensorRT's jobs, built by devices. What came of it is known by what came; whether it has to be built, the device is asked."""
+        return [
+            self._stage(
+                f"{target} {precision} on {label}",
+                "built_there",
+                asked={"device": device.name, "label": label, "wait": wait},
+                needs=(f"{self._prefix}{target} {precision}",),
+                anew=True,
+                own=True,
+            )
+            for target, precision in pairs(self._recipe.export.targets, self._recipe.export.precisions)
+            for label, device in builders(self._recipe).items()
+            if target is Target.TRT
+        ]
+
     def _also(self, target: Target, *, is_int8: bool) -> tuple[str, ...]:
         """What else builds: NNCF, or PyTorch, which Core ML is translated from, and which the reference of a search runs in."""
         if is_int8 and self._recipe.int8.quantizer == "nncf":
@@ -199,6 +228,7 @@ class _Stages:
         once: bool = False,
         part: bool = False,
         merges: bool = False,
+        own: bool = False,
     ) -> Stage:
         return Stage(
             name=f"{self._prefix}{name}",
@@ -215,6 +245,7 @@ class _Stages:
             files=self._known.named_in(asked, self._recipe),
             part=part,
             merges=merges,
+            own=own,
         )
 
     def _takes_halves(self, target: Target, precision: Precision) -> bool:

@@ -28,6 +28,7 @@ WORK = {
     "simplified": "building:simplified",
     "float16": "building:float16",
     "build": "building:build",
+    "built_there": "building_there:built_there",
     "accuracy": "measuring:accuracy",
     "scores": "evaluating:scores",
     "scored": "evaluating:scored",

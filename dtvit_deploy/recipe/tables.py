@@ -162,7 +162,7 @@ class Run(Table, frozen=True):
         threads: of one inference.
         runtimes: what artefacts are loaded in, each in every one that loads its format; the best that is usable here where none does.
         devices: where `verify`, `evaluate` and `profile` measure: ``local``, an address, or a name or a tag of ``devices.toml``; where none
-            is named, on this machine.
+            is named, on this machine. `export` has them build their TensorRT engines.
         inventory: the file that says which devices have these names and tags; `devices.toml` beside the recipe where none is named (in the
             working folder, where there is no recipe), and the user's own where that is not there.
         shard: evaluation images that `run` scores in one stage, so that stages run side by side, and what is done is kept where it is

@@ -14,8 +14,9 @@ from dtvit_deploy.agent.archive import agent_archive
 from dtvit_deploy.artifacts.artifact import Artifact, sha256_of
 from dtvit_deploy.artifacts.nodes import NodeMap
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.formats.engine.passport import GRAPH
 from dtvit_deploy.formats.job.feeds import MOST, feed_digest, write_feeds
-from dtvit_deploy.formats.job.job import Answers, Blob, Job, Latency, Layers, State, Subject, Task, encode_job, job_id, require_taken
+from dtvit_deploy.formats.job.job import Answers, Blob, Build, Job, Latency, Layers, State, Subject, Task, encode_job, job_id, require_taken
 from dtvit_deploy.harness.latency import MeasureOptions
 from dtvit_deploy.remote.limits import filling_up, require_answerable, require_names, require_timed
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 LARGEST_BLOB = 64 << 20
 """Bytes of feeds in one blob, about; what is lost on the way is sent again from where it broke off."""
+
+LARGEST_KERNELS, MOST_OF_GRAPH = 512 << 20, 4
+"""What an engine may have at most: so many bytes of code, and so many times its graph's."""
 
 
 class FeedSet(NamedTuple):
@@ -87,8 +91,11 @@ class Asking:
             raise InputError(f"{error.object!r} is not UTF-8, and a job is", remedy="give the file another name") from error
         return Asked(job, dict(self._blobs), dict(self._feeds))
 
-    def subject(self, artifact: Artifact, runtime: str) -> int:
+    def subject(self, artifact: Artifact, runtime: str, *, trusted: bool = False) -> int:
         """An artefact in a runtime of the device.
+
+        Args:
+            trusted: whether native code in it may run there.
 
         Returns:
             Its place in the job.
@@ -103,7 +110,8 @@ class Asking:
         if sha256_of(path) != artifact.manifest.sha256:
             raise InputError(f"{artifact.name} was changed while it was read", remedy="export it again")
         self._blobs.update(zip(files.values(), inside, strict=True))
-        self._subjects.append(Subject(name=artifact.name, runtime=runtime, manifest=artifact.manifest, files=files))
+        asked = Subject(name=artifact.name, runtime=runtime, manifest=artifact.manifest, files=files, trusted=trusted)
+        self._subjects.append(asked)
         return len(self._subjects) - 1
 
     def feeds(self, feeds: Iterable[Feeds]) -> FeedSet:
@@ -173,6 +181,12 @@ class Asking:
         blobs = tuple(each.blobs[0] for each in feeds)
         task = Latency(name=f"latency of {names}"[:1000], subjects=tuple(subjects), threads=threads, feeds=blobs, options=told)
         return self._task(task)
+
+    def build(self, subject: int) -> int:
+        """Ask for the engine of a job that devices build for themselves."""
+        one = self._subjects[subject]
+        graph = self._blobs[one.files[GRAPH]].stat().st_size
+        return self._task(Build(name=f"engine of {one.name}", subject=subject, most=LARGEST_KERNELS + MOST_OF_GRAPH * graph))
 
     def _task(self, task: Task, feeds: FeedSet | None = None) -> int:
         self._tasks.append(task)

@@ -85,11 +85,12 @@ class Device:
                 self._end(results, doing, say, interrupted=not isinstance(error, DeployError))
             raise
         if results.failed or not keep:
-            self._forget(results.identity)
+            self.forget(job)
         return results
 
-    def _forget(self, identity: str) -> None:
-        """Have a job removed, over another connection where this one is lost: an equal request would be given these results again."""
+    def forget(self, job: Job) -> None:
+        """Have a job removed there, over another connection where this one is lost: an equal request would be given these results again."""
+        identity = job_id(encode_job(job))
         with _quietly():
             try:
                 self.commands.forget(identity)

@@ -17,7 +17,7 @@ from dtvit_deploy.devices.transport import LostError
 from dtvit_deploy.errors import DeployError, InputError, MissingError
 from dtvit_deploy.formats.job.expected import parts_of
 from dtvit_deploy.formats.job.frames import CutOffError, Frame, ResultsError, read_frame
-from dtvit_deploy.formats.job.job import Job, Latency
+from dtvit_deploy.formats.job.job import Build, Job, Latency
 from dtvit_deploy.formats.job.results import Results
 from dtvit_deploy.formats.job.words import clean
 from dtvit_deploy.plural import counted
@@ -201,8 +201,10 @@ class Doing:
         if header.task < 0:
             return
         task = self._job.tasks[header.task]
-        if header.kind == "part" and not isinstance(task, Latency):  # whose progress is told while it samples
+        if header.kind == "part" and not isinstance(task, Latency | Build):  # whose progress is told meanwhile
             self._advanced(task.name, len(results.outcomes[header.task].parts) / max(1, parts_of(task)))
+        elif isinstance(header.body.get("said"), str):
+            self._say(f"{self._commands.name}: {task.name}: {clean(header.body['said'])}")
         elif header.kind == "progress":
             self._advanced(task.name, float(header.body["fraction"]))
         elif header.kind in ("begin", "done"):

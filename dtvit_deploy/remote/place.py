@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +18,17 @@ from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.nodes import NodeMap
 from dtvit_deploy.artifacts.scratch import scratch_folder, temporary_folder
 from dtvit_deploy.devices.examine import python_of, reached
-from dtvit_deploy.devices.needs import Needs, require
+from dtvit_deploy.devices.needs import require
 from dtvit_deploy.devices.probe import Facts, probe
-from dtvit_deploy.errors import MissingError
+from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions
 from dtvit_deploy.remote.asking import Asked, Asking, offered
+from dtvit_deploy.remote.built import brought
 from dtvit_deploy.remote.commands import Ended
 from dtvit_deploy.remote.device import Device
 from dtvit_deploy.remote.following import SENDING, asking_user
 from dtvit_deploy.remote.limits import require_askable, require_room_here
+from dtvit_deploy.remote.needed import SPARE, needs_of, to_run
 from dtvit_deploy.remote.recorded import RecordedRuntime, latencies, layer_sums, rung_of
 from dtvit_deploy.runtimes.openvino import HINT
 
@@ -43,8 +45,6 @@ OFTEN = 10.0
 """Seconds after which one hears again how far a task is."""
 _RUNTIME = 200 << 20
 """Bytes of memory of a runtime without a network; of the weights there are two copies while one is loaded."""
-_SPARE = 256 << 20
-"""Bytes that a device has to have free beside what it is sent: what runtimes unpack, and the results."""
 
 
 class Place:
@@ -73,6 +73,11 @@ class Place:
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
+
+    @property
+    def address(self) -> str:
+        """Under which it is reached."""
+        return str(self._inventory.address)
 
     @property
     def emulator(self) -> str:
@@ -112,8 +117,8 @@ class Place:
         require_askable([artifact for artifact, _ in subjects], timed=timed, threads=threads)
         sizes = [artifact.bytes for artifact in {artifact.path: artifact for artifact, _ in subjects}.values()]
         loaded = sum(sizes) if timed else max(sizes, default=0)  # a latency has all of them loaded at once
-        runtimes = tuple(dict.fromkeys(runtime for _, runtime in subjects))
-        needs = Needs(runtimes, disk=_SPARE + answered, memory=2 * loaded + _RUNTIME, sent=sum(sizes) + fed)
+        needs = to_run([runtime for _, runtime in subjects])
+        needs = needs._replace(disk=SPARE + answered, memory=2 * loaded + _RUNTIME, sent=sum(sizes) + fed)
         require(self.name, self.facts, needs)
         holder = self.facts.holder
         # Who asks again for what was interrupted may hold the device itself, and picks that up.
@@ -122,6 +127,11 @@ class Place:
                 f"{self.name}: somebody has the device, who says to be {holder}", remedy="wait for them (without --no-wait), or ask them"
             )
 
+    @property
+    def modules(self) -> Collection[str]:
+        """What its Python has of what runtimes need."""
+        return self.facts.packages
+
     def ask(
         self,
         subjects: Sequence[tuple[Artifact, str]],
@@ -129,8 +139,12 @@ class Place:
         *,
         threads: int,
         timed: MeasureOptions | None = None,
+        vouched: Collection[str] = (),
     ) -> tuple[There, ...]:
         """Ask for the answers of artefacts, each in a runtime, to all feeds; and, interleaved on the first feed, for how long they take.
+
+        Args:
+            vouched: digests of the engines that may be executed there.
 
         Raises:
             InputError: an artefact cannot be read, or the device's answers are none.
@@ -141,7 +155,7 @@ class Place:
         with _for_blobs() as folder:
             asking = Asking(folder, token=self._token(timed=timed is not None))
             fed = asking.feeds(feeds)
-            places = [asking.subject(artifact, runtime) for artifact, runtime in subjects]
+            places = [asking.subject(one, runtime, trusted=one.manifest.sha256 in vouched) for one, runtime in subjects]
             for subject in places:
                 asking.answers(subject, fed, threads=threads)
             timing = None
@@ -180,6 +194,34 @@ class Place:
             results = self._performed(asked)
         return layer_sums(asked, results, task, references)
 
+    def build(self, job: Artifact, path: Path) -> Artifact:
+        """Have the engine of a job built there, and bring it back; one that was built there already is brought alone.
+
+        Args:
+            job: that devices build for themselves.
+            path: for the engine's folder, which is not there yet.
+
+        Raises:
+            InputError: the device's TensorRT refuses the graph, the engine answers wrongly, or what comes back is another.
+            MissingError: the device lacks what is needed, or somebody has it and nobody waits.
+            LostError: it cannot be reached any more; what was begun there goes on.
+        """
+        with tempfile.TemporaryDirectory(prefix="dtvit-deploy-") as folder:
+            asking = Asking(Path(folder), token=self._token(timed=False))
+            task = asking.build(asking.subject(job, "tensorrt"))
+            asked = asking.asked
+            results = self._performed(asked)
+            try:
+                return brought(asked, results, task, path, name=self.name, address=self.address)
+            except InputError:
+                self._device.forget(asked.job)  # else it would answer the same to whoever asks again
+                raise
+
+    @property
+    def identity(self) -> str:
+        """What an engine depends on of this device: which it is, its GPU, driver and libraries, and its power mode."""
+        return self._token(timed=False)
+
     def _token(self, *, timed: bool) -> str:
         """What tells a request from an equal one before the device was changed; of one that measures time also from one of another hour.
 
@@ -187,13 +229,13 @@ class Place:
         """
         facts = self.facts
         about = [facts.python, facts.python_version, sorted(facts.packages.items()), facts.release, facts.power_mode, facts.emulator]
+        about += [facts.gpu, facts.capability, facts.driver, facts.l4t]
         about += [time.strftime("%Y-%m-%d %H", time.gmtime())] if timed else []
         return hashlib.sha256(msgspec.json.encode(about)).hexdigest()
 
     def _performed(self, asked: Asked, *, keep: bool = True) -> Results:
         """Have a job done; times are kept there no longer than until they are here, so that who asks again has them taken again."""
-        modules = tuple(dict.fromkeys(subject.runtime for subject in asked.job.subjects))
-        require(self.name, self.facts, Needs(runtimes=modules, disk=_SPARE))  # for what is sent, the agent looks at what there is
+        require(self.name, self.facts, needs_of(asked.job))
         return self._device.perform(
             asked.job, asked.blobs, say=self._say, advanced=self._advanced, wait=self._wait, keep=keep, to_the_end=False
         )

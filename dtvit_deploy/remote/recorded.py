@@ -119,8 +119,8 @@ class RecordedSession:
         self._outcome = runtime.outcome(task)
         self._places = {digest: index for index, digest in enumerate(runtime.asked.feeds[task])}
         self.signature: Signature = runtime.asked.job.subjects[runtime.subject].manifest.signature
-        about = device_conditions(runtime.results) | state_around(self._outcome)
-        self.conditions = {**self._outcome.facts, **about, "device": runtime.where.removeprefix("on ")}
+        about = device_conditions(runtime.results) | state_around(self._outcome)  # of which a session may know more: macOS by its name
+        self.conditions = {**about, **self._outcome.facts, "device": runtime.where.removeprefix("on ")}
 
     def run(self, feeds: Feeds) -> Outputs:
         """What the device answered to these feeds.
@@ -188,7 +188,7 @@ def latencies(asked: Asked, results: Results, task: int) -> list[Measurement]:
     return [
         msgspec.structs.replace(
             measured[str(index)],
-            conditions={**each.conditions, **about, "measured": interleaved(str(index), measured), "batch": "1"},
+            conditions={**about, **each.conditions, "measured": interleaved(str(index), measured), "batch": "1"},
             notes=(*measured[str(index)].notes, *notes),
             load_ms=each.cold.load_ms,
             first_ms=each.cold.first_ms,
@@ -220,11 +220,12 @@ class _Timed(msgspec.Struct, frozen=True, kw_only=True):
     cold: _Cold
     samples_ms: Annotated[tuple[Amount, ...], msgspec.Meta(min_length=1)]
     stamps_s: tuple[Amount, ...]
+    device_ms: tuple[Amount, ...] = ()
 
     @property
     def samples(self) -> Samples:
         warmup = Warmup(**msgspec.structs.asdict(self.warmup))
-        return Samples(samples_ms=self.samples_ms, stamps_s=self.stamps_s, warmup=warmup, tick_ms=self.tick_ms)
+        return Samples(samples_ms=self.samples_ms, stamps_s=self.stamps_s, device_ms=self.device_ms, warmup=warmup, tick_ms=self.tick_ms)
 
 
 def _timed(body: dict[str, Any], arrays: Outputs) -> _Timed:

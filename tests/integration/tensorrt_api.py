@@ -35,12 +35,14 @@ class Plan:
         refuses: operators that the parser does not know.
         dla_cores: of the machine.
         spoil: what happens to an answer before it is handed out.
+        header: bytes that an engine begins with.
         said: (class, member, value or arguments) of every assignment and call.
     """
 
     def __init__(self) -> None:
         self.starts, self.builds, self.dla_cores = True, True, 0
         self.refuses: tuple[str, ...] = ()
+        self.header = b""
         self.spoil: Callable[[Any], Any] = lambda array: array
         self.said: list[tuple[str, str, Any]] = []
 
@@ -139,7 +141,7 @@ def _build(builder: Any, network: Any, config: Any) -> bytes | None:
     if not builder._plan.builds:
         return _say(builder, "no tactic\nfor product_layer")
     host_code = builder._module.BuilderFlag.VERSION_COMPATIBLE in config._state["flags"]
-    return b"engine " + (b"with host code " if host_code else b"") + bytes(network._state["graph"])
+    return builder._plan.header + b"engine " + (b"with host code " if host_code else b"") + bytes(network._state["graph"])
 
 
 def _timings(config: Any, data: bytes) -> Any:
@@ -170,7 +172,7 @@ def _parse(parser: Any, data: bytes) -> bool:
 def _deserialize(runtime: Any, data: bytes) -> Any:
     import onnx
 
-    data = bytes(data).removeprefix(b"engine ")
+    data = bytes(data).removeprefix(runtime._plan.header).removeprefix(b"engine ")
     if data.startswith(b"with host code ") and not runtime._state.get("engine_host_code_allowed"):
         return _say(runtime, "the engine brings host code, which is not allowed")
     model = onnx.load_from_string(data.removeprefix(b"with host code "))

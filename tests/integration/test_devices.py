@@ -148,11 +148,17 @@ def test_a_recipe_names_devices_too(work: Path, device: Board, tmp_path: Path) -
     assert [name for name in by_name(report, "rung") if "on bench" not in name] == ["torch FP32"]
 
 
-def test_an_artefact_that_no_agent_loads_is_told_before_anything_is_sent(work: Path, device: Board) -> None:
-    deploy("export", "-m", "watched:make", "-t", "coreml", "-o", "apple", cwd=work)
-    done = deploy("verify", "apple", "--device", "bench", cwd=work, code=2)
+def test_what_a_device_cannot_load_is_told_before_anything_is_sent(work: Path, device: Board) -> None:
+    deploy("export", "-m", "watched:make", "-t", "coreml", "-t", "trt", "--flavour", "on-device", "-o", "others", cwd=work)
+    packages, jobs = list((work / "others").glob("*.mlpackage")), list((work / "others").glob("*.trtjob"))
+    done = deploy("verify", *packages, "--device", "bench", cwd=work, code=3)
+    assert "Core ML: its system is Linux" in done.stderr
+    assert "use a Mac" in done.stderr
+    done = deploy("verify", *packages, "--device", "bench", "--runtime", "mil", cwd=work, code=2)
+    assert "cannot be run in mil on bench" in done.stderr
+    done = deploy("verify", *jobs, "--device", "bench", cwd=work, code=2)
     assert "cannot be run on bench" in done.stderr
-    assert "onnxruntime and openvino" in done.stderr
+    assert "export -t trt --device bench" in done.stderr
     assert "sending" not in done.stderr
 
 

@@ -18,8 +18,8 @@ import pytest
 
 from dtvit_deploy.agent.archive import agent_archive
 
-BESIDES = {"Artifact"}
-"""Structs that are never JSON: a path is in them."""
+BESIDES = {"Artifact", "Here"}
+"""Structs that are never JSON: a path is in them, or a GPU."""
 EACH = 60
 """Documents for each struct; most are changed somewhere."""
 PROGRAM = """

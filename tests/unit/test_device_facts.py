@@ -30,6 +30,9 @@ model NVIDIA Jetson AGX Orin Developer Kit
 l4t # R36 (release), REVISION: 4.0, GCID: 37537400, BOARD: generic, EABI: aarch64, DATE: Fri Sep 13 04:36:44 UTC 2024
 jetpack 6.1+b123
 power_mode MAXN
+gpu Orin
+capability 8.7
+cuda 12.6
 memory_kib 28000000
 cache /home/me/.cache
 cache_writable yes
@@ -122,6 +125,38 @@ def test_another_python_is_asked_for_before_its_packages() -> None:
     ]
 
 
+BUILDS = Needs(("tensorrt",), gpu=True, releases={"tensorrt": (10, 11)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "remedy"),
+    [
+        ({"packages": {"numpy": "1.26"}}, "tensorrt", "sudo apt install nvidia-jetpack"),
+        ({"packages": {"numpy": "1.26", "tensorrt": "8.5.2"}}, "tensorrt 10 or 11: it has 8.5.2", "JetPack 6 or later"),
+        ({"packages": {"numpy": "1.26", "tensorrt": "100.1"}, "l4t": ""}, "it has 100.1", "pip install 'tensorrt==11.*'"),
+        ({"gpu": "", "no_gpu": "the NVIDIA driver finds no GPU (CUDA error 100)"}, "CUDA error 100", "a machine with an NVIDIA GPU"),
+        ({"gpu": ""}, "an NVIDIA GPU: it tells of none", "a machine with an NVIDIA GPU"),
+    ],
+)
+def test_what_a_device_lacks_to_build_an_engine_is_told_with_the_way_to_it(changes: dict[str, object], told: str, remedy: str) -> None:
+    require("orin", orin(), BUILDS)
+    require("orin", orin(packages={"numpy": "1.26", "tensorrt": "11.1.0.106"}), BUILDS)
+    with pytest.raises(MissingError, match="orin lacks") as refused:
+        require("orin", orin(**changes), BUILDS)
+    assert told in str(refused.value)
+    assert remedy in str(refused.value.remedy)
+
+
+def test_an_engine_is_run_by_bindings_that_fit_the_driver_and_a_package_by_a_mac() -> None:
+    with pytest.raises(MissingError) as refused:
+        require("orin", orin(), Needs(("tensorrt", "cuda.bindings"), gpu=True))
+    assert "'cuda-bindings<13'" in str(refused.value.remedy)
+    there = {"numpy": "1.26", "coremltools": "9.0"}
+    with pytest.raises(MissingError, match="Core ML: its system is Linux"):
+        require("orin", orin(packages=there), Needs(("coremltools",)))
+    require("mini", orin(packages=there, system="Darwin"), Needs(("coremltools",)))
+
+
 def test_a_device_without_any_runtime_is_of_no_use_and_one_is_enough() -> None:
     assert not of_any_use(orin())
     assert "none of onnxruntime, openvino, tensorrt" in of_any_use(orin(packages={"numpy": "1.26.4"}))[0].what
@@ -196,6 +231,14 @@ def stand_in(folder: Path, script: str) -> str:
 def test_a_python_that_does_not_do_is_told_by_what_it_does(tmp_path: Path, script: str, told: str) -> None:
     with pytest.raises(MissingError, match=told):
         require("box", probe(Shell(tmp_path), stand_in(tmp_path, script)), Needs())
+
+
+def test_a_driver_that_ends_its_process_is_not_numpys_fault(tmp_path: Path) -> None:
+    script = "echo python_version 3.12.1; echo package numpy 2.0; kill -SEGV $$"
+    found = probe(Shell(tmp_path), stand_in(tmp_path, script))
+    require("box", found, Needs())
+    with pytest.raises(MissingError, match="the NVIDIA driver ended Python with status 139"):
+        require("box", found, Needs(gpu=True))
 
 
 def test_a_python_that_never_answers_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dtvit_deploy.formats.job.frames import (
     DTYPES,
@@ -17,17 +17,23 @@ from dtvit_deploy.formats.job.frames import (
     Header,
     ResultsError,
 )
-from dtvit_deploy.formats.job.job import Answers, Job, Latency, Layers, State, Task
+from dtvit_deploy.formats.job.job import Answers, Build, Job, Latency, Layers, State, Task
+from dtvit_deploy.formats.job.made import PIECE, made_of
 from dtvit_deploy.formats.job.words import clean
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.signature import TensorSpec
 
+OWN_CLOCK = ("tensorrt", "tensorrt-rtx")
+"""Runtimes whose network runs on something with a clock of its own, which is told beside the processor's."""
+
 
 def parts_of(task: Task) -> int:
-    """How many results a task has."""
+    """How many results a task has; of one that builds, how many at most."""
     if isinstance(task, State):
         return 0
+    if isinstance(task, Build):
+        return -(-task.most // PIECE)
     return len(task.subjects) if isinstance(task, Latency) else task.samples
 
 
@@ -46,8 +52,12 @@ def require_expected(job: Job, task: Task, index: int, header: Header) -> None:
     elif isinstance(task, Latency):
         samples = found.get("samples_ms", ("", ()))[1]
         most = task.options.get("max_samples", math.inf)
-        series = dict.fromkeys(("samples_ms", "stamps_s"), ("float64", samples))
+        own = ("device_ms",) if job.subjects[task.subjects[index]].runtime in OWN_CLOCK else ()
+        series = dict.fromkeys(("samples_ms", "stamps_s", *own), ("float64", samples))
         fits = found == series and len(samples) == 1 and 1 <= samples[0] <= most
+    elif isinstance(task, Build):
+        size = found.get("piece", ("", (0,)))[1]
+        fits = found == {"piece": ("uint8", size)} and len(size) == 1 and 1 <= size[0] <= PIECE
     else:
         fits = False
     if not fits:
@@ -69,6 +79,28 @@ def why_unanswerable(outputs: Sequence[TensorSpec]) -> str:
     return (
         "" if size < LARGEST_FRAME - LARGEST_HEADER else f"one of them has {size:,} bytes, and {LARGEST_FRAME >> 20} MiB are sent at once"
     )
+
+
+def require_whole(task: Task, parts: int, size: int, sha256: str, body: dict[str, Any]) -> None:
+    """Refuse the end of a task whose results are not all there.
+
+    Args:
+        parts: that came.
+        size, sha256: bytes in all of them and their digest, of a task that builds.
+        body: of its last frame.
+
+    Raises:
+        ResultsError: some are missing, or those of an engine are not what the device says.
+    """
+    if not isinstance(task, Build):
+        if parts != parts_of(task):
+            raise not_asked(f"{task.name!r} is done with {parts} of {parts_of(task)} results")
+        return
+    made = made_of(body.get("made"))
+    if made.bytes > task.most:
+        raise not_asked(f"{task.name!r} gives {made.bytes:,} bytes, and {task.most:,} are the most")
+    if (made.bytes, made.sha256) != (size, sha256):
+        raise not_asked(f"{task.name!r} is done with {size:,} bytes, SHA-256 {sha256[:16]}…, of {made.bytes:,}, {made.sha256[:16]}…")
 
 
 def not_asked(what: str) -> ResultsError:

@@ -53,12 +53,14 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         runtime: its name there.
         manifest: as it lies beside it.
         files: digest of each file by its path in the artefact's folder, ``/`` between its parts; of one that is a file, by ``""``.
+        trusted: whether native code in it may run there: whoever asks vouches for it (docs/adr/0015).
     """
 
     name: _Name
     runtime: _Name
     manifest: Manifest
     files: dict[str, Digest]
+    trusted: bool = False
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="state"):
@@ -128,7 +130,22 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     options: dict[str, float]
 
 
-Task = State | Answers | Layers | Latency
+class Build(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="build"):
+    """The engine of a job that devices build for themselves (format ``trtjob``): built and checked there by that job's own script.
+
+    What comes back is native code, in parts, and its manifest (`dtvit_deploy.formats.job.made`).
+
+    Attributes:
+        subject: place in the job's subjects.
+        most: bytes that may come back.
+    """
+
+    name: _Name
+    subject: _Index
+    most: Annotated[int, msgspec.Meta(ge=1, le=1 << 36)]
+
+
+Task = State | Answers | Layers | Latency | Build
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -149,8 +166,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def timed(self) -> bool:
-        """Whether a task measures time, so that nobody else may work meanwhile."""
-        return any(isinstance(task, Latency) for task in self.tasks)
+        """Whether a task measures time, so that nobody else may work meanwhile; whoever builds an engine chooses kernels by theirs."""
+        return any(isinstance(task, Latency | Build) for task in self.tasks)
 
 
 def encode_job(job: Job) -> bytes:
@@ -230,7 +247,7 @@ def _require_sound(job: Job) -> None:
     for task in job.tasks:
         if isinstance(task, State):
             continue
-        used.update(task.feeds)
+        used.update(() if isinstance(task, Build) else task.feeds)
         for index in task.subjects if isinstance(task, Latency) else (task.subject,):
             if index >= len(job.subjects):
                 raise ValueError(f"the task {task.name!r} is about subject {index}, and there are {len(job.subjects)}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.formats.job.expected import not_asked, parts_of, require_expected
+from dtvit_deploy.formats.job.expected import not_asked, parts_of, require_expected, require_whole
 from dtvit_deploy.formats.job.frames import (
     MAGIC,
     CutOffError,
@@ -20,7 +20,7 @@ from dtvit_deploy.formats.job.frames import (
     read_frame,
     read_magic,
 )
-from dtvit_deploy.formats.job.job import Job
+from dtvit_deploy.formats.job.job import Build, Job
 from dtvit_deploy.formats.job.words import cleaned, text_of
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class Outcome:
         before, after: what the device said of itself.
         facts: conditions of its session.
         error: of a task that failed.
+        size, content: bytes in the parts of what was built, and their digest.
+        made: what the parts of it are (`dtvit_deploy.formats.job.made.Made`).
     """
 
     ended: str = ""
@@ -48,6 +50,9 @@ class Outcome:
     after: dict[str, str] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     error: InputError | MissingError | None = None
+    size: int = 0
+    content: Any = field(default_factory=hashlib.sha256)
+    made: Any = None
 
 
 class Results:
@@ -207,6 +212,9 @@ class Results:
             raise not_asked(f"{asked.name!r} has {parts_of(asked)} results, and number {frame.header.index} comes after {len(parts)}")
         require_expected(self.job, asked, len(parts), frame.header)
         frame.arrays()
+        if isinstance(asked, Build):
+            self.outcomes[task].size += len(frame.content)
+            self.outcomes[task].content.update(frame.content)
         parts.append(self.offset)
 
     def _progress(self, frame: Frame) -> None:
@@ -218,9 +226,8 @@ class Results:
     def _done(self, frame: Frame) -> None:
         task = self._task(frame)
         outcome, asked = self.outcomes[task], self.job.tasks[task]
-        if len(outcome.parts) != parts_of(asked):
-            raise not_asked(f"{asked.name!r} is done with {len(outcome.parts)} of {parts_of(asked)} results")
-        outcome.ended, self._open = "done", None
+        require_whole(asked, len(outcome.parts), outcome.size, outcome.content.hexdigest(), frame.header.body)
+        outcome.ended, self._open, outcome.made = "done", None, frame.header.body.get("made")
         outcome.after = _texts(frame.header.body.get("state", {}))
         outcome.facts = _texts(frame.header.body.get("conditions", {}))
 

@@ -24,7 +24,7 @@ from dtvit_deploy.plan.farm.remote import Outcome, begun_name, do
 from dtvit_deploy.plan.graph import Plan, Stage
 from dtvit_deploy.plan.keys import key_of, kind_of
 from dtvit_deploy.plan.performing import Order
-from dtvit_deploy.plan.pool import LostError, Over
+from dtvit_deploy.plan.pool import LostError, Over, done_here
 from dtvit_deploy.plan.server import Server
 
 if TYPE_CHECKING:
@@ -71,12 +71,15 @@ class Farm:
 
     def room(self, stage: Stage, running: Collection[Stage]) -> bool:
         """Whether one of those who can do it is free; what only puts results together is done here."""
-        if stage.merges:
-            return True
+        if stage.merges or stage.own:
+            return stage.merges or not running
         able = self._crew.capable(stage)  # where nobody is, `begin` waits for somebody, and says so
         return not able or sum(set(one.workers) <= set(able) for one in self._begun.values()) < self._crew.threads(able)
 
     def begin(self, order: Order) -> None:
+        if order.stage.own:
+            self._ended.put(done_here(order, self._progress))
+            return
         if order.stage.merges:
             self._merging.submit(self._merge, order)
             return
