@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import platform
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -73,7 +75,8 @@ class _Writing:
         if not self.results.offset:
             self.results.begin()
         if not self.results.frames:
-            device = {**state(), "emulated": emulated()}
+            now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())  # by a clock that nobody has looked at
+            device = {**state(), "emulated": emulated(), "host": platform.node(), "time": now}
             self.put("job", body={"job": self.results.identity, "device": device})
 
     def put(self, kind: Kind, *, task: int = -1, body: Mapping[str, Any] | None = None) -> None:

@@ -51,27 +51,32 @@ def asked_there(place: Place, artifacts: Sequence[Artifact], material: Material,
         InputError: an artefact is of a format that no agent loads, or the device's answers are none.
         MissingError: the device lacks what is needed.
     """
-    subjects = [(artifact, runtime) for artifact in artifacts for runtime in _runtimes(artifact, recipe, place)]
+    subjects = [(artifact, runtime) for artifact in artifacts for runtime in runtimes_on(place.name, artifact, recipe)]
     timed = measure_options(recipe) if figures.latency else None
-    runtimes = place.ask(subjects, _feeds(material, recipe, figures), threads=recipe.run.threads, timed=timed)
+    runtimes = place.ask(subjects, feeds_for(material, recipe, figures), threads=recipe.run.threads, timed=timed)
     asked = bool(recipe.run.runtimes)
     return tuple(
         Pairing(artifact, runtime, asked=asked, device=place.name) for (artifact, _), runtime in zip(subjects, runtimes, strict=True)
     )
 
 
-def _runtimes(artifact: Artifact, recipe: Recipe, place: Place) -> list[str]:
+def runtimes_on(device: str, artifact: Artifact, recipe: Recipe) -> list[str]:
+    """Names of the runtimes that an artefact is asked for in, or else of the best that an agent has.
+
+    Raises:
+        InputError: no agent loads it.
+    """
     known = [name for name in loading(artifact.manifest.format) if name in OPENERS]
     asked = [name for name in recipe.run.runtimes if name in known]
     if not known:
         raise InputError(
-            f"{artifact.name} cannot be run on {place.name}: the agent there loads artefacts in {' and '.join(OPENERS)}",
-            remedy="give ONNX and OpenVINO artefacts with --device, and check the others on this machine",
+            f"{artifact.name} cannot be run on {device}: the agent there loads artefacts in {' and '.join(OPENERS)}",
+            remedy="give ONNX and OpenVINO artefacts for devices, and check the others on this machine",
         )
     return asked or known[:1]
 
 
-def _feeds(material: Material, recipe: Recipe, figures: Figures) -> Iterator[Feeds]:
+def feeds_for(material: Material, recipe: Recipe, figures: Figures) -> Iterator[Feeds]:
     """Whatever is fed by the figures that are wanted; every sample where accuracy is, at least one for a latency."""
     if figures.accuracy:
         yield from material.feeds()

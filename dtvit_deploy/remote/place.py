@@ -22,7 +22,8 @@ from dtvit_deploy.devices.probe import Facts, probe
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions
 from dtvit_deploy.remote.asking import Asked, Asking, offered
 from dtvit_deploy.remote.device import Device
-from dtvit_deploy.remote.recorded import RecordedRuntime, latencies, layer_sums, rung_of
+from dtvit_deploy.remote.recorded import RecordedRuntime, layer_sums, rung_of
+from dtvit_deploy.remote.request import Answering, ask_for, times_of, timings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -93,24 +94,13 @@ class Place:
         timed = None if self.emulator else timed
         with tempfile.TemporaryDirectory(prefix="dtvit-deploy-") as folder:
             asking = Asking(Path(folder), token=self._token(timed=timed is not None))
-            fed = asking.feeds(feeds)
-            places = [asking.subject(artifact, runtime) for artifact, runtime in subjects]
-            for subject in places:
-                asking.answers(subject, fed, threads=threads)
-            timing = None
-            if timed is not None:
-                timing = asking.latency(places, [fed] * len(places), threads=threads, options=timed)
+            ask_for(asking, subjects, feeds, threads=threads, timed=timed)
             asked = asking.asked
-            results = self._performed(asked, keep=timing is None)
-        found: list[Measurement] = []
-        if timing is not None and rung_of(results) is Rung.ON_DEVICE:  # the agent may see an emulator that the probe did not
-            found = latencies(asked, results, timing)
-        measured: list[Measurement | None] = [
-            msgspec.structs.replace(one, conditions=one.conditions | {"device": self.name}) for one in found
-        ] or [None] * len(places)
+            results = self._performed(asked, keep=timed is None)
+        times = {subject: one for task in timings(asked) for subject, one in times_of(asked, results, task, self.name).items()}
         return tuple(
-            There(asked, results, subject, f"on {self.name}", place=self, measurement=one)
-            for subject, one in zip(places, measured, strict=True)
+            There(asked, results, subject, f"on {self.name}", place=self, measurement=times.get(subject))
+            for subject in range(len(asked.job.subjects))
         )
 
     def sums(
@@ -159,14 +149,14 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class There(RecordedRuntime):
-    """A runtime of a device that is still reached.
+    """A runtime of a device that has answered, and can be asked for the layers of what is wrong.
 
     Attributes:
         place: the device.
         measurement: how long the artefact takes there; None where nobody asked, or its processor is emulated.
     """
 
-    place: Place
+    place: Answering
     measurement: Measurement | None = None
 
     @property

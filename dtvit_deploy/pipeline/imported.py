@@ -1,0 +1,164 @@
+"""A results file comes back, and becomes figures: by the code that judges a device which is reached, and held to what was asked."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from dtvit_deploy.agent.archive import agent_archive
+from dtvit_deploy.artifacts.artifact import Artifact, load_artifact
+from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.devices.inventory import LOCAL, is_name
+from dtvit_deploy.errors import DeployError, InputError
+from dtvit_deploy.harness.verdict import Gate, holds, verdict
+from dtvit_deploy.models.options import Model
+from dtvit_deploy.pipeline.bundle_request import Request, find_request
+from dtvit_deploy.pipeline.check import judged
+from dtvit_deploy.pipeline.elsewhere import feeds_for
+from dtvit_deploy.pipeline.figures import Figures
+from dtvit_deploy.pipeline.gates import gates_for
+from dtvit_deploy.pipeline.opened import opened
+from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.pipeline.taking import bench_around, require_comparable, taken
+from dtvit_deploy.recipe.tables import Recipe
+from dtvit_deploy.remote.asking import Asked
+from dtvit_deploy.remote.brought import Brought, layers_failed
+from dtvit_deploy.remote.bundle import folder_of, job_answered, read_bundle_results
+from dtvit_deploy.report.schema import Report
+from dtvit_deploy.runtimes.pairing import Pairing
+
+COMMAND = "bundle"
+"""What reports of results call it, where they have more than one kind of figure."""
+_NAMELESS = ("", LOCAL, "localhost", "localhost.localdomain", "none")
+
+
+class Corrections(NamedTuple):
+    """What has changed since a bundle was made, as the user says.
+
+    Attributes:
+        model: where the reference is not here any more, the network that it is made of again.
+        data: where the samples are now.
+        class_map: where that is now.
+        layers: False leaves the walk through the layers out.
+        name: of the device in reports; empty takes what it calls itself.
+        trust: whether the user vouches for what the artefacts make this machine do.
+    """
+
+    model: Model = Model()
+    data: Path | None = None
+    class_map: Path | None = None
+    layers: bool | None = None
+    name: str = ""
+    trust: bool = False
+
+
+class Imported(NamedTuple):
+    """What came of a results file: a report of its own, and the name of the device in it."""
+
+    report: Report
+    device: str
+
+
+def imported(file: Path, source: Path | None, corrections: Corrections, cache: Cache, progress: Progress) -> Imported:
+    """Judge the results of a bundle.
+
+    Args:
+        file: the results.
+        source: the request, or its folder; None looks in the working folder, and beside the results.
+        corrections: what has changed since.
+        cache: of this machine, for the reference.
+        progress: told what is read.
+
+    Raises:
+        InputError: the results are not whole, were altered, or are another bundle's; the request, artefacts or samples are not those of
+            then; or nothing was answered.
+        MissingError: nothing was answered, since something is missing there; or nothing but a latency is wanted of an emulated processor.
+    """
+    if corrections.name and (not is_name(corrections.name) or corrections.name == LOCAL):
+        raise InputError(f"{corrections.name!r} is no name of a device", remedy="take letters, digits, `_`, `.` and `-`")
+    beside = [file.parent, file.parent.parent]  # whoever carries a folder back may have the request in it
+    place, request = find_request(job_answered(file), [source] if source is not None else [Path(), *beside])
+    asked = Asked(request.job, {}, {})
+    results = read_bundle_results(asked, file)
+    called = corrections.name or _called(results.device)
+    artefacts = [_artefact(path, place.parent) for path in request.artefacts]
+    recipe = _corrected(request, corrections)
+    progress.step(f"asked by {place}, of {', '.join(dict.fromkeys(one.name for one in artefacts))}; samples: {recipe.data.evaluation or 'noise'}")
+    distinct, material, program = opened(list({one.path: one for one in artefacts}.values()), recipe, cache, trust=corrections.trust)
+    by_path = {one.path: one for one in distinct}
+    subjects = [by_path[one.path] for one in artefacts]
+    require_comparable(program, distinct, recipe)
+    figures = request.wanted
+    brought = Brought(called, asked, results)
+    failures = layers_failed(request.job, results)
+    if failures or corrections.layers is False:
+        figures = Figures(parity=figures.parity, layers=False, accuracy=figures.accuracy, latency=figures.latency)
+    runtimes = brought.answered(subjects, feeds_for(material, recipe, figures), threads=recipe.run.threads)
+    found = tuple(
+        Pairing(artifact, runtime, asked=bool(recipe.run.runtimes), device=called)
+        for artifact, runtime in zip(subjects, runtimes, strict=True)
+        if runtime is not None
+    )
+    unanswered = [*brought.unanswered, *(failures if corrections.layers is not False else [])]
+    if not found:
+        name, error = unanswered[0]
+        raise type(error)(f"{called} has answered nothing: {name}: {error}", remedy=error.remedy)
+    bench = bench_around(program, found, material, recipe, figures, progress)
+    measured = taken(bench, recipe, figures)
+    held = msgspec.structs.replace(recipe, gates=gates_for(recipe.gates, figures))
+    report = judged(_command(figures), bench, [one.artifact for one in found], held, figures, measured)
+    return Imported(_of_device(report, called, request, results.device, unanswered), called)
+
+
+def _corrected(request: Request, corrections: Corrections) -> Recipe:
+    recipe = request.recipe
+    changes = {"evaluation": corrections.data, "class_map": corrections.class_map}
+    data = msgspec.structs.replace(recipe.data, **{name: value for name, value in changes.items() if value is not None})
+    if data.evaluation is not None and not data.evaluation.exists():
+        raise InputError(f"the samples of the bundle were in {data.evaluation}, and are not there now", remedy="say where they are by --data")
+    return msgspec.structs.replace(recipe, data=data, model=corrections.model)
+
+
+def _artefact(path: Path, beside: Path) -> Artifact:
+    """From where it was, or, if it was carried along, from beside the request; what is in it is looked at later."""
+    moved = beside / path.name
+    return load_artifact(moved if not path.exists() and moved.exists() else path)
+
+
+def _called(facts: dict[str, str]) -> str:
+    """A name made of what the device calls itself, of letters that a name may have."""
+    for fact in ("host", "model"):
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", facts.get(fact, "")).strip("-._")[:64]
+        if name.lower() not in _NAMELESS and is_name(name):
+            return name
+    return "device"
+
+
+def _command(figures: Figures) -> str:
+    """The command that would have taken these figures, where one would have."""
+    kinds = {"verify": figures.parity or figures.layers, "evaluate": figures.accuracy, "profile": figures.latency}
+    wanted = [name for name, is_wanted in kinds.items() if is_wanted]
+    return wanted[0] if len(wanted) == 1 else COMMAND
+
+
+def _of_device(
+    report: Report, name: str, request: Request, facts: dict[str, str], unanswered: list[tuple[str, DeployError]]
+) -> Report:
+    """The report, with whatever is about this device alone called so, and how its figures came here."""
+    mine = {gate for subject in report.subjects if subject.verdict is not None for gate in subject.verdict.gates}
+    gates: list[Gate] = []
+    for gate in report.verdict.gates if report.verdict is not None else ():
+        gates.append(gate if gate in mine else msgspec.structs.replace(gate, name=f"on {name}: {gate.name}"))
+    gates += [holds(f"on {name}: {task}", False, f"{error}{f' (try: {error.remedy})' if error.remedy else ''}") for task, error in unanswered]
+    about = ", ".join(filter(None, (facts.get(fact) for fact in ("host", "model", "processor", "system"))))
+    when = facts.get("time", "a time that it does not tell")
+    notes = [f"on {name}: these figures came by a file, of the {folder_of(request.identity)} of {request.created}; run at {when} by the clock of {about}"]
+    if request.job.agent != agent_archive().sha256:
+        notes.append(f"on {name}: answered by the agent of another version of this package than the one that judges")
+    device = {key: f"{value}; by a file, run at {when}" if key == f"on {name}" else value for key, value in report.device.items()}
+    return msgspec.structs.replace(
+        report, notes=(*report.notes, *notes), device=device, verdict=verdict(gates) if gates else report.verdict
+    )
