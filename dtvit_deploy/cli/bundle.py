@@ -35,7 +35,9 @@ def bundle(
         Path | None, typer.Option("--out", "-o", help="The archive, a tar; its request goes beside it.", show_default="named after the job")
     ] = None,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Have outputs answered that are compared with torch's.")] = True,
-    evaluate: Annotated[bool, typer.Option("--evaluate/--no-evaluate", help="Take every image along, for top-1, top-5, agreement.")] = False,
+    evaluate: Annotated[
+        bool, typer.Option("--evaluate/--no-evaluate", help="Take every image along, for top-1, top-5, agreement.")
+    ] = False,
     profile: Annotated[bool, typer.Option("--profile/--no-profile", help="Have latency measured.")] = True,
     layers: Annotated[
         bool | None,

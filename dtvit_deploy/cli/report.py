@@ -29,7 +29,8 @@ def report(
         typer.Argument(help="A report.json, or its folder; with --import, a bundle's request, or its folder.", show_default=False),
     ] = None,
     results: Annotated[
-        Path | None, typer.Option("--import", help="Judge what a bundle's device wrote, and put it into the report of --out.", show_default=False)
+        Path | None,
+        typer.Option("--import", help="Judge what a bundle's device wrote, and put it into the report of --out.", show_default=False),
     ] = None,
     device: Annotated[
         str, typer.Option("--device-name", help="Of --import: what reports call the device.", show_default="what it calls itself")
@@ -47,7 +48,9 @@ def report(
     """
     if results is None:
         if source is None:
-            raise InputError("there is nothing to show", remedy="give a report.json, or its folder; or --import what a bundle's device wrote")
+            raise InputError(
+                "there is nothing to show", remedy="give a report.json, or its folder; or --import what a bundle's device wrote"
+            )
         if said or device or layers is not None or trust:
             raise InputError("what was given is about results that are imported", remedy="give them by --import, or leave it out")
         finish(read_report(source), out, as_json)

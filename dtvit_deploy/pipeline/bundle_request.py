@@ -7,7 +7,6 @@ believed: artefacts are held to their manifests and, as the samples, to the dige
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,10 +87,11 @@ def encode_request(request: Request, folder: Path) -> bytes:
     Raises:
         InputError: a path is not UTF-8.
     """
-    home = Path(os.path.abspath(folder))
+    home = folder.resolve()
 
     def stored(value: object) -> str:
-        path = Path(os.path.abspath(str(value)))
+        given = Path(str(value))
+        path = given.parent.resolve() / given.name  # where a link leads is not what an artefact is called
         return str(path.relative_to(home) if path.is_relative_to(home) else path)
 
     try:

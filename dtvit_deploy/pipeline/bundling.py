@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dtvit_deploy.artifacts.artifact import Artifact
-from dtvit_deploy.errors import InputError
+from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.pipeline.bundle_request import Request, Wanted, encode_request, file_of, told_by
 from dtvit_deploy.pipeline.compared import require_outputs
 from dtvit_deploy.pipeline.elsewhere import feeds_for, runtimes_on
@@ -110,7 +110,13 @@ def _with_layers(asking: Asking, subjects: Sequence[tuple[Artifact, str]], bench
         ``wanted``; False where nobody asked and they would be large, or no artefact shows any.
     """
     nodes, some = bench.program.nodes, bench.material.subset(LAYER_SAMPLES)
-    shown = [frozenset(offered(artifact, runtime)) for artifact, runtime in subjects]
+    try:
+        shown = [frozenset(offered(artifact, runtime)) for artifact, runtime in subjects]
+    except MissingError as error:
+        if wanted:
+            raise
+        bench.progress.step(f"layers are left out: {error}")
+        return False
     taps = [tuple(node.name for node in nodes.nodes if node.name in names) for names in shown]
     if not any(taps):
         if wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,8 @@ from dtvit_deploy.artifacts.artifact import Artifact, load_artifact
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.devices.inventory import LOCAL, is_name
 from dtvit_deploy.errors import DeployError, InputError
-from dtvit_deploy.harness.verdict import Gate, holds, verdict
+from dtvit_deploy.formats.job.job import Layers
+from dtvit_deploy.harness.verdict import holds, verdict
 from dtvit_deploy.models.options import Model
 from dtvit_deploy.pipeline.bundle_request import Request, find_request
 from dtvit_deploy.pipeline.check import judged
@@ -86,23 +88,25 @@ def imported(file: Path, source: Path | None, corrections: Corrections, cache: C
     called = corrections.name or _called(results.device)
     artefacts = [_artefact(path, place.parent) for path in request.artefacts]
     recipe = _corrected(request, corrections)
-    progress.step(f"asked by {place}, of {', '.join(dict.fromkeys(one.name for one in artefacts))}; samples: {recipe.data.evaluation or 'noise'}")
+    progress.step(
+        f"asked by {place}, of {', '.join(dict.fromkeys(one.name for one in artefacts))}; samples: {recipe.data.evaluation or 'noise'}"
+    )
     distinct, material, program = opened(list({one.path: one for one in artefacts}.values()), recipe, cache, trust=corrections.trust)
     by_path = {one.path: one for one in distinct}
     subjects = [by_path[one.path] for one in artefacts]
     require_comparable(program, distinct, recipe)
-    figures = request.wanted
+    figures = _figures(request, corrections.layers)
     brought = Brought(called, asked, results)
-    failures = layers_failed(request.job, results)
-    if failures or corrections.layers is False:
-        figures = Figures(parity=figures.parity, layers=False, accuracy=figures.accuracy, latency=figures.latency)
+    failures = layers_failed(request.job, results) if figures.layers is not False else []
+    if failures:
+        figures = dataclasses.replace(figures, layers=False)
     runtimes = brought.answered(subjects, feeds_for(material, recipe, figures), threads=recipe.run.threads)
     found = tuple(
         Pairing(artifact, runtime, asked=bool(recipe.run.runtimes), device=called)
         for artifact, runtime in zip(subjects, runtimes, strict=True)
         if runtime is not None
     )
-    unanswered = [*brought.unanswered, *(failures if corrections.layers is not False else [])]
+    unanswered = [*brought.unanswered, *failures]
     if not found:
         name, error = unanswered[0]
         raise type(error)(f"{called} has answered nothing: {name}: {error}", remedy=error.remedy)
@@ -118,8 +122,21 @@ def _corrected(request: Request, corrections: Corrections) -> Recipe:
     changes = {"evaluation": corrections.data, "class_map": corrections.class_map}
     data = msgspec.structs.replace(recipe.data, **{name: value for name, value in changes.items() if value is not None})
     if data.evaluation is not None and not data.evaluation.exists():
-        raise InputError(f"the samples of the bundle were in {data.evaluation}, and are not there now", remedy="say where they are by --data")
+        raise InputError(
+            f"the samples of the bundle were in {data.evaluation}, and are not there now", remedy="say where they are by --data"
+        )
     return msgspec.structs.replace(recipe, data=data, model=corrections.model)
+
+
+def _figures(request: Request, layers: bool | None) -> Figures:
+    """What was wanted, with the layers that are wanted now.
+
+    Raises:
+        InputError: those of all artefacts are, and none were bundled.
+    """
+    if layers and not any(isinstance(task, Layers) for task in request.job.tasks):
+        raise InputError("no inner tensors were bundled", remedy="make the bundle with --layers, and have it run again")
+    return request.wanted if layers is None else dataclasses.replace(request.wanted, layers=layers)
 
 
 def _artefact(path: Path, beside: Path) -> Artifact:
@@ -144,18 +161,19 @@ def _command(figures: Figures) -> str:
     return wanted[0] if len(wanted) == 1 else COMMAND
 
 
-def _of_device(
-    report: Report, name: str, request: Request, facts: dict[str, str], unanswered: list[tuple[str, DeployError]]
-) -> Report:
+def _of_device(report: Report, name: str, request: Request, facts: dict[str, str], unanswered: list[tuple[str, DeployError]]) -> Report:
     """The report, with whatever is about this device alone called so, and how its figures came here."""
     mine = {gate for subject in report.subjects if subject.verdict is not None for gate in subject.verdict.gates}
-    gates: list[Gate] = []
-    for gate in report.verdict.gates if report.verdict is not None else ():
-        gates.append(gate if gate in mine else msgspec.structs.replace(gate, name=f"on {name}: {gate.name}"))
-    gates += [holds(f"on {name}: {task}", False, f"{error}{f' (try: {error.remedy})' if error.remedy else ''}") for task, error in unanswered]
+    gates = [
+        gate if gate in mine else msgspec.structs.replace(gate, name=f"on {name}: {gate.name}")
+        for gate in (report.verdict.gates if report.verdict is not None else ())
+    ]
+    for task, error in unanswered:
+        gates.append(holds(f"on {name}: {task}", False, f"{error} (try: {error.remedy})" if error.remedy else str(error)))
     about = ", ".join(filter(None, (facts.get(fact) for fact in ("host", "model", "processor", "system"))))
     when = facts.get("time", "a time that it does not tell")
-    notes = [f"on {name}: these figures came by a file, of the {folder_of(request.identity)} of {request.created}; run at {when} by the clock of {about}"]
+    bundle = f"{folder_of(request.identity)} of {request.created}"
+    notes = [f"on {name}: these figures came by a file, of {bundle}; run at {when} by the clock of {about}"]
     if request.job.agent != agent_archive().sha256:
         notes.append(f"on {name}: answered by the agent of another version of this package than the one that judges")
     device = {key: f"{value}; by a file, run at {when}" if key == f"on {name}" else value for key, value in report.device.items()}

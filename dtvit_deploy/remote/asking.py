@@ -84,7 +84,7 @@ class Asking:
         blobs = tuple(Blob(sha256=name, bytes=path.stat().st_size) for name, path in sorted(self._blobs.items()))
         job = Job(agent=agent_archive().sha256, token=self._token, blobs=blobs, subjects=tuple(self._subjects), tasks=tuple(self._tasks))
         try:
-            decode_job(encode_job(job))  # as the device will
+            job = decode_job(encode_job(job))  # as the device will, and whoever reads it later: its name is that of what is read
         except UnicodeEncodeError as error:
             raise InputError(f"{error.object!r} is not UTF-8, and a job is", remedy="give the file another name") from error
         return Asked(job, dict(self._blobs), dict(self._feeds))

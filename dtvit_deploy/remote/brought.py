@@ -79,7 +79,7 @@ class Brought:
         with tempfile.TemporaryDirectory(prefix="dtvit-deploy-") as folder:
             fed = Asking(Path(folder)).feeds(feeds)
         places = [self._answers(index, fed, threads) for index in range(len(subjects))]
-        found = Asked(self.job, {}, {task: fed.digests for task in places})
+        found = Asked(self.job, {}, dict.fromkeys(places, fed.digests))
         times: dict[int, Measurement] = {}
         for task in timings(found) if not self.emulator else ():  # where it is refused, as it should be
             if not self._failed(task):
@@ -105,7 +105,9 @@ class Brought:
             InputError: it was asked about other tensors or samples, or the reference computes otherwise now.
         """
         index = next(
-            index for index, one in enumerate(self.job.subjects) if (one.manifest.sha256, one.runtime) == (artifact.manifest.sha256, runtime)
+            index
+            for index, one in enumerate(self.job.subjects)
+            if (one.manifest.sha256, one.runtime) == (artifact.manifest.sha256, runtime)
         )
         task, asked = self._task(Layers, index)
         with tempfile.TemporaryDirectory(prefix="dtvit-deploy-") as folder:
@@ -115,8 +117,8 @@ class Brought:
         outputs = tuple(zip(nodes.outputs, (spec.name for spec in artifact.manifest.signature.outputs), strict=True))
         if asked.taps != tuple(taps) or asked.outputs != outputs or asked.reference != reference.blobs:
             raise InputError(
-                f"torch computes the inner tensors of {artifact.name} otherwise now than when the bundle was made: another release of torch,"
-                " another processor, or another number of threads",
+                f"torch computes the inner tensors of {artifact.name} otherwise now than when the bundle was made: another release of"
+                " torch, another processor, or another number of threads",
                 remedy=f"--no-layers leaves them out; or {ANEW}",
             )
         return layer_sums(Asked(self.job, {}, {}), self.results, task, references)

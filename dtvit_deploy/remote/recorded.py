@@ -201,7 +201,9 @@ def options_of(task: Latency) -> MeasureOptions:
         InputError: it says what makes no sense.
     """
     try:
-        return msgspec.convert({name: int(value) if name.endswith("samples") else value for name, value in task.options.items()}, MeasureOptions)
+        return msgspec.convert(
+            {name: int(value) if name.endswith("samples") else value for name, value in task.options.items()}, MeasureOptions
+        )
     except (ValueError, OverflowError) as error:
         raise InputError(f"the options of {task.name!r} make no sense: {error}", remedy="ask again with this version") from error
 

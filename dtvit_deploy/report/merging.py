@@ -29,13 +29,14 @@ def merged(before: Report, brought: Report, device: str) -> Report:
         )
     if not _same_samples(before.data, brought.data):
         raise InputError(
-            f"the report that is there is about {before.data.get('samples', '?')} of {before.data.get('source', 'other samples')}, and what was"
-            f" brought back about {brought.data.get('samples', '?')} of {brought.data.get('source', 'others')}",
+            f"the report that is there is about {_samples(before)}, and what was brought back about {_samples(brought)}",
             remedy=_ELSEWHERE,
         )
     of_device = f" on {device}"
     kept = [one for one in before.subjects if not one.name.endswith(of_device)]
-    subjects = [*_references(kept, brought), *(one for one in kept if one.file), *(one for one in brought.subjects if one.file)]
+    there = {(one.name, one.file, one.sha256) for one in kept}  # what was forecast of ARM64 here, say, is the same in both
+    new = [one for one in brought.subjects if one.file and (one.name, one.file, one.sha256) not in there]
+    subjects = [*_references(kept, brought), *(one for one in kept if one.file), *new]
     of_all = [gate for gate in _gates_of_all(before) if not gate.name.startswith(f"on {device}: ")] + _gates_of_all(brought)
     gates = [gate for subject in subjects if subject.verdict is not None for gate in subject.verdict.gates] + of_all
     shipped = {one.runtime for one in brought.recommendations}
@@ -53,6 +54,10 @@ def merged(before: Report, brought: Report, device: str) -> Report:
         ),
         verdict=verdict(gates) if gates else None,
     )
+
+
+def _samples(report: Report) -> str:
+    return f"{report.data.get('samples', '?')} of {report.data.get('source', 'an unknown source')}"
 
 
 def _same_samples(one: dict[str, str], other: dict[str, str]) -> bool:

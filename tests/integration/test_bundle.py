@@ -226,7 +226,7 @@ def test_a_bundle_for_a_latency_alone_is_a_profile(work: Path, board: Board) -> 
     assert made["told"] == "2 artefacts in onnxruntime and openvino: answers to 1 feed, latency"
     report = told(work, answered(board, work, made), "--device-name", "bench")
     assert report["command"] == "profile"
-    assert set(by_name(report, "parity").values()) == {()} or not any(by_name(report, "parity").values())
+    assert not any(by_name(report, "parity").values())
     assert by_name(report, "latency")["torch FP32"] is None
     assert len(by_name(report, "latency")["ONNX FP32 on bench"]["samples_ms"]) >= 16
     assert [gate["name"] for gate in report["verdict"]["gates"]] == ["on bench: a latency to believe"]
@@ -235,7 +235,9 @@ def test_a_bundle_for_a_latency_alone_is_a_profile(work: Path, board: Board) -> 
 def test_a_bundle_for_answers_alone_is_a_verification_and_called_again_gives_the_same(work: Path, board: Board) -> None:
     made = bundled(work, "--no-profile", "--samples", 3, "--runtime", "onnxruntime", archive="answers.tar")
     first = told(work, answered(board, work, made), "--device-name", "bench")
-    again = subprocess.run(["sh", board.folder / made["back"].replace(RESULTS, RUN)], env={**os.environ, "PYTHON": str(board.python)}, check=False)
+    again = subprocess.run(
+        ["sh", board.folder / made["back"].replace(RESULTS, RUN)], env={**os.environ, "PYTHON": str(board.python)}, check=False
+    )
     assert again.returncode == 0
     second = told(work, board.folder / made["back"], "--device-name", "bench", code=0)
     assert first["command"] == "verify"
@@ -286,7 +288,7 @@ def test_what_is_interrupted_there_goes_on_when_it_is_called_again(work: Path, b
     assert len(told(work, answered(board, work, made))["subjects"]) == 3
 
 
-@pytest.mark.parametrize("name", ["$(touch run) `touch run`.tar", "; touch run;.tar", "-rf.tar", "it's \"this\".tar"])
+@pytest.mark.parametrize("name", ["$(touch run) `touch run`.tar", "; touch run;.tar", "-rf.tar", 'it\'s "this".tar'])
 def test_a_name_of_an_archive_runs_nothing_there(work: Path, board: Board, name: str) -> None:
     made = bundled(work, "--no-profile", "--samples", 1, "--no-adversarial", f"--out={name}", archive="unused.tar")
     assert not (work / "unused.tar").exists()

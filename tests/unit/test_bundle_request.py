@@ -16,7 +16,7 @@ from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.job.frames import MAGIC, frame_bytes
-from dtvit_deploy.formats.job.job import Answers, Blob, Job, Latency, Subject
+from dtvit_deploy.formats.job.job import Answers, Blob, Job, Latency, Subject, decode_job, encode_job
 from dtvit_deploy.harness.latency import MeasureOptions
 from dtvit_deploy.models.options import Model
 from dtvit_deploy.pipeline.bundle_request import SUFFIX, Request, Wanted, encode_request, file_of, find_request, read_request, told_by
@@ -35,7 +35,7 @@ def job(token: str = "bundle") -> Job:
         lineage=(Link(kind="onnx", sha256=DIGEST, options={"share": 0.1, "rest": [1e-7, 3]}),),
     )  # fmt: skip
     timed: dict[str, float] = msgspec.to_builtins(MeasureOptions())
-    return Job(
+    asked = Job(
         agent=DIGEST,
         token=token,
         blobs=(Blob(sha256=DIGEST, bytes=10), Blob(sha256=OTHER, bytes=20)),
@@ -45,6 +45,7 @@ def job(token: str = "bundle") -> Job:
             Latency(name="latency", subjects=(0,), threads=1, feeds=(OTHER,), options=timed),
         ),
     )
+    return decode_job(encode_job(asked))
 
 
 def request(folder: Path, **more: Any) -> Request:

@@ -20,8 +20,8 @@ DATA = {"source": "the images in a", "samples": "9", "digest": "d" * 64, "parity
 
 def subject(name: str, *, passed: bool = True, **more: Any) -> Subject:
     values: dict[str, Any] = {
-        "name": name, "file": "" if name.startswith("torch") else "net.onnx", "sha256": "b" * 64, "precision": "fp32", "rung": Rung.EXECUTED,
-        "conditions": {}, "verdict": None if name.startswith("torch") else verdict([holds(f"{name}: parity", passed, "said")]),
+        "name": name, "file": "" if name.startswith("torch") else "net.onnx", "sha256": "b" * 64, "precision": "fp32",
+        "rung": Rung.EXECUTED, "conditions": {}, "verdict": None if name.startswith("torch") else verdict([holds(f"{name}: parity", passed, "said")]),
     }  # fmt: skip
     return Subject(**{**values, **more})
 
@@ -29,8 +29,8 @@ def subject(name: str, *, passed: bool = True, **more: Any) -> Subject:
 def report(*subjects: Subject, of_all: tuple[Gate, ...] = (), **more: Any) -> Report:
     gates = [gate for one in subjects if one.verdict for gate in one.verdict.gates] + list(of_all)
     values: dict[str, Any] = {
-        "command": "verify", "model": "net", "created": "then", "lineage": ("program " + "c" * 64,), "data": DATA, "device": {"processor": "A"},
-        "versions": {"torch": "1"}, "subjects": subjects, "verdict": verdict(gates),
+        "command": "verify", "model": "net", "created": "then", "lineage": ("program " + "c" * 64,), "data": DATA,
+        "device": {"processor": "A"}, "versions": {"torch": "1"}, "subjects": subjects, "verdict": verdict(gates),
     }  # fmt: skip
     return Report(**{**values, **more})
 
@@ -91,6 +91,13 @@ def test_a_device_with_a_name_like_it_is_another(other: str) -> None:
     assert [one.reason for one in both.recommendations] == ["theirs", "mine"]
     assert both.verdict is not None
     assert f"on {other}: a latency" in [gate.name for gate in both.verdict.gates]
+
+
+def test_what_both_forecast_of_a_processor_is_there_once() -> None:
+    forecast = subject("ONNX FP16 in onnxruntime-arm64")
+    before = msgspec.structs.replace(HERE, subjects=(*HERE.subjects, forecast))
+    after = msgspec.structs.replace(brought(), subjects=(*brought().subjects, forecast))
+    assert [one.name for one in merged(before, after, "bench").subjects].count(forecast.name) == 1
 
 
 def test_what_it_was_fed_more_or_less_of_is_told_beside() -> None:
