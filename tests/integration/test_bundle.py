@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -192,10 +194,6 @@ def test_an_artefact_that_was_exported_anew_is_not_taken_for_that_of_then(work: 
     content = one.read_bytes().replace(b"gelu", b"gelv")
     one.write_bytes(content)
     assert "was changed after export" in refused("report", "--import", everything, cwd=folder)
-    import hashlib
-
-    import msgspec
-
     digest = hashlib.sha256(content).hexdigest()
     lineage = (*mine.lineage[:-1], msgspec.structs.replace(mine.lineage[-1], sha256=digest))
     write_json(manifest_path(one), msgspec.structs.replace(mine, sha256=digest, lineage=lineage))
@@ -235,10 +233,8 @@ def test_a_bundle_for_a_latency_alone_is_a_profile(work: Path, board: Board) -> 
 def test_a_bundle_for_answers_alone_is_a_verification_and_called_again_gives_the_same(work: Path, board: Board) -> None:
     made = bundled(work, "--no-profile", "--samples", 3, "--runtime", "onnxruntime", archive="answers.tar")
     first = told(work, answered(board, work, made), "--device-name", "bench")
-    again = subprocess.run(
-        ["sh", board.folder / made["back"].replace(RESULTS, RUN)], env={**os.environ, "PYTHON": str(board.python)}, check=False
-    )
-    assert again.returncode == 0
+    run = board.folder / made["back"].replace(RESULTS, RUN)
+    assert subprocess.run(["sh", run], env={**os.environ, "PYTHON": str(board.python)}, check=False).returncode == 0
     second = told(work, board.folder / made["back"], "--device-name", "bench", code=0)
     assert first["command"] == "verify"
     assert by_name(first, "parity") == by_name(second, "parity")

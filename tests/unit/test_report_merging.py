@@ -19,9 +19,10 @@ DATA = {"source": "the images in a", "samples": "9", "digest": "d" * 64, "parity
 
 
 def subject(name: str, *, passed: bool = True, **more: Any) -> Subject:
+    held = None if name.startswith("torch") else verdict([holds(f"{name}: parity", passed, "said")])
     values: dict[str, Any] = {
-        "name": name, "file": "" if name.startswith("torch") else "net.onnx", "sha256": "b" * 64, "precision": "fp32",
-        "rung": Rung.EXECUTED, "conditions": {}, "verdict": None if name.startswith("torch") else verdict([holds(f"{name}: parity", passed, "said")]),
+        "name": name, "file": "" if held is None else "net.onnx", "sha256": "b" * 64, "precision": "fp32", "rung": Rung.EXECUTED,
+        "conditions": {}, "verdict": held,
     }  # fmt: skip
     return Subject(**{**values, **more})
 
