@@ -38,7 +38,6 @@ def report(
     layers: Annotated[
         bool | None, typer.Option("--layers/--no-layers", help="Of --import: compare inner tensors.", show_default="as bundled")
     ] = None,
-    trust: given.Trust = False,
     out: given.ReportFolder = None,
     as_json: given.Json = False,
 ) -> None:
@@ -51,7 +50,7 @@ def report(
             raise InputError(
                 "there is nothing to show", remedy="give a report.json, or its folder; or --import what a bundle's device wrote"
             )
-        if said or device or layers is not None or trust:
+        if said or device or layers is not None:
             raise InputError("what was given is about results that are imported", remedy="give them by --import, or leave it out")
         finish(read_report(source), out, as_json)
         return
@@ -64,7 +63,7 @@ def report(
     from dtvit_deploy.report.merging import merged
 
     recipe = request(None, said, names)
-    corrections = Corrections(recipe.model, recipe.data.evaluation, recipe.data.class_map, layers, device, trust)
+    corrections = Corrections(recipe.model, recipe.data.evaluation, recipe.data.class_map, layers, device)
     before = read_report(out) if out is not None and (out / JSON).is_file() else None
     # The report's folder is opened first, so that one that cannot be written is refused before minutes of judging.
     with staged(out) if out is not None else nullcontext():

@@ -24,6 +24,14 @@ from dtvit_deploy.remote.recorded import options_of
 
 SCHEMA = 1
 SUFFIX = ".request.json"
+_TOLD: dict[str, tuple[str, ...]] = {
+    "data": ("evaluation", "samples", "class_map"),
+    "run": ("threads", "runtimes"),
+    "parity": (),
+    "profile": (),
+    "gates": (),
+}
+"""Tables of a recipe that a request has, and their keys, where it does not have all of them."""
 _LARGEST = 2 * LARGEST
 """Bytes; most of it is the job."""
 _MOST = 10_000
@@ -71,8 +79,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def told_by(recipe: Recipe) -> Recipe:
     """What of a recipe is about figures of artefacts that are there: no network, which might be code, and no address."""
-    data = Data(evaluation=recipe.data.evaluation, samples=recipe.data.samples, class_map=recipe.data.class_map)
-    run = Run(threads=recipe.run.threads, runtimes=recipe.run.runtimes)
+    data = Data(**{name: getattr(recipe.data, name) for name in _TOLD["data"]})
+    run = Run(**{name: getattr(recipe.run, name) for name in _TOLD["run"]})
     return Recipe(data=data, run=run, parity=recipe.parity, profile=recipe.profile, gates=recipe.gates)
 
 
@@ -94,8 +102,13 @@ def encode_request(request: Request, folder: Path) -> bytes:
         path = given.parent.resolve() / given.name  # where a link leads is not what an artefact is called
         return str(path.relative_to(home) if path.is_relative_to(home) else path)
 
+    said = msgspec.to_builtins(request, enc_hook=stored)
+    said["recipe"] = {
+        table: {name: value for name, value in said["recipe"][table].items() if name in names or not names}
+        for table, names in _TOLD.items()
+    }
     try:
-        return encode_json(msgspec.to_builtins(request, enc_hook=stored))
+        return encode_json(said)
     except UnicodeEncodeError as error:
         raise InputError(f"{error.object!r} is not UTF-8, and a request is", remedy="give it another name") from error
 

@@ -46,7 +46,6 @@ class Corrections(NamedTuple):
         class_map: where that is now.
         layers: False leaves the walk through the layers out.
         name: of the device in reports; empty takes what it calls itself.
-        trust: whether the user vouches for what the artefacts make this machine do.
     """
 
     model: Model = Model()
@@ -54,7 +53,6 @@ class Corrections(NamedTuple):
     class_map: Path | None = None
     layers: bool | None = None
     name: str = ""
-    trust: bool = False
 
 
 class Imported(NamedTuple):
@@ -91,7 +89,7 @@ def imported(file: Path, source: Path | None, corrections: Corrections, cache: C
     progress.step(
         f"asked by {place}, of {', '.join(dict.fromkeys(one.name for one in artefacts))}; samples: {recipe.data.evaluation or 'noise'}"
     )
-    distinct, material, program = opened(list({one.path: one for one in artefacts}.values()), recipe, cache, trust=corrections.trust)
+    distinct, material, program = opened(list({one.path: one for one in artefacts}.values()), recipe, cache)
     by_path = {one.path: one for one in distinct}
     subjects = [by_path[one.path] for one in artefacts]
     require_comparable(program, distinct, recipe)
@@ -173,6 +171,8 @@ def _of_device(report: Report, name: str, request: Request, facts: dict[str, str
     about = ", ".join(filter(None, (facts.get(fact) for fact in ("host", "model", "processor", "system"))))
     when = facts.get("time", "a time that it does not tell")
     bundle = f"{folder_of(request.identity)} of {request.created}"
+    if re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}\+00:00", when) and when < request.created:
+        when += " (before the bundle was made: that clock is wrong)"
     notes = [f"on {name}: these figures came by a file, of {bundle}; run at {when} by the clock of {about}"]
     if request.job.agent != agent_archive().sha256:
         notes.append(f"on {name}: answered by the agent of another version of this package than the one that judges")

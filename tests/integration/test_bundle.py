@@ -152,8 +152,7 @@ def test_what_is_brought_back_twice_is_there_once(work: Path, everything: Path, 
 def test_the_request_is_found_by_the_results_alone(work: Path, everything: Path, tmp_path: Path) -> None:
     request = next(work.glob(f"{everything.parent.name}{SUFFIX}"))
     bundled(work, "--no-profile", "--samples", 2, archive="other.tar")
-    for words in ((), (".",), (request.name,)):
-        assert len(told(work, everything, *words)["subjects"]) == 3
+    assert len(told(work, everything, request.name)["subjects"]) == 3
     said = refused("report", "out", "--import", everything, cwd=work)
     assert "whose request is not in out" in said
     said = refused("report", next(each for each in work.glob(f"*{SUFFIX}") if each != request).name, "--import", everything, cwd=work)
@@ -284,8 +283,8 @@ def test_what_is_interrupted_there_goes_on_when_it_is_called_again(work: Path, b
     assert len(told(work, answered(board, work, made))["subjects"]) == 3
 
 
-@pytest.mark.parametrize("name", ["$(touch run) `touch run`.tar", "; touch run;.tar", "-rf.tar", 'it\'s "this".tar'])
-def test_a_name_of_an_archive_runs_nothing_there(work: Path, board: Board, name: str) -> None:
+def test_a_name_of_an_archive_runs_nothing_there(work: Path, board: Board) -> None:
+    name = '-rf $(touch run) `touch run`; touch run; it\'s "this" & *.tar'
     made = bundled(work, "--no-profile", "--samples", 1, "--no-adversarial", f"--out={name}", archive="unused.tar")
     assert not (work / "unused.tar").exists()
     results = answered(board, work, made)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from dtvit_deploy.models.options import Model
 from dtvit_deploy.pipeline.bundle_request import SUFFIX, Request, Wanted, encode_request, file_of, find_request, read_request, told_by
 from dtvit_deploy.pipeline.imported import _called
 from dtvit_deploy.recipe.tables import Data, Gates, Limits, Parity, Recipe, Run
-from dtvit_deploy.remote.bundle import job_answered
+from dtvit_deploy.remote.bundle import job_answered, lines_of
 
 DIGEST, OTHER = "a" * 64, "b" * 64
 MUTANTS = 2000
@@ -98,25 +99,31 @@ def test_a_path_from_the_working_folder_is_no_other_from_the_next(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    ("table", "key", "value"),
     [
-        Recipe(model=Model(name="os:getcwd")),
-        Recipe(model=Model(checkpoint=Path("x.safetensors"))),
-        Recipe(data=Data(calibration=Path("/etc"))),
-        Recipe(run=Run(devices=("ssh://somebody@somewhere",))),
-        Recipe(run=Run(shard=7)),
+        ("model", "name", "os:getcwd"),
+        ("model", "checkpoint", "x.safetensors"),
+        ("model", "seed", 7),
+        ("data", "calibration", "/etc"),
+        ("run", "shard", 7),
+        ("export", "keep_fp32", ["head"]),
+        ("int8", "allow_leak", True),
     ],
 )
-def test_it_may_name_no_network_and_no_address(tmp_path: Path, recipe: Recipe) -> None:
-    assert told_by(recipe) != recipe
+def test_it_names_no_network_and_one_that_does_is_refused(tmp_path: Path, table: str, key: str, value: Any) -> None:
+    path = written(tmp_path, recipe=Recipe(model=Model(name="os:getcwd"), data=Data(calibration=Path("/etc")), run=Run(shard=7)))
+    assert read_request(path).recipe == Recipe()
+    content = json.loads(path.read_bytes())
+    assert set(content["recipe"]) == {"data", "run", "parity", "profile", "gates"}
+    content["recipe"].setdefault(table, {})[key] = value
+    path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="more than figures of artefacts"):
-        read_request(written(tmp_path, recipe=recipe))
+        read_request(path)
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ('"schema": 1,\n}', '"schema": 2,\n}'),
         ('"artefacts": [', '"artefacts": ["other.onnx", '),
         ('"out/m.onnx"', '"out/other.onnx"'),
         ('"out/m.onnx"', '""'),
@@ -134,11 +141,16 @@ def test_it_may_name_no_network_and_no_address(tmp_path: Path, recipe: Recipe) -
 def test_one_that_contradicts_itself_or_says_more_is_refused(tmp_path: Path, old: str, new: str) -> None:
     path = written(tmp_path)
     content = path.read_text()
-    if old.endswith("\n}"):
-        content, old, new = content.rstrip(), '"schema": 1\n}', '"schema": 2\n}'
     assert old in content, content
-    path.write_text(content.replace(old, new, 1) if "schema" not in old else content[: content.rindex(old)] + new)
+    path.write_text(content.replace(old, new, 1))
     with pytest.raises(InputError):
+        read_request(path)
+
+
+def test_one_of_another_schema_is_told_so(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"schema": 2, "more": 1}))
+    with pytest.raises(InputError, match="has schema 2"):
         read_request(path)
 
 
@@ -252,6 +264,16 @@ class TestWhichJob:
         (tmp_path / "results").write_bytes(content)
         with pytest.raises(InputError):
             job_answered(tmp_path / "results")
+
+
+@pytest.mark.parametrize(
+    "name", ["board.tar", "-x.tar", "--to-command=x", "a b", "$(x)", "`x`", "it's", '"', ";x", "*", "~", "#", "ü", "!x"]
+)
+def test_the_line_for_the_device_names_one_file_whatever_it_is_called(name: str) -> None:
+    there, back = lines_of(DIGEST, name)
+    words = shlex.split(there)
+    assert words == ["tar", "xf", f"./{name}" if name.startswith("-") else name, "&&", "sh", f"dtvit-deploy-{DIGEST[:12]}/run.sh"]
+    assert back == f"dtvit-deploy-{DIGEST[:12]}/results.dtvit"
 
 
 @pytest.mark.parametrize(
