@@ -41,10 +41,16 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> list[Artifact]:
     for name in ("one.onnx", "two.openvino"):
         path = tmp_path_factory.mktemp("artifact") / name
         path.write_bytes(name.encode())
+        signature = Signature((TensorSpec("x", (1, 4)),), (TensorSpec("y", (1, 2)),))
+        digest = sha256_of(path)
         manifest = Manifest(
-            model="m", format="onnx", precision=Precision.FP32, sha256=sha256_of(path), lineage=(Link(kind="onnx", sha256=sha256_of(path)),),
-            signature=Signature((TensorSpec("x", (1, 4)),), (TensorSpec("y", (1, 2)),)),
-        )  # fmt: skip
+            model="m",
+            format="onnx",
+            precision=Precision.FP32,
+            sha256=digest,
+            signature=signature,
+            lineage=(Link(kind="onnx", sha256=digest),),
+        )
         found.append(Artifact(path, manifest))
     return found
 
