@@ -6,6 +6,7 @@ import io
 import json
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,11 +15,12 @@ import pytest
 
 from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest, sha256_of
 from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.nodes import Node, NodeMap
 from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import DeployError, InputError
 from dtvit_deploy.formats.job.frames import MAGIC, frame_bytes
-from dtvit_deploy.formats.job.job import Answers, Job, Latency, decode_job, encode_job, job_id
+from dtvit_deploy.formats.job.job import Answers, Job, Latency, Layers, decode_job, encode_job, job_id
 from dtvit_deploy.formats.job.results import Results, read_results
 from dtvit_deploy.harness.latency import MeasureOptions
 from dtvit_deploy.remote.asking import Asked, Asking
@@ -75,6 +77,9 @@ def results_of(job: Job, *, device: dict[str, Any] = HERE, failed: Sequence[int]
         if isinstance(task, Answers):
             answers = (np.full((1, 2), part, np.float32) for part in range(task.samples))
             bodies += [frame_bytes("part", task=index, index=part, arrays={"y": answer}) for part, answer in enumerate(answers)]
+        elif isinstance(task, Layers):
+            energies = np.full(len(task.tensors), 0.5)
+            bodies += [frame_bytes("part", task=index, index=part, arrays={"noise": energies}) for part in range(task.samples)]
         elif isinstance(task, Latency):
             told = {
                 "warmup": {"runs": 9, "seconds": 0.1, "change": 0.0, "first_ms": 2.0},
@@ -164,6 +169,30 @@ def test_a_job_that_asks_nothing_about_an_artefact_answers_nothing_about_it(arti
     tasks = tuple(task for task in job.tasks if not (isinstance(task, Answers) and task.subject == 1))
     with pytest.raises(InputError, match=r"asks nothing like that about two\.openvino"):
         brought(msgspec.structs.replace(job, tasks=tasks)).answered(artifacts, FEEDS, threads=1)
+
+
+def test_inner_tensors_are_compared_with_those_that_were_sent_and_with_no_others(artifacts: list[Artifact], tmp_path: Path) -> None:
+    nodes = NodeMap((Node("conv", "stem", "aten.conv2d.default"), Node("add", "", "aten.add.Tensor", ("conv",))), ("add",))
+    reference = [{"conv": np.ones((1, 3), np.float32), "add": np.ones((1, 2), np.float32)}]
+    asking = Asking(tmp_path)
+    subject, fed = asking.subject(artifacts[1], "openvino"), asking.feeds(FEEDS[:1])
+    asking.layers(subject, fed, reference, taps=("conv",), nodes=nodes)
+    place = brought(asking.asked.job)
+
+    def sums(tensors: list[Feeds], taps: tuple[str, ...] = ("conv",), feeds: list[Feeds] = FEEDS[:1]) -> dict[str, list[float]]:
+        found, samples = place.sums(artifacts[1], "openvino", taps, feeds, [(one, one, one) for one in tensors], nodes, 1)
+        assert samples == 1
+        return {name: list(values) for name, values in found.items()}
+
+    assert sums(reference) == {"conv": [0.5, 3, 0, 3], "add": [0.5, 2, 0, 2]}
+    for other in ([{**reference[0], "conv": np.full((1, 3), 1.0000001, np.float32)}], [{"add": reference[0]["add"]}]):
+        with pytest.raises(InputError, match=r"torch computes the inner tensors .* otherwise now") as raised:
+            sums(other)
+        assert "--no-layers" in str(raised.value.remedy)
+    with pytest.raises(InputError, match="otherwise now"):
+        sums(reference, ())
+    with pytest.raises(InputError, match="the samples are not those"):
+        sums(reference, feeds=FEEDS[1:2])
 
 
 def changed(rng: random.Random, job: Job) -> Job | None:
