@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from dtvit_deploy.pipeline.check import judged
 from dtvit_deploy.pipeline.elsewhere import feeds_for
 from dtvit_deploy.pipeline.figures import Figures
 from dtvit_deploy.pipeline.gates import gates_for
-from dtvit_deploy.pipeline.opened import opened
+from dtvit_deploy.pipeline.opened import Opened, opened
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.taking import bench_around, require_comparable, taken
 from dtvit_deploy.recipe.tables import Recipe
@@ -83,36 +84,51 @@ def imported(file: Path, source: Path | None, corrections: Corrections, cache: C
     place, request = find_request(job_answered(file), [source] if source is not None else [Path(), *beside])
     asked = Asked(request.job, {}, {})
     results = read_bundle_results(asked, file)
-    called = corrections.name or _called(results.device)
-    artefacts = [_artefact(path, place.parent) for path in request.artefacts]
+    brought = Brought(corrections.name or _called(results.device), asked, results)
+    paths = [_artefact(path, place.parent) for path in request.artefacts]
     recipe = _corrected(request, corrections)
-    progress.step(
-        f"asked by {place}, of {', '.join(dict.fromkeys(one.name for one in artefacts))}; samples: {recipe.data.evaluation or 'noise'}"
-    )
-    distinct, material, program = opened(list({one.path: one for one in artefacts}.values()), recipe, cache)
-    by_path = {one.path: one for one in distinct}
-    subjects = [by_path[one.path] for one in artefacts]
-    require_comparable(program, distinct, recipe)
+    names = ", ".join(dict.fromkeys(path.name for path in paths))
+    progress.step(f"asked by {place}, of {names}; samples: {recipe.data.evaluation or 'noise'}")
+    distinct = list(dict.fromkeys(paths))
+    given = opened(list(map(load_artifact, distinct)), recipe, cache)
+    by_path = dict(zip(distinct, given.artifacts, strict=True))
     figures = _figures(request, corrections.layers)
-    brought = Brought(called, asked, results)
-    failures = layers_failed(request.job, results) if figures.layers is not False else []
+    return Imported(_judged(request, given, [by_path[path] for path in paths], brought, recipe, figures, progress), brought.name)
+
+
+def _judged(
+    request: Request,
+    given: Opened,
+    subjects: Sequence[Artifact],
+    brought: Brought,
+    recipe: Recipe,
+    figures: Figures,
+    progress: Progress,
+) -> Report:
+    """The report of whatever was answered; ``subjects`` are the artefacts of the job's subjects, in their order."""
+    require_comparable(given.program, given.artifacts, recipe)
+    failures = layers_failed(request.job, brought.results) if figures.layers is not False else []
     if failures:
         figures = dataclasses.replace(figures, layers=False)
-    runtimes = brought.answered(subjects, feeds_for(material, recipe, figures), threads=recipe.run.threads)
+    runtimes = brought.answered(subjects, feeds_for(given.material, recipe, figures), threads=recipe.run.threads)
     found = tuple(
-        Pairing(artifact, runtime, asked=bool(recipe.run.runtimes), device=called)
+        Pairing(artifact, runtime, asked=bool(recipe.run.runtimes), device=brought.name)
         for artifact, runtime in zip(subjects, runtimes, strict=True)
         if runtime is not None
     )
-    unanswered = [*brought.unanswered, *failures]
+    unanswered = [*brought.unanswered, *(failures if request.figures.layers else [])]
     if not found:
         name, error = unanswered[0]
-        raise type(error)(f"{called} has answered nothing: {name}: {error}", remedy=error.remedy)
-    bench = bench_around(program, found, material, recipe, figures, progress)
-    measured = taken(bench, recipe, figures)
+        raise type(error)(f"{brought.name} has answered nothing: {name}: {error}", remedy=error.remedy)
+    bench = bench_around(given.program, found, given.material, recipe, figures, progress)
     held = msgspec.structs.replace(recipe, gates=gates_for(recipe.gates, figures))
-    report = judged(_command(figures), bench, [one.artifact for one in found], held, figures, measured)
-    return Imported(_of_device(report, called, request, results.device, unanswered), called)
+    answered = {one.artifact.path: one.artifact for one in found}
+    report = judged(_command(figures), bench, list(answered.values()), held, figures, taken(bench, held, figures))
+    report = _of_device(report, brought.name, request, brought.results.device, unanswered)
+    if not request.figures.layers:  # nobody asked for them: they would have said where what is wrong arises
+        told = (f"on {brought.name}: {task}: {error}" for task, error in failures)
+        report = msgspec.structs.replace(report, notes=(*report.notes, *told))
+    return report
 
 
 def _corrected(request: Request, corrections: Corrections) -> Recipe:
@@ -137,10 +153,10 @@ def _figures(request: Request, layers: bool | None) -> Figures:
     return request.wanted if layers is None else dataclasses.replace(request.wanted, layers=layers)
 
 
-def _artefact(path: Path, beside: Path) -> Artifact:
-    """From where it was, or, if it was carried along, from beside the request; what is in it is looked at later."""
+def _artefact(path: Path, beside: Path) -> Path:
+    """Where it was, or, if it was carried along, beside the request; what is in it is looked at later."""
     moved = beside / path.name
-    return load_artifact(moved if not path.exists() and moved.exists() else path)
+    return moved if not path.exists() and moved.exists() else path
 
 
 def _called(facts: dict[str, str]) -> str:
