@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dtvit_deploy.artifacts.artifact import Artifact, load_artifact, named_artifacts
+from dtvit_deploy.artifacts.artifact import Artifact, load_artifact
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.signature import TensorSpec
 from dtvit_deploy.artifacts.target import Cpu, Precision, Target
 from dtvit_deploy.calibration.method import Method
-from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.engine.options import BuildOptions, Flavour
 from dtvit_deploy.formats.mlpackage.options import CoreMlOptions
 from dtvit_deploy.models.options import Model
@@ -215,18 +214,11 @@ def checked(
     from dtvit_deploy.pipeline.beforehand import able_places
     from dtvit_deploy.pipeline.check import check
     from dtvit_deploy.pipeline.gates import gates_for
-    from dtvit_deploy.pipeline.material import class_map_of, open_material
+    from dtvit_deploy.pipeline.opened import loaded_with_material
     from dtvit_deploy.pipeline.origin import reference_of
-    from dtvit_deploy.pipeline.trust import with_trust
 
     recipe, cache = validated(recipe), Cache.default()
-    paths = [one for one in artifacts if isinstance(one, Path)]
-    paths = named_artifacts([Path(one) for one in artifacts if not isinstance(one, Artifact)])
-    loaded = [*(one for one in artifacts if isinstance(one, Artifact)), *map(load_artifact, paths)]
-    if not loaded:
-        raise InputError("no artefacts were given", remedy="give files, the folder of an export, or what `export` returned")
-    loaded = [with_trust(artifact, cache, trust=trust) for artifact in loaded]
-    material = open_material(recipe.data.evaluation, loaded[0].manifest, class_map_of(recipe))
+    loaded, material = loaded_with_material(artifacts, recipe, cache, trust=trust)
     with able_places(recipe, loaded, material, figures, progress, wait=wait) as places:
         program = reference_of(loaded, cache, recipe.model)
         held = msgspec.structs.replace(recipe, gates=gates_for(recipe.gates, figures))

@@ -74,6 +74,8 @@ def readings(place: Place) -> Iterator[Case]:
     (place.work / "recipe.toml").write_text(RECIPE)
     yield Case(("run", "recipe.toml", "-o", "out/run"))
     yield Case(("report", "out/verified/report.json", "-o", "out/again"))
+    onnx = next(name for name in made if name.endswith(".onnx"))
+    yield Case(("bundle", onnx, "--data", "images", "--evaluate", "-o", "out/board.tar"))
     yield Case(("compare", "out/verified/report.json", "out/verified/report.json"))
     yield Case(("models",))
     yield Case(("doctor",))
@@ -94,6 +96,7 @@ def failures() -> Iterator[Case]:
     yield Case(("calibrate", *NETWORK, "--data", "nowhere", "-o", "out/failed.json"), wrong)
     yield Case(("run", "mine.py"), wrong)
     yield Case(("report", "mine.py"), wrong)
+    yield Case(("report", "--import", "mine.py", "-o", "out/failed"), wrong)
     yield Case(("doctor", "--explain", "mine.py"), {1, 2})
 
 

@@ -11,6 +11,7 @@ import typer
 import dtvit_deploy
 from dtvit_deploy.cli import flags
 from dtvit_deploy.cli import options as given
+from dtvit_deploy.cli.bundle import bundle
 from dtvit_deploy.cli.cache import cache
 from dtvit_deploy.cli.calibrate import calibrate
 from dtvit_deploy.cli.device import device
@@ -20,12 +21,12 @@ from dtvit_deploy.cli.failure import GATE_FAILED, explained, set_debug
 from dtvit_deploy.cli.finish import finish
 from dtvit_deploy.cli.flag import requesting
 from dtvit_deploy.cli.init import init
+from dtvit_deploy.cli.report import read_report, report
 from dtvit_deploy.cli.run import run
 from dtvit_deploy.recipe.tables import Recipe
 
 if TYPE_CHECKING:
     from dtvit_deploy.pipeline.figures import Figures
-    from dtvit_deploy.report.schema import Report
 
 app = typer.Typer(
     name="dtvit-deploy",
@@ -163,32 +164,8 @@ def profile(
     _check("profile", artefacts, recipe, Figures(latency=True), out, as_json=as_json, trust=trust, wait=wait)
 
 
-@app.command()
-@explained
-def report(
-    source: Annotated[Path, typer.Argument(help="A report.json, or its folder.", show_default=False)],
-    out: given.ReportFolder = None,
-    as_json: given.Json = False,
-) -> None:
-    """Show a report again; with --out, write it anew as JSON, Markdown and one-file HTML."""
-    finish(_read_report(source), out, as_json)
-
-
-def _read_report(path: Path) -> Report:
-    """A report, by its file or by the folder that it was written into."""
-    from dtvit_deploy.artifacts.artifact import read_json
-    from dtvit_deploy.errors import InputError
-    from dtvit_deploy.report import JSON
-    from dtvit_deploy.report.schema import SCHEMA, Report
-
-    if path.is_dir():
-        if not (path / JSON).is_file():
-            raise InputError(f"the folder {path} has no {JSON}", remedy="give a folder that `run` or --out wrote a report into")
-        path /= JSON
-    found: Report = read_json(path, Report)
-    if found.schema != SCHEMA:
-        raise InputError(f"{path} has schema {found.schema}; this version reads schema {SCHEMA}", remedy="measure again")
-    return found
+app.command()(bundle)
+app.command()(report)
 
 
 @app.command()
@@ -203,7 +180,7 @@ def compare(
     from dtvit_deploy.cli import show
     from dtvit_deploy.report.compare import compare_reports
 
-    found = compare_reports(_read_report(before), _read_report(after), slower=slower)
+    found = compare_reports(read_report(before), read_report(after), slower=slower)
     if as_json:
         show.as_json(found)
     else:

@@ -238,3 +238,8 @@ PROFILE = (
         shown="cuda-graph",
     ),
 )
+TIMES = (
+    PROFILE[0],
+    Flag("profile.samples", ("--latency-samples",), int, "Least number of runs that are timed; fewer than 64 are INVALID.", least=1),
+)
+"""Of `PROFILE`, what is asked of a device, for a command whose ``--samples`` are those of parity."""

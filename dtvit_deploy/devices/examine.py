@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from dtvit_deploy.devices.half import HALF
 from dtvit_deploy.devices.inventory import Device
 from dtvit_deploy.devices.needs import RUNTIMES, Lack, notes, of_any_use, release
 from dtvit_deploy.devices.openssh import Connection
@@ -48,7 +49,7 @@ class Examined(msgspec.Struct, frozen=True):
             "L4T": release(facts.l4t),
             "JetPack": facts.jetpack,
             "power mode": facts.power_mode,
-            "FP16 arithmetic": {None: "", True: "yes", False: "no"}[facts.half],
+            HALF: {None: "", True: "yes", False: "no"}[facts.half],
             "GPU": f"{facts.gpu}, compute capability {facts.capability}" if facts.gpu else "",
             "NVIDIA driver": ", ".join(filter(None, (facts.driver, facts.cuda and f"CUDA up to {facts.cuda}"))),
             "memory": _room(facts.memory, ""),

@@ -60,6 +60,11 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     power_meter: str = ""
 
 
+def is_name(text: str) -> bool:
+    """Whether a device may be called so."""
+    return _NAME.fullmatch(text) is not None
+
+
 def place(folder: Path = Path(), inventory: Path | None = None) -> Path | None:
     """The inventory that holds for work in a folder: the one in it, else the user's own; None where there is neither.
 
@@ -151,7 +156,7 @@ def _device(path: Path, number: int, raw: Any) -> Device:
         known = f"known keys: {', '.join(field.name for field in msgspec.structs.fields(_Entry))}"
         raise InputError(f"{where}: {key.strip('`')}{': ' * bool(key)}{told}", remedy=known) from error
     for label in (entry.name, *entry.tags):
-        if not _NAME.fullmatch(label) or label == LOCAL:
+        if not is_name(label) or label == LOCAL:
             means = "means this machine" if label == LOCAL else "cannot be one"
             raise InputError(
                 f"{where}: {label!r:.100} {means}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -85,7 +85,7 @@ def asked_there(place: Place, artifacts: Sequence[Artifact], material: Material,
     timed = measure_options(recipe) if figures.latency else None
     require_room_here(moved(material, recipe, figures).at_once(len(subjects)), SAMPLES)
     vouched = {one.manifest.sha256 for one in artifacts if runs_there(one, place.name, place.address, Cache.default())}
-    runtimes = place.ask(subjects, _feeds(material, recipe, figures), threads=recipe.run.threads, timed=timed, vouched=vouched)
+    runtimes = place.ask(subjects, feeds_for(material, recipe, figures), threads=recipe.run.threads, timed=timed, vouched=vouched)
     asked = bool(recipe.run.runtimes)
     return tuple(
         Pairing(artifact, runtime, asked=asked, device=place.name) for (artifact, _), runtime in zip(subjects, runtimes, strict=True)
@@ -107,7 +107,7 @@ def subjects_there(place: Place, artifacts: Sequence[Artifact], recipe: Recipe) 
         InputError: an artefact is of a format that no agent loads; or a runtime that was asked for is none of an agent's, or loads none of
             the artefacts, where there is no other machine that it could be meant for.
     """
-    found = [(artifact, runtime) for artifact in artifacts for runtime in _runtimes(artifact, recipe, place)]
+    found = [(artifact, runtime) for artifact in artifacts for runtime in runtimes_on(place.name, artifact, recipe, place.modules)]
     used = {runtime for _, runtime in found}
     if unused := [name for name in recipe.run.runtimes if name not in used and not measures_here(recipe)]:
         raise InputError(
@@ -133,8 +133,16 @@ def _named(recipe: Recipe) -> list[Device]:
     return [device for asked in recipe.run.devices for device in find(asked, inventory=recipe.run.inventory)]
 
 
-def _runtimes(artifact: Artifact, recipe: Recipe, place: Place) -> list[str]:
-    """Those that were asked for, or the best one that the device has; where it has none, it is told which one it lacks."""
+def runtimes_on(device: str, artifact: Artifact, recipe: Recipe, modules: Collection[str]) -> list[str]:
+    """Names of the runtimes that an artefact is asked for in, or else of the best that a device has; of that which it lacks, if of none.
+
+    Args:
+        device: for messages.
+        modules: what its Python has of what runtimes need; empty where nobody knows.
+
+    Raises:
+        InputError: no agent loads it, or not in the runtimes that were asked for.
+    """
     loads = loading(artifact.manifest.format)
     known = [name for name in loads if name in OPENERS]
     asked = [name for name in recipe.run.runtimes if name in loads]
@@ -142,15 +150,15 @@ def _runtimes(artifact: Artifact, recipe: Recipe, place: Place) -> list[str]:
         what = f"cannot be run in {', '.join(name for name in asked if name not in known)}" if known else "cannot be run"
         to_build = artifact.manifest.format == "trtjob"
         raise InputError(
-            f"{artifact.name} {what} on {place.name}: the agent there loads artefacts in {', '.join(OPENERS)}",
-            remedy=f"have its engine built there, and give that: export -t trt --device {place.name}"
+            f"{artifact.name} {what} on {device}: the agent there loads artefacts in {', '.join(OPENERS)}",
+            remedy=f"have its engine built there, and give that: export -t trt --device {device}"
             if to_build
             else "give others with --device, and check this one on this machine",
         )
-    return asked or [next((name for name in known if set(MODULES[name]) <= set(place.modules)), known[0])]
+    return asked or [next((name for name in known if set(MODULES[name]) <= set(modules)), known[0])]
 
 
-def _feeds(material: Material, recipe: Recipe, figures: Figures) -> Iterator[Feeds]:
+def feeds_for(material: Material, recipe: Recipe, figures: Figures) -> Iterator[Feeds]:
     """Whatever is fed by the figures that are wanted; every sample where accuracy is, at least one for a latency."""
     if figures.accuracy:
         yield from material.feeds()

@@ -208,7 +208,7 @@ def _layers(bench: Bench, pairing: Pairing, *, sound: bool) -> LayerReport:
 
         def walk() -> Iterator[Taps]:
             for feed in bench.progress.track(some.feeds(), f"layers of {pairing.artifact.name} in {pairing.runtime.name}", len(some)):
-                yield Taps(*(_inner(one.run(feed), taps, bench) for one in (*others, session)))
+                yield Taps(*(inner_tensors(one.run(feed), taps, bench) for one in (*others, session)))
 
         found = layer_report(bench.program.nodes, walk(), precision, sound=sound)
         return msgspec.structs.replace(found, conditions=session.conditions, rung=pairing.runtime.rung)
@@ -224,14 +224,14 @@ def _layers_elsewhere(
     told = f"layers of {pairing.name}"
     tensors = []
     for feed in bench.progress.track(feeds, told, len(feeds)):
-        fp32, ideal, fp64 = (_inner(one.run(feed), taps, bench) for one in evaluations)
+        fp32, ideal, fp64 = (inner_tensors(one.run(feed), taps, bench) for one in evaluations)
         tensors.append((fp32, ideal, fp64))
     sums, samples = runtime.sums(pairing.artifact, taps, feeds, tensors, bench.program.nodes, bench.threads)
     found = report_of(bench.program.nodes, sums, samples, precision, sound=sound)
     return msgspec.structs.replace(found, conditions=bench.conditions(pairing), rung=pairing.runtime.rung)
 
 
-def _inner(outputs: Outputs, taps: tuple[str, ...], bench: Bench) -> Outputs:
+def inner_tensors(outputs: Outputs, taps: tuple[str, ...], bench: Bench) -> Outputs:
     """The tapped tensors and the outputs, the latter under the names of the nodes that made them."""
     named = zip(bench.program.nodes.outputs, bench.material.signature.outputs, strict=True)
     return {name: outputs[name] for name in taps} | {node: outputs[spec.name] for node, spec in named}

@@ -72,14 +72,22 @@ def accuracy(bench: Bench, scored_apart: Iterable[Scored] | None = None) -> list
         InputError: no output is a row of scores, or a sample cannot be read.
         ValueError: shards were answered by networks with different numbers of classes.
     """
-    scores = _scores(bench)
-    _require_known_classes(bench, scores.shape[1])
+    require_scores(bench)
     tallies = [Tally() for _ in bench.everything]
     for one in [score(ScoringShard(bench, 0, _labelled(bench.material)))] if scored_apart is None else scored_apart:
         for tally, more in zip(tallies, one.tallies, strict=True):
             tally.merge(more)
         bench.said.update(zip((pairing.key for pairing in bench.everything), one.conditions, strict=True))
     return [_pictured(tally.result(), bench.material) for tally in tallies]
+
+
+def require_scores(bench: Bench) -> None:
+    """Refuse material or a network of which no accuracy can be taken, before anything is fed.
+
+    Raises:
+        InputError: no output is a row of scores, or which folder is which class is unknown.
+    """
+    _require_known_classes(bench, _scores(bench).shape[1])
 
 
 def score(shard: ScoringShard) -> Scored:

@@ -45,6 +45,20 @@ def bench_of(
         InputError: an artefact is not derived from ``program``, or a runtime loads none of the artefacts.
         MissingError: a runtime cannot be used here; or nothing but a latency is wanted, and nothing that could be timed is here.
     """
+    require_comparable(program, artifacts, recipe)
+    found = pairings(artifacts, recipe.run.runtimes, timed=figures.only_latency) if measures_here(recipe) else ()
+    for place in places:
+        found += asked_there(place, artifacts, material, recipe, figures)
+    return bench_around(program, found, material, recipe, figures, progress)
+
+
+def require_comparable(program: ProgramEntry, artifacts: Sequence[Artifact], recipe: Recipe) -> None:
+    """Refuse what a request cannot be about, before anything is loaded or asked.
+
+    Raises:
+        InputError: an artefact is not derived from ``program``, an output that is called class scores is none, or an ARM64 CPU is named and
+            no artefact is ONNX.
+    """
     require_rows(program.artifact.manifest.signature.outputs, recipe.parity.class_scores)
     for artifact in artifacts:
         require_same_root(artifact, program)
@@ -54,9 +68,21 @@ def bench_of(
             f" {', '.join(artifact.name for artifact in artifacts)} {'is' if len(artifacts) == 1 else 'are'} none",
             remedy="leave it out: what it looks at is ONNX Runtime's arithmetic",
         )
-    found = pairings(artifacts, recipe.run.runtimes, timed=figures.only_latency) if measures_here(recipe) else ()
-    for place in places:
-        found += asked_there(place, artifacts, material, recipe, figures)
+
+
+def bench_around(
+    program: ProgramEntry,
+    found: tuple[Pairing, ...],
+    material: Material,
+    recipe: Recipe,
+    figures: Figures,
+    progress: Progress,
+) -> measure.Bench:
+    """Artefacts whose runtimes are known already, beside their reference.
+
+    Raises:
+        MissingError: nothing but a latency is wanted, and nothing that could be timed is there.
+    """
     if figures.only_latency and all(one.emulated for one in found):
         reasons = [f"the processor of {one.device}" if one.device else why_emulated(one.artifact) for one in found]
         raise no_time([one.name for one in found], reasons)

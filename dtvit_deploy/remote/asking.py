@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,10 +15,25 @@ import msgspec
 from dtvit_deploy.agent.archive import agent_archive
 from dtvit_deploy.artifacts.artifact import Artifact, sha256_of
 from dtvit_deploy.artifacts.nodes import NodeMap
+from dtvit_deploy.artifacts.scratch import scratch_folder, temporary_folder
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.engine.passport import GRAPH
 from dtvit_deploy.formats.job.feeds import MOST, feed_digest, write_feeds
-from dtvit_deploy.formats.job.job import Answers, Blob, Build, Job, Latency, Layers, State, Subject, Task, encode_job, job_id, require_taken
+from dtvit_deploy.formats.job.job import (
+    Answers,
+    Blob,
+    Build,
+    Job,
+    Latency,
+    Layers,
+    State,
+    Subject,
+    Task,
+    decode_job,
+    encode_job,
+    job_id,
+    require_taken,
+)
 from dtvit_deploy.harness.latency import MeasureOptions
 from dtvit_deploy.remote.limits import filling_up, require_answerable, require_names, require_timed
 
@@ -28,6 +45,11 @@ LARGEST_BLOB = 64 << 20
 
 LARGEST_KERNELS, MOST_OF_GRAPH = 512 << 20, 4
 """What an engine may have at most: so many bytes of code, and so many times its graph's."""
+
+
+def folder_for_blobs() -> AbstractContextManager[Path]:
+    """A folder for the blobs of a job, within a block; of a process that was killed the next one removes it."""
+    return scratch_folder(lambda: temporary_folder(tempfile.gettempdir()))
 
 
 class FeedSet(NamedTuple):
@@ -86,7 +108,9 @@ class Asking:
         blobs = tuple(Blob(sha256=name, bytes=path.stat().st_size) for name, path in sorted(self._blobs.items()))
         job = Job(agent=agent_archive().sha256, token=self._token, blobs=blobs, subjects=tuple(self._subjects), tasks=tuple(self._tasks))
         try:
-            require_taken(encode_job(job))  # as the device will
+            content = encode_job(job)
+            require_taken(content)
+            job = decode_job(content)  # as the device will, and whoever reads it later: its name is that of what is read
         except UnicodeEncodeError as error:
             raise InputError(f"{error.object!r} is not UTF-8, and a job is", remedy="give the file another name") from error
         return Asked(job, dict(self._blobs), dict(self._feeds))

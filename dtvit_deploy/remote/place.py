@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,21 +16,20 @@ import msgspec
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.nodes import NodeMap
-from dtvit_deploy.artifacts.scratch import scratch_folder, temporary_folder
 from dtvit_deploy.devices.examine import python_of, reached
 from dtvit_deploy.devices.needs import require
 from dtvit_deploy.devices.probe import Facts, probe
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions
-from dtvit_deploy.remote.asking import Asked, Asking, offered
+from dtvit_deploy.remote.asking import Asked, Asking, folder_for_blobs, offered
 from dtvit_deploy.remote.built import brought
 from dtvit_deploy.remote.commands import Ended
 from dtvit_deploy.remote.device import Device
 from dtvit_deploy.remote.following import SENDING, asking_user
 from dtvit_deploy.remote.limits import require_askable, require_room_here
 from dtvit_deploy.remote.needed import SPARE, needs_of, to_run
-from dtvit_deploy.remote.recorded import RecordedRuntime, latencies, layer_sums, rung_of
-from dtvit_deploy.runtimes.openvino import HINT
+from dtvit_deploy.remote.recorded import RecordedRuntime, layer_sums, rung_of
+from dtvit_deploy.remote.request import Answering, adds_in_half, ask_for, times_of, timings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -84,20 +83,14 @@ class Place:
         """What emulates its processor; empty where that is a real one, as far as it can be seen."""
         return self.facts.emulator
 
-    def adds_in_half(self, runtime: str, conditions: Mapping[str, str]) -> bool:
-        """Whether a runtime adds products of FP16 in FP16 there.
+    @property
+    def architecture(self) -> str:
+        return self.facts.architecture
 
-        ONNX Runtime does so on ARM64 cores that have FP16 arithmetic; where nothing tells whether these have, it is what allows more.
-        OpenVINO says itself what it computes in. Others are judged as on this machine.
-
-        Args:
-            conditions: of the runtime's session there.
-        """
-        if self.facts.architecture not in ("aarch64", "arm64"):
-            return False
-        if runtime == "openvino":
-            return conditions.get(HINT) == "f16"
-        return runtime == "onnxruntime" and self.facts.half is not False
+    @property
+    def half(self) -> bool | None:
+        """Whether its ARM64 cores have arithmetic in FP16, as the probe tells."""
+        return self.facts.half
 
     def require(self, subjects: Sequence[tuple[Artifact, str]], *, fed: int, answered: int, timed: bool, threads: int) -> None:
         """Refuse, before any work is done, what cannot be done there, or not now.
@@ -152,26 +145,15 @@ class Place:
             LostError: it cannot be reached any more; what was begun there goes on.
         """
         timed = None if self.emulator else timed
-        with _for_blobs() as folder:
+        with folder_for_blobs() as folder:
             asking = Asking(folder, token=self._token(timed=timed is not None))
-            fed = asking.feeds(feeds)
-            places = [asking.subject(one, runtime, trusted=one.manifest.sha256 in vouched) for one, runtime in subjects]
-            for subject in places:
-                asking.answers(subject, fed, threads=threads)
-            timing = None
-            if timed is not None:
-                timing = asking.latency(places, [fed] * len(places), threads=threads, options=timed)
+            ask_for(asking, subjects, feeds, threads=threads, timed=timed, vouched=vouched)
             asked = asking.asked
-            results = self._performed(asked, keep=timing is None)
-        found: list[Measurement] = []
-        if timing is not None and rung_of(results) is Rung.ON_DEVICE:  # the agent may see an emulator that the probe did not
-            found = latencies(asked, results, timing)
-        measured: list[Measurement | None] = [
-            msgspec.structs.replace(one, conditions=one.conditions | {"device": self.name}) for one in found
-        ] or [None] * len(places)
+            results = self._performed(asked, keep=timed is None)
+        times = {subject: one for task in timings(asked) for subject, one in times_of(asked, results, task, self.name).items()}
         return tuple(
-            There(asked, results, subject, f"on {self.name}", place=self, measurement=one)
-            for subject, one in zip(places, measured, strict=True)
+            There(asked, results, subject, f"on {self.name}", place=self, measurement=times.get(subject))
+            for subject in range(len(asked.job.subjects))
         )
 
     def sums(
@@ -185,7 +167,7 @@ class Place:
         threads: int,
     ) -> tuple[Sums, int]:
         """Compare inner tensors there; see `dtvit_deploy.remote.recorded.layer_sums`."""
-        with _for_blobs() as folder:
+        with folder_for_blobs() as folder:
             asking = Asking(folder, token=self._token(timed=False))
             fed, subject = asking.feeds(feeds), asking.subject(artifact, runtime)
             require_room_here(sum(array.nbytes for each in references for array in each[0].values()), "the reference's inner tensors")
@@ -251,21 +233,16 @@ class Place:
             self._say(f"{self.name}: {task}" + (f", {part:.0%}" if 0 < part < 1 else ""))
 
 
-def _for_blobs() -> AbstractContextManager[Path]:
-    """A folder for what is to be sent; of a process that was killed the next one removes it."""
-    return scratch_folder(lambda: temporary_folder(tempfile.gettempdir()))
-
-
 @dataclass(frozen=True, kw_only=True)
 class There(RecordedRuntime):
-    """A runtime of a device that is still reached.
+    """A runtime of a device that has answered, and can be asked for the layers of what is wrong.
 
     Attributes:
         place: the device.
         measurement: how long the artefact takes there; None where nobody asked, or its processor is emulated.
     """
 
-    place: Place
+    place: Answering
     measurement: Measurement | None = None
 
     @property
@@ -275,12 +252,12 @@ class There(RecordedRuntime):
 
     @property
     def adds_in_half(self) -> bool:
-        return self.place.adds_in_half(self._called, self.results.require(self._task()).facts)
+        return adds_in_half(self.place, self._called, self.results.require(self._task()).facts)
 
     @property
     def may_add_in_half(self) -> bool:
         """Whether that is so only as nothing says otherwise."""
-        return self.adds_in_half and self._called == "onnxruntime" and self.place.facts.half is None
+        return self.adds_in_half and self._called == "onnxruntime" and self.place.half is None
 
     def tensors(self, artifact: Artifact) -> tuple[str, ...]:
         """Inner tensors that can be compared there, in the order of execution."""

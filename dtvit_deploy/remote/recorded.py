@@ -178,9 +178,7 @@ def latencies(asked: Asked, results: Results, task: int) -> list[Measurement]:
     """
     one = asked.job.tasks[task]
     assert isinstance(one, Latency)
-    options = msgspec.convert(
-        {name: int(value) if name.endswith("samples") else value for name, value in one.options.items()}, MeasureOptions
-    )
+    options = options_of(one)
     told = [_timed(body, arrays) for body, arrays in results.bodies(task)]
     measured = {str(index): each.samples.summary(options) for index, each in enumerate(told)}
     outcome = results.require(task)
@@ -196,6 +194,20 @@ def latencies(asked: Asked, results: Results, task: int) -> list[Measurement]:
         )
         for index, each in enumerate(told)
     ]
+
+
+def options_of(task: Latency) -> MeasureOptions:
+    """How long a task measures, and what is believed of it.
+
+    Raises:
+        InputError: it says what makes no sense.
+    """
+    try:
+        return msgspec.convert(
+            {name: int(value) if name.endswith("samples") else value for name, value in task.options.items()}, MeasureOptions
+        )
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"the options of {task.name!r} make no sense: {error}", remedy="ask again with this version") from error
 
 
 class _Cold(msgspec.Struct, frozen=True, kw_only=True):

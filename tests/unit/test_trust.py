@@ -82,7 +82,7 @@ def test_without_a_cache_nothing_is_trusted_and_nothing_fails(cache: Cache, tmp_
 
 
 @pytest.mark.parametrize(("words", "trusted"), [((), False), (("--trust",), True)], ids=["by itself", "--trust"])
-@pytest.mark.parametrize("command", ["verify", "evaluate", "profile"])
+@pytest.mark.parametrize("command", ["verify", "evaluate", "profile", "bundle"])
 def test_the_commands_take_the_users_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, words: tuple[str, ...], trusted: bool
 ) -> None:
@@ -95,8 +95,8 @@ def test_the_commands_take_the_users_word(
         seen.extend(artifacts)
         raise SystemExit(0)
 
-    monkeypatch.setattr("dtvit_deploy.pipeline.material.open_material", lambda *_: None)
-    monkeypatch.setattr("dtvit_deploy.pipeline.origin.reference_of", stop)
+    monkeypatch.setattr("dtvit_deploy.pipeline.opened.open_material", lambda *_: None)
+    monkeypatch.setattr("dtvit_deploy.pipeline.opened.reference_of", stop)
     path = write(tmp_path / "strangers", "trt")
     CliRunner().invoke(app, [command, str(path), *words, "--data", str(tmp_path)])
     assert [artifact.trusted for artifact in seen] == [trusted]

@@ -1,0 +1,92 @@
+"""`dtvit-deploy report`: a report shown again, and the results of a bundle made one."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dtvit_deploy.cli import flags
+from dtvit_deploy.cli import options as given
+from dtvit_deploy.cli.failure import explained
+from dtvit_deploy.cli.finish import finish
+from dtvit_deploy.cli.flag import taking
+from dtvit_deploy.errors import InputError
+
+if TYPE_CHECKING:
+    from dtvit_deploy.report.schema import Report
+
+
+@explained
+@taking(flags.DATA, flags.CLASS_MAP, *flags.NETWORK)
+def report(
+    said: dict[str, Any],
+    names: dict[str, str],
+    source: Annotated[
+        Path | None,
+        typer.Argument(help="A report.json, or its folder; with --import, a bundle's request, or its folder.", show_default=False),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option("--import", help="Judge what a bundle's device wrote, and put it into the report of --out.", show_default=False),
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device-name", help="Of --import: what reports call the device.", show_default="what it calls itself")
+    ] = "",
+    layers: Annotated[
+        bool | None, typer.Option("--layers/--no-layers", help="Of --import: compare inner tensors.", show_default="as bundled")
+    ] = None,
+    out: given.ReportFolder = None,
+    as_json: given.Json = False,
+) -> None:
+    """Show a report again, written anew with --out; or, with --import, the figures of a device that nobody can reach.
+
+    Flags of samples and network are of --import: for what is elsewhere now than when the bundle was made.
+    """
+    if results is None:
+        if source is None:
+            raise InputError(
+                "there is nothing to show", remedy="give a report.json, or its folder; or --import what a bundle's device wrote"
+            )
+        if said or device or layers is not None:
+            raise InputError("what was given is about results that are imported", remedy="give them by --import, or leave it out")
+        finish(read_report(source), out, as_json)
+        return
+    from dtvit_deploy.artifacts.cache import Cache
+    from dtvit_deploy.artifacts.staging import staged
+    from dtvit_deploy.cli.progress import working
+    from dtvit_deploy.pipeline.imported import Corrections, imported
+    from dtvit_deploy.recipe.reading import request
+    from dtvit_deploy.report import JSON
+    from dtvit_deploy.report.merging import merged
+
+    recipe = request(None, said, names)
+    corrections = Corrections(recipe.model, recipe.data.evaluation, recipe.data.class_map, layers, device)
+    before = read_report(out) if out is not None and (out / JSON).is_file() else None
+    # The report's folder is opened first, so that one that cannot be written is refused before minutes of judging.
+    with staged(out) if out is not None else nullcontext():
+        with working() as progress:
+            found = imported(results, source, corrections, Cache.default(), progress)
+        finish(found.report if before is None else merged(before, found.report, found.device), out, as_json)
+
+
+def read_report(path: Path) -> Report:
+    """A report, by its file or by the folder that it was written into.
+
+    Raises:
+        InputError: it cannot be read, is none, or of another schema.
+    """
+    from dtvit_deploy.artifacts.artifact import read_json
+    from dtvit_deploy.report import JSON
+    from dtvit_deploy.report.schema import SCHEMA, Report
+
+    if path.is_dir():
+        if not (path / JSON).is_file():
+            raise InputError(f"the folder {path} has no {JSON}", remedy="give a folder that `run` or --out wrote a report into")
+        path /= JSON
+    found: Report = read_json(path, Report)
+    if found.schema != SCHEMA:
+        raise InputError(f"{path} has schema {found.schema}; this version reads schema {SCHEMA}", remedy="measure again")
+    return found
