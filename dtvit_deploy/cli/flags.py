@@ -188,11 +188,11 @@ RUNTIME = Flag(
     _unique,
 )
 DEVICE = Flag(
-    "run.devices",
+    "device",
     ("--device",),
     list[str],
     "Measure there, repeatable: local, ssh://[USER@]HOST[:PORT], or a name or tag of devices.toml.",
-    _unique,
+    lambda names: [{"name": name} for name in _unique(names)],
     "this machine",
 )
 RUNNING = (THREADS, RUNTIME)

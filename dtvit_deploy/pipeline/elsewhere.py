@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtvit_deploy.agent.sessions import OPENERS
 from dtvit_deploy.artifacts.artifact import Artifact
-from dtvit_deploy.devices.inventory import find
+from dtvit_deploy.devices.inventory import Device
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.figures import Figures, measure_options
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.recipe.devices import resolved
 from dtvit_deploy.recipe.tables import Recipe
 from dtvit_deploy.remote.place import Place
 from dtvit_deploy.runtimes.pairing import Pairing, loading
@@ -24,7 +26,24 @@ if TYPE_CHECKING:
 
 def measures_here(recipe: Recipe) -> bool:
     """Whether this machine is one of those that a request measures on."""
-    return not recipe.run.devices or any(device.address is None for asked in recipe.run.devices for device in find(asked))
+    return not recipe.device or any(device.address is None for device in resolved(recipe))
+
+
+def devices_of(recipe: Recipe, folder: Path = Path()) -> tuple[Device, ...]:
+    """The devices that a request measures on, without this machine; nothing is connected.
+
+    Args:
+        folder: in which an inventory may be; see `dtvit_deploy.devices.inventory.place`.
+
+    Raises:
+        InputError: there is none of a name, or the inventory is wrong.
+    """
+    return tuple(device for device in resolved(recipe, folder) if device.address is not None)
+
+
+def runs_there(artifact: Artifact) -> bool:
+    """Whether agents load artefacts of its format."""
+    return any(name in OPENERS for name in loading(artifact.manifest.format))
 
 
 @contextmanager
@@ -35,10 +54,10 @@ def reached_places(recipe: Recipe, progress: Progress, *, wait: bool = True) -> 
         InputError: there is none of a name, or the inventory is wrong.
         MissingError: one of them cannot be reached.
     """
-    devices = {one.name: one for asked in recipe.run.devices for one in find(asked) if one.address is not None}
+    devices = devices_of(recipe)
     with ExitStack() as stack:
         places = []
-        for device in devices.values():
+        for device in devices:
             progress.step(f"{device.name}: asking what it is")
             places.append(stack.enter_context(Place(device, progress.step, wait=wait)))
         yield tuple(places)

@@ -14,7 +14,7 @@ from dtvit_deploy.harness.parity import Difference
 from dtvit_deploy.pipeline import measure, scoring, timing
 from dtvit_deploy.pipeline.arm64 import SAMPLES, emulated_arm64, meant_for_arm64
 from dtvit_deploy.pipeline.compared import parity
-from dtvit_deploy.pipeline.elsewhere import asked_there, measures_here
+from dtvit_deploy.pipeline.elsewhere import asked_there
 from dtvit_deploy.pipeline.figures import Compared, Figures, Measured, measure_options
 from dtvit_deploy.pipeline.gates import disagrees
 from dtvit_deploy.pipeline.material import Material
@@ -38,14 +38,16 @@ def bench_of(
     figures: Figures,
     progress: Progress,
     places: Sequence[Place] = (),
+    *,
+    here: bool = True,
 ) -> measure.Bench:
-    """Artefacts, each in the runtimes that it is loaded in, here and on ``places``, beside their reference.
+    """Artefacts, each in the runtimes that it is loaded in, ``here`` and on ``places``, beside their reference.
 
     Devices have answered by then to all that the figures are taken of.
 
     Raises:
         InputError: an artefact is not derived from ``program``, or a runtime loads none of the artefacts.
-        MissingError: a runtime cannot be used here; or nothing but a latency is wanted, and nothing that could be timed is here.
+        MissingError: a runtime cannot be used here.
     """
     require_rows(program.artifact.manifest.signature.outputs, recipe.parity.class_scores)
     for artifact in artifacts:
@@ -56,18 +58,27 @@ def bench_of(
             f" {', '.join(artifact.name for artifact in artifacts)} {'is' if len(artifacts) == 1 else 'are'} none",
             remedy="leave it out: what it looks at is ONNX Runtime's arithmetic",
         )
-    found = pairings(artifacts, recipe.run.runtimes, timed=figures.only_latency) if measures_here(recipe) else ()
+    found = pairings(artifacts, recipe.run.runtimes, timed=figures.only_latency) if here else ()
     for place in places:
         found += asked_there(place, artifacts, material, recipe, figures)
-    if figures.only_latency and all(one.emulated for one in found):
+    return measure.Bench(
+        program, found, material, recipe.run.threads, progress, recipe.profile.cuda_graph, called_scores=recipe.parity.class_scores
+    )
+
+
+def require_timed(bench: measure.Bench) -> None:
+    """Refuse artefacts none of which could be timed.
+
+    Raises:
+        MissingError: with the reason of each.
+    """
+    found = bench.pairings
+    if all(one.emulated for one in found):
         reasons = "; ".join(dict.fromkeys(f"the processor of {one.device}" if one.device else why_emulated(one.artifact) for one in found))
         raise MissingError(
             f"the latency of {', '.join(one.name for one in found)} cannot be measured here: {EMULATED} ({reasons})",
             remedy="profile on the device; verify and evaluate work here",
         )
-    return measure.Bench(
-        program, found, material, recipe.run.threads, progress, recipe.profile.cuda_graph, called_scores=recipe.parity.class_scores
-    )
 
 
 def taken(bench: measure.Bench, recipe: Recipe, figures: Figures) -> Measured:
@@ -83,14 +94,19 @@ def taken(bench: measure.Bench, recipe: Recipe, figures: Figures) -> Measured:
 
 
 def parity_of(bench: measure.Bench, recipe: Recipe, figures: Figures) -> Measured:
-    """Outputs and layers of every artefact, here and as an ARM64 core answers."""
-    found = Measured(compared=_compared(bench, recipe, figures, recipe.data.samples))
+    """Outputs and layers of every artefact, and as an ARM64 core answers."""
+    found = compared_of(bench, recipe, figures)
     there = emulated_arm64(for_arm64(bench.artifacts, recipe)) if figures.parity else ()
     if there:
         adding = dataclasses.replace(bench, pairings=there, adding=True)
         compared = _compared(adding, recipe, figures, min(recipe.data.samples, SAMPLES))
         found = found.with_(Measured(on_arm64=compared, conditions_on_arm64=conditions_of(adding)))
     return found
+
+
+def compared_of(bench: measure.Bench, recipe: Recipe, figures: Figures) -> Measured:
+    """Outputs and layers of every artefact."""
+    return Measured(compared=_compared(bench, recipe, figures, recipe.data.samples))
 
 
 def latency_of(bench: measure.Bench, recipe: Recipe) -> Measured:

@@ -65,6 +65,7 @@ def perform(order: Order, progress: Progress) -> Path:
         cache=cache,
         progress=progress,
         worker=order.worker,
+        wait=stage.wait,
     )
     function = pkgutil.resolve_name(function_of(stage.does))
 

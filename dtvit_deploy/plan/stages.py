@@ -10,15 +10,15 @@ from typing import Any
 import msgspec
 
 from dtvit_deploy.artifacts.target import Precision, Target, pairs
-from dtvit_deploy.devices.inventory import LOCAL
+from dtvit_deploy.devices.inventory import Device
 from dtvit_deploy.devices.local import state
-from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.engine import gpu
 from dtvit_deploy.harness.accuracy import printable
+from dtvit_deploy.pipeline.elsewhere import devices_of, measures_here
 from dtvit_deploy.pipeline.material import are_images
 from dtvit_deploy.pipeline.tensorrt import chosen
 from dtvit_deploy.plan.files import Known
-from dtvit_deploy.plan.graph import Cost, Plan, Stage
+from dtvit_deploy.plan.graph import Cost, Plan, Stage, last
 from dtvit_deploy.recipe.buildable import require_buildable
 from dtvit_deploy.recipe.tables import Recipe
 
@@ -41,7 +41,9 @@ _OBSERVED_FOR_SCORED = 8
 """To observe every tensor on an image takes about as long as to score so many."""
 
 
-def plan(recipes: Sequence[tuple[str, Recipe]], *, layers: bool = True, farm: str = "", measured: bool = True) -> Plan:
+def plan(
+    recipes: Sequence[tuple[str, Recipe]], *, layers: bool = True, farm: str = "", measured: bool = True, wait: bool = True
+) -> Plan:
     """Everything that requests ask for: build, measure, report.
 
     Args:
@@ -49,28 +51,24 @@ def plan(recipes: Sequence[tuple[str, Recipe]], *, layers: bool = True, farm: st
         layers: whether inner tensors are compared too.
         farm: address of the scheduler of those that measure; empty where this machine does.
         measured: whether anything is measured and reported, and not only built.
+        wait: for devices that somebody else has.
 
     Raises:
-        InputError: one of them cannot be built at all, or is to be measured elsewhere.
+        InputError: one of them cannot be built at all, or there is no device of a name.
     """
     known = Known()
     found: list[Stage] = []
     for number, (name, recipe) in enumerate(recipes):
         require_buildable(recipe)
-        if measured and recipe.run.devices not in ((), (LOCAL,)):
-            raise InputError(
-                f"a whole run measures on this machine, and `devices` of [run] names {', '.join(recipe.run.devices)}",
-                remedy="leave it out there; `verify`, `evaluate` and `profile` take what was exported to a device: --device",
-            )
-        found += _Stages(name, number, recipe, known, layers=layers, farm=farm).every(measured=measured)
+        found += _Stages(name, number, recipe, known, layers=layers, farm=farm, wait=wait).every(measured=measured)
     return Plan(found)
 
 
 class _Stages:
     """The stages of one request."""
 
-    def __init__(self, name: str, number: int, recipe: Recipe, known: Known, *, layers: bool, farm: str) -> None:
-        self._prefix = f"{name}/" if name else ""
+    def __init__(self, name: str, number: int, recipe: Recipe, known: Known, *, layers: bool, farm: str, wait: bool) -> None:
+        self._prefix, self._wait = f"{name}/" if name else "", wait
         self._number, self._recipe, self._known, self._layers, self._farm = number, recipe, known, layers, farm
 
     def every(self, *, measured: bool) -> list[Stage]:
@@ -102,7 +100,7 @@ class _Stages:
         of_part = asked | self._processor() | {"evaluation": None}  # whose images were looked through before
         parts = self._parts("ranges", "observed", many, of_part, needs=before, tools=_OBSERVING)
         needs = (*before, *(one.name for one in parts))
-        return [*parts, self._stage("ranges", "gathered", asked=asked | {"parts": many}, needs=needs, tools=_OBSERVING, merges=True)]
+        return [*parts, self._stage("ranges", "gathered", asked=asked | {"parts": many}, needs=needs, tools=_OBSERVING, home=True)]
 
     def _parts(self, name: str, does: str, many: int, asked: dict[str, Any], **what: Any) -> list[Stage]:
         """Stages that each do a stretch of the samples."""
@@ -163,18 +161,41 @@ class _Stages:
         targets = Target if recipe.run.runtimes else [target for target, _ in pairs(recipe.export.targets, recipe.export.precisions)]
         tools = (*_CHECKING, "torch", *dict.fromkeys(name for one in targets for name in _OF_TARGET[one]))
         taking: dict[str, Any] = {"needs": trace, "wants": builds, "tools": tools}
-        found = []
-        if recipe.data.evaluation is not None and are_images(recipe.data.evaluation):
+        found, here = list[Stage](), measures_here(recipe)
+        scored = recipe.data.evaluation is not None and are_images(recipe.data.evaluation)
+        if here and scored:
             found += self._scoring(fed, taking)
         timed = fed | {"profile": _plain(recipe.profile)}
         compared = {"parity": _plain(recipe.parity), "samples": recipe.data.samples, "layers": self._layers}
         agreement = {precision.value: recipe.gates.of(precision).agreement for precision in Precision}
-        found.append(self._stage("parity", asked=fed | compared | {"agreement": agreement}, **taking))
-        found.append(self._stage("latency", asked=timed, cost=Cost(exclusive=True), once=True, **taking))
+        judged = compared | {"agreement": agreement}
+        if here:
+            found.append(self._stage("parity", asked=fed | judged, **taking))
+            found.append(self._stage("latency", asked=timed, cost=Cost(exclusive=True), once=True, **taking))
         taken = tuple(one.name for one in found if not one.part)
-        asked = timed | compared | {"gates": _plain(recipe.gates)}
-        taking |= {"needs": (*trace, *taken), "wants": (*builds, *table), "tools": (*tools, *_REPORTING)}
-        return [*found, self._stage(REPORT, asked=asked, **taking)]
+        there = {device.name: self._there(device, fed | judged | {"accuracy": scored}, taking) for device in devices_of(recipe)}
+        figures = {name: [one.name for one in stages if one.wants] for name, stages in there.items()}
+        asked = timed | compared | {"gates": _plain(recipe.gates), "here": here}
+        asked |= {"devices": {name: list(map(last, stages)) for name, stages in figures.items()}}
+        wants = (*builds, *table, *(name for stages in figures.values() for name in stages))
+        taking |= {"needs": (*trace, *taken), "wants": wants, "tools": (*tools, *_REPORTING)}
+        return [*found, *(one for stages in there.values() for one in stages), self._stage(REPORT, asked=asked, **taking)]
+
+    def _there(self, device: Device, answered: dict[str, Any], taking: dict[str, Any]) -> list[Stage]:
+        """The stages of one device. To compare its answers takes this machine's processor, and to take its times takes the feed alone."""
+        assert device.address is not None
+        recipe, name = self._recipe, device.name.replace("//", "")  # a slash ends the name of a request
+        about = {"device": {"name": device.name, "address": list(device.address), "python": device.python}}
+        cost = Cost(device=str(device.address))
+        probe = self._stage(f"{name}: asked", "asked", asked=about, cost=cost, anew=True, home=True)
+        taking = taking | {"needs": (*taking["needs"], probe.name), "cost": cost, "home": True}
+        machine = {"machine": [platform.node(), state()["processor"]]}  # whoever asked does it, also on a farm
+        timed = about | {key: answered[key] for key in ("evaluation", "class_map", "run")} | {"profile": _plain(recipe.profile)}
+        return [
+            probe,
+            self._stage(f"{name}: answers", "answers", asked=answered | machine | about, **taking),
+            self._stage(f"{name}: latency", "timed", asked=timed, once=True, **(taking | {"tools": _CHECKING})),
+        ]
 
     def _scoring(self, fed: dict[str, Any], taking: dict[str, Any]) -> list[Stage]:
         many = self._images(self._recipe.data.evaluation) // self._recipe.run.shard
@@ -182,7 +203,7 @@ class _Stages:
             return [self._stage("accuracy", asked=fed, **taking)]
         parts = self._parts("accuracy", "scores", many, fed | self._processor(), **taking)
         needs = (*taking["needs"], *(one.name for one in parts))
-        return [*parts, self._stage("accuracy", "scored", asked=fed | {"parts": many}, merges=True, **(taking | {"needs": needs}))]
+        return [*parts, self._stage("accuracy", "scored", asked=fed | {"parts": many}, home=True, **(taking | {"needs": needs}))]
 
     def _stage(
         self,
@@ -198,7 +219,7 @@ class _Stages:
         anew: bool = False,
         once: bool = False,
         part: bool = False,
-        merges: bool = False,
+        home: bool = False,
     ) -> Stage:
         return Stage(
             name=f"{self._prefix}{name}",
@@ -214,7 +235,8 @@ class _Stages:
             once=once,
             files=self._known.named_in(asked, self._recipe),
             part=part,
-            merges=merges,
+            home=home,
+            wait=self._wait,
         )
 
     def _takes_halves(self, target: Target, precision: Precision) -> bool:

@@ -1,0 +1,101 @@
+"""What was measured on a device before, as a report takes it: figures, and which artefact in which runtime they are of, without the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+import msgspec
+
+from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.pipeline.figures import Measured
+from dtvit_deploy.runtimes.base import Availability, SessionOptions
+from dtvit_deploy.runtimes.pairing import Pairing
+
+
+@dataclass(frozen=True)
+class Group:
+    """Artefacts that were measured together on one machine.
+
+    Attributes:
+        measured: their figures, in the order of the pairings.
+    """
+
+    pairings: tuple[Pairing, ...]
+    measured: Measured
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A runtime that has answered before, on a device that nobody reaches now: it loads nothing."""
+
+    name: str
+    rung: Rung
+
+    def available(self, artifact: Artifact | None = None) -> Availability:
+        return Availability(version=None, missing="its device is not reached", remedy="measure there again")
+
+    def tensors(self, artifact: Artifact) -> tuple[str, ...]:
+        return ()
+
+    def load(self, artifact: Artifact, options: SessionOptions) -> NoReturn:
+        raise RuntimeError(f"{self.name} is only remembered")  # a defect: reports open no session
+
+
+class Paired(msgspec.Struct, frozen=True, kw_only=True):
+    """A pairing as it is kept.
+
+    Attributes:
+        sha256: of the artefact.
+        runtime: with the device's name: ``onnxruntime on orin``.
+        asked: whether the user named the runtime.
+    """
+
+    sha256: str
+    runtime: str
+    rung: Rung
+    asked: bool
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of one device, as they are kept. Nothing in it is executed.
+
+    Attributes:
+        device: its name.
+        measured: figures of the pairings, in their order.
+    """
+
+    device: str
+    pairings: tuple[Paired, ...]
+    measured: Measured
+
+    @classmethod
+    def of(cls, device: str, pairings: Sequence[Pairing], measured: Measured) -> Kept:
+        found = tuple(
+            Paired(sha256=one.artifact.manifest.sha256, runtime=one.runtime.name, rung=one.runtime.rung, asked=one.asked) for one in pairings
+        )
+        return cls(device=device, pairings=found, measured=measured)
+
+
+def remembered(kept: Sequence[Kept], artifacts: Sequence[Artifact]) -> Group:
+    """What several stages have measured of the same artefacts on one device; where two say the same, the first counts.
+
+    Raises:
+        InputError: they are of other artefacts, or were taken in other runtimes.
+    """
+    first = kept[0]
+    by_digest = {artifact.manifest.sha256: artifact for artifact in artifacts}
+    if any(one.pairings != first.pairings for one in kept) or any(one.sha256 not in by_digest for one in first.pairings):
+        raise InputError(f"what was measured on {first.device} is of other artefacts, or of other runtimes", remedy="run it again")
+    measured = Measured()
+    for one in reversed(kept):
+        measured = measured.with_(one.measured)
+    return Group(
+        tuple(
+            Pairing(by_digest[one.sha256], Remembered(one.runtime, one.rung), asked=one.asked, device=first.device) for one in first.pairings
+        ),
+        measured,
+    )
