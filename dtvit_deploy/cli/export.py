@@ -48,14 +48,14 @@ def export(
     from dtvit_deploy.plan.exporting import export as exported
 
     with working() as progress, given.opened_cache(no_cache) as cache:
-        program, artifacts = exported(recipe, out, cache, progress, workers)
+        program, artifacts, compared = exported(recipe, out, cache, progress, workers)
     if as_json:
         show.as_json([{"file": str(artifact.path), "manifest": artifact.manifest} for artifact in artifacts])
     else:
-        _show(recipe, program, artifacts, out)
+        _show(recipe, program, artifacts, out, compared=compared)
 
 
-def _show(recipe: Recipe, program: Manifest, artifacts: tuple[Artifact, ...], out: Path) -> None:
+def _show(recipe: Recipe, program: Manifest, artifacts: tuple[Artifact, ...], out: Path, *, compared: bool) -> None:
     from dtvit_deploy.cli import show
     from dtvit_deploy.pipeline.material import are_images, assumed
     from dtvit_deploy.report.figures import megabytes
@@ -72,6 +72,9 @@ def _show(recipe: Recipe, program: Manifest, artifacts: tuple[Artifact, ...], ou
     show.notes(general, told, show.console(), "in the manifests beside the artefacts")
     if recipe.checks is None:
         show.note("no --data: what converters checked or measured on the way was on seeded noise, not on images", show.console())
+    if compared:
+        show.console().say("compared with torch by a run of the same recipe, whose report says how near they came")
+        return
     files = " ".join(str(a.path) for a in artifacts)
     also = f" --class-map {recipe.data.class_map}" if recipe.data.class_map else ""
     called = recipe.parity.class_scores

@@ -101,7 +101,9 @@ def notes(
         label = "note:" if list(of) == every else f"{', '.join(of)}:"
         if len(told) == 1 or label == "note:":
             for each in told:
-                note(each, out, label)
+                if label != "note:" or each not in before:
+                    note(each, out, label)
+            before.update(told if label == "note:" else ())
         else:
             out.say(plain(label), "yellow")
             for each in told:

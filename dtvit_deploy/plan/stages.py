@@ -42,7 +42,13 @@ _OBSERVED_FOR_SCORED = 8
 
 
 def plan(
-    recipes: Sequence[tuple[str, Recipe]], *, layers: bool = True, farm: str = "", measured: bool = True, wait: bool = True
+    recipes: Sequence[tuple[str, Recipe]],
+    *,
+    layers: bool = True,
+    farm: str = "",
+    measured: bool = True,
+    wait: bool = True,
+    known: Known | None = None,
 ) -> Plan:
     """Everything that requests ask for: build, measure, report.
 
@@ -52,11 +58,12 @@ def plan(
         farm: address of the scheduler of those that measure; empty where this machine does.
         measured: whether anything is measured and reported, and not only built.
         wait: for devices that somebody else has.
+        known: what the requests' files hold, where some of them were read already.
 
     Raises:
         InputError: one of them cannot be built at all, or there is no device of a name.
     """
-    known = Known()
+    known = Known() if known is None else known
     found: list[Stage] = []
     for number, (name, recipe) in enumerate(recipes):
         require_buildable(recipe)

@@ -98,14 +98,6 @@ def test_what_requests_have_in_common_is_done_once_however_many_could_do_it(carr
     }
 
 
-def test_a_whole_run_measures_here_and_an_export_measures_nowhere() -> None:
-    elsewhere = Recipe(model=Model(name="dualtoken-vit-t"), run=Run(devices=("orin",)))
-    with pytest.raises(InputError, match="names orin"):
-        plan([("", elsewhere)])
-    assert len(plan([("", elsewhere)], measured=False)) == 4
-    assert plan([("", msgspec.structs.replace(elsewhere, run=Run(devices=("local",))))])
-
-
 def test_where_all_or_nothing_is_wanted_the_first_failure_ends_it_but_that_of_a_helper(carry_out: Callable[..., Results]) -> None:
     helped = Plan([stage("root"), stage("helper", "root"), stage("end", "root", after=("helper",)), stage("next", "end")])
     needed = helped.taken_by(["next"])

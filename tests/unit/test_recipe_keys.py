@@ -36,7 +36,8 @@ def test_every_key_is_explained_and_its_example_is_taken(table: Table, key: Key,
     assert key.kind
     text = f"{key.name} = {key.example}\n"
     if table.repeated:
-        beside = {"name": '"image"', "shape": "[1, 3, 8, 8]"} | {key.name: key.example}
+        beside = {"model.inputs": {"name": '"image"', "shape": "[1, 3, 8, 8]"}, "device": {"name": '"pi"', "address": '"ssh://pi"'}}
+        beside = beside[table.paths[0]] | {key.name: key.example}
         text = "".join(f"{name} = {value}\n" for name, value in beside.items())
     recipe = NEEDED + (text if table.paths[0] == "model" and key.name != "name" else f"{table.header(table.paths[0])}\n{text}")
     if (table.paths[0], key.name) == ("model", "name"):
@@ -69,7 +70,8 @@ def test_a_written_recipe_is_the_default_one_and_every_comment_in_it_can_be_made
     lines = text.splitlines()
     keys = [number for number, line in enumerate(lines) if re.match(r"# [a-z_0-9]+ = ", line)]
     assert len(keys) > 40
-    inside_list = range(lines.index("# [[model.inputs]]"), lines.index("[data]"))
+    ends = (("# [[model.inputs]]", "[data]"), ("# [[device]]", "[parity]"))
+    inside_list = {number for begin, end in ends for number in range(lines.index(begin), lines.index(end))}
     for number in keys:
         if number not in inside_list:
             path.write_text("\n".join([*lines[:number], lines[number][2:], *lines[number + 1 :]]))
