@@ -1,4 +1,4 @@
-"""What was measured on a device before, as a report takes it: figures, and which artefact in which runtime they are of, without the device."""
+"""What was measured on a device before, as a report takes it: figures, of which artefacts and in which runtimes, without the device."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, device: str, pairings: Sequence[Pairing], measured: Measured) -> Kept:
         found = tuple(
-            Paired(sha256=one.artifact.manifest.sha256, runtime=one.runtime.name, rung=one.runtime.rung, asked=one.asked) for one in pairings
+            Paired(sha256=one.artifact.manifest.sha256, runtime=one.runtime.name, rung=one.runtime.rung, asked=one.asked)
+            for one in pairings
         )
         return cls(device=device, pairings=found, measured=measured)
 
@@ -95,7 +96,8 @@ def remembered(kept: Sequence[Kept], artifacts: Sequence[Artifact]) -> Group:
         measured = measured.with_(one.measured)
     return Group(
         tuple(
-            Pairing(by_digest[one.sha256], Remembered(one.runtime, one.rung), asked=one.asked, device=first.device) for one in first.pairings
+            Pairing(by_digest[one.sha256], Remembered(one.runtime, one.rung), asked=one.asked, device=first.device)
+            for one in first.pairings
         ),
         measured,
     )

@@ -47,7 +47,8 @@ class Stage:
         once: whether it is not done a second time where who did it was lost: it is a figure of time.
         files: states of the user's files and folders that it reads, by their paths.
         part: whether its result is put together with those of its like, which must come from the same kind of processor.
-        home: whether whoever asked does it, and no worker of a farm: it only puts such parts together, or reaches a device by the user's keys.
+        home: whether whoever asked does it, and no worker of a farm: it only puts such parts together, or needs the user's keys for a
+            device.
         wait: whether it waits for a device that somebody else has; no part of what its result depends on.
     """
 

@@ -42,7 +42,7 @@ def asked(task: Task, folder: Path) -> None:
 
 
 def answers(task: Task, folder: Path) -> None:
-    """Outputs and inner tensors there beside the reference's, and how often they are right where images are given and outputs are scores."""
+    """Outputs and inner tensors there beside the reference's, and, of images and class scores, how often they are right."""
     recipe, material = task.recipe, _material(task)
     scores = material.class_scores(task.program.artifact.manifest, recipe.parity.class_scores)
     figures = dataclasses.replace(figures_of(task, accuracy=bool(scores and task.asked["accuracy"])), latency=False)

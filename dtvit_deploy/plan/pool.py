@@ -19,7 +19,6 @@ from dtvit_deploy.plan.graph import Stage
 from dtvit_deploy.plan.performing import Order, perform
 from dtvit_deploy.plan.server import Server
 
-
 GENTLE = 0.8
 """Seconds in which a process that has work done on a device may have it ended there: less than an end by force lets pass."""
 

@@ -115,9 +115,7 @@ def _pool(
     return here(progress, min(workers or processors(), len(graph)))
 
 
-def planned(
-    requests: Sequence[Request], *, layers: bool = True, only: Sequence[str] = (), scheduler: str = "", wait: bool = True
-) -> Plan:
+def planned(requests: Sequence[Request], *, layers: bool = True, only: Sequence[str] = (), scheduler: str = "", wait: bool = True) -> Plan:
     """The plan of several requests, whose stages have the requests' names before their own, or a part of it. No device is reached for it.
 
     Raises:

@@ -30,7 +30,7 @@ def defined(recipe: Recipe, where: str = "the recipe") -> tuple[inventory.Device
         usual = type(one)(name=one.name)
         if aside := [name for name, value in msgspec.structs.asdict(one).items() if value != getattr(usual, name)]:
             raise InputError(
-                f"{place}: {' and '.join(aside)} {'is' if len(aside) == 1 else 'are'} of a device that is defined there, and it has no address",
+                f"{place}: {' and '.join(aside)} {'says' if len(aside) == 1 else 'say'} nothing without an address",
                 remedy=f"add its `address`, or say it in {inventory.FILE}, and give its name alone here",
             )
     inventory.require_distinct(found, where)

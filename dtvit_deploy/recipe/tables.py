@@ -179,8 +179,8 @@ class Device(Table, frozen=True):
     """A device that is measured on, a table for each; without any, that is this machine.
 
     Attributes:
-        name: ``local`` for this machine, an address, or a name or a tag of ``devices.toml``; beside an ``address``, a name of your own, which
-            comes before an equal one of ``devices.toml``.
+        name: ``local`` for this machine, an address, or a name or a tag of ``devices.toml``; beside an ``address``, a name of your own,
+            which comes before an equal one of ``devices.toml``.
         address: ``ssh://[user@]host[:port]``, or ``local``; what else a table says is of a device that has one.
         tags: names that several devices may share.
         notes: yours, for people.

@@ -152,7 +152,8 @@ def test_a_dry_run_names_the_stages_and_reaches_nobody(work: Path, server: tuple
     states = {one["stage"]: one["state"] for one in json.loads(done.stdout)}
     assert states["bench: asked"] == "anew"
     assert set(THERE) <= set(states)
-    assert "a device may have changed unseen" in deploy("run", "dry.toml", "--dry-run", cwd=work).stdout.replace("a network's own code or ", "")
+    said = deploy("run", "dry.toml", "--dry-run", cwd=work).stdout
+    assert "anew: a network's own code or a device may have changed unseen" in said
     assert server[0].log == before
     (work / "dry.toml").write_text(RECIPE + '[[device]]\nname = "benhc"\n')
     assert "there is no device 'benhc'" in deploy("run", "dry.toml", "--dry-run", cwd=work, code=2).stderr
@@ -176,7 +177,9 @@ def test_what_no_agent_loads_is_passed_over_there_unless_it_is_all(work: Path, b
     assert failed(report)["bench: measured"].startswith("nothing that was built can be run on bench")
 
 
-def test_verify_reaches_the_devices_of_a_file_that_merely_lies_there_only_when_asked(work: Path, server: tuple[Sshd, Board], bench: str) -> None:
+def test_verify_reaches_the_devices_of_a_file_that_merely_lies_there_only_when_asked(
+    work: Path, server: tuple[Sshd, Board], bench: str
+) -> None:
     run(work, LOCAL, "-o", "out")
     (work / "dtvit-deploy.toml").write_text(RECIPE + bench)
     before = server[0].log

@@ -153,7 +153,10 @@ def test_figures_are_kept_for_what_stays_of_a_device_and_not_for_the_moment() ->
 
 
 def test_a_latency_that_was_invalid_is_said_to_be_taken_again(tmp_path: Path) -> None:
-    cache, graph = Cache(tmp_path / "cache"), Plan([Stage("latency", "latency", 0, {"a": 1}), Stage("report", "report", 0, needs=("latency",))])
+    cache, graph = (
+        Cache(tmp_path / "cache"),
+        Plan([Stage("latency", "latency", 0, {"a": 1}), Stage("report", "report", 0, needs=("latency",))]),
+    )
     assert states(graph, cache) == {"latency": "to do", "report": "after"}
     latency = graph.stages["latency"]
     cache.entry(kind_of(latency), key_of(latency, {}, {}), lambda part: (part / PASSING).touch())
