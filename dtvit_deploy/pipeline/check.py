@@ -151,9 +151,10 @@ def _elsewhere(groups: Sequence[Group]) -> dict[str, str]:
     """What is to be said of the other machines that figures come from."""
     found = {f"{what} taken by": worker for one in groups for what, worker in one.measured.workers.items()}
     for one in groups:
-        for pairing, conditions in zip(one.pairings, one.measured.conditions, strict=bool(one.pairings)):
+        measured = [f"measured {one.measured.device['measured']}"] if "measured" in one.measured.device else []
+        for pairing, conditions in zip(one.pairings, one.measured.conditions, strict=True):
             if pairing.device:
-                found[f"on {pairing.device}"] = ", ".join(conditions[name] for name in ABOUT if name in conditions)
+                found[f"on {pairing.device}"] = ", ".join([*(conditions[name] for name in ABOUT if name in conditions), *measured])
     return found
 
 

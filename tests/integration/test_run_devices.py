@@ -74,9 +74,10 @@ def bench(work: Path, server: tuple[Sshd, Board], monkeypatch: pytest.MonkeyPatc
 
 
 def run(work: Path, devices: str, *words: str, code: int | None = None, more: str = "") -> tuple[dict[str, Any], list[str], str]:
-    """The report, the stages that were begun beside the tracing, and what was said."""
+    """The report, the stages that were begun beside the tracing, and what was said; in one process, unless ``words`` want more."""
     (work / "recipe.toml").write_text(RECIPE + devices + more)
-    done = deploy("run", "recipe.toml", "--json", *words, cwd=work, code=code)
+    workers = () if "--workers" in words else ("--workers", "1")
+    done = deploy("run", "recipe.toml", "--json", *workers, *words, cwd=work, code=code)
     assert "Traceback" not in done.stderr
     return json.loads(done.stdout or "{}"), [name for name in begun(done.stderr) if name != "trace"], done.stderr
 
@@ -96,7 +97,7 @@ def invalid(report: dict[str, Any]) -> set[str]:
 
 def test_one_report_has_this_machine_and_each_device_and_says_which_was_not_there(work: Path, bench: str) -> None:
     gone = '[[device]]\nname = "ssh://gone.invalid"\n'
-    report, stages, said = run(work, LOCAL + bench + gone, code=1)
+    report, stages, said = run(work, LOCAL + bench + gone, "--workers", "2", code=1)
     assert {"parity", "latency", "bench: asked", *THERE, "ssh:gone.invalid: asked", "report"} <= set(stages)
     found = subjects(report)
     assert list(found) == ["torch FP32", "ONNX FP32", "ONNX FP32 on bench"]
@@ -162,7 +163,7 @@ def test_a_dry_run_names_the_stages_and_reaches_nobody(work: Path, server: tuple
 def test_a_part_of_it_is_a_device_alone_and_one_that_is_missing_ends_that(work: Path, bench: str) -> None:
     _, stages, _ = run(work, bench, "--only", "bench: asked", code=0)
     assert stages == ["bench: asked"]
-    _, stages, _ = run(work, bench, "--from", "bench: latency", "--workers", "1")
+    _, stages, _ = run(work, bench, "--from", "bench: latency")
     assert set(stages) == {"bench: asked", "bench: latency", "report"}
     _, _, said = run(work, '[[device]]\nname = "ssh://gone.invalid"\n', "--only", "ssh:gone.invalid: asked", code=3)
     assert "ssh://gone.invalid cannot be reached" in said
