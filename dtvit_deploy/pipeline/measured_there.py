@@ -49,15 +49,25 @@ class Paired(msgspec.Struct, frozen=True, kw_only=True):
     """A pairing as it is kept.
 
     Attributes:
-        sha256: of the artefact.
+        file, sha256: name and digest of the artefact; of two files of a run the bytes may be equal, and the names are not.
         runtime: with the device's name: ``onnxruntime on orin``.
         asked: whether the user named the runtime.
     """
 
+    file: str
     sha256: str
     runtime: str
     rung: Rung
     asked: bool
+
+    @classmethod
+    def of(cls, one: Pairing) -> Paired:
+        artifact, runtime = one.artifact, one.runtime
+        return cls(file=artifact.name, sha256=artifact.manifest.sha256, runtime=runtime.name, rung=runtime.rung, asked=one.asked)
+
+    @property
+    def artifact(self) -> tuple[str, str]:
+        return self.file, self.sha256
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,11 +84,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, device: str, pairings: Sequence[Pairing], measured: Measured) -> Kept:
-        found = tuple(
-            Paired(sha256=one.artifact.manifest.sha256, runtime=one.runtime.name, rung=one.runtime.rung, asked=one.asked)
-            for one in pairings
-        )
-        return cls(device=device, pairings=found, measured=measured)
+        return cls(device=device, pairings=tuple(map(Paired.of, pairings)), measured=measured)
 
 
 def remembered(kept: Sequence[Kept], artifacts: Sequence[Artifact]) -> Group:
@@ -87,17 +93,13 @@ def remembered(kept: Sequence[Kept], artifacts: Sequence[Artifact]) -> Group:
     Raises:
         InputError: they are of other artefacts, or were taken in other runtimes.
     """
-    first = kept[0]
-    by_digest = {artifact.manifest.sha256: artifact for artifact in artifacts}
-    if any(one.pairings != first.pairings for one in kept) or any(one.sha256 not in by_digest for one in first.pairings):
+    first, known = kept[0], {(artifact.name, artifact.manifest.sha256): artifact for artifact in artifacts}
+    if any(one.pairings != first.pairings for one in kept) or any(one.artifact not in known for one in first.pairings):
         raise InputError(f"what was measured on {first.device} is of other artefacts, or of other runtimes", remedy="run it again")
     measured = Measured()
     for one in reversed(kept):
         measured = measured.with_(one.measured)
-    return Group(
-        tuple(
-            Pairing(by_digest[one.sha256], Remembered(one.runtime, one.rung), asked=one.asked, device=first.device)
-            for one in first.pairings
-        ),
-        measured,
+    pairings = (
+        Pairing(known[one.artifact], Remembered(one.runtime, one.rung), asked=one.asked, device=first.device) for one in first.pairings
     )
+    return Group(tuple(pairings), measured)
