@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import signal
@@ -149,11 +150,19 @@ def test_a_dry_run_names_the_stages_and_reaches_nobody(work: Path, server: tuple
     assert "there is no device 'benhc'" in deploy("run", "dry.toml", "--dry-run", cwd=work, code=2).stderr
 
 
-def test_a_part_of_it_is_a_device_alone_and_one_that_is_missing_ends_that(work: Path, bench: str) -> None:
+def test_a_part_of_it_is_a_device_alone_and_one_that_is_missing_or_taken_ends_that(
+    work: Path, server: tuple[Sshd, Board], bench: str
+) -> None:
     _, stages, _ = run(work, bench, "--only", "bench: asked", code=0)
     assert stages == ["bench: asked"]
     _, _, said = run(work, '[[device]]\nname = "ssh://gone.invalid"\n', "--only", "ssh:gone.invalid: asked", code=3)
     assert "ssh://gone.invalid cannot be reached" in said
+    with (server[1].folder / "lease").open("a") as lease:
+        fcntl.flock(lease, fcntl.LOCK_EX)
+        words = ("--only", "bench: latency", "--from", "bench: latency", "--no-wait")
+        _, stages, said = run(work, bench, *words, code=3)
+    assert "bench: latency" in stages
+    assert "has the device" in said
 
 
 def test_verify_reaches_no_device_of_a_file_that_merely_lies_there(work: Path, server: tuple[Sshd, Board], bench: str) -> None:

@@ -126,7 +126,10 @@ def test_init_knows_targets_by_the_names_that_export_knows(tmp_path: Path) -> No
 
 
 def test_init_describes_the_inputs_of_a_network_of_ones_own(tmp_path: Path) -> None:
-    deploy("init", "-m", "mine.net:build", "--input", "image=1x3x8x8", "--input", "ids=1x4:int64", "--output", "y", cwd=tmp_path)
+    words = ("init", "-m", "mine.net:build", "--output", "y")
+    assert "describe them in it: model.inputs" in deploy(*words, "-o", "without.toml", cwd=tmp_path).stdout
+    done = deploy(*words, "--input", "image=1x3x8x8", "--input", "ids=1x4:int64", cwd=tmp_path)
+    assert "model.inputs" not in done.stdout
     assert [str(spec) for spec in load_recipe(tmp_path / "dtvit-deploy.toml").model.inputs] == ["image 1×3×8×8 float32", "ids 1×4 int64"]
 
 
