@@ -96,6 +96,18 @@ def test_flags_are_told_as_the_recipe_that_they_make(folder: Path) -> None:
     assert done.stdout.split() == ["[[device]]", "name", "=", '"orin"', "[[device]]", "name", "=", '"local"']
 
 
+@pytest.mark.parametrize("command", ["verify", "evaluate", "profile"])
+def test_a_file_that_merely_lies_there_names_neither_network_nor_device_for_what_looks_at_artefacts(folder: Path, command: str) -> None:
+    (folder / "dtvit-deploy.toml").write_text(OWN.replace('"x"', '"code:make"') + "[run]\nthreads = 2\n")
+    assert deploy(command, "x.onnx", "--as-recipe", cwd=folder).stdout == "[run]\nthreads = 2\n\n"
+    named = deploy(command, "x.onnx", "--as-recipe", "-r", "dtvit-deploy.toml", cwd=folder).stdout
+    assert "code:make" in named
+    assert "[[device]]" in named
+    asked = deploy(command, "x.onnx", "--as-recipe", "--device", "pi", cwd=folder).stdout
+    assert "code:make" not in asked
+    assert "ssh://me@pi:2222" in asked
+
+
 @pytest.mark.parametrize(
     ("table", "told"),
     [
