@@ -31,6 +31,7 @@ from dtvit_deploy.pipeline.progress import Progress, Silent
 from dtvit_deploy.recipe.reading import load_recipe, validated
 from dtvit_deploy.recipe.tables import (
     Data,
+    Device,
     Export,
     Gates,
     Int8,
@@ -53,6 +54,7 @@ __all__ = [
     "CoreMlOptions",
     "Cpu",
     "Data",
+    "Device",
     "Export",
     "Flavour",
     "Gates",
@@ -163,6 +165,7 @@ def run(
     workers: int | None = None,
     scheduler: str = "",
     insecure: bool = False,
+    wait: bool = True,
     cache: Cache | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -172,6 +175,7 @@ def run(
         workers: processes that work side by side; one for each core where None, none besides this one where 1.
         scheduler: address of a Dask scheduler whose workers do it (docs/farm.md); empty where this machine does.
         insecure: whether it may be reached without TLS off this machine.
+        wait: for a device of the recipe's that somebody else has.
 
     Raises:
         InputError, MissingError: as `export` and `verify`.
@@ -188,6 +192,7 @@ def run(
         workers=workers,
         scheduler=scheduler,
         insecure=insecure,
+        wait=wait,
     )[0][1]
 
 

@@ -108,6 +108,7 @@ def _check(
     *flags.MEASURING,
     *flags.NETWORK,
     flags.ARM64,
+    builds=False,
 )
 def verify(
     recipe: Recipe,

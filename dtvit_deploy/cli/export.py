@@ -47,21 +47,23 @@ def export(
     """Export a model to one or more targets and precisions."""
     from dtvit_deploy.cli import show
     from dtvit_deploy.cli.progress import working
+    from dtvit_deploy.pipeline.built_there import builders
+    from dtvit_deploy.pipeline.elsewhere import devices_of
     from dtvit_deploy.plan.exporting import export as exported
 
     with working() as progress, given.opened_cache(no_cache) as cache:
-        if recipe.run.devices and Target.TRT not in recipe.export.targets:
+        if aside := [one.name for one in devices_of(recipe)] if not builders(recipe) else []:
             progress.step(
-                f"{', '.join(recipe.run.devices)} left aside: devices build TensorRT's engines, and the target trt was not asked for"
+                f"{', '.join(aside)} left aside: devices build the jobs of the target trt (--flavour on-device), and none is asked for"
             )
-        program, artifacts = exported(recipe, out, cache, progress, workers, wait=wait)
+        program, artifacts, compared = exported(recipe, out, cache, progress, workers, wait=wait)
     if as_json:
         show.as_json([{"file": str(artifact.path), "manifest": artifact.manifest} for artifact in artifacts])
     else:
-        _show(recipe, program, artifacts, out)
+        _show(recipe, program, artifacts, out, compared=compared)
 
 
-def _show(recipe: Recipe, program: Manifest, artifacts: tuple[Artifact, ...], out: Path) -> None:
+def _show(recipe: Recipe, program: Manifest, artifacts: tuple[Artifact, ...], out: Path, *, compared: bool) -> None:
     from dtvit_deploy.cli import show
     from dtvit_deploy.pipeline.material import are_images, assumed
     from dtvit_deploy.report.figures import megabytes
@@ -78,6 +80,9 @@ def _show(recipe: Recipe, program: Manifest, artifacts: tuple[Artifact, ...], ou
     show.notes(general, told, show.console(), "in the manifests beside the artefacts")
     if recipe.checks is None:
         show.note("no --data: what converters checked or measured on the way was on seeded noise, not on images", show.console())
+    if compared:
+        show.console().say("compared with torch by a run of the same recipe, whose report says how near they came")
+        return
     files = " ".join(str(a.path) for a in artifacts)
     also = f" --class-map {recipe.data.class_map}" if recipe.data.class_map else ""
     called = recipe.parity.class_scores

@@ -38,7 +38,8 @@ def finish_all(reports: Sequence[tuple[Report, Path | None]], as_json: bool) -> 
         found = [as_data(report) for report, _ in reports]
         show.as_json(found[0] if len(found) == 1 else found)
     else:
+        said: set[str] = set()
         for report, folder in reports:
-            show.report(report, folder)
+            show.report(report, folder, said)
     if any(report.verdict is not None and not report.verdict.passed for report, _ in reports):
         raise SystemExit(GATE_FAILED)

@@ -84,23 +84,26 @@ def requesting(*flags: Flag, builds: bool = True) -> Callable[[Callable[..., Non
 
     Args:
         builds: whether it makes artefacts of the request's network. One that looks at artefacts made elsewhere takes no network from a file
-            that merely lies beside them: what came with an artefact must not name the code that makes its reference again.
+            that merely lies beside them: what came with an artefact must not name the code that makes its reference again. Nor does it
+            reach the devices of such a file, unless it is asked for them.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def wrapped(*, recipe_file: Path | None, as_recipe: bool, **given: Any) -> None:
             asked, names = taken(flags, given)
-            file = recipe_file or default()
+            file, left_aside = recipe_file or default(), False
             recipe = request(file, asked, names)
             if recipe_file is None and file is not None and not builds:
                 model = request(None, {key: value for key, value in asked.items() if key.startswith("model.")}, names).model
-                recipe = msgspec.structs.replace(recipe, model=model)
+                left_aside = bool(recipe.device) and "device" not in asked
+                recipe = msgspec.structs.replace(recipe, model=model, device=() if left_aside else recipe.device)
             if as_recipe:
                 typer.echo(written(recipe, Path()), nl=False)
                 return
             if recipe_file is None and file is not None:
-                typer.echo(f"· asked by {file}, and by flags", err=True)
+                aside = f"; on its devices by --device NAME, or by -r {file}" if left_aside else ""
+                typer.echo(f"· asked by {file}, and by flags{aside}", err=True)
             command(recipe=recipe, **given)
 
         file = inspect.Parameter("recipe_file", inspect.Parameter.KEYWORD_ONLY, annotation=_File, default=None)

@@ -188,19 +188,19 @@ RUNTIME = Flag(
     _unique,
 )
 DEVICE = Flag(
-    "run.devices",
+    "device",
     ("--device",),
     list[str],
     "Measure there, repeatable: local, ssh://[USER@]HOST[:PORT], or a name or tag of devices.toml.",
-    _unique,
+    lambda names: [{"name": name} for name in _unique(names)],
     "this machine",
 )
 BUILDER = Flag(
-    "run.devices",
+    "device",
     ("--device",),
     list[str],
     "Of trt: build the engine there and bring it back, repeatable: ssh://[USER@]HOST[:PORT], or a name or tag of devices.toml.",
-    _unique,
+    lambda names: [{"name": name} for name in _unique(names)],
     "only the job for it",
 )
 RUNNING = (THREADS, RUNTIME)

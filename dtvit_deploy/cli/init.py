@@ -74,6 +74,9 @@ def init(
         except InputError as error:
             raise InputError(str(error).replace(str(part), str(out)), remedy="correct the options") from error
     show.console().say(f"{out} is written; next: dtvit-deploy run {out} -o out")
+    if model is not None and ":" in model and not recipe.model.inputs:
+        told = f"unless {model} returns example inputs beside the network, describe them in it: model.inputs, or here by --input"
+        show.note(told, show.console())
 
 
 def _beside(path: Path, recipe: Path) -> str:

@@ -47,6 +47,7 @@ def run(
     since: Annotated[
         list[str] | None, typer.Option("--from", help="Do this stage and all after it anew. Repeatable.", show_default=False)
     ] = None,
+    wait: given.Wait = True,
     no_cache: given.NoCache = False,
     as_json: given.Json = False,
 ) -> None:
@@ -84,6 +85,7 @@ def run(
                 since=since or (),
                 scheduler=scheduler,
                 insecure=insecure,
+                wait=wait,
             )
     finish_all([(report, one.out) for one, report in reports], as_json)
     if only and not reports and not as_json:
@@ -136,4 +138,6 @@ def _show(graph: Plan, cache: Cache, *, as_json: bool) -> None:
     count = sum(state == "known" for state in found.values())
     console.say(f"{len(graph)} stages, of which {count} are known")
     if "anew" in found.values():
-        console.say("anew: a network's own code may have changed unseen; what follows is not done where the same comes of it")
+        unseen = {"trace": "a network's own code", "asked": "a device"}
+        what = [words for does, words in unseen.items() if any(one.does == does and found[one.name] == "anew" for one in graph)]
+        console.say(f"anew: {' or '.join(what)} may have changed unseen; what follows is not done where the same comes of it")

@@ -66,14 +66,25 @@ def note(text: str, out: Stream, label: str = "note:") -> None:
     out.say(Text.assemble((plain(label), "yellow"), " ", plain(text)))
 
 
-def notes(general: Iterable[str], of_artefacts: Iterable[tuple[str, Iterable[str]]], out: Stream, sources: str) -> None:
+def notes(
+    general: Iterable[str],
+    of_artefacts: Iterable[tuple[str, Iterable[str]]],
+    out: Stream,
+    sources: str,
+    before: set[str] | None = None,
+) -> None:
     """What is to be said of everything, then what artefacts say of themselves, each note once, under the names of those that say it.
 
     Web addresses are left out: ``sources`` says where they are.
+
+    Args:
+        before: what was said of everything already, over other reports of the same command; more is added to it.
     """
-    said = {_without_addresses(each): None for each in general}
+    said, before = {_without_addresses(each): None for each in general}, set() if before is None else before
     for each in said:
-        note(each, out)
+        if each not in before:
+            note(each, out)
+    before.update(said)
     sayers: dict[str, list[str]] = {}
     every: list[str] = []
     cited = False
@@ -91,7 +102,9 @@ def notes(general: Iterable[str], of_artefacts: Iterable[tuple[str, Iterable[str
         label = "note:" if list(of) == every else f"{', '.join(of)}:"
         if len(told) == 1 or label == "note:":
             for each in told:
-                note(each, out, label)
+                if label != "note:" or each not in before:
+                    note(each, out, label)
+            before.update(told if label == "note:" else ())
         else:
             out.say(plain(label), "yellow")
             for each in told:
@@ -105,11 +118,11 @@ def _without_addresses(text: str) -> str:
     return _ADDRESS.sub("", _SOURCE.sub("", text))
 
 
-def report(found: Report, folder: Path | None = None) -> None:
-    """The summary of a report: notes, one row for each subject, what to ship, the failed gates, the verdict."""
+def report(found: Report, folder: Path | None = None, before: set[str] | None = None) -> None:
+    """The summary of a report: notes but those said ``before``, one row for each subject, what to ship, the failed gates, the verdict."""
     out = console()
     built = found.subjects if found.command == "run" else ()  # who gives artefacts that are there was told when they were made
-    notes(found.notes, ((subject.file or subject.name, subject.notes) for subject in built), out, "in the report")
+    notes(found.notes, ((subject.file or subject.name, subject.notes) for subject in built), out, "in the report", before)
     _summary(found, out)
     for one in found.recommendations:
         shipped = Text.assemble((plain(f"ship for {one.place}:"), "bold"), plain(f" {one.ship}: {one.reason}"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     power_meter: str = ""
 
 
-class _Entry(msgspec.Struct, forbid_unknown_fields=True):
-    """A device as it stands in the file."""
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A device as it stands in a file, with the meaning of `Device`."""
 
     name: str
     address: str
@@ -104,24 +105,37 @@ def read_inventory(path: Path) -> tuple[Device, ...]:
         unknown = ", ".join(raw) or "device"
         raise InputError(f"{path}: {unknown:.200} is not known", remedy="an inventory holds [[device]] tables and nothing else")
     devices = tuple(_device(path, number, entry) for number, entry in enumerate(entries, 1))
+    require_distinct(devices, str(path))
+    return devices
+
+
+def require_distinct(devices: Sequence[Device], where: str) -> None:
+    """Refuse a list in which a name is not one device's alone.
+
+    Args:
+        where: the list, for the message.
+
+    Raises:
+        InputError: names the device.
+    """
     names = [device.name for device in devices]
     for device in devices:
         if names.count(device.name) > 1:
             raise InputError(
-                f"{path}: several devices are called {device.name}", remedy="give each a name of its own, and all of them a tag"
+                f"{where}: several devices are called {device.name}", remedy="give each a name of its own, and all of them a tag"
             )
         if shared := [tag for tag in device.tags if tag in names and tag != device.name]:
-            raise InputError(f"{path}: {shared[0]} is a tag of {device.name} and another device's name", remedy="rename one of them")
-    return devices
+            raise InputError(f"{where}: {shared[0]} is a tag of {device.name} and another device's name", remedy="rename one of them")
 
 
-def find(asked: str, folder: Path = Path(), *, inventory: Path | None = None) -> tuple[Device, ...]:
-    """The devices that a user means, in the order of the inventory.
+def find(asked: str, folder: Path = Path(), *, inventory: Path | None = None, defined: Sequence[Device] = ()) -> tuple[Device, ...]:
+    """The devices that a user means: those of a request first, then those of the inventory, each in its order.
 
     Args:
         asked: ``local``, an address, or a device's name or tag.
         folder: whose inventory is looked for: see `place`.
         inventory: a file in its place, as a recipe names one; the user's own where it is not there.
+        defined: by the request itself; it takes the place of one of its name in the inventory.
 
     Raises:
         InputError: there is none of that name, the address or the inventory is wrong.
@@ -131,17 +145,20 @@ def find(asked: str, folder: Path = Path(), *, inventory: Path | None = None) ->
     if "://" in asked or "@" in asked:
         address = parse(asked)
         return (Device(name=str(address), address=address),)
-    path = place(folder, inventory)
-    devices = () if path is None else read_inventory(path)
+    if found := tuple(device for device in defined if device.name == asked):
+        return found  # whatever the inventory says, which need not be right
+    path, own = place(folder, inventory), {device.name for device in defined}
+    listed = () if path is None else read_inventory(path)
+    devices = (*defined, *(device for device in listed if device.name not in own))
     named = tuple(device for device in devices if device.name == asked)
     if found := named or tuple(device for device in devices if asked in device.tags):
         return found
-    if path is None:
+    if path is None and not defined:
         where = f"{FILE}, neither here" if inventory is None else f"{inventory}, and no {FILE}"
         told = f"there is no device {asked!r:.100}: there is no {where} {'nor ' if inventory is None else ''}in your folder for settings"
     else:
         known = dict.fromkeys([device.name for device in devices] + [tag for device in devices for tag in device.tags])
-        told = f"there is no device {asked!r:.100} in {path}; known there: {', '.join(known) or 'none'}"
+        told = f"there is no device {asked!r:.100} in {path or 'the recipe'}; known there: {', '.join(known) or 'none'}"
     raise InputError(told, remedy=_ADD)
 
 
@@ -149,12 +166,24 @@ def _device(path: Path, number: int, raw: Any) -> Device:
     called = f" ({raw['name']!r:.70})" if isinstance(raw, dict) and isinstance(raw.get("name"), str) else ""
     where = f"{path}: device {number}{called}"
     try:
-        entry = msgspec.convert(raw, _Entry)
+        entry = msgspec.convert(raw, Entry)
     except msgspec.ValidationError as error:
         told, _, key = str(error).partition(" - at `$.")
         told = told[:1].lower() + told[1:]
-        known = f"known keys: {', '.join(field.name for field in msgspec.structs.fields(_Entry))}"
+        known = f"known keys: {', '.join(field.name for field in msgspec.structs.fields(Entry))}"
         raise InputError(f"{where}: {key.strip('`')}{': ' * bool(key)}{told}", remedy=known) from error
+    return device_of(entry, where)
+
+
+def device_of(entry: Entry, where: str) -> Device:
+    """The device that an entry means.
+
+    Args:
+        where: it stands, for the message.
+
+    Raises:
+        InputError: a value is none; names the key.
+    """
     for label in (entry.name, *entry.tags):
         if not is_name(label) or label == LOCAL:
             means = "means this machine" if label == LOCAL else "cannot be one"

@@ -83,6 +83,17 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     clock: float
     holder: str = ""
 
+    @property
+    def lasting(self) -> dict[str, Any]:
+        """What figures depend on of it: with any of this another, answers and times may be others; what changes by itself is left out."""
+        return {name: getattr(self, name) for name in _LASTING}
+
+
+_LASTING = (
+    *("system", "release", "architecture", "model", "processor", "emulator", "l4t", "jetpack", "power_mode"),
+    *("python", "python_version", "packages", "half", "gpu", "capability", "driver"),
+)
+
 
 def probe(device: Transport, python: str = "python3", leases: Sequence[str] = LEASES) -> Facts:
     """Ask a device what it is.

@@ -113,7 +113,7 @@ def _from_factory(name: str, options: Model, checkpoint: Checkpoint | None, desc
         raise InputError(
             f"{name} gives no example inputs, and none were described",
             remedy="return a pair of the network and its inputs (a dict by name, or a tuple), or describe each:"
-            " --input image=1x3x224x224 (in a recipe, `inputs`)",
+            " --input image=1x3x224x224 (in a recipe, model.inputs: inputs = [{ name = 'image', shape = [1, 3, 224, 224] }] in [model])",
         )
     inputs = in_order_of_forward(module, inputs_from_specs(options.inputs, options.seed) if examples is None else examples, name)
     return Network(module=module, inputs=inputs, output_names=(), preprocessing=description.preprocessing, random=False)

@@ -19,7 +19,7 @@ from dtvit_deploy.devices.probe import probe
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.engine.options import Flavour
 from dtvit_deploy.formats.engine.passport import FORMATS
-from dtvit_deploy.pipeline.elsewhere import remote_devices
+from dtvit_deploy.pipeline.elsewhere import devices_of
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.trust import BUILT_THERE, ENGINE_THERE
 from dtvit_deploy.recipe.tables import Recipe
@@ -30,15 +30,17 @@ JOB = FORMATS[Flavour.ON_DEVICE]
 
 
 def builders(recipe: Recipe) -> dict[str, Device]:
-    """The devices that are to build engines, by what tells them apart in the names of files; none where no engine is asked for.
+    """The devices that are to build engines, by what tells them apart in the names of files.
+
+    None where no engine is asked for, or in flavours that are built here alone.
 
     Raises:
         InputError: two of them would have one name.
     """
-    if Target.TRT not in recipe.export.targets:
+    if Target.TRT not in recipe.export.targets or not {Flavour.AUTO, Flavour.ON_DEVICE} & set(recipe.tensorrt.flavours):
         return {}
     found: dict[str, Device] = {}
-    for device in remote_devices(recipe):
+    for device in devices_of(recipe):
         label = re.sub(r"[^A-Za-z0-9_-]+", ".", device.name.removeprefix("ssh://")).strip(".")
         if label in found:
             raise InputError(
@@ -49,20 +51,12 @@ def builders(recipe: Recipe) -> dict[str, Device]:
 
 
 def with_jobs(recipe: Recipe) -> Recipe:
-    """The request with the jobs that its devices are to build.
-
-    Raises:
-        InputError: flavours are named, and jobs are not among them.
-    """
+    """The request with the jobs that its devices are to build."""
     flavours = recipe.tensorrt.flavours
     if not builders(recipe) or Flavour.ON_DEVICE in flavours:
         return recipe
-    if flavours != (Flavour.AUTO,):
-        raise InputError(
-            f"devices build what --flavour on-device makes, and {' and '.join(map(str, flavours))} was asked for",
-            remedy="add --flavour on-device, or leave --device out (in a recipe: run.devices)",
-        )
-    return msgspec.structs.replace(recipe, tensorrt=msgspec.structs.replace(recipe.tensorrt, flavours=(Flavour.ON_DEVICE,)))
+    jobs = tuple(Flavour.ON_DEVICE if one is Flavour.AUTO else one for one in flavours)
+    return msgspec.structs.replace(recipe, tensorrt=msgspec.structs.replace(recipe.tensorrt, flavours=jobs))
 
 
 def require_builders(devices: Mapping[str, Device], progress: Progress) -> None:

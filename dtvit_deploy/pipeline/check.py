@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -12,6 +12,7 @@ from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.devices import local
+from dtvit_deploy.harness.accuracy import Accuracy
 from dtvit_deploy.harness.class_scores import is_row
 from dtvit_deploy.harness.parity import LEAST_SQNR
 from dtvit_deploy.harness.recommend import Recommendation, recommend
@@ -19,20 +20,22 @@ from dtvit_deploy.harness.verdict import Gate, holds, verdict
 from dtvit_deploy.pipeline import measure, timing
 from dtvit_deploy.pipeline.arm64 import emulated_arm64, known_on_arm64
 from dtvit_deploy.pipeline.calibration_set import SYNTHETIC
-from dtvit_deploy.pipeline.elsewhere import EMULATED
+from dtvit_deploy.pipeline.elsewhere import EMULATED, measures_here
 from dtvit_deploy.pipeline.figures import Figures, Measured
 from dtvit_deploy.pipeline.gates import CLASS_SCORES, measured_at_all
 from dtvit_deploy.pipeline.material import NOT_REAL, Material
+from dtvit_deploy.pipeline.measured_there import Group, Remembered
 from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import NOT_INSTALLED, versions
 from dtvit_deploy.pipeline.subjects import candidate_of, reference_subject, subject_of
-from dtvit_deploy.pipeline.taking import adds_in_half, bench_of, for_arm64, taken
+from dtvit_deploy.pipeline.taking import bench_of, for_arm64, is_half, require_timed, taken
 from dtvit_deploy.plural import counted, some
 from dtvit_deploy.recipe.tables import Recipe
 from dtvit_deploy.remote.place import Place, There
 from dtvit_deploy.remote.told import ABOUT
 from dtvit_deploy.report.schema import Report, Subject
+from dtvit_deploy.runtimes.pairing import Pairing
 
 AGREEMENT_ONLY = "agreement only: the samples have no labels, so that nothing is said of how many answers are right"
 
@@ -63,7 +66,9 @@ def check(
         InputError: an artefact is not derived from ``program``, the material does not fit, or a runtime loads none of the artefacts.
         MissingError: a runtime cannot be used here; or nothing but a latency is wanted, and nothing that could be timed is here.
     """
-    bench = bench_of(program, artifacts, material, recipe, figures, progress, places)
+    bench = bench_of(program, artifacts, material, recipe, figures, progress, places, here=measures_here(recipe))
+    if figures.only_latency:
+        require_timed(bench)
     found = taken(bench, recipe, figures)
     return judged(command, bench, artifacts, recipe, figures, found)
 
@@ -76,6 +81,8 @@ def judged(
     figures: Figures,
     measured: Measured,
     missing: Sequence[tuple[str, str]] = (),
+    elsewhere: Sequence[Group] = (),
+    more: Sequence[str] = (),
 ) -> Report:
     """The report of figures that were taken.
 
@@ -83,47 +90,38 @@ def judged(
         command, artifacts, recipe, figures: as of `check`.
         bench: artefacts in their runtimes; no session of it is opened.
         measured: the figures.
-        missing: names of what was to be built and could not, and why.
+        missing: gates that fail since what they are about could not be done, and why it could not.
+        elsewhere: what devices have measured besides, each on its own.
+        more: notes.
     """
-    measured = _of_decisions(bench, figures, measured)
-    scored, timed, compared = measured.scored, measured.timed, measured.compared
+    groups = [Group(one.pairings, _of_decisions(bench, figures, one.measured)) for one in (Group(bench.pairings, measured), *elsewhere)]
+    measured = groups[0].measured
+    scored = next((one.measured.scored for one in groups if one.measured.scored), ())
     material, manifest = bench.material, bench.program.artifact.manifest
-    subjects = [reference_subject(bench, scored, timed)]
-    for index, pairing in enumerate(bench.pairings):
-        subjects.append(
-            subject_of(
-                pairing,
-                measured.conditions[index],
-                parity=compared.outputs[index] if compared.outputs else (),
-                layers=compared.layers[index] if compared.layers else None,
-                accuracy=scored[index + 1] if scored else None,
-                reference=scored[0] if scored else None,
-                timed=timed[index + 1] if timed else timing.Timed(),
-                gates=recipe.gates,
-            )
-        )
+    subjects = [reference_subject(bench, scored, measured.timed), *(subject for one in groups for subject in _subjects(one, recipe))]
+    advice, places = _advice(groups, subjects)
     subjects += _on_arm64(artifacts, recipe, measured)
     every = [gate for subject in subjects if subject.verdict for gate in subject.verdict.gates]
-    every += [holds(f"{name}: built", False, why) for name, why in missing]
+    every += [holds(name, False, why) for name, why in missing]
     latencies = {f"{subject.name}, {subject.file}": subject.latency for subject in subjects[1:] if subject.latency is not None}
     every += [measured_at_all(latencies)] if figures.only_latency else []
-    advice, places = _advice(bench, subjects, measured)
     every += places
-    notes = [*_notes(artifacts, material, bench.program), *_notes_of_accuracy(material, measured)]
+    notes = [*_notes(artifacts, material, bench.program), *_notes_of_accuracy(material, scored), *more]
     notes += _undecided(bench, artifacts) if figures.parity else []
     there = for_arm64(artifacts, recipe)
     for artifact in artifacts if figures.parity else ():
         known, told = known_on_arm64(artifact, held=artifact in there)
         every += known
         notes += told
-    notes += [*_notes_of_emulation(bench, figures), *_notes_of_sums(bench)]
+    every_pairing = [pairing for one in groups for pairing in one.pairings]
+    notes += [*_notes_of_emulation(every_pairing, figures), *_notes_of_sums(every_pairing)]
     return Report(
         command=command,
         model=manifest.model,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         lineage=tuple(f"{link.kind} {link.sha256}" for link in manifest.lineage),
-        data=material.facts() | _counts(recipe, figures, material, measured),
-        device=(measured.device or local.state()) | _elsewhere(bench, measured),
+        data=material.facts() | _counts(recipe, figures, material, [one.measured for one in groups]),
+        device=next((one.measured.device for one in groups if one.measured.device), local.state()) | _elsewhere(groups),
         versions=_versions(artifacts),
         subjects=tuple(subjects),
         notes=tuple(notes),
@@ -132,18 +130,37 @@ def judged(
     )
 
 
-def _elsewhere(bench: measure.Bench, measured: Measured) -> dict[str, str]:
+def _subjects(group: Group, recipe: Recipe) -> Iterator[Subject]:
+    """What was measured of each artefact on one machine, held to the gates."""
+    measured = group.measured
+    scored, timed, compared = measured.scored, measured.timed, measured.compared
+    for index, pairing in enumerate(group.pairings):
+        yield subject_of(
+            pairing,
+            measured.conditions[index],
+            parity=compared.outputs[index] if compared.outputs else (),
+            layers=compared.layers[index] if compared.layers else None,
+            accuracy=scored[index + 1] if scored else None,
+            reference=scored[0] if scored else None,
+            timed=timed[index + 1] if timed else timing.Timed(),
+            gates=recipe.gates,
+        )
+
+
+def _elsewhere(groups: Sequence[Group]) -> dict[str, str]:
     """What is to be said of the other machines that figures come from."""
-    found = {f"{what} taken by": worker for what, worker in measured.workers.items()}
-    for pairing, conditions in zip(bench.pairings, measured.conditions, strict=True):
-        if pairing.device:
-            found[f"on {pairing.device}"] = ", ".join(conditions[name] for name in ABOUT if name in conditions)
+    found = {f"{what} taken by": worker for one in groups for what, worker in one.measured.workers.items()}
+    for one in groups:
+        measured = [f"measured {one.measured.device['measured']}"] if "measured" in one.measured.device else []
+        for pairing, conditions in zip(one.pairings, one.measured.conditions, strict=True):
+            if pairing.device:
+                found[f"on {pairing.device}"] = ", ".join([*(conditions[name] for name in ABOUT if name in conditions), *measured])
     return found
 
 
-def _notes_of_emulation(bench: measure.Bench, figures: Figures) -> list[str]:
+def _notes_of_emulation(pairings: Sequence[Pairing], figures: Figures) -> list[str]:
     engines, processors = (
-        ", ".join(one.name for one in bench.pairings if one.runtime.rung is rung) for rung in (Rung.EMULATED, Rung.EMULATED_PROCESSOR)
+        ", ".join(one.name for one in pairings if one.runtime.rung is rung) for rung in (Rung.EMULATED, Rung.EMULATED_PROCESSOR)
     )
     notes = [f"{engines}: emulated; their graphs were evaluated by another engine than the vendor's"] if engines else []
     notes += [f"{processors}: run on an emulated processor, whose answers count, and no time that it takes"] if processors else []
@@ -151,9 +168,9 @@ def _notes_of_emulation(bench: measure.Bench, figures: Figures) -> list[str]:
     return [*notes, f"latency of {emulated} not measured: {EMULATED}"] if emulated and figures.latency else notes
 
 
-def _notes_of_sums(bench: measure.Bench) -> list[str]:
+def _notes_of_sums(pairings: Sequence[Pairing]) -> list[str]:
     """Where FP16 was judged by more than a device may need, since it does not say how its cores add."""
-    unsure = [one.name for one in bench.pairings if adds_in_half(one) and isinstance(one.runtime, There) and one.runtime.may_add_in_half]
+    unsure = [one.name for one in pairings if is_half(one) and isinstance(one.runtime, There | Remembered) and one.runtime.may_add_in_half]
     told = "judged by an ideal that adds in FP16, as nothing says whether the cores there have FP16 arithmetic; without it less is allowed"
     return [f"{', '.join(unsure)}: {told}"] if unsure else []
 
@@ -175,11 +192,11 @@ def _undecided(bench: measure.Bench, artifacts: Sequence[Artifact]) -> list[str]
     return [f"{told}; --class-scores NAME says so, and --class-scores none that there are none ({CLASS_SCORES})"]
 
 
-def _advice(bench: measure.Bench, subjects: Sequence[Subject], measured: Measured) -> tuple[tuple[Recommendation, ...], tuple[Gate, ...]]:
-    """What to ship, where both accuracy and latency are known."""
-    if not (measured.scored and measured.timed):
-        return (), ()
-    return recommend(list(map(candidate_of, bench.pairings, subjects[1 : len(bench.pairings) + 1])), subjects[0].accuracy)
+def _advice(groups: Sequence[Group], subjects: Sequence[Subject]) -> tuple[tuple[Recommendation, ...], tuple[Gate, ...]]:
+    """What to ship, of what was measured where both accuracy and latency are known; after the reference, subjects are in their order."""
+    pairings = [(pairing, bool(one.measured.scored and one.measured.timed)) for one in groups for pairing in one.pairings]
+    known = [candidate_of(pairing, subject) for (pairing, is_known), subject in zip(pairings, subjects[1:], strict=True) if is_known]
+    return recommend(known, subjects[0].accuracy)
 
 
 def _notes(artifacts: Sequence[Artifact], material: Material, program: ProgramEntry) -> list[str]:
@@ -194,14 +211,14 @@ def _notes(artifacts: Sequence[Artifact], material: Material, program: ProgramEn
     ]
 
 
-def _notes_of_accuracy(material: Material, measured: Measured) -> list[str]:
-    if not measured.scored:
+def _notes_of_accuracy(material: Material, scored: Sequence[Accuracy]) -> list[str]:
+    if not scored:
         return []
     notes = []
     if material.images is not None and material.images.alphabetical:
         order = some([f"{name} is {number}" for number, name in enumerate(material.images.classes)])
         notes.append(f"the classes were numbered in alphabetical order ({order}), as neither the checkpoint nor --class-map orders them")
-    if measured.scored[0].top1 is None:
+    if scored[0].top1 is None:
         notes.append(AGREEMENT_ONLY)
     return notes
 
@@ -249,16 +266,16 @@ def _stains(artifacts: Sequence[Artifact]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _counts(recipe: Recipe, figures: Figures, material: Material, measured: Measured) -> dict[str, str]:
+def _counts(recipe: Recipe, figures: Figures, material: Material, measured: Sequence[Measured]) -> dict[str, str]:
     """How much of the material each kind of figure was taken on."""
     counts: dict[str, str] = {}
     if figures.parity:
         adversarial = len(material.adversarial()) if recipe.parity.adversarial else 0
         counts["parity"] = f"{counted(min(recipe.data.samples, len(material)), 'sample')} and {counted(adversarial, 'adversarial feed')}"
-    if any(measured.compared.layers):
+    if any(layers for one in measured for layers in one.compared.layers):
         counts["layers"] = counted(min(measure.LAYER_SAMPLES, len(material)), "sample")
-    if measured.scored:
+    if any(one.scored for one in measured):
         counts["accuracy"] = counted(len(material), "sample")
-    if any(one.latency for one in measured.timed):
+    if any(timed.latency for one in measured for timed in one.timed):
         counts["latency"] = "1 sample, again and again"
     return counts

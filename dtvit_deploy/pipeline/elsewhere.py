@@ -13,12 +13,13 @@ import numpy as np
 from dtvit_deploy.agent.sessions import MODULES, OPENERS
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.cache import Cache
-from dtvit_deploy.devices.inventory import Device, find
+from dtvit_deploy.devices.inventory import Device
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.pipeline.figures import Figures, measure_options
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.trust import runs_there
+from dtvit_deploy.recipe.devices import resolved
 from dtvit_deploy.recipe.tables import Recipe
 from dtvit_deploy.remote.limits import require_room_here
 from dtvit_deploy.remote.place import Place
@@ -46,16 +47,26 @@ class Moved(NamedTuple):
 
 def measures_here(recipe: Recipe) -> bool:
     """Whether this machine is one of those that a request measures on."""
-    return not recipe.run.devices or any(device.address is None for device in _named(recipe))
+    return not recipe.device or any(device.address is None for device in resolved(recipe))
 
 
-def remote_devices(recipe: Recipe) -> tuple[Device, ...]:
-    """The devices of a request that are not this machine, each once.
+def devices_of(recipe: Recipe) -> tuple[Device, ...]:
+    """The devices of a request that are not this machine, each once; nothing is connected.
 
     Raises:
         InputError: there is none of a name, or the inventory is wrong.
     """
-    return tuple({one.name: one for one in _named(recipe) if one.address is not None}.values())
+    return tuple(device for device in resolved(recipe) if device.address is not None)
+
+
+def runs_on(artifact: Artifact, place: Place) -> bool:
+    """Whether agents load artefacts of its format, on a machine like that: what belongs to one vendor's is nobody's fault elsewhere."""
+    kind = artifact.manifest.format
+    if kind == "mlpackage" and place.facts.system != "Darwin":
+        return False
+    if kind in ("trt", "rtx") and not place.facts.gpu:
+        return False
+    return any(name in OPENERS for name in loading(kind))
 
 
 @contextmanager
@@ -66,9 +77,10 @@ def reached_places(recipe: Recipe, progress: Progress, *, wait: bool = True) -> 
         InputError: there is none of a name, or the inventory is wrong.
         MissingError: one of them cannot be reached.
     """
+    devices = devices_of(recipe)
     with ExitStack() as stack:
         places = []
-        for device in remote_devices(recipe):
+        for device in devices:
             progress.step(f"{device.name}: asking what it is")
             places.append(stack.enter_context(Place(device, progress.step, wait=wait)))
         yield tuple(places)
@@ -127,10 +139,6 @@ def moved(material: Material, recipe: Recipe, figures: Figures) -> Moved:
 
 def _bytes_of(spec: TensorSpec) -> int:
     return math.prod(spec.shape) * np.dtype(spec.dtype).itemsize + _MEMBER
-
-
-def _named(recipe: Recipe) -> list[Device]:
-    return [device for asked in recipe.run.devices for device in find(asked, inventory=recipe.run.inventory)]
 
 
 def runtimes_on(device: str, artifact: Artifact, recipe: Recipe, modules: Collection[str]) -> list[str]:

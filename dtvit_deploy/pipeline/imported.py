@@ -25,7 +25,7 @@ from dtvit_deploy.pipeline.figures import Figures
 from dtvit_deploy.pipeline.gates import gates_for
 from dtvit_deploy.pipeline.opened import Opened, opened
 from dtvit_deploy.pipeline.progress import Progress
-from dtvit_deploy.pipeline.taking import bench_around, require_comparable, taken
+from dtvit_deploy.pipeline.taking import bench_around, require_comparable, require_timed, taken
 from dtvit_deploy.recipe.tables import Recipe
 from dtvit_deploy.remote.asking import Asked
 from dtvit_deploy.remote.brought import Brought, layers_failed
@@ -120,7 +120,9 @@ def _judged(
     if not found:
         name, error = unanswered[0]
         raise type(error)(f"{brought.name} has answered nothing: {name}: {error}", remedy=error.remedy)
-    bench = bench_around(given.program, found, given.material, recipe, figures, progress)
+    bench = bench_around(given.program, found, given.material, recipe, progress)
+    if figures.only_latency:
+        require_timed(bench)
     held = msgspec.structs.replace(recipe, gates=gates_for(recipe.gates, figures))
     answered = {one.artifact.path: one.artifact for one in found}
     report = judged(_command(figures), bench, list(answered.values()), held, figures, taken(bench, held, figures))

@@ -14,8 +14,11 @@ from dtvit_deploy.runtimes.pairing import require_usable
 from dtvit_deploy.runtimes.registry import RUNTIMES
 
 
-def require_reachable(recipe: Recipe) -> None:
+def require_reachable(recipe: Recipe, *, here: bool = True) -> None:
     """Refuse data and packages that are not here.
+
+    Args:
+        here: whether runtimes that the request names are of this machine, and not of devices alone.
 
     Raises:
         InputError: there are no such data.
@@ -37,5 +40,5 @@ def require_reachable(recipe: Recipe) -> None:
         require_coreml(recipe.coreml, recipe.export.precisions)
     if Precision.INT8 in recipe.export.precisions and recipe.int8.quantizer == "nncf":
         require_nncf()
-    for name in recipe.run.runtimes:
+    for name in recipe.run.runtimes if here else ():
         require_usable(name)

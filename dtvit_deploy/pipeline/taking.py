@@ -14,7 +14,7 @@ from dtvit_deploy.harness.parity import Difference
 from dtvit_deploy.pipeline import measure, scoring, timing
 from dtvit_deploy.pipeline.arm64 import SAMPLES, emulated_arm64, meant_for_arm64
 from dtvit_deploy.pipeline.compared import parity
-from dtvit_deploy.pipeline.elsewhere import asked_there, measures_here, no_time
+from dtvit_deploy.pipeline.elsewhere import asked_there, no_time
 from dtvit_deploy.pipeline.figures import Compared, Figures, Measured, measure_options
 from dtvit_deploy.pipeline.gates import disagrees
 from dtvit_deploy.pipeline.material import Material
@@ -36,20 +36,22 @@ def bench_of(
     figures: Figures,
     progress: Progress,
     places: Sequence[Place] = (),
+    *,
+    here: bool = True,
 ) -> measure.Bench:
-    """Artefacts, each in the runtimes that it is loaded in, here and on ``places``, beside their reference.
+    """Artefacts, each in the runtimes that it is loaded in, ``here`` and on ``places``, beside their reference.
 
     Devices have answered by then to all that the figures are taken of.
 
     Raises:
         InputError: an artefact is not derived from ``program``, or a runtime loads none of the artefacts.
-        MissingError: a runtime cannot be used here; or nothing but a latency is wanted, and nothing that could be timed is here.
+        MissingError: a runtime cannot be used here.
     """
     require_comparable(program, artifacts, recipe)
-    found = pairings(artifacts, recipe.run.runtimes, timed=figures.only_latency) if measures_here(recipe) else ()
+    found = pairings(artifacts, recipe.run.runtimes, timed=figures.only_latency) if here else ()
     for place in places:
         found += asked_there(place, artifacts, material, recipe, figures)
-    return bench_around(program, found, material, recipe, figures, progress)
+    return bench_around(program, found, material, recipe, progress)
 
 
 def require_comparable(program: ProgramEntry, artifacts: Sequence[Artifact], recipe: Recipe) -> None:
@@ -71,24 +73,24 @@ def require_comparable(program: ProgramEntry, artifacts: Sequence[Artifact], rec
 
 
 def bench_around(
-    program: ProgramEntry,
-    found: tuple[Pairing, ...],
-    material: Material,
-    recipe: Recipe,
-    figures: Figures,
-    progress: Progress,
+    program: ProgramEntry, found: tuple[Pairing, ...], material: Material, recipe: Recipe, progress: Progress
 ) -> measure.Bench:
-    """Artefacts whose runtimes are known already, beside their reference.
-
-    Raises:
-        MissingError: nothing but a latency is wanted, and nothing that could be timed is there.
-    """
-    if figures.only_latency and all(one.emulated for one in found):
-        reasons = [f"the processor of {one.device}" if one.device else why_emulated(one.artifact) for one in found]
-        raise no_time([one.name for one in found], reasons)
+    """Artefacts whose runtimes are known already, beside their reference."""
     return measure.Bench(
         program, found, material, recipe.run.threads, progress, recipe.profile.cuda_graph, called_scores=recipe.parity.class_scores
     )
+
+
+def require_timed(bench: measure.Bench) -> None:
+    """Refuse artefacts none of which could be timed.
+
+    Raises:
+        MissingError: with the reason of each.
+    """
+    found = bench.pairings
+    if all(one.emulated for one in found):
+        reasons = [f"the processor of {one.device}" if one.device else why_emulated(one.artifact) for one in found]
+        raise no_time([one.name for one in found], reasons)
 
 
 def taken(bench: measure.Bench, recipe: Recipe, figures: Figures) -> Measured:
@@ -104,14 +106,19 @@ def taken(bench: measure.Bench, recipe: Recipe, figures: Figures) -> Measured:
 
 
 def parity_of(bench: measure.Bench, recipe: Recipe, figures: Figures) -> Measured:
-    """Outputs and layers of every artefact, here and as an ARM64 core answers."""
-    found = Measured(compared=_compared(bench, recipe, figures, recipe.data.samples))
+    """Outputs and layers of every artefact, and as an ARM64 core answers."""
+    found = compared_of(bench, recipe, figures)
     there = emulated_arm64(for_arm64(bench.artifacts, recipe)) if figures.parity else ()
     if there:
         adding = dataclasses.replace(bench, pairings=there, adding=True)
         compared = _compared(adding, recipe, figures, min(recipe.data.samples, SAMPLES))
         found = found.with_(Measured(on_arm64=compared, conditions_on_arm64=conditions_of(adding)))
     return found
+
+
+def compared_of(bench: measure.Bench, recipe: Recipe, figures: Figures) -> Measured:
+    """Outputs and layers of every artefact."""
+    return Measured(compared=_compared(bench, recipe, figures, recipe.data.samples))
 
 
 def latency_of(bench: measure.Bench, recipe: Recipe) -> Measured:
@@ -151,9 +158,14 @@ def _compared(bench: measure.Bench, recipe: Recipe, figures: Figures, samples: i
     )
 
 
+def is_half(one: Pairing) -> bool:
+    """Whether an artefact is FP16."""
+    return one.artifact.manifest.precision is Precision.FP16
+
+
 def adds_in_half(one: Pairing) -> bool:
     """Whether a device has answered whose runtime adds the products of an FP16 artefact in FP16."""
-    return one.artifact.manifest.precision is Precision.FP16 and isinstance(one.runtime, Elsewhere) and one.runtime.adds_in_half
+    return is_half(one) and isinstance(one.runtime, Elsewhere) and one.runtime.adds_in_half
 
 
 def _compared_alike(bench: measure.Bench, recipe: Recipe, figures: Figures, samples: int) -> Compared:

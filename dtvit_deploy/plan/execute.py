@@ -18,7 +18,7 @@ from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.errors import DeployError, InputError, MissingError
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.plan.graph import Plan, Stage
-from dtvit_deploy.plan.keys import key_of, kind_of, known
+from dtvit_deploy.plan.keys import is_invalid, key_of, kind_of, known
 from dtvit_deploy.plan.performing import Order, as_data
 from dtvit_deploy.plan.pool import LostError, Over, Pool
 from dtvit_deploy.recipe.tables import Recipe
@@ -27,6 +27,10 @@ HOLD = 600.0
 """Seconds after which the cache hears again that the plan's results are in use."""
 LOOKED_AT = 64
 """Stages that wait for room, of which one may find it before the first does; of a plan of thousands not all are asked each time."""
+
+
+AGAIN = "taken again: INVALID"
+"""State of a stage whose kept result is a latency that was INVALID."""
 
 
 @dataclass
@@ -79,6 +83,7 @@ def execute(
     held: list[Stage] = []  # not known, and without room so far; in the order of the plan
     first: dict[tuple[str, bytes], str] = {}  # by what is to be done, the stage that does it
     twins: dict[str, list[str]] = {}  # of those, the stages of other requests that are the same
+    again: set[str] = set()  # of those, the ones whose kept result is not believed
     stages, held_at = list(plan), time.monotonic()
 
     def over(name: str) -> None:
@@ -104,6 +109,8 @@ def execute(
                 results.folders[stage.name] = found
                 over(stage.name)
                 continue
+            if stage.name not in anew and is_invalid(cache, stage, key):
+                again.add(stage.name)
             does = kind_of(stage), hashlib.sha256(msgspec.json.encode(key, order="sorted")).digest()
             if first.setdefault(does, stage.name) == stage.name:
                 bisect.insort(held, stage, key=lambda one: number[one.name])
@@ -115,6 +122,8 @@ def execute(
         elif (begun := next((stage for stage in held[:LOOKED_AT] if pool.room(stage, running.values())), None)) is not None:
             held.remove(begun)
             running[begun.name] = begun
+            if begun.name in again:
+                progress.step(f"{begun.name}: taken again, since the one that is kept is INVALID")
             progress.step(f"{len(results.folders) + len(results.failed) + len(running)} of {len(plan)}: {begun.name}")
             pool.begin(_order(begun, recipes, results, cache, anew=begun.name in anew))
         else:
@@ -184,7 +193,7 @@ def _order(stage: Stage, recipes: Sequence[Recipe], results: Results, cache: Cac
 
 
 def states(plan: Plan, cache: Cache) -> dict[str, str]:
-    """Of each stage whether its result is known: ``known``, ``to do``, ``anew`` each time, or ``after`` one of these.
+    """Of each stage whether its result is known: ``known``, ``to do``, `AGAIN`, ``anew`` each time, or ``after`` one of these.
 
     Nothing is done for it. What depends on a stage that is done anew may be known all the same, by what comes of it.
     """
@@ -198,5 +207,5 @@ def states(plan: Plan, cache: Cache) -> dict[str, str]:
             folders[stage.name] = result
             found[stage.name] = "known"
         else:
-            found[stage.name] = "anew" if stage.anew else "to do"
+            found[stage.name] = "anew" if stage.anew else AGAIN if is_invalid(cache, stage, key_of(stage, folders, {})) else "to do"
     return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from dtvit_deploy.artifacts.artifact import Artifact, Manifest, load_artifact
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.staging import staged
@@ -13,7 +15,9 @@ from dtvit_deploy.pipeline.material import class_map_of
 from dtvit_deploy.pipeline.program import read_program_entry
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.reachable import require_reachable
-from dtvit_deploy.plan.execute import execute
+from dtvit_deploy.plan.execute import Results, execute
+from dtvit_deploy.plan.files import Known
+from dtvit_deploy.plan.keys import key_of, known
 from dtvit_deploy.plan.placing import place, takes_the_place
 from dtvit_deploy.plan.pool import here, processors
 from dtvit_deploy.plan.stages import plan
@@ -26,10 +30,12 @@ class Exported(NamedTuple):
     Attributes:
         program: manifest of the reference.
         artifacts: in the folder that was asked for.
+        compared: whether a run has compared these very artefacts with torch, on the request's own data.
     """
 
     program: Manifest
     artifacts: tuple[Artifact, ...]
+    compared: bool
 
 
 def export(recipe: Recipe, out: Path, cache: Cache, progress: Progress, workers: int | None = None, *, wait: bool = True) -> Exported:
@@ -50,8 +56,8 @@ def export(recipe: Recipe, out: Path, cache: Cache, progress: Progress, workers:
         MissingError: a target needs a package that is not installed, or a device lacks what it takes to build.
         LostError: a device cannot be reached any more; what was begun there goes on.
     """
-    recipe, devices = with_jobs(recipe), builders(recipe)
-    graph = plan([("", recipe)], measured=False, there=True, wait=wait)
+    recipe, devices, files = with_jobs(recipe), builders(recipe), Known()
+    graph = plan([("", recipe)], measured=False, there=True, wait=wait, known=files)
     builds = [stage.name for stage in graph if stage.does == "build"]
     made_there = [stage.name for stage in graph if stage.does == "built_there"]
     size = min(workers, len(builds)) if workers else min(processors(), sum(not graph.stages[name].cost.brief for name in builds))
@@ -65,4 +71,15 @@ def export(recipe: Recipe, out: Path, cache: Cache, progress: Progress, workers:
         for told in filter(None, (takes_the_place(artifact, out) for artifact in made)):
             progress.step(told)
     program = read_program_entry(results.folders["trace"]).artifact.manifest
-    return Exported(program, tuple(load_artifact(out / artifact.name) for artifact in made))
+    artifacts = tuple(load_artifact(out / artifact.name) for artifact in made)
+    return Exported(program, artifacts, _compared(recipe, files, results, cache))
+
+
+def _compared(recipe: Recipe, files: Known, results: Results, cache: Cache) -> bool:
+    """Whether the cache has what a run of the same request, on this machine, found of these artefacts."""
+    alone = msgspec.structs.replace(recipe, device=())
+    for layers in (True, False):
+        parity = plan([("", alone)], layers=layers, known=files).stages["parity"]
+        if known(cache, parity, key_of(parity, results.folders, {})) is not None:
+            return True
+    return False

@@ -20,11 +20,15 @@ class Cost:
         memory: bytes, by experience with networks of some ten million parameters.
         exclusive: whether nothing else may run on the machine beside it, since it measures time.
         brief: whether it is over before another process would have imported what it needs.
+        idle: whether this machine only waits for a device meanwhile, so that it is in nobody's way.
+        device: where most of its time passes, which one stage has at a time; empty for this machine.
     """
 
     memory: int = 2 << 30
     exclusive: bool = False
     brief: bool = False
+    idle: bool = False
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,9 @@ class Stage:
         once: whether it is not done a second time where who did it was lost: it is a figure of time.
         files: states of the user's files and folders that it reads, by their paths.
         part: whether its result is put together with those of its like, which must come from the same kind of processor.
-        merges: whether it only puts such parts together, and is done by whoever asked.
-        own: whether the process that asked does it itself, and last: it has a device do something, which must end with an interruption.
+        home: whether whoever asked does it, and no worker of a farm: it only puts such parts together, or needs the user's keys for a
+            device.
+        wait: whether it waits for a device that somebody else has; no part of what its result depends on.
     """
 
     name: str
@@ -62,8 +67,8 @@ class Stage:
     once: bool = False
     files: Mapping[str, FileState] = field(default_factory=dict)
     part: bool = False
-    merges: bool = False
-    own: bool = False
+    home: bool = False
+    wait: bool = True
 
     @property
     def before(self) -> tuple[str, ...]:
@@ -99,7 +104,9 @@ class Plan:
         Raises:
             InputError: there is none.
         """
-        found = frozenset(name for name in self.stages if fnmatchcase(name, pattern) or fnmatchcase(last(name), pattern))
+        found = frozenset(
+            name for name in self.stages if pattern in (name, last(name)) or fnmatchcase(name, pattern) or fnmatchcase(last(name), pattern)
+        )
         if not found:
             raise InputError(f"no stage is called {pattern!r}", remedy=f"stages: {', '.join(self.stages)}")
         return found

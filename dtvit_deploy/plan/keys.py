@@ -36,6 +36,12 @@ def key_of(stage: Stage, given: Mapping[str, Path], missing: Mapping[str, str]) 
     }
 
 
+def is_invalid(cache: Cache, stage: Stage, key: dict[str, Any]) -> bool:
+    """Whether there is a result of a stage with that key, and it is not to be believed again: a latency that was INVALID."""
+    found = None if stage.anew else cache.known(kind_of(stage), key)
+    return found is not None and (found / PASSING).exists()
+
+
 def known(cache: Cache, stage: Stage, key: dict[str, Any]) -> Path | None:
     """The result of a stage with that key, where it is in the cache and to be believed again."""
     if stage.anew:

@@ -66,6 +66,7 @@ def perform(order: Order, progress: Progress) -> Path:
         cache=cache,
         progress=progress,
         worker=order.worker,
+        wait=stage.wait,
     )
     function = pkgutil.resolve_name(function_of(stage.does))
 
@@ -81,7 +82,7 @@ def perform(order: Order, progress: Progress) -> Path:
             require_unchanged(stage.files)  # which counts more than what it may have led to
 
     # What a device does disturbs no measurement of this machine.
-    with nullcontext() if stage.own else at_work(cache.beside(MACHINE), progress.step, alone=stage.cost.exclusive):
+    with nullcontext() if stage.cost.idle else at_work(cache.beside(MACHINE), progress.step, alone=stage.cost.exclusive):
         if stage.anew:
             return results.entry_by_content(kind_of(stage), build, lambda part: {"content": content_of(part)})
         return results.entry(kind_of(stage), key, build)

@@ -6,7 +6,8 @@ import os
 import queue
 import re
 import threading
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -17,6 +18,9 @@ from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.plan.graph import Stage
 from dtvit_deploy.plan.performing import Order, perform
 from dtvit_deploy.plan.server import Server
+
+GENTLE = 0.8
+"""Seconds in which a process that has work done on a device may have it ended there: less than an end by force lets pass."""
 
 
 class Over(NamedTuple):
@@ -52,14 +56,6 @@ class Pool(Protocol):
         ...
 
 
-def done_here(order: Order, progress: Progress) -> Over:
-    """A stage, done by this very process."""
-    try:
-        return Over(order.stage.name, str(perform(order, progress)), None)
-    except (InputError, MissingError) as error:
-        return Over(order.stage.name, None, error)
-
-
 class Here:
     """This process."""
 
@@ -71,7 +67,11 @@ class Here:
         return not running
 
     def begin(self, order: Order) -> None:
-        self._over.append(done_here(order, self._progress))
+        name = order.stage.name
+        try:
+            self._over.append(Over(name, str(perform(order, self._progress)), None))
+        except (InputError, MissingError) as error:
+            self._over.append(Over(name, None, error))
 
     def next(self) -> Over:
         return self._over.pop()
@@ -86,32 +86,46 @@ class Here:
 class Processes:
     """Processes of this one's, each started by its first stage, which end with it."""
 
-    def __init__(self, size: int, progress: Progress) -> None:
+    def __init__(self, size: int, progress: Progress, tell: Callable[[Over], None] | None = None) -> None:
+        """Start nothing yet.
+
+        Args:
+            size: how many work side by side; those that wait for a device are not counted.
+            tell: called, by other threads, with each stage that is over, in place of `next`.
+        """
         self._size, self._memory = size, _memory()
         self._progress = progress
-        self._over: queue.SimpleQueue[tuple[Server | None, Over]] = queue.SimpleQueue()
+        self._over: queue.SimpleQueue[Over] = queue.SimpleQueue()
+        self._tell = tell or self._over.put
         self._caches: set[str] = set()
+        self._lock = threading.Lock()
         self._free: list[Server] = []
         self._every: list[Server] = []
 
     def room(self, stage: Stage, running: Collection[Stage]) -> bool:
-        """As far as the processors and the memory allow; one stage always has room."""
+        """As far as the processors and the memory allow; one stage always has room.
+
+        One that measures on a device takes little of this machine, which waits for it: such stages run side by side with those that work
+        here, one for each device. Beside a measurement of time here they do not, since they put feeds together and compare answers. The
+        times that a device tells are by its own clock, and need no peace here.
+        """
         if not running:
             return True
-        if stage.own or stage.cost.exclusive or any(one.cost.exclusive for one in running):
+        if stage.cost.exclusive or any(one.cost.exclusive for one in running):
             return False  # the lock would keep them apart too, and a process that starts beside a measurement disturbs it
-        return len(running) < self._size and stage.cost.memory + sum(one.cost.memory for one in running) <= self._memory
+        devices = [one.cost.device for one in running if one.cost.device]
+        has_place = stage.cost.device not in devices if stage.cost.device else len(running) - len(devices) < self._size
+        return has_place and stage.cost.memory + sum(one.cost.memory for one in running) <= self._memory
 
     def begin(self, order: Order) -> None:
         self._caches.add(order.cache)
-        if order.stage.own:
-            self._over.put((None, done_here(order, self._progress)))
-            return
-        self._free = [server for server in self._free if server.lives]  # one that idled may have been killed for its memory
-        if not self._free:
-            self._free.append(Server())
-            self._every.append(self._free[-1])
-        threading.Thread(target=self._perform, args=(self._free.pop(), order), name=order.stage.name, daemon=True).start()
+        with self._lock:
+            self._free = [server for server in self._free if server.lives]  # one that idled may have been killed for its memory
+            if not self._free:
+                self._free.append(Server())
+                self._every.append(self._free[-1])
+            server = self._free.pop()
+        threading.Thread(target=self._perform, args=(server, order), name=order.stage.name, daemon=True).start()
 
     def _perform(self, server: Server, order: Order) -> None:
         name = order.stage.name
@@ -119,19 +133,22 @@ class Processes:
             over = Over(name, server.perform(order, lambda step: self._progress.step(f"{name}: {step}")), None)
         except Exception as error:
             over = Over(name, None, error)
-        self._over.put((server, over))
+        with self._lock:
+            self._free.append(server)
+        self._tell(over)
 
     def next(self) -> Over:
-        server, over = self._over.get()
-        self._free += [server] if server else []
-        return over
+        return self._over.get()
 
     def __enter__(self) -> Processes:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        until = time.monotonic() + GENTLE
         for server in self._every:
-            server.end()
+            server.ask_to_end()
+        for server in self._every:
+            server.end(until)
         for root in self._caches:
             Cache(Path(root)).tidy()
 

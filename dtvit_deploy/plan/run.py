@@ -11,6 +11,7 @@ from dtvit_deploy.artifacts.artifact import read_json
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.staging import staged
 from dtvit_deploy.errors import DeployError, InputError
+from dtvit_deploy.pipeline.elsewhere import measures_here
 from dtvit_deploy.pipeline.material import class_map_of
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.reachable import require_reachable
@@ -50,12 +51,13 @@ def run(
     since: Sequence[str] = (),
     scheduler: str = "",
     insecure: bool = False,
+    wait: bool = True,
 ) -> list[tuple[Request, Report]]:
     """Build everything that requests ask for, measure everything that their data allow, and hold it to their gates.
 
     A request's artefacts and its report go into its folder together, whether gates passed or not, since what missed the goal is what one
-    wants to look at. What could not be built is a gate that failed. Where nothing could be built, or a figure could not be taken, nothing
-    is put there; what was made is in the cache by then, and is not made again.
+    wants to look at. What could not be built is a gate that failed, and so is a device that could not be measured on. Where nothing could
+    be built, or a figure could not be taken here, nothing is put there; what was made is in the cache by then, and is not made again.
 
     Args:
         requests: what to build, on which data, and the gates.
@@ -67,6 +69,7 @@ def run(
         since: stages that are done anew, and everything after them.
         scheduler: address of a Dask scheduler, whose workers do the stages; empty where this machine does.
         insecure: whether the way there may be without TLS, off this machine.
+        wait: for a device that somebody else has.
 
     Returns:
         Those requests whose report was asked for, and the reports.
@@ -75,7 +78,7 @@ def run(
         InputError: a request, what it names, or a folder cannot be used; the results of the other requests are in their places by then.
         MissingError: something that is needed is not installed.
     """
-    graph = planned(requests, layers=layers, only=only, scheduler=scheduler)
+    graph = planned(requests, layers=layers, only=only, scheduler=scheduler, wait=wait)
     with contextlib.ExitStack() as opened:
         for request in requests if not only else ():  # as early, so that an unusable folder is refused before a minute's work
             opened.enter_context(staged(request.out))
@@ -112,17 +115,17 @@ def _pool(
     return here(progress, min(workers or processors(), len(graph)))
 
 
-def planned(requests: Sequence[Request], *, layers: bool = True, only: Sequence[str] = (), scheduler: str = "") -> Plan:
-    """The plan of several requests, whose stages have the requests' names before their own, or a part of it.
+def planned(requests: Sequence[Request], *, layers: bool = True, only: Sequence[str] = (), scheduler: str = "", wait: bool = True) -> Plan:
+    """The plan of several requests, whose stages have the requests' names before their own, or a part of it. No device is reached for it.
 
     Raises:
-        InputError: a request cannot be built at all, its data are not here, or there is no stage of a name.
+        InputError: a request cannot be built at all, its data are not here, or there is no device or no stage of a name.
         MissingError: a package that it needs is not here.
     """
-    graph = plan([(request.name, request.recipe) for request in requests], layers=layers, farm=scheduler)
+    graph = plan([(request.name, request.recipe) for request in requests], layers=layers, farm=scheduler, wait=wait)
     for request in requests:
         class_map_of(request.recipe)
-        require_reachable(request.recipe)
+        require_reachable(request.recipe, here=measures_here(request.recipe))
     if scheduler:
         graph = graph.without_helpers()  # what they leave behind, workers elsewhere would not find
     return graph.up_to([name for pattern in only for name in graph.matching(pattern)]) if only else graph

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -24,6 +25,7 @@ class Server:
     """It is started by the thread that makes it, and must not outlive that (`dtvit_deploy.process.child`)."""
 
     def __init__(self) -> None:
+        self._elsewhere = False
         self._popen = subprocess.Popen(child_command(_SERVE), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     @property
@@ -40,7 +42,7 @@ class Server:
         """
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None
-        answer = None
+        answer, self._elsewhere = None, bool(order.stage.cost.device)
         try:
             self._popen.stdin.write(msgspec.json.encode(order) + b"\n")
             self._popen.stdin.flush()
@@ -56,6 +58,7 @@ class Server:
             self._popen.kill()  # what it says next would be taken for the answer to the next order
             raise
         if answer is not None:
+            self._elsewhere = False
             return _result(answer)
         self._popen.kill()
         status = self._popen.wait()
@@ -64,8 +67,16 @@ class Server:
             remedy="the system may have killed it for its memory: --workers 1 takes least, and with --debug shows where it fails",
         )
 
-    def end(self) -> None:
-        """Kill it, whatever it does."""
+    def ask_to_end(self) -> None:
+        """Have what it has begun on a device ended there, where it has: that would go on without this machine."""
+        if self._elsewhere:
+            self._popen.terminate()
+
+    def end(self, until: float = 0.0) -> None:
+        """Kill it, whatever it does; one that was asked to end has until that moment, of the monotonic clock."""
+        if self._elsewhere:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(max(0.0, until - time.monotonic()))
         self._popen.kill()
         self._popen.wait()
         for pipe in (self._popen.stdin, self._popen.stdout):

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from dtvit_deploy.artifacts.target import Precision, Target, pairs
-from dtvit_deploy.devices.inventory import LOCAL
+from dtvit_deploy.devices.inventory import Device
 from dtvit_deploy.devices.local import state
-from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.engine import gpu
-from dtvit_deploy.harness.accuracy import printable
 from dtvit_deploy.pipeline.built_there import builders
+from dtvit_deploy.pipeline.elsewhere import devices_of, measures_here
 from dtvit_deploy.pipeline.material import are_images
 from dtvit_deploy.pipeline.tensorrt import chosen
 from dtvit_deploy.plan.files import Known
-from dtvit_deploy.plan.graph import Cost, Plan, Stage
+from dtvit_deploy.plan.graph import Cost, Plan, Stage, last
+from dtvit_deploy.plan.requested import Requested, plain
 from dtvit_deploy.recipe.buildable import require_buildable
 from dtvit_deploy.recipe.tables import Recipe
 
@@ -50,6 +47,7 @@ def plan(
     measured: bool = True,
     there: bool = False,
     wait: bool = True,
+    known: Known | None = None,
 ) -> Plan:
     """Everything that requests ask for: build, measure, report.
 
@@ -59,39 +57,31 @@ def plan(
         farm: address of the scheduler of those that measure; empty where this machine does.
         measured: whether anything is measured and reported, and not only built.
         there: whether requests' devices build the engines of TensorRT's jobs.
-        wait: for one of them that somebody else has.
+        wait: for devices that somebody else has.
+        known: what the requests' files hold, where some of them were read already.
 
     Raises:
-        InputError: one of them cannot be built at all, or is to be measured elsewhere.
+        InputError: one of them cannot be built at all, or there is no device of a name.
     """
-    known = Known()
+    known = Known() if known is None else known
     found: list[Stage] = []
     for number, (name, recipe) in enumerate(recipes):
         require_buildable(recipe)
-        if measured and recipe.run.devices not in ((), (LOCAL,)):
-            raise InputError(
-                f"a whole run measures on this machine, and `devices` of [run] names {', '.join(recipe.run.devices)}",
-                remedy="leave it out there; `verify`, `evaluate` and `profile` take what was exported to a device: --device",
-            )
-        stages = _Stages(name, number, recipe, known, layers=layers, farm=farm)
+        stages = _Stages(name, number, recipe, known, layers=layers, farm=farm, wait=wait)
         found += stages.every(measured=measured)
-        found += stages.there(wait=wait) if there else []
+        found += stages.building_there() if there else []
     return Plan(found)
 
 
-class _Stages:
+class _Stages(Requested):
     """The stages of one request."""
-
-    def __init__(self, name: str, number: int, recipe: Recipe, known: Known, *, layers: bool, farm: str) -> None:
-        self._prefix = f"{name}/" if name else ""
-        self._number, self._recipe, self._known, self._layers, self._farm = number, recipe, known, layers, farm
 
     def every(self, *, measured: bool) -> list[Stage]:
         recipe, prefix = self._recipe, self._prefix
         is_code = ":" in (recipe.model.name or "")
         found = [self._stage("trace", asked=self._model(), tools=_TRACING, anew=is_code)]
         trace = (f"{prefix}trace",)
-        asked = {"parity": _plain(recipe.parity)} | self._calibration()
+        asked = {"parity": plain(recipe.parity)} | self._calibration()
         found.append(self._stage("checked", asked=asked, needs=trace, tools=_CHECKING))
         before = (*trace, f"{prefix}checked")
         table: tuple[str, ...] = ()
@@ -115,7 +105,7 @@ class _Stages:
         of_part = asked | self._processor() | {"evaluation": None}  # whose images were looked through before
         parts = self._parts("ranges", "observed", many, of_part, needs=before, tools=_OBSERVING)
         needs = (*before, *(one.name for one in parts))
-        return [*parts, self._stage("ranges", "gathered", asked=asked | {"parts": many}, needs=needs, tools=_OBSERVING, merges=True)]
+        return [*parts, self._stage("ranges", "gathered", asked=asked | {"parts": many}, needs=needs, tools=_OBSERVING, home=True)]
 
     def _parts(self, name: str, does: str, many: int, asked: dict[str, Any], **what: Any) -> list[Stage]:
         """Stages that each do a stretch of the samples."""
@@ -141,9 +131,9 @@ class _Stages:
         recipe = self._recipe
         asked = {"target": target.value, "precision": precision.value} | self._checks() | self._kept()
         if target is Target.TRT:
-            asked |= {"tensorrt": _plain(recipe.tensorrt), "compilers": _compilers(recipe), GPUS: list(gpu.identity())}
+            asked |= {"tensorrt": plain(recipe.tensorrt), "compilers": _compilers(recipe), GPUS: list(gpu.identity())}
         if target is Target.COREML:
-            asked |= {"coreml": _plain(recipe.coreml)}
+            asked |= {"coreml": plain(recipe.coreml)}
         is_int8 = precision is Precision.INT8
         if is_int8 or target is Target.TRT:  # a search, and what a device checks itself with, look at them
             asked |= {"class_scores": recipe.parity.class_scores}
@@ -160,16 +150,17 @@ class _Stages:
             tools=(*_CONVERTING, *_OF_TARGET[target], *self._also(target, is_int8=is_int8)),
         )
 
-    def there(self, *, wait: bool) -> list[Stage]:
+    def building_there(self) -> list[Stage]:
         """TensorRT's jobs, built by devices. What came of it is known by what came; whether it has to be built, the device is asked."""
         return [
             self._stage(
                 f"{target} {precision} on {label}",
                 "built_there",
-                asked={"device": device.name, "label": label, "wait": wait},
+                asked={"device": _about(device), "label": label},
                 needs=(f"{self._prefix}{target} {precision}",),
+                cost=Cost(memory=0, device=str(device.address), idle=True),
                 anew=True,
-                own=True,
+                home=True,
             )
             for target, precision in pairs(self._recipe.export.targets, self._recipe.export.precisions)
             for label, device in builders(self._recipe).items()
@@ -184,7 +175,9 @@ class _Stages:
 
     def _measuring(self, trace: tuple[str, ...], builds: tuple[str, ...], table: tuple[str, ...]) -> list[Stage]:
         recipe = self._recipe
-        how = {name: value for name, value in _plain(recipe.run).items() if name != "shard"}  # however it is cut
+        how = {
+            name: value for name, value in plain(recipe.run).items() if name not in ("shard", "inventory")
+        }  # however it is cut, and devices are found
         where = {"machine": self._farm or [platform.node(), state()["processor"], *gpu.identity()], "run": how}
         where |= {"cpu": recipe.export.cpu.value}
         fed = {"evaluation": self._data(recipe.data.evaluation), "cuda_graph": recipe.profile.cuda_graph} | self._classes() | where
@@ -192,18 +185,40 @@ class _Stages:
         targets = Target if recipe.run.runtimes else [target for target, _ in pairs(recipe.export.targets, recipe.export.precisions)]
         tools = (*_CHECKING, "torch", *dict.fromkeys(name for one in targets for name in _OF_TARGET[one]))
         taking: dict[str, Any] = {"needs": trace, "wants": builds, "tools": tools}
-        found = []
-        if recipe.data.evaluation is not None and are_images(recipe.data.evaluation):
+        found, here = list[Stage](), measures_here(recipe)
+        scored = recipe.data.evaluation is not None and are_images(recipe.data.evaluation)
+        if here and scored:
             found += self._scoring(fed, taking)
-        timed = fed | {"profile": _plain(recipe.profile)}
-        compared = {"parity": _plain(recipe.parity), "samples": recipe.data.samples, "layers": self._layers}
+        timed = fed | {"profile": plain(recipe.profile)}
+        compared = {"parity": plain(recipe.parity), "samples": recipe.data.samples, "layers": self._layers}
         agreement = {precision.value: recipe.gates.of(precision).agreement for precision in Precision}
-        found.append(self._stage("parity", asked=fed | compared | {"agreement": agreement}, **taking))
-        found.append(self._stage("latency", asked=timed, cost=Cost(exclusive=True), once=True, **taking))
+        judged = compared | {"agreement": agreement}
+        if here:
+            found.append(self._stage("parity", asked=fed | judged, **taking))
+            found.append(self._stage("latency", asked=timed, cost=Cost(exclusive=True), once=True, **taking))
         taken = tuple(one.name for one in found if not one.part)
-        asked = timed | compared | {"gates": _plain(recipe.gates)}
-        taking |= {"needs": (*trace, *taken), "wants": (*builds, *table), "tools": (*tools, *_REPORTING)}
-        return [*found, self._stage(REPORT, asked=asked, **taking)]
+        there = {device.name: self._there(device, fed | judged | {"accuracy": scored}, taking) for device in devices_of(recipe)}
+        figures = {name: [one.name for one in stages if one.wants] for name, stages in there.items()}
+        asked = timed | compared | {"gates": plain(recipe.gates), "here": here}
+        asked |= {"devices": {name: list(map(last, stages)) for name, stages in figures.items()}}
+        wants = (*builds, *table, *(name for stages in figures.values() for name in stages))
+        taking |= {"needs": (*trace, *taken), "wants": wants, "tools": (*tools, *_REPORTING)}
+        return [*found, *(one for stages in there.values() for one in stages), self._stage(REPORT, asked=asked, **taking)]
+
+    def _there(self, device: Device, answered: dict[str, Any], taking: dict[str, Any]) -> list[Stage]:
+        """The stages of one device. To compare its answers takes this machine's processor, and to take its times takes the feed alone."""
+        recipe, name = self._recipe, device.name.replace("//", "")  # a slash ends the name of a request
+        about = {"device": _about(device)}
+        cost = Cost(device=str(device.address))
+        probe = self._stage(f"{name}: asked", "asked", asked=about, cost=cost, anew=True, home=True)
+        taking = taking | {"needs": (*taking["needs"], probe.name), "cost": cost, "home": True}
+        machine = {"machine": [platform.node(), state()["processor"]]}  # whoever asked does it, also on a farm
+        timed = about | {key: answered[key] for key in ("evaluation", "class_map", "run")} | {"profile": plain(recipe.profile)}
+        return [
+            probe,
+            self._stage(f"{name}: answers", "answers", asked=answered | machine | about, **taking),
+            self._stage(f"{name}: latency", "timed", asked=timed, once=True, **(taking | {"tools": _CHECKING})),
+        ]
 
     def _scoring(self, fed: dict[str, Any], taking: dict[str, Any]) -> list[Stage]:
         many = self._images(self._recipe.data.evaluation) // self._recipe.run.shard
@@ -211,79 +226,10 @@ class _Stages:
             return [self._stage("accuracy", asked=fed, **taking)]
         parts = self._parts("accuracy", "scores", many, fed | self._processor(), **taking)
         needs = (*taking["needs"], *(one.name for one in parts))
-        return [*parts, self._stage("accuracy", "scored", asked=fed | {"parts": many}, merges=True, **(taking | {"needs": needs}))]
-
-    def _stage(
-        self,
-        name: str,
-        does: str = "",
-        *,
-        asked: dict[str, Any],
-        needs: tuple[str, ...] = (),
-        wants: tuple[str, ...] = (),
-        after: tuple[str, ...] = (),
-        cost: Cost = Cost(),  # noqa: B008 it is frozen
-        tools: tuple[str, ...] = (),
-        anew: bool = False,
-        once: bool = False,
-        part: bool = False,
-        merges: bool = False,
-        own: bool = False,
-    ) -> Stage:
-        return Stage(
-            name=f"{self._prefix}{name}",
-            does=does or name,
-            request=self._number,
-            asked=asked,
-            needs=needs,
-            wants=wants,
-            cost=cost,
-            anew=anew,
-            tools=tools,
-            after=after,
-            once=once,
-            files=self._known.named_in(asked, self._recipe),
-            part=part,
-            merges=merges,
-            own=own,
-        )
+        return [*parts, self._stage("accuracy", "scored", asked=fed | {"parts": many}, home=True, **(taking | {"needs": needs}))]
 
     def _takes_halves(self, target: Target, precision: Precision) -> bool:
         return precision is Precision.FP16 or (precision is Precision.INT8 and target in (Target.TRT, Target.COREML))
-
-    def _model(self) -> dict[str, Any]:
-        checkpoint = self._recipe.model.checkpoint
-        known = self._file(checkpoint)
-        return {"model": _plain(self._recipe.model) | {"checkpoint": known}, "preprocessing": _plain(self._recipe.preprocessing)}
-
-    def _kept(self) -> dict[str, Any]:
-        return {"keep_fp32": self._recipe.export.keep_fp32, "cpu": self._recipe.export.cpu.value}
-
-    def _checks(self) -> dict[str, Any]:
-        """What converters check themselves on."""
-        return {"checks": self._data(self._recipe.checks)} | self._classes()
-
-    def _calibration(self) -> dict[str, Any]:
-        data = self._recipe.data
-        found = {"calibration": self._data(data.calibration), "evaluation": self._data(data.evaluation)}
-        return found | {"int8": _plain(self._recipe.int8), "threads": self._recipe.run.threads} | self._classes()
-
-    def _classes(self) -> dict[str, Any]:
-        return {"class_map": self._file(self._recipe.data.class_map)}
-
-    def _file(self, path: Path | None) -> str | None:
-        """Name and content."""
-        return None if path is None else f"{printable(path.name)} {self._known.digest(path, data=False)}"
-
-    def _data(self, path: Path | None) -> str | None:
-        return None if path is None else f"{printable(path.name)} {self._known.digest(path, data=True)}"
-
-    def _images(self, path: Path | None) -> int:
-        return self._known.images(path, self._recipe) if path is not None and are_images(path) else 0
-
-    def _processor(self) -> dict[str, Any]:
-        """On another kind of processor the last bits are others, so that parts would not fit together."""
-        return {"processor": self._farm or state()["processor"]}
 
 
 def _compilers(recipe: Recipe) -> list[list[str]]:
@@ -291,5 +237,7 @@ def _compilers(recipe: Recipe) -> list[list[str]]:
     return [[str(one.flavour), *([one.library.name, one.library.version] if one.library else [])] for one in chosen(recipe.tensorrt)]
 
 
-def _plain(table: msgspec.Struct) -> Any:
-    return msgspec.to_builtins(table, enc_hook=str)
+def _about(device: Device) -> dict[str, Any]:
+    """What tells a device that is reached from any other."""
+    assert device.address is not None
+    return {"name": device.name, "address": list(device.address), "python": device.python}

@@ -34,6 +34,9 @@ WORK = {
     "scored": "evaluating:scored",
     "parity": "measuring:parity",
     "latency": "measuring:latency",
+    "asked": "on_device:asked",
+    "answers": "on_device:answers",
+    "timed": "on_device:latency",
     "report": "reporting:report",
 }
 """Module and function of this package, by the name that a stage has for it. They take a `Task` and a folder to fill; called twice for one
@@ -58,6 +61,7 @@ class Task:
         cache: for what stages keep beside their results.
         progress: told what is going on.
         worker: who does it, on a farm.
+        wait: for a device, where somebody else has it.
     """
 
     recipe: Recipe
@@ -68,6 +72,7 @@ class Task:
     cache: Cache
     progress: Progress
     worker: str = ""
+    wait: bool = True
 
     @cached_property
     def program(self) -> ProgramEntry:

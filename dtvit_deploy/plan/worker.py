@@ -12,12 +12,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import msgspec
 
 from dtvit_deploy.errors import DeployError, InputError, MissingError
 from dtvit_deploy.harness.accuracy import printable
+from dtvit_deploy.process.ended import Ended
 from dtvit_deploy.process.memory import ran_out, words
 
 T = TypeVar("T")
@@ -70,8 +71,17 @@ def serve() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123 what it asks of a person nobody answers, nor may it read our orders
         os.dup2(nothing.fileno(), 0)
-    for line in asked:
-        speaking.say(_done(functools.partial(perform, msgspec.json.decode(line, type=Order), speaking)))
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        for line in asked:
+            speaking.say(_done(functools.partial(perform, msgspec.json.decode(line, type=Order), speaking)))
+    except Ended:  # by now, what was begun on a device has been ended there
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    raise Ended(number)
 
 
 def _done(work: Callable[[], Path]) -> Said:

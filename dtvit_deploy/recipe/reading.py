@@ -18,10 +18,15 @@ from msgspec import inspect
 from dtvit_deploy.artifacts.toml_file import read_toml
 from dtvit_deploy.devices.inventory import FILE as DEVICES
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.recipe.devices import defined
 from dtvit_deploy.recipe.tables import Recipe
 
 DEFAULT = Path("dtvit-deploy.toml")
 _RECIPE = "a recipe"
+_MOVED = {
+    "run.devices": ("devices are tables of their own", 'write [[device]] and, below it, `name = "…"`, for each of them'),
+}
+"""Keys that recipes had: what has become of each, and what to do."""
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -101,11 +106,12 @@ def default() -> Path | None:
 def _request(raw: dict[str, Any], path: Path | None, flags: Mapping[str, Any], names: Mapping[str, str]) -> Recipe:
     if isinstance(raw.get("model"), list):
         raise InputError(f"{path} is about several models, and this command about one", remedy=f"dtvit-deploy run {path} takes them all")
+    _refuse_moved(raw, path)
     alone = copy.deepcopy(raw)
     if unknown := list(_unknown(raw, inspect.type_info(Recipe), "")):
         raise InputError(f"{path}: " + "; ".join(unknown), remedy="correct the spelling, or take it out")
     _leave_aside(raw, flags)
-    for key, value in flags.items():
+    for key, value in _with_definitions(raw, flags).items():
         *tables, last = key.split(".")
         table = raw
         for name in tables:
@@ -125,9 +131,11 @@ def _request(raw: dict[str, Any], path: Path | None, flags: Mapping[str, Any], n
         raise ValueError(f"Expected a path, got `{type(value).__name__}`")
 
     try:
-        return msgspec.convert(raw, Recipe, dec_hook=joined)
+        recipe: Recipe = msgspec.convert(raw, Recipe, dec_hook=joined)
     except (msgspec.MsgspecError, OverflowError) as error:
         raise _refused(error, path, {} if _is_wrong(alone, joined) else flags, names) from error
+    defined(recipe, str(path or "the recipe"))
+    return recipe
 
 
 def validated(recipe: Recipe) -> Recipe:
@@ -137,10 +145,12 @@ def validated(recipe: Recipe) -> Recipe:
         InputError: a value is wrong; names the key.
     """
     try:
-        return msgspec.convert(msgspec.to_builtins(recipe, enc_hook=str), Recipe, dec_hook=lambda kind, value: kind(value))
+        found: Recipe = msgspec.convert(msgspec.to_builtins(recipe, enc_hook=str), Recipe, dec_hook=lambda kind, value: kind(value))
     except (msgspec.MsgspecError, OverflowError) as error:
         key, told = _explained(error)
         raise InputError(f"{key}: {told}" if key else told, remedy="correct the recipe") from error
+    defined(found)
+    return found
 
 
 def _is_wrong(raw: dict[str, Any], joined: Callable[[type, Any], Any]) -> bool:
@@ -157,7 +167,7 @@ def _refused(error: Exception, path: Path | None, flags: Mapping[str, Any], name
     for flag in flags:
         if f"{key}.".startswith((f"{flag}.", f"{flag}[")):
             given = flags[flag]
-            words = " ".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
+            words = " ".join(map(_typed, given)) if isinstance(given, list | tuple) else _typed(given)
             return InputError(f"{names.get(flag, flag)} {words}: {told}", remedy="correct it; --help says what it may be")
     table = [flag for flag in flags if flag.startswith(f"{key}.")]  # what does not go together
     if path is None or (table and key):
@@ -167,9 +177,39 @@ def _refused(error: Exception, path: Path | None, flags: Mapping[str, Any], name
 
 def _find_devices_beside(raw: dict[str, Any], path: Path | None) -> None:
     """Have the names of devices looked up beside the recipe that was given, as its paths are, from wherever it is called."""
-    run = raw.get("run")
-    if path is not None and path.parent != Path() and isinstance(run, dict) and run.get("devices") and "inventory" not in run:
+    run = raw.get("run", {})
+    if path is not None and path.parent != Path() and raw.get("device") and isinstance(run, dict) and "inventory" not in run:
         raw["run"] = {**run, "inventory": path.parent / DEVICES}
+
+
+def _typed(value: Any) -> str:
+    """A flag's value as one types it; where it is a table of a list, by its name."""
+    return str(value.get("name", value) if isinstance(value, Mapping) else value)
+
+
+def _refuse_moved(raw: Mapping[str, Any], path: Path | None) -> None:
+    """Refuse keys that an earlier release knew, with what to write now."""
+    for key, (told, remedy) in _MOVED.items():
+        *tables, last = key.split(".")
+        table: Any = raw
+        for name in tables:
+            table = table.get(name) if isinstance(table, Mapping) else None
+        if isinstance(table, Mapping) and last in table:
+            raise InputError(f"{path}: {key}: {told}", remedy=remedy)
+
+
+def _with_definitions(raw: Mapping[str, Any], flags: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The flags, devices that they name by what the file defines: their list takes the place of the file's, which has the definitions."""
+    asked, listed = flags.get("device"), raw.get("device")
+    if asked is None or not isinstance(listed, list):
+        return flags
+    own = [one for one in listed if isinstance(one, dict) and "address" in one]
+    meant: list[Any] = []
+    for each in asked:
+        tagged = [one for one in own if isinstance(one.get("tags"), list) and each["name"] in one["tags"]]
+        found = [one for one in own if one.get("name") == each["name"]] or [*tagged, each]  # an inventory may know the tag, too
+        meant += [one for one in found if one not in meant]
+    return {**flags, "device": meant}
 
 
 def _leave_aside(raw: dict[str, Any], flags: Mapping[str, Any]) -> None:

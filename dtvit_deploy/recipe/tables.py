@@ -161,9 +161,7 @@ class Run(Table, frozen=True):
     Attributes:
         threads: of one inference.
         runtimes: what artefacts are loaded in, each in every one that loads its format; the best that is usable here where none does.
-        devices: where `verify`, `evaluate` and `profile` measure: ``local``, an address, or a name or a tag of ``devices.toml``; where none
-            is named, on this machine. `export` has them build their TensorRT engines.
-        inventory: the file that says which devices have these names and tags; `devices.toml` beside the recipe where none is named (in the
+        inventory: the file that says which devices have which names and tags; `devices.toml` beside the recipe where none is named (in the
             working folder, where there is no recipe), and the user's own where that is not there.
         shard: evaluation images that `run` scores in one stage, so that stages run side by side, and what is done is kept where it is
             interrupted; a calibration is cut into stretches of an eighth as many. Figures and ranges are the same, however they are cut.
@@ -171,15 +169,34 @@ class Run(Table, frozen=True):
 
     threads: Natural = 1
     runtimes: Annotated[tuple[Name, ...], like(["onnxruntime"])] = ()
-    devices: Annotated[tuple[Name, ...], like(["ssh://me@orin"])] = ()
     inventory: Annotated[Path, like("devices.toml")] | None = None
     shard: Natural = 1000
 
     def __post_init__(self) -> None:
         refuse_repeats("runtime", self.runtimes)
-        refuse_repeats("device", self.devices)
         if unknown := [name for name in self.runtimes if name not in RUNTIMES]:
             raise ValueError(f"Expected runtimes among {', '.join(RUNTIMES)}, got {', '.join(unknown)}")
+
+
+class Device(Table, frozen=True):
+    """A device that is measured on, a table for each; without any, that is this machine.
+
+    Attributes:
+        name: ``local`` for this machine, an address, or a name or a tag of ``devices.toml``; beside an ``address``, a name of your own,
+            which comes before an equal one of ``devices.toml``.
+        address: ``ssh://[user@]host[:port]``, or ``local``; what else a table says is of a device that has one.
+        tags: names that several devices may share.
+        notes: yours, for people.
+        python: the program there: in its PATH, absolute, or from the user's home there.
+        power_meter: what measures the power that it takes, for people.
+    """
+
+    name: Annotated[Name, like("orin-1")]
+    address: Annotated[Name, like("ssh://me@orin-1.lab")] | None = None
+    tags: Annotated[tuple[Name, ...], like(["orin"])] = ()
+    notes: Annotated[str, like("on the shelf, MAXN")] = ""
+    python: str = "python3"
+    power_meter: Annotated[str, like("ina3221")] = ""
 
 
 class Profile(Table, frozen=True):
@@ -269,9 +286,13 @@ class Recipe(Table, frozen=True):
     tensorrt: TensorRt = TensorRt()
     coreml: CoreMlOptions = CoreMlOptions()
     run: Run = Run()
+    device: tuple[Device, ...] = ()
     parity: Parity = Parity()
     profile: Profile = Profile()
     gates: Gates = Gates()
+
+    def __post_init__(self) -> None:
+        refuse_repeats("device", [one.name for one in self.device])
 
     @property
     def checks(self) -> Path | None:

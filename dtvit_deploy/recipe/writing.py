@@ -44,6 +44,17 @@ def _lines(table: msgspec.Struct, usual: msgspec.Struct, path: tuple[str, ...], 
     for name, value, default in fields:
         if _is_table(value) and value != default:
             yield from _lines(value, default, (*path, name), beside)
+        elif not path and value != default:  # a list of tables; one within a table is written as a key of that
+            for one in value:
+                yield from (f"[[{name}]]", *(f"{key} = {toml(_from(said, beside))}" for key, said in _said(one)), "")
+
+
+def _said(table: msgspec.Struct) -> Iterator[tuple[str, Any]]:
+    """The keys of a table that no default says."""
+    for field in msgspec.structs.fields(table):
+        value = getattr(table, field.name)
+        if field.required or value != field.default:
+            yield field.encode_name, value
 
 
 def _is_table(value: object) -> bool:

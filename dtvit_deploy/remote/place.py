@@ -209,11 +209,8 @@ class Place:
 
         Within that hour a measurement whose end nobody heard is taken; a later command has it made anew.
         """
-        facts = self.facts
-        about = [facts.python, facts.python_version, sorted(facts.packages.items()), facts.release, facts.power_mode, facts.emulator]
-        about += [facts.gpu, facts.capability, facts.driver, facts.l4t]
-        about += [time.strftime("%Y-%m-%d %H", time.gmtime())] if timed else []
-        return hashlib.sha256(msgspec.json.encode(about)).hexdigest()
+        about = [self.facts.lasting, *([time.strftime("%Y-%m-%d %H", time.gmtime())] if timed else [])]
+        return hashlib.sha256(msgspec.json.encode(about, order="sorted")).hexdigest()
 
     def _performed(self, asked: Asked, *, keep: bool = True) -> Results:
         """Have a job done; times are kept there no longer than until they are here, so that who asks again has them taken again."""

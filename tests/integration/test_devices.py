@@ -143,7 +143,7 @@ def test_what_is_kept_there_is_not_taken_for_what_another_runtime_would_answer(w
 
 
 def test_a_recipe_names_devices_too(work: Path, device: Board, tmp_path: Path) -> None:
-    (work / "there.toml").write_text(RECIPE + ARTEFACTS + '[run]\ndevices = ["bench"]\n')
+    (work / "there.toml").write_text(RECIPE + ARTEFACTS + '[[device]]\nname = "bench"\n')
     report, _ = told(work, "verify", "-r", "there.toml", "--samples", "2")
     assert [name for name in by_name(report, "rung") if "on bench" not in name] == ["torch FP32"]
 

@@ -118,8 +118,10 @@ def test_an_export_is_a_part_of_the_same_plan(work: Path) -> None:
     run(work, "--workers", "1")
     done = deploy("export", "-o", "exported", cwd=work)
     assert begun(done.stderr) == ["trace"]
+    assert "compared with torch by a run of the same recipe" in done.stdout
     assert {name: found for name, found in hashes(work / "out").items() if ".onnx" in name} == hashes(work / "exported")
     side_by_side = deploy("export", "--workers", "2", "--no-cache", "-o", "two", cwd=work)
+    assert "not yet compared with torch" in side_by_side.stdout
     assert set(begun(side_by_side.stderr)) == set(EVERY) - {"parity", "latency", "report"}
     assert hashes(work / "two") == hashes(work / "exported")
 

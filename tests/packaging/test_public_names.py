@@ -12,7 +12,7 @@ import pytest
 import dtvit_deploy
 
 PUBLIC = {
-    "dtvit_deploy": "Artifact BuildOptions CoreMlOptions Cpu Data DeployError Export Flavour Gates InputError Int8 Limits"
+    "dtvit_deploy": "Artifact BuildOptions CoreMlOptions Cpu Data DeployError Device Export Flavour Gates InputError Int8 Limits"
     " Method MissingError Model Parity Precision PreprocessingChanges Profile Recipe Report Run Target TensorRt"
     " TensorSpec __version__ calibrate evaluate export load_artifact load_recipe profile run verify",
     "dtvit_deploy.artifacts.artifact": "Artifact Link Manifest called encode_json load_artifact manifest_path named_artifacts read_json"

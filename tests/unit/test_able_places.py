@@ -15,14 +15,15 @@ from dtvit_deploy.devices.inventory import Device
 from dtvit_deploy.devices.probe import Facts
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.pipeline.beforehand import require_able
-from dtvit_deploy.pipeline.elsewhere import moved
+from dtvit_deploy.pipeline.elsewhere import moved, runs_on
 from dtvit_deploy.pipeline.figures import Figures
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.recipe.tables import Data, Recipe, Run
+from dtvit_deploy.recipe.tables import Device as On
 from dtvit_deploy.remote.place import Place
 
 SIGNATURE = Signature((TensorSpec("image", (1, 3, 8, 8)),), (TensorSpec("logits", (1, 3)),))
-RECIPE = Recipe(run=Run(devices=("ssh://box",)), data=Data(samples=4))
+RECIPE = Recipe(device=(On(name="ssh://box"),), data=Data(samples=4))
 EVERYTHING = Figures(parity=True, accuracy=True, latency=True)
 
 
@@ -89,16 +90,16 @@ def test_an_emulated_processor_is_told_where_nothing_but_a_latency_is_wanted(tmp
         require_able([emulated], nets, MATERIAL, RECIPE, Figures(latency=True))
     require_able([emulated], nets, MATERIAL, RECIPE, EVERYTHING)  # it answers
     require_able([emulated, place("real")], nets, MATERIAL, RECIPE, Figures(latency=True))
-    here = msgspec.structs.replace(RECIPE, run=Run(devices=("local", "ssh://box")))
+    here = msgspec.structs.replace(RECIPE, device=(On(name="local"), *RECIPE.device))
     require_able([emulated], nets, MATERIAL, here, Figures(latency=True))
 
 
 @pytest.mark.parametrize("runtime", ["torch", "coreml", "openvino"])
 def test_a_runtime_that_was_asked_for_and_is_not_there_is_not_replaced(tmp_path: Path, runtime: str) -> None:
-    asked = msgspec.structs.replace(RECIPE, run=Run(devices=("ssh://box",), runtimes=(runtime,)))
+    asked = msgspec.structs.replace(RECIPE, run=Run(runtimes=(runtime,)))
     with pytest.raises(InputError, match=f"the runtime {runtime} loads none of net.onnx on box"):
         require_able([place()], [artifact(tmp_path)], MATERIAL, asked, EVERYTHING)
-    both = msgspec.structs.replace(RECIPE, run=Run(devices=("local", "ssh://box"), runtimes=(runtime,)))
+    both = msgspec.structs.replace(RECIPE, device=(On(name="local"), *RECIPE.device), run=Run(runtimes=(runtime,)))
     require_able([place()], [artifact(tmp_path)], MATERIAL, both, EVERYTHING)  # it may be meant for this machine
 
 
@@ -112,3 +113,22 @@ def test_what_is_moved_follows_from_shapes_and_counts(tmp_path: Path) -> None:
 
 def test_no_device_needs_nothing(tmp_path: Path) -> None:
     require_able([], [artifact(tmp_path)], MATERIAL, Recipe(), EVERYTHING)
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "runs"),
+    [
+        ("onnx", {}, True),
+        ("openvino", {}, True),  # which the device lacks, and could have
+        ("mlpackage", {}, False),
+        ("mlpackage", {"system": "Darwin"}, True),
+        ("trt", {}, False),
+        ("rtx", {"gpu": "Orin"}, True),
+        ("trtjob", {"gpu": "Orin"}, False),
+        ("program", {}, False),
+    ],
+)
+def test_what_belongs_to_another_vendors_machines_is_passed_over_in_a_whole_run(
+    tmp_path: Path, kind: str, facts: dict[str, object], runs: bool
+) -> None:
+    assert runs_on(artifact(tmp_path, kind), place(**facts)) is runs

@@ -8,11 +8,11 @@ from dtvit_deploy.artifacts.target import Target
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.engine.options import Flavour
 from dtvit_deploy.pipeline.built_there import builders, with_jobs
-from dtvit_deploy.recipe.tables import Export, Recipe, Run, TensorRt
+from dtvit_deploy.recipe.tables import Device, Export, Recipe, TensorRt
 
 
 def asked(*devices: str, flavours: tuple[Flavour, ...] = (Flavour.AUTO,), targets: tuple[Target, ...] = (Target.TRT,)) -> Recipe:
-    return Recipe(export=Export(targets=targets), run=Run(devices=devices), tensorrt=TensorRt(flavours=flavours))
+    return Recipe(export=Export(targets=targets), device=tuple(Device(name=one) for one in devices), tensorrt=TensorRt(flavours=flavours))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,9 @@ def test_a_device_is_given_a_job_whatever_could_be_compiled_here() -> None:
     both = (Flavour.RTX, Flavour.ON_DEVICE)
     assert with_jobs(asked("ssh://orin", flavours=both)).tensorrt.flavours == both
     assert with_jobs(asked("local")).tensorrt.flavours == (Flavour.AUTO,)
-    for others in ((Flavour.RTX,), (Flavour.TENSORRT,), (Flavour.TENSORRT, Flavour.RTX)):
-        with pytest.raises(InputError, match="devices build what --flavour on-device makes"):
-            with_jobs(asked("ssh://orin", flavours=others))
-        assert with_jobs(asked(flavours=others)).tensorrt.flavours == others
+
+
+@pytest.mark.parametrize("flavours", [(Flavour.RTX,), (Flavour.TENSORRT,), (Flavour.TENSORRT, Flavour.RTX)])
+def test_what_is_to_be_built_here_alone_no_device_builds(flavours: tuple[Flavour, ...]) -> None:
+    assert builders(asked("ssh://orin", flavours=flavours)) == {}
+    assert with_jobs(asked("ssh://orin", flavours=flavours)).tensorrt.flavours == flavours

@@ -296,6 +296,14 @@ class TestNotes:
         show.notes(general, of, show.console(), "in the report")
         return lines(capsys)
 
+    def test_what_is_said_of_everything_is_said_once_over_several_reports(self, capsys: pytest.CaptureFixture[str]) -> None:
+        before: set[str] = set()
+        for name in ("a.onnx", "b.onnx"):
+            of = [(name, ["THE WEIGHTS ARE RANDOM", f"only of {name}"])]
+            show.notes(("the mean was assumed",), of, show.console(), "in the report", before)
+        told = lines(capsys)
+        assert told == ["note: the mean was assumed", "note: THE WEIGHTS ARE RANDOM", "note: only of a.onnx", "note: only of b.onnx"]
+
     def test_each_is_said_once_under_those_that_say_it(self, capsys: pytest.CaptureFixture[str]) -> None:
         found = self.shown(
             capsys,

@@ -11,6 +11,7 @@ from commandline import deploy
 from dtvit_deploy.devices.address import Address
 from dtvit_deploy.devices.inventory import FILE, find, place, read_inventory
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.recipe.devices import resolved
 from dtvit_deploy.recipe.reading import request
 
 BENCH = """
@@ -157,18 +158,17 @@ class TestBesideARecipe:
         folder.mkdir()
         (folder / FILE).write_text('[[device]]\nname = "orin"\naddress = "ssh://in-the-lab"\n')
         (tmp_path / FILE).write_text('[[device]]\nname = "orin"\naddress = "ssh://here"\n')
-        (folder / "recipe.toml").write_text('[model]\nname = "dualtoken-vit-t-mix"\n[run]\ndevices = ["orin"]\n')
+        (folder / "recipe.toml").write_text('[model]\nname = "dualtoken-vit-t-mix"\n[[device]]\nname = "orin"\n')
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
         monkeypatch.chdir(tmp_path)
         return folder
 
     def found(self, recipe: Path, flags: dict[str, object] | None = None) -> list[str]:
-        run = request(recipe, flags or {}, {}).run
-        return [one.address.host for name in run.devices for one in find(name, inventory=run.inventory) if one.address is not None]
+        return [one.address.host for one in resolved(request(recipe, flags or {}, {})) if one.address is not None]
 
     def test_and_not_in_the_working_folder(self, lab: Path) -> None:
         assert self.found(lab / "recipe.toml") == ["in-the-lab"]
-        assert self.found(Path("lab/recipe.toml"), {"run.devices": ["orin"]}) == ["in-the-lab"]
+        assert self.found(Path("lab/recipe.toml"), {"device": [{"name": "orin"}]}) == ["in-the-lab"]
 
     def test_and_then_among_the_users_own(self, lab: Path, tmp_path: Path) -> None:
         (lab / FILE).unlink()
@@ -182,7 +182,7 @@ class TestBesideARecipe:
     def test_unless_it_names_a_file_which_is_beside_it_too(self, lab: Path) -> None:
         (lab / "others.toml").write_text('[[device]]\nname = "orin"\naddress = "ssh://another"\n')
         with (lab / "recipe.toml").open("a") as file:
-            file.write('inventory = "others.toml"\n')
+            file.write('[run]\ninventory = "others.toml"\n')
         assert self.found(lab / "recipe.toml") == ["another"]
 
     def test_a_recipe_of_the_working_folder_says_nothing_else(self, lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from dtvit_deploy.plan.performing import Order
 from dtvit_deploy.plan.pool import Over
 from dtvit_deploy.plan.stages import plan
 from dtvit_deploy.plan.work import WORK, function_of
-from dtvit_deploy.recipe.tables import Data, Export, Recipe, Run
+from dtvit_deploy.recipe.tables import Data, Device, Export, Recipe, Run
 
 
 class Workers:
@@ -99,22 +99,18 @@ def test_what_requests_have_in_common_is_done_once_however_many_could_do_it(carr
     }
 
 
-def test_a_whole_run_measures_here_and_an_export_measures_nowhere() -> None:
-    elsewhere = Recipe(model=Model(name="dualtoken-vit-t"), run=Run(devices=("orin",)))
-    with pytest.raises(InputError, match="names orin"):
-        plan([("", elsewhere)])
-    assert len(plan([("", elsewhere)], measured=False)) == 4
-    assert plan([("", msgspec.structs.replace(elsewhere, run=Run(devices=("local",))))])
-
-
 def test_devices_build_the_engines_of_jobs_after_them_and_whoever_asked_has_them_built() -> None:
     export = Export(targets=(Target.ONNX, Target.TRT), precisions=(Precision.FP16,))
-    recipe = Recipe(model=Model(name="dualtoken-vit-t"), export=export, run=Run(devices=("ssh://me@orin-1", "local", "ssh://xavier")))
+    recipe = Recipe(
+        model=Model(name="dualtoken-vit-t"),
+        export=export,
+        device=tuple(Device(name=one) for one in ("ssh://me@orin-1", "local", "ssh://xavier")),
+    )
     found = plan([("a", recipe)], measured=False, there=True)
-    own = [stage for stage in found if stage.own]
+    own = [stage for stage in found if stage.does == "built_there"]
     assert [stage.name for stage in own] == ["a/trt fp16 on me.orin-1", "a/trt fp16 on xavier"]
-    assert all(stage.needs == ("a/trt fp16",) and stage.anew and not stage.cost.exclusive for stage in own)
-    assert not [stage for stage in plan([("a", recipe)], measured=False) if stage.own]
+    assert all(stage.needs == ("a/trt fp16",) and stage.anew and stage.home for stage in own)
+    assert not [stage for stage in plan([("a", recipe)], measured=False) if stage.does == "built_there"]
 
 
 def test_where_all_or_nothing_is_wanted_the_first_failure_ends_it_but_that_of_a_helper(carry_out: Callable[..., Results]) -> None:

@@ -132,7 +132,7 @@ class TestPreprocessing:
 @pytest.mark.parametrize(
     ("text", "key", "known"),
     [
-        ("modle = 1", "modle is", "model, data, preprocessing, export, int8, tensorrt, coreml, run, parity, profile, gates"),
+        ("modle = 1", "modle is", "model, data, preprocessing, export, int8, tensorrt, coreml, run, device, parity, profile, gates"),
         ("model.nmae = 'x'", "model.nmae is", "name, checkpoint, input_size"),
         ("gates.fp16.agrement = 1", "gates.fp16.agrement is", "agreement, max_abs, cosine, top1_drop, p50_ms"),
         ("gates.fp8.agreement = 1", "gates.fp8 is", "fp32, fp16, bf16, int8"),

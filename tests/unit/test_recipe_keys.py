@@ -36,7 +36,8 @@ def test_every_key_is_explained_and_its_example_is_taken(table: Table, key: Key,
     assert key.kind
     text = f"{key.name} = {key.example}\n"
     if table.repeated:
-        beside = {"name": '"image"', "shape": "[1, 3, 8, 8]"} | {key.name: key.example}
+        beside = {"model.inputs": {"name": '"image"', "shape": "[1, 3, 8, 8]"}, "device": {"name": '"pi"', "address": '"ssh://pi"'}}
+        beside = beside[table.paths[0]] | {key.name: key.example}
         text = "".join(f"{name} = {value}\n" for name, value in beside.items())
     recipe = NEEDED + (text if table.paths[0] == "model" and key.name != "name" else f"{table.header(table.paths[0])}\n{text}")
     if (table.paths[0], key.name) == ("model", "name"):
@@ -69,7 +70,8 @@ def test_a_written_recipe_is_the_default_one_and_every_comment_in_it_can_be_made
     lines = text.splitlines()
     keys = [number for number, line in enumerate(lines) if re.match(r"# [a-z_0-9]+ = ", line)]
     assert len(keys) > 40
-    inside_list = range(lines.index("# [[model.inputs]]"), lines.index("[data]"))
+    ends = (("# [[model.inputs]]", "[data]"), ("# [[device]]", "[parity]"))
+    inside_list = {number for begin, end in ends for number in range(lines.index(begin), lines.index(end))}
     for number in keys:
         if number not in inside_list:
             path.write_text("\n".join([*lines[:number], lines[number][2:], *lines[number + 1 :]]))
@@ -124,7 +126,10 @@ def test_init_knows_targets_by_the_names_that_export_knows(tmp_path: Path) -> No
 
 
 def test_init_describes_the_inputs_of_a_network_of_ones_own(tmp_path: Path) -> None:
-    deploy("init", "-m", "mine.net:build", "--input", "image=1x3x8x8", "--input", "ids=1x4:int64", "--output", "y", cwd=tmp_path)
+    words = ("init", "-m", "mine.net:build", "--output", "y")
+    assert "describe them in it: model.inputs" in deploy(*words, "-o", "without.toml", cwd=tmp_path).stdout
+    done = deploy(*words, "--input", "image=1x3x8x8", "--input", "ids=1x4:int64", cwd=tmp_path)
+    assert "model.inputs" not in done.stdout
     assert [str(spec) for spec in load_recipe(tmp_path / "dtvit-deploy.toml").model.inputs] == ["image 1×3×8×8 float32", "ids 1×4 int64"]
 
 

@@ -7,7 +7,7 @@ import queue
 import secrets
 from collections import OrderedDict
 from collections.abc import Collection
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,8 +24,7 @@ from dtvit_deploy.plan.farm.remote import Outcome, begun_name, do
 from dtvit_deploy.plan.graph import Plan, Stage
 from dtvit_deploy.plan.keys import key_of, kind_of
 from dtvit_deploy.plan.performing import Order
-from dtvit_deploy.plan.pool import LostError, Over, done_here
-from dtvit_deploy.plan.server import Server
+from dtvit_deploy.plan.pool import LostError, Over, Processes, processors
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -61,8 +60,7 @@ class Farm:
         self._begun: dict[Future[Outcome], _Begun] = {}
         self._ended: queue.SimpleQueue[Future[Outcome] | Over] = queue.SimpleQueue()
         self._sent: OrderedDict[str, tuple[Future[Parcel], int]] = OrderedDict()
-        self._merging = ThreadPoolExecutor(1, thread_name_prefix="merge")
-        self._server: Server | None = None
+        self._home = Processes(processors(), progress, self._ended.put)
         try:
             self._crew = Crew(self._client, address, plan, progress)
         except BaseException:
@@ -70,18 +68,15 @@ class Farm:
             raise
 
     def room(self, stage: Stage, running: Collection[Stage]) -> bool:
-        """Whether one of those who can do it is free; what only puts results together is done here."""
-        if stage.merges or stage.own:
-            return stage.merges or not running
+        """Whether one of those who can do it is free; what is to be done here has its own processes."""
+        if stage.home:
+            return self._home.room(stage, [one for one in running if one.home])
         able = self._crew.capable(stage)  # where nobody is, `begin` waits for somebody, and says so
         return not able or sum(set(one.workers) <= set(able) for one in self._begun.values()) < self._crew.threads(able)
 
     def begin(self, order: Order) -> None:
-        if order.stage.own:
-            self._ended.put(done_here(order, self._progress))
-            return
-        if order.stage.merges:
-            self._merging.submit(self._merge, order)
+        if order.stage.home:
+            self._home.begin(order)  # by a process: whoever waits for the farm must not wait for that
             return
         try:
             for _ in range(ATTEMPTS):
@@ -120,21 +115,9 @@ class Farm:
         self._close()
 
     def _close(self) -> None:
-        if self._server is not None:
-            self._server.end()
-        self._merging.shutdown(cancel_futures=True)
+        self._home.__exit__()
         with contextlib.suppress(Exception):
             self._client.close(timeout=SECONDS)
-
-    def _merge(self, order: Order) -> None:
-        """Put parts together, by a process of its own: whoever waits for the farm must not wait for that."""
-        name = order.stage.name
-        try:
-            if self._server is None:
-                self._server = Server()
-            self._ended.put(Over(name, self._server.perform(order, lambda step: self._progress.step(f"{name}: {step}")), None))
-        except Exception as error:
-            self._ended.put(Over(name, None, error))
 
     def _submit(self, order: Order, workers: tuple[str, ...]) -> None:
         stage = order.stage
