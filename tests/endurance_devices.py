@@ -52,7 +52,7 @@ ASKED = {130: signal.SIGINT, 143: signal.SIGTERM}
 """Those of one that was asked to end."""
 DELAY, LOSS = 0.1, 0.02
 """Seconds and share of packets, each way: 200 ms there and back."""
-PULLED, LONGER = 20.0, 45.0
+PULLED, LONGER = 20.0, 60.0
 """Seconds of an outage that the connection survives, and of one that it does not."""
 FIRST_WIRE = 40
 
