@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,13 @@ from dtvit_deploy.devices.needs import Needs, require
 from dtvit_deploy.devices.probe import Facts, probe
 from dtvit_deploy.errors import MissingError
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions
+from dtvit_deploy.remote.adding import adds_in_half, half_of
 from dtvit_deploy.remote.asking import Asked, Asking, offered
 from dtvit_deploy.remote.commands import Ended
 from dtvit_deploy.remote.device import Device
 from dtvit_deploy.remote.following import SENDING, asking_user
 from dtvit_deploy.remote.limits import require_askable, require_room_here
 from dtvit_deploy.remote.recorded import RecordedRuntime, latencies, layer_sums, rung_of
-from dtvit_deploy.runtimes.openvino import HINT
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -77,21 +77,6 @@ class Place:
     def emulator(self) -> str:
         """What emulates its processor; empty where that is a real one, as far as it can be seen."""
         return self.facts.emulator
-
-    def adds_in_half(self, runtime: str, conditions: Mapping[str, str]) -> bool:
-        """Whether a runtime adds products of FP16 in FP16 there.
-
-        ONNX Runtime does so on ARM64 cores that have FP16 arithmetic; where nothing tells whether these have, it is what allows more.
-        OpenVINO says itself what it computes in. Others are judged as on this machine.
-
-        Args:
-            conditions: of the runtime's session there.
-        """
-        if self.facts.architecture not in ("aarch64", "arm64"):
-            return False
-        if runtime == "openvino":
-            return conditions.get(HINT) == "f16"
-        return runtime == "onnxruntime" and self.facts.half is not False
 
     def require(self, subjects: Sequence[tuple[Artifact, str]], *, fed: int, answered: int, timed: bool, threads: int) -> None:
         """Refuse, before any work is done, what cannot be done there, or not now.
@@ -227,12 +212,12 @@ class There(RecordedRuntime):
 
     @property
     def adds_in_half(self) -> bool:
-        return self.place.adds_in_half(self._called, self.results.require(self._task()).facts)
+        return adds_in_half(self.results, self._called, self.outcome(self._task()).facts)
 
     @property
     def may_add_in_half(self) -> bool:
         """Whether that is so only as nothing says otherwise."""
-        return self.adds_in_half and self._called == "onnxruntime" and self.place.facts.half is None
+        return self.adds_in_half and self._called == "onnxruntime" and half_of(self.results) is None
 
     def tensors(self, artifact: Artifact) -> tuple[str, ...]:
         """Inner tensors that can be compared there, in the order of execution."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 LONGEST = 2000
 """Letters of a text; what is longer is cut."""
 _MOST_FACTS = 200
+HALF = "FP16 arithmetic"
+"""Fact of a device with ARM cores: whether they have it, ``yes`` or ``no``."""
 
 
 def clean(text: str) -> str:
