@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 
 from dtvit_deploy.devices import local
+from dtvit_deploy.devices.half import half_arithmetic
+from dtvit_deploy.formats.job.words import HALF
 
 _PI = {1 << 0: "under-voltage", 1 << 1: "its clock is capped", 1 << 2: "throttled", 1 << 3: "at its soft limit of temperature"}
 """Bits of what a Raspberry Pi's firmware tells of this moment (`vcgencmd get_throttled`)."""
@@ -25,6 +27,8 @@ def state(root: Path = Path("/")) -> dict[str, str]:
     found = {name: value for name, value in local.state().items() if name != "device"}
     if model := _text(root / "proc/device-tree/model"):
         found["model"] = model
+    if (half := half_arithmetic()) is not None:
+        found[HALF] = "yes" if half else "no"
     if mode := _power_mode(root):
         found["power mode"] = mode
     degrees = [value / 1000 for zone in root.glob("sys/class/thermal/thermal_zone*/temp") if -50_000 < (value := _number(zone)) < 200_000]

@@ -25,7 +25,6 @@ from dtvit_deploy.agent.state import state
 from dtvit_deploy.agent.store import Store
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.devices.emulation import emulated
-from dtvit_deploy.devices.half import HALF, half
 from dtvit_deploy.errors import DeployError, MissingError
 from dtvit_deploy.formats.job.frames import CutOffError, Kind, ResultsError, frame_bytes, read_frame
 from dtvit_deploy.formats.job.job import Job, decode_job
@@ -80,8 +79,7 @@ class _Writing:
             self.results.begin()
         if not self.results.frames:
             now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())  # by a clock that nobody has looked at
-            about = {"emulated": emulated(), "host": platform.node(), "time": now, HALF: {None: "", True: "yes", False: "no"}[half()]}
-            device = {**state(), **about}
+            device = {**state(), "emulated": emulated(), "host": platform.node(), "time": now}
             self.put("job", body={"job": self.results.identity, "device": device})
 
     def put(self, kind: Kind, *, task: int = -1, body: Mapping[str, Any] | None = None) -> None:

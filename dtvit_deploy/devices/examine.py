@@ -8,13 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from dtvit_deploy.devices.half import HALF
 from dtvit_deploy.devices.inventory import Device
 from dtvit_deploy.devices.needs import RUNTIMES, Lack, notes, of_any_use, release
 from dtvit_deploy.devices.openssh import Connection
 from dtvit_deploy.devices.probe import Facts, probe
 from dtvit_deploy.devices.reconnecting import Reconnecting
 from dtvit_deploy.devices.transport import Shell, Transport
+from dtvit_deploy.formats.job.words import HALF
 
 _EVERYWHERE = ("numpy", "onnxruntime", "openvino")
 """What any device could have, so that it is worth a line where it has not."""

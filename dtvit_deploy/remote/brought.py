@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.nodes import NodeMap
-from dtvit_deploy.devices.half import HALF
 from dtvit_deploy.errors import DeployError, InputError
 from dtvit_deploy.formats.job.job import Answers, Job, Layers
 from dtvit_deploy.formats.job.results import Results
@@ -48,15 +47,6 @@ class Brought:
     def emulator(self) -> str:
         """What emulated its processor, as the agent saw it."""
         return self.results.device.get("emulated", "")
-
-    @property
-    def architecture(self) -> str:
-        return self.results.device.get("architecture", "")
-
-    @property
-    def half(self) -> bool | None:
-        """Whether its ARM64 cores have arithmetic in FP16, as the agent says."""
-        return {"yes": True, "no": False}.get(self.results.device.get(HALF, ""))
 
     def answered(self, subjects: Sequence[Artifact], feeds: Iterable[Feeds], *, threads: int) -> tuple[There | None, ...]:
         """The runtimes that have answered, in the order of the job's subjects; None for one that failed there.

@@ -21,6 +21,7 @@ from dtvit_deploy.devices.needs import require
 from dtvit_deploy.devices.probe import Facts, probe
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions
+from dtvit_deploy.remote.adding import adds_in_half, half_of
 from dtvit_deploy.remote.asking import Asked, Asking, folder_for_blobs, offered
 from dtvit_deploy.remote.built import brought
 from dtvit_deploy.remote.commands import Ended
@@ -29,7 +30,7 @@ from dtvit_deploy.remote.following import SENDING, asking_user
 from dtvit_deploy.remote.limits import require_askable, require_room_here
 from dtvit_deploy.remote.needed import SPARE, needs_of, to_run
 from dtvit_deploy.remote.recorded import RecordedRuntime, layer_sums, rung_of
-from dtvit_deploy.remote.request import Answering, adds_in_half, ask_for, times_of, timings
+from dtvit_deploy.remote.request import Answering, ask_for, times_of, timings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -82,15 +83,6 @@ class Place:
     def emulator(self) -> str:
         """What emulates its processor; empty where that is a real one, as far as it can be seen."""
         return self.facts.emulator
-
-    @property
-    def architecture(self) -> str:
-        return self.facts.architecture
-
-    @property
-    def half(self) -> bool | None:
-        """Whether its ARM64 cores have arithmetic in FP16, as the probe tells."""
-        return self.facts.half
 
     def require(self, subjects: Sequence[tuple[Artifact, str]], *, fed: int, answered: int, timed: bool, threads: int) -> None:
         """Refuse, before any work is done, what cannot be done there, or not now.
@@ -249,12 +241,12 @@ class There(RecordedRuntime):
 
     @property
     def adds_in_half(self) -> bool:
-        return adds_in_half(self.place, self._called, self.results.require(self._task()).facts)
+        return adds_in_half(self.results, self._called, self.outcome(self._task()).facts)
 
     @property
     def may_add_in_half(self) -> bool:
         """Whether that is so only as nothing says otherwise."""
-        return self.adds_in_half and self._called == "onnxruntime" and self.place.half is None
+        return self.adds_in_half and self._called == "onnxruntime" and half_of(self.results) is None
 
     def tensors(self, artifact: Artifact) -> tuple[str, ...]:
         """Inner tensors that can be compared there, in the order of execution."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -13,15 +13,12 @@ from dtvit_deploy.formats.job.job import Latency
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions
 from dtvit_deploy.remote.asking import Asked, Asking, FeedSet
 from dtvit_deploy.remote.recorded import latencies, rung_of
-from dtvit_deploy.runtimes.openvino import HINT
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.nodes import NodeMap
     from dtvit_deploy.artifacts.signature import Feeds, Outputs
     from dtvit_deploy.formats.job.results import Results
     from dtvit_deploy.harness.energies import Sums
-
-_ARM64 = ("aarch64", "arm64")
 
 
 class Answering(Protocol):
@@ -30,14 +27,6 @@ class Answering(Protocol):
     @property
     def emulator(self) -> str:
         """What emulates its processor; empty where that is a real one, as far as it can be seen."""
-        ...
-
-    @property
-    def architecture(self) -> str: ...
-
-    @property
-    def half(self) -> bool | None:
-        """Whether its ARM64 cores have arithmetic in FP16; None where nothing says so."""
         ...
 
     def sums(
@@ -52,22 +41,6 @@ class Answering(Protocol):
     ) -> tuple[Sums, int]:
         """Energies of inner tensors; see `dtvit_deploy.remote.recorded.layer_sums`."""
         ...
-
-
-def adds_in_half(device: Answering, runtime: str, conditions: Mapping[str, str]) -> bool:
-    """Whether a runtime adds products of FP16 in FP16 on a device.
-
-    ONNX Runtime does so on ARM64 cores that have FP16 arithmetic; where nothing tells whether these have, it is what allows more. OpenVINO
-    says itself what it computes in. Others are judged as on this machine.
-
-    Args:
-        conditions: of the runtime's session there.
-    """
-    if device.architecture not in _ARM64:
-        return False
-    if runtime == "openvino":
-        return conditions.get(HINT) == "f16"
-    return runtime == "onnxruntime" and device.half is not False
 
 
 def ask_for(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dtvit_deploy.formats.job.results import Outcome, Results
+from dtvit_deploy.formats.job.words import HALF
 
 EMULATED = "emulated processor"
 """Condition of what did not run on a processor of its own kind."""
-ABOUT = ("model", "processor", "architecture", "cores", "memory", "system", "power mode", "governor")
+ABOUT = ("model", "processor", "architecture", HALF, "cores", "memory", "system", "power mode", "governor")
 """What every figure of a device says of it."""
 MOVING = ("governor", "power mode", "temperature", "clock", "load", "throttled", "throttle events")
 """What may be another after a task than before it."""

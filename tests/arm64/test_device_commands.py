@@ -61,6 +61,7 @@ def test_outputs_and_layers_pass_and_their_rung_is_an_emulated_processor(work: P
     for one in there.values():
         assert one["rung"] == one["layers"]["rung"] == "emulated processor"
         assert one["conditions"]["architecture"] == "aarch64"
+        assert one["conditions"]["FP16 arithmetic"] == "yes"  # a Cortex-A76
         assert len(one["layers"]["layers"]) > 3
     assert any("emulated processor" in note for note in report["notes"])
 

@@ -9,6 +9,8 @@ LONGEST = 2000
 BRIEF = 300
 """Letters of what is quoted within a message."""
 _MOST_FACTS = 200
+HALF = "FP16 arithmetic"
+"""Fact of a device with ARM cores: whether they have it, ``yes`` or ``no``."""
 
 
 def clean(text: str, longest: int = LONGEST) -> str:
