@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import random
 import tracemalloc
@@ -17,7 +18,8 @@ from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.formats.job.frames import DTYPES, LARGEST_FRAME, MAGIC, CutOffError, Frame, ResultsError, frame_bytes, read_frame
-from dtvit_deploy.formats.job.job import Answers, Blob, Job, Latency, Layers, State, Subject, decode_job, encode_job, job_id
+from dtvit_deploy.formats.job.job import Answers, Blob, Build, Job, Latency, Layers, State, Subject, decode_job, encode_job, job_id
+from dtvit_deploy.formats.job.made import COMES_BACK, made_of
 from dtvit_deploy.formats.job.results import Results, read_results
 from dtvit_deploy.formats.job.words import clean, last_line, shown
 
@@ -53,11 +55,15 @@ def job() -> Job:
                 reference=(OTHER,),
             ),
             Latency(name="latency", subjects=(0,), threads=1, feeds=(OTHER,), options={"max_samples": 100}),
+            Build(name="engine", subject=0, most=1000),
         ),
     )
 
 
 JOB = job()
+ENGINE = b"{}" + b"ftrt" + bytes(range(200))
+"""A manifest and an engine, as far as frames go."""
+MADE = {"sha256": hashlib.sha256(ENGINE).hexdigest(), "manifest": 2, "files": {"model.engine": len(ENGINE) - 2}}
 NAME = job_id(encode_job(JOB))
 Bodies = list[bytes]
 
@@ -82,6 +88,10 @@ def frames() -> Bodies:
         frame_bytes("progress", task=3, body={"fraction": 0.5}),
         frame_bytes("part", task=3, arrays=series, body={"tick_ms": 1e-4}),
         frame_bytes("done", task=3),
+        frame_bytes("begin", task=4),
+        frame_bytes("progress", task=4, body={"fraction": 0.0, "said": "built"}),
+        frame_bytes("part", task=4, arrays={"piece": np.frombuffer(ENGINE, np.uint8)}),
+        frame_bytes("done", task=4, body={"made": MADE}),
     ]
 
 
@@ -168,12 +178,33 @@ WRONG: dict[str, Callable[[Bodies], Bodies]] = {
     "more samples than were asked for": lambda bodies: [
         *bodies[:14],
         frame_bytes("part", task=3, arrays={"samples_ms": np.ones(101), "stamps_s": np.ones(101)}),
-        bodies[15],
+        *bodies[15:],
     ],
     "samples without their times": lambda bodies: [
         *bodies[:14],
         frame_bytes("part", task=3, arrays={"samples_ms": np.ones(70), "stamps_s": np.ones(69)}),
-        bodies[15],
+        *bodies[15:],
+    ],
+    "another clock than was asked for": lambda bodies: [
+        *bodies[:14],
+        frame_bytes("part", task=3, arrays=dict.fromkeys(("samples_ms", "stamps_s", "device_ms"), np.ones(70))),
+        *bodies[15:],
+    ],
+    "a piece too few": lambda bodies: [*bodies[:-2], bodies[-1]],
+    "a piece too many": lambda bodies: [
+        *bodies[:-1],
+        frame_bytes("part", task=4, index=1, arrays={"piece": np.ones(1, np.uint8)}),
+        bodies[-1],
+    ],
+    "another piece": lambda bodies: [
+        *bodies[:-2],
+        frame_bytes("part", task=4, arrays={"piece": np.frombuffer(ENGINE[::-1], np.uint8)}),
+        bodies[-1],
+    ],
+    "an engine that is not described": lambda bodies: [*bodies[:-1], frame_bytes("done", task=4)],
+    "a file that no engine has": lambda bodies: [
+        *bodies[:-1],
+        frame_bytes("done", task=4, body={"made": {**MADE, "files": {"model.engine": len(ENGINE) - 2, "../x": 0}}}),
     ],
     "a fraction beyond the whole": lambda bodies: [*bodies[:13], frame_bytes("progress", task=3, body={"fraction": 7}), *bodies[14:]],
     "facts that are none": lambda bodies: [frame_bytes("job", body={"job": NAME, "device": [1]}), *bodies[1:]],
@@ -292,6 +323,11 @@ def test_five_thousand_mutants_are_refused_or_read_right() -> None:
                 continue
             assert len(parts) == count
             assert all({name: (array.dtype.name, array.shape) for name, array in part.items()} in SHAPES[task] for part in parts)
+        if results.outcomes[4].ended == "done":
+            content = b"".join(part["piece"].tobytes() for part in results.parts(4))
+            made = made_of(results.outcomes[4].made)
+            assert (made.bytes, made.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+            assert set(made.files) <= set(COMES_BACK)
     assert MUTANTS / 2 < refused < MUTANTS
 
 
