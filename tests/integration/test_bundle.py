@@ -227,15 +227,18 @@ def test_a_bundle_for_a_latency_alone_is_a_profile(work: Path, board: Board) -> 
     assert [gate["name"] for gate in report["verdict"]["gates"]] == ["on bench: a latency to believe"]
 
 
-def test_a_bundle_for_answers_alone_is_a_verification_and_called_again_gives_the_same(work: Path, board: Board) -> None:
-    made = bundled(work, "--no-profile", "--samples", 3, "--runtime", "onnxruntime", archive="answers.tar")
-    first = told(work, answered(board, work, made), "--device-name", "bench")
+def test_a_bundle_for_answers_alone_looks_into_what_is_wrong_and_called_again_gives_the_same(work: Path, board: Board) -> None:
+    asked = ("--no-profile", "--samples", 3, "--runtime", "onnxruntime", "--tolerance", "output=1e-12")
+    made = bundled(work, *asked, archive="answers.tar")
+    first = told(work, answered(board, work, made), "--device-name", "bench", code=1)
     run = board.folder / made["back"].replace(RESULTS, RUN)
     assert subprocess.run(["sh", run], env={**os.environ, "PYTHON": str(board.python)}, check=False).returncode == 0
-    second = told(work, board.folder / made["back"], "--device-name", "bench", code=0)
+    second = told(work, board.folder / made["back"], "--device-name", "bench", "--no-layers", code=1)
     assert first["command"] == "verify"
     assert by_name(first, "parity") == by_name(second, "parity")
-    assert "ONNX FP32 in onnxruntime on bench" in by_name(first, "parity")
+    layers = by_name(first, "layers")["ONNX FP32 in onnxruntime on bench"]
+    assert (layers["samples"], layers["rung"]) == (2, "on device")
+    assert by_name(second, "layers")["ONNX FP32 in onnxruntime on bench"] is None
 
 
 def test_a_runtime_that_is_not_there_costs_the_others_nothing(work: Path, board: Board) -> None:
