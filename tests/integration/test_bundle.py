@@ -297,6 +297,7 @@ def test_what_cannot_be_bundled_is_told_before_anything_is_written(work: Path) -
     assert "asks for nothing" in refused(*asked, "--no-verify", "--no-profile", cwd=work)
     assert "no output" in refused(*asked, "--tolerance", "nonsense=1", cwd=work)
     assert "is a folder" in refused(*asked, "-o", "images", cwd=work, out=False)
+    assert "is not a folder" in refused(*asked, "-o", "carried.py/board.tar", cwd=work, out=False)
     assert "no name that can be typed" in refused(*asked, "-o", "two\nlines.tar", cwd=work, out=False)
     assert "nothing to show" in refused("report", cwd=work)
     assert "about results that are imported" in refused("report", "out", "--data", "images", cwd=work)
