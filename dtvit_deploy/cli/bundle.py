@@ -50,6 +50,7 @@ def bundle(
 ) -> None:
     """Write what a device is to answer into one archive, for one that nobody can reach; `report --import` judges what comes back."""
     from dtvit_deploy.artifacts.cache import Cache
+    from dtvit_deploy.artifacts.staging import staged
     from dtvit_deploy.cli import show
     from dtvit_deploy.cli.progress import working
     from dtvit_deploy.pipeline.bundling import bundle as bundled
@@ -60,7 +61,8 @@ def bundle(
     if evaluate and recipe.data.evaluation is None:
         raise InputError("accuracy needs images", remedy="give --data a folder with one sub-folder for each class, or leave --evaluate out")
     figures = Figures(parity=verify, layers=layers, accuracy=evaluate, latency=profile)
-    with working() as progress:
+    # The archive's folder is opened first, so that one that cannot be written is refused before minutes of packing.
+    with staged(out.parent if out is not None else Path()), working() as progress:
         made = bundled(opened(artefacts, recipe, Cache.default(), trust=trust), recipe, figures, out, progress)
     if as_json:
         show.as_json({name: str(value) if isinstance(value, Path) else value for name, value in made._asdict().items()})

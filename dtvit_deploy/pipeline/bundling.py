@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.formats.job.job import Layers
 from dtvit_deploy.pipeline.bundle_request import Request, Wanted, encode_request, file_of, told_by
 from dtvit_deploy.pipeline.compared import require_outputs
 from dtvit_deploy.pipeline.elsewhere import feeds_for, runtimes_on
@@ -87,7 +88,7 @@ def bundle(given: Opened, recipe: Recipe, figures: Figures, out: Path | None, pr
         if layers is not False:
             layers = _with_layers(asking, subjects, bench, layers)
         asked = asking.asked
-        told = _told(asked, len(fed.digests), layers=layers is not False)
+        told = _told(asked, len(fed.digests))
         archive = out if out is not None else Path(f"{folder_of(asked.identity)}.tar")
         request = Request(
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -142,9 +143,13 @@ def _with_layers(asking: Asking, subjects: Sequence[tuple[Artifact, str]], bench
     return wanted
 
 
-def _told(asked: Asked, samples: int, *, layers: bool) -> str:
-    """What a job asks for, for a person."""
+def _told(asked: Asked, samples: int) -> str:
+    """What a job asks for, for a person; inner tensors with their size, by which one may want to leave them out."""
     names = dict.fromkeys(subject.name for subject in asked.job.subjects)
     runtimes = dict.fromkeys(subject.runtime for subject in asked.job.subjects)
-    what = [f"answers to {counted(samples, 'feed')}", *(["layers"] if layers else []), *(["latency"] if asked.job.timed else [])]
+    reference = {blob for task in asked.job.tasks if isinstance(task, Layers) for blob in task.reference}
+    size = sum(blob.bytes for blob in asked.job.blobs if blob.sha256 in reference)
+    what = [f"answers to {counted(samples, 'feed')}"]
+    what += [f"layers ({size / 1e6:,.1f} MB)"] if reference else []
+    what += ["latency"] if asked.job.timed else []
     return f"{counted(len(names), 'artefact')} in {' and '.join(runtimes)}: {', '.join(what)}"

@@ -186,7 +186,10 @@ def _of_device(report: Report, name: str, request: Request, facts: dict[str, str
     ]
     for task, error in unanswered:
         gates.append(holds(f"on {name}: {task}", False, f"{error} (try: {error.remedy})" if error.remedy else str(error)))
-    about = ", ".join(filter(None, (facts.get(fact) for fact in ("host", "model", "processor", "system"))))
+    about = (
+        ", ".join(filter(None, (facts.get(fact) for fact in ("host", "model", "processor", "system"))))
+        or "a device that tells nothing of itself"
+    )
     when = facts.get("time", "a time that it does not tell")
     bundle = f"{folder_of(request.identity)} of {request.created}"
     if re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}\+00:00", when) and when < request.created:
