@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,18 +38,24 @@ def listed(as_json: given.Json = False) -> None:
 @explained
 def clean(
     devices: Annotated[list[str], typer.Argument(help="An address, or a name or tag of devices.toml.", show_default=False)],
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", "-r", help="Know the devices that it defines, too.", show_default=False)
+    ] = None,
     as_json: given.Json = False,
 ) -> None:
     """Remove what was left on devices: the agent, and what was sent there. Refused where a job goes on."""
     from dtvit_deploy.cli import show
     from dtvit_deploy.cli.progress import working
     from dtvit_deploy.devices.inventory import find
+    from dtvit_deploy.recipe.devices import defined
+    from dtvit_deploy.recipe.reading import load_recipe
     from dtvit_deploy.remote.place import cleaned
     from dtvit_deploy.report.figures import megabytes
 
+    own = () if recipe is None else defined(load_recipe(recipe), str(recipe))
     freed = {}
     with working() as progress:
-        for one in (one for asked in devices for one in find(asked)):
+        for one in (one for asked in devices for one in find(asked, defined=own)):
             progress.step(f"cleaning {one.name}")
             freed[one.name] = cleaned(one)
     if as_json:
