@@ -38,9 +38,7 @@ def listed(as_json: given.Json = False) -> None:
 @explained
 def clean(
     devices: Annotated[list[str], typer.Argument(help="An address, or a name or tag of devices.toml.", show_default=False)],
-    recipe: Annotated[
-        Path | None, typer.Option("--recipe", "-r", help="Know the devices that it defines, too.", show_default=False)
-    ] = None,
+    recipe: Annotated[Path | None, typer.Option("--recipe", "-r", help="It defines some of them.", show_default=False)] = None,
     as_json: given.Json = False,
 ) -> None:
     """Remove what was left on devices: the agent, and what was sent there. Refused where a job goes on."""
