@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,18 +34,19 @@ def listed(as_json: given.Json = False) -> None:
     show.rows(str(path), ("name", "address", "tags", "Python", "power meter", "notes"), body)
 
 
+_Recipe = Annotated[Path | None, typer.Option("--recipe", "-r", help="It defines some of them.", show_default=False)]
 _Devices = Annotated[list[str], typer.Argument(metavar="DEVICE", help="An address, or a name or tag of devices.toml.", show_default=False)]
 
 
 @device.command()
 @explained
-def stop(devices: _Devices, as_json: given.Json = False) -> None:
+def stop(devices: _Devices, recipe: _Recipe = None, as_json: given.Json = False) -> None:
     """End the jobs that go on on devices for this user, those of a command whose connection was lost, say; tells which."""
     from dtvit_deploy.cli import show
     from dtvit_deploy.cli.each_device import each, named, raise_all
     from dtvit_deploy.remote.place import stopped
 
-    found, failures = each(named(devices), "ending what goes on on", stopped)
+    found, failures = each(named(devices, recipe), "ending what goes on on", stopped)
     if as_json:
         show.as_json([{"device": name, "ended": ended} for name, ended in found.items()])
     else:
@@ -58,13 +60,13 @@ def stop(devices: _Devices, as_json: given.Json = False) -> None:
 
 @device.command()
 @explained
-def clean(devices: _Devices, as_json: given.Json = False) -> None:
+def clean(devices: _Devices, recipe: _Recipe = None, as_json: given.Json = False) -> None:
     """Remove what was left on devices: the agent, and what was sent there. Refused where a job goes on."""
     from dtvit_deploy.cli import show
     from dtvit_deploy.cli.each_device import each, named, raise_all
     from dtvit_deploy.remote.place import cleaned
 
-    freed, failures = each(named(devices), "cleaning", cleaned)
+    freed, failures = each(named(devices, recipe), "cleaning", cleaned)
     if as_json:
         show.as_json([{"device": name, "freed": count} for name, count in freed.items()])
     else:

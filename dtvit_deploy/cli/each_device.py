@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from dtvit_deploy.cli.progress import working
-from dtvit_deploy.devices.inventory import Device, find
+from dtvit_deploy.devices.inventory import FILE, Device, find
 from dtvit_deploy.errors import DeployError
+from dtvit_deploy.recipe.devices import defined
+from dtvit_deploy.recipe.reading import load_recipe
 
 T = TypeVar("T")
 
 
-def named(asked: Sequence[str]) -> list[Device]:
+def named(asked: Sequence[str], recipe: Path | None = None) -> list[Device]:
     """The devices that are meant, each once, in the order in which they were named.
 
+    Args:
+        asked: names, tags, addresses.
+        recipe: a file that may define them, and whose inventory is looked into.
+
     Raises:
-        InputError: there is none of a name; then none is asked anything.
+        InputError: there is none of a name, or the recipe cannot be read; then none is asked anything.
     """
-    return list({one.name: one for name in asked for one in find(name)}.values())
+    if recipe is None:
+        return list({one.name: one for name in asked for one in find(name)}.values())
+    request = load_recipe(recipe)
+    own, inventory = defined(request, str(recipe)), request.run.inventory or recipe.parent / FILE
+    return list({one.name: one for name in asked for one in find(name, inventory=inventory, defined=own)}.values())
 
 
 def each(devices: Sequence[Device], doing: str, do: Callable[[Device], T]) -> tuple[dict[str, T], list[DeployError]]:

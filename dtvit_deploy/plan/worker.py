@@ -71,11 +71,13 @@ def serve() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123 what it asks of a person nobody answers, nor may it read our orders
         os.dup2(nothing.fileno(), 0)
-    signal.signal(signal.SIGTERM, _end)
     try:
         for line in asked:
-            speaking.say(_done(functools.partial(perform, msgspec.json.decode(line, type=Order), speaking)))
-    except Ended:  # by now, what was begun on a device has been ended there
+            order = msgspec.json.decode(line, type=Order)
+            # What is asked to end may end at once, but for what has begun something on a device, where that would go on.
+            signal.signal(signal.SIGTERM, _end if order.stage.cost.device else signal.SIG_DFL)
+            speaking.say(_done(functools.partial(perform, order, speaking)))
+    except Ended:  # by now it was ended there
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -194,3 +194,5 @@ def test_a_run_that_is_interrupted_ends_what_it_has_begun_there(work: Path, serv
         time.sleep(0.1)
     assert board.workers() == []
     assert not (work / "never" / "report.json").exists()
+    assert "MB freed" in deploy("device", "clean", "bench", "-r", "long.toml", cwd=work).stdout  # by the Python that the recipe names
+    assert "there is no device 'bench'" in deploy("device", "clean", "bench", cwd=work, code=2).stderr
