@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import os
 import pickle
-import queue
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.contents import content_of
 from dtvit_deploy.errors import DeployError, InputError
-from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.plan.farm import remote
 from dtvit_deploy.plan.farm.address import require_safe
 from dtvit_deploy.plan.farm.parcel import Parcel, packed, received
-from dtvit_deploy.plan.farm.pool import Farm
 from dtvit_deploy.plan.farm.remote import version
 from dtvit_deploy.plan.files import FileState, require_same, require_unchanged, state_of
 from dtvit_deploy.plan.graph import Plan, Stage
-from dtvit_deploy.plan.performing import Order
 
 
 @pytest.mark.parametrize(
@@ -152,13 +146,3 @@ def test_stages_that_only_shorten_others_are_left_out_for_a_farm() -> None:
         ]
     )
     assert list(plan.without_helpers().stages) == ["root", "build", "end"]
-
-
-def test_what_whoever_asked_does_itself_is_sent_to_no_worker(tmp_path: Path) -> None:
-    mine = Stage("mine", "trace", 0, own=True)
-    order = Order(stage=mine, recipe={"model": {"name": "no-such-network"}}, given={}, missing={}, cache=str(tmp_path))
-    farm: Any = SimpleNamespace(_ended=queue.SimpleQueue(), _progress=Silent())  # without a scheduler: nobody could be sent anything
-    assert Farm.room(farm, mine, [])
-    assert not Farm.room(farm, mine, [Stage("another", "trace", 0)])
-    Farm.begin(farm, order)
-    assert isinstance(farm._ended.get().error, InputError)

@@ -96,7 +96,8 @@ def test_the_commands_take_the_users_word(
         raise SystemExit(0)
 
     monkeypatch.setattr("dtvit_deploy.pipeline.opened.open_material", lambda *_: None)
-    monkeypatch.setattr("dtvit_deploy.pipeline.opened.reference_of", stop)
+    for place in ("origin", "opened"):  # a bundle is made of all that is opened; others ask devices in between
+        monkeypatch.setattr(f"dtvit_deploy.pipeline.{place}.reference_of", stop)
     path = write(tmp_path / "strangers", "trt")
     CliRunner().invoke(app, [command, str(path), *words, "--data", str(tmp_path)])
     assert [artifact.trusted for artifact in seen] == [trusted]
