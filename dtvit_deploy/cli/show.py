@@ -201,9 +201,13 @@ def _number(value: float | None) -> str:
 
 def _latency_columns(measured: list[Measurement | None], *, whole: bool) -> list[tuple[str, list[str]]]:
     """The median and the tail; ``whole`` adds what is measured once, and whether the measurement is to be believed."""
-    every: list[tuple[str, Callable[[Measurement], float | None]]] = [("p50 ms", lambda one: one.p50), ("p99 ms", lambda one: one.p99)]
+    every: list[tuple[str, Callable[[Measurement], float | None]]] = [("p50 ms", lambda one: one.p50), ("p90 ms", lambda one: one.p90)]
     if whole:
-        every.insert(1, ("p90 ms", lambda one: one.p90))
+        tail: list[tuple[str, Callable[[Measurement], float | None]]] = [
+            ("p99 ms", lambda one: one.p99),
+            ("p99.9 ms", lambda one: one.p99_9),
+        ]
+        every += [(name, pick) for name, pick in tail if any(one and pick(one) is not None for one in measured)]
         if any(one and one.device for one in measured):
             every.append(("device p50", lambda one: one.device.p50 if one.device else None))
         every += [("load ms", lambda one: one.load_ms), ("first ms", lambda one: one.first_ms)]

@@ -114,7 +114,11 @@ def latency(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | N
             for heading, field in (
                 ("p50 ms", "p50"),
                 ("p90", "p90"),
+                ("p90 early stopping", "p90_early_stopping"),
                 ("p99", "p99"),
+                ("p99 early stopping", "p99_early_stopping"),
+                ("p99.9", "p99_9"),
+                ("p99.9 early stopping", "p99_9_early_stopping"),
                 ("mean", "mean"),
                 ("IQR", "iqr"),
                 ("min", "min"),
@@ -131,6 +135,11 @@ def latency(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | N
     failed = (index for index, one in enumerate(every) if one.status == "INVALID")
     here = "" if all(map(elsewhere, every)) else f"On {report.device.get('processor', 'an unknown processor')}; "
     sentences = [f"{here}percentiles are nearest-rank, of raw samples that report.json keeps."]
+    if any(one.p90_early_stopping is not None for one in every):
+        sentences.append(
+            "An early stopping estimate is MLPerf's: for independent runs the device's own percentile lies above it with a chance of 1% at"
+            " most; a percentile without samples enough for one is withheld."
+        )
     for name, one, _ in timed:
         sentences.append(f"{name}: {one.status}{''.join(f'; {why}' for why in (*one.reasons, *one.notes))}. {listed(one.conditions)}")
     return section("latency", "Latency", sentences, (table("", columns, failed),))

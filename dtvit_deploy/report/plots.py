@@ -63,8 +63,9 @@ def _latency(pairs: Sequence[tuple[str, Subject]]) -> list[Plot]:
         last.set_xlim(left=0, right=None if last.get_xlim()[1] > 0.1 else 1)
         last.set_xlabel("seconds since sampling began")
     caption = (
-        "Above: each box holds the middle half of the samples, its line is p50, whiskers reach from the minimum to p99, a diamond marks"
-        " p90. Below: the samples in the order taken; a steady machine shows a level band around the dashed p50."
+        "Above: each box holds the middle half of the samples, its line is p50, a diamond marks p90, whiskers reach from the minimum to"
+        " p99, or to p90 or the maximum where samples are too few for it. Below: the samples in the order taken; a steady machine shows a"
+        " level band around the dashed p50."
     )
     return [Plot(caption, svg_of(figure, "latency"))]
 
@@ -72,15 +73,20 @@ def _latency(pairs: Sequence[tuple[str, Subject]]) -> list[Plot]:
 def _drawable(one: Measurement) -> bool:
     """Whether these are latencies: a report may come from anywhere, and an axis must not be asked for 1e308 ms."""
     return bool(one.samples_ms) and all(
-        0 <= figure < LARGEST for figure in (*one.samples_ms, *one.stamps_s, one.p50, one.p90, one.p99, one.min)
+        0 <= figure < LARGEST for figure in (*one.samples_ms, *one.stamps_s, one.p50, one.p90 or 0, _tail(one), one.min)
     )
+
+
+def _tail(one: Measurement) -> float:
+    """How far up a picture follows the samples: to the highest percentile that there are enough of them for."""
+    return next((figure for figure in (one.p99, one.p90) if figure is not None), one.max)
 
 
 def _boxes(axes: Axes, timed: Sequence[tuple[str, Measurement]]) -> None:
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     fastest, slowest = min(one.p50 for _, one in timed), max(one.p50 for _, one in timed)
-    right = max(max(one.p99, one.p50) for _, one in timed) or 1.0
+    right = max(max(_tail(one), one.p50) for _, one in timed) or 1.0
     if min(one.min for _, one in timed) > 0 and slowest > 20 * fastest:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -92,12 +98,13 @@ def _boxes(axes: Axes, timed: Sequence[tuple[str, Measurement]]) -> None:
         ordered = sorted(one.samples_ms)
         low, high = (ordered[-(-q * len(ordered) // 100) - 1] for q in (25, 75))  # nearest rank, as all percentiles here
         valid = one.status == "VALID"
-        axes.plot([ordered[0], one.p99], [row, row], color=BLUE, linewidth=1.2, marker="|", markersize=9)
+        axes.plot([ordered[0], _tail(one)], [row, row], color=BLUE, linewidth=1.2, marker="|", markersize=9)
         axes.barh(row, high - low, left=low, height=0.5, facecolor="#cfe3f1", edgecolor=BLUE)
         axes.plot([one.p50, one.p50], [row - 0.25, row + 0.25], color=INK, linewidth=2)
-        axes.plot(one.p90, row, marker="D", color=BLUE, markersize=3.5)
+        if one.p90 is not None:
+            axes.plot(one.p90, row, marker="D", color=BLUE, markersize=3.5)
         text = f"p50 {figures.milliseconds(one.p50)}" + ("" if valid else "  INVALID")
-        axes.annotate(text, (one.p99, row), (8, 0), textcoords="offset points", va="center", color=INK if valid else RED)
+        axes.annotate(text, (_tail(one), row), (8, 0), textcoords="offset points", va="center", color=INK if valid else RED)
     name_rows(axes, [name for name, _ in timed])
     axes.set_xlabel("ms for one inference")
 
@@ -106,7 +113,7 @@ def _series(axes: Axes, name: str, one: Measurement) -> None:
     samples = one.samples_ms
     stamps = one.stamps_s if len(one.stamps_s) == len(samples) else tuple(map(float, range(len(samples))))
     colour = BLUE if one.status == "VALID" else RED
-    top = max(one.p99 * 1.15, one.p50 * 1.3) or 1.0
+    top = max(_tail(one) * 1.15, one.p50 * 1.3) or 1.0
     if len(samples) <= MOST_DOTS:
         inside = [(stamp, sample) for stamp, sample in zip(stamps, samples, strict=True) if sample <= top]
         axes.plot(

@@ -211,6 +211,8 @@ class TestEqualReportsGiveEqualBytes:
         (report(data={}, device={}, versions={}, lineage=()), 0),
         (report(subject()), 0),
         (report(subject(latency=latency(samples=1))), 1),
+        (report(subject(latency=latency(samples=63))), 1),
+        (report(subject(latency=latency(samples=661)), subject(latency=latency(samples=7000))), 1),
         (report(subject(latency=latency(samples=5000))), 1),
         (report(subject(latency=latency(0.0))), 1),
         (report(subject(latency=latency(stamped=False))), 1),

@@ -43,7 +43,7 @@ def latency(samples: int = 64, median: float = 20.0) -> Measurement:
 
 def test_a_device_s_own_time_has_columns_where_there_is_one() -> None:
     host = latency()
-    gpu = msgspec.structs.replace(host, device=device_time([1.25] * 63 + [9.75]))
+    gpu = msgspec.structs.replace(host, device=device_time([1.25] * 600 + [9.75] * 100))
     subject = {"file": "", "sha256": "0" * 64, "precision": "fp32", "rung": Rung.EXECUTED, "conditions": {}}
     facts = {"command": "profile", "model": "any", "created": "now", "lineage": (), "data": {}, "device": {}, "versions": {}}
     both, one = (
@@ -156,8 +156,8 @@ class TestWhatIsSaid:
         assert answers[2] == [
             "ONNX FP32", "97.60% [95.9–98.6%]", "99.80%", "4.10e-06", "8.00e-06", "0.999999999", "121.5", "executed", "1 failed",
         ]  # fmt: skip
-        assert costs[0] == ["", "p50 ms", "p90 ms", "p99 ms", "load ms", "first ms", "peak MiB", "size MB", "threads", "rung"]
-        assert costs[2] == ["ONNX FP32", "20.02", "20.04", "20.04", "123.40", "55.50", "321", "18.28", "3", "executed"]
+        assert costs[0] == ["", "p50 ms", "p90 ms", "load ms", "first ms", "peak MiB", "size MB", "threads", "rung"]
+        assert costs[2] == ["ONNX FP32", "20.02", "20.04", "123.40", "55.50", "321", "18.28", "3", "executed"]
 
     def test_figures_carry_their_samples_rung_and_conditions(self) -> None:
         text = render_markdown(everything())
