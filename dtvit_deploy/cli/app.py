@@ -187,7 +187,8 @@ def _read_report(path: Path) -> Report:
         if not (path / JSON).is_file():
             raise InputError(f"the folder {path} has no {JSON}", remedy="give a folder that `run` or --out wrote a report into")
         path /= JSON
-    schema = read_json(path, defstruct("Report", [("schema", int)])).schema  # by itself, since what else another schema has is not known
+    # By itself, since what else another schema has is not known.
+    schema = read_json(path, defstruct("Report", [("schema", int, SCHEMA)])).schema
     if schema != SCHEMA:
         raise InputError(f"{path} has schema {schema}; this version reads schema {SCHEMA}", remedy="measure again")
     found: Report = read_json(path, Report)

@@ -127,6 +127,9 @@ def latency(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | N
         ),
         amounts("device p50", (figures.milliseconds(one.device.p50 if one.device else None) for one in every)),
         amounts("device p99", (figures.milliseconds(one.device.p99 if one.device else None) for one in every)),
+        amounts("burst p50", (figures.milliseconds(one.sustained.burst_ms if one.sustained else None) for one in every)),
+        amounts("sustained p50", (figures.milliseconds(one.sustained.sustained_ms if one.sustained else None) for one in every)),
+        amounts("sustained ÷ burst", (figures.ratio(one.sustained.ratio if one.sustained else None) for one in every)),
         amounts("p50 ÷ reference", (_ratio(one, reference) for one in every)),
         amounts("warm-up", (str(one.warmup_runs) for one in every)),
         words("rung", (str(rung) for _, _, rung in timed)),
@@ -141,8 +144,13 @@ def latency(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | N
             " most; a percentile without samples enough for one is withheld."
         )
     for name, one, _ in timed:
-        sentences.append(f"{name}: {one.status}{''.join(f'; {why}' for why in (*one.reasons, *one.notes))}. {listed(one.conditions)}")
+        sentences.append(f"{name}: {one.status}{''.join(f'; {why}' for why in _told(one))}. {listed(one.conditions)}")
     return section("latency", "Latency", sentences, (table("", columns, failed),))
+
+
+def _told(one: Measurement) -> list[str]:
+    """What is to be said of a measurement beside its figures."""
+    return [*one.reasons, *one.notes, *([str(one.sustained)] if one.sustained is not None else [])]
 
 
 def elsewhere(one: Measurement) -> bool:

@@ -27,7 +27,7 @@ BAND_ALONE = 0.05
 SAME_DEVICE = ("device", "model", "processor", "architecture", "cores", "governor", "power mode", "clocks", "turbo")
 SAME_CONDITIONS = (
     "rung", "device", "chip", "runtime", "provider", "threads", "threads used", "precision", "batch",
-    "launch", "transfers", "latency", "host latency", "device latency",
+    "sustained load", "launch", "transfers", "latency", "host latency", "device latency",
 )  # fmt: skip
 """What must be equal for latencies to compare; the last ones say what of a run was timed."""
 _ROUNDING = 1e-9
@@ -170,6 +170,8 @@ def _run(measured: Measurement | None, yardstick: Subject | None) -> Run | None:
 
 def _terms(subject: Subject) -> dict[str, str]:
     found = subject.conditions | (subject.latency.conditions if subject.latency is not None else {})
+    if subject.latency is not None and (lasting := subject.latency.sustained) is not None:  # whose median is that of another heat
+        found["sustained load"] = f"{lasting.asked_seconds:g} s"
     asked = f"{subject.precision} ({found['precision']})" if "precision" in found else subject.precision
     return found | {"rung": str(subject.rung), "precision": asked}
 

@@ -56,6 +56,20 @@ def test_a_device_s_own_time_has_columns_where_there_is_one() -> None:
     assert "device p50" not in one
 
 
+def test_burst_and_sustained_have_columns_and_a_sentence_where_a_load_lasted() -> None:
+    stamps = [0.02 * i for i in range(3000)]
+    warmup = Warmup(runs=31, seconds=0.5, change=0.0, first_ms=90.0)
+    hot = summarise([10.0] * 1000 + [14.0] * 2000, stamps, MeasureOptions(sustained_seconds=60), warmup=warmup)
+    text = render_markdown(report(subject(latency=hot)))
+    (row,) = (row for table in tables(text) for row in table if "INVALID" in row and row[0] == "ONNX FP32")
+    (headings,) = (table[0] for table in tables(text) if "sustained ÷ burst" in table[0])
+    told = dict(zip(headings, row, strict=True))
+    assert (told["burst p50"], told["sustained p50"], told["sustained ÷ burst"]) == ("10.00", "14.00", "1.400")
+    assert "sustained 14 ms in the last third of 60 s (" in text
+    assert "samples): sustained ÷ burst 1.400" in text
+    assert "sustained" not in render_markdown(report(subject(latency=latency())))
+
+
 def difference(feeds: str = "images", max_abs: float = 4.1e-6, reason: str = "", **more: object) -> Difference:
     values: dict[str, object] = {
         "output": "logits",

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.harness.latency import MeasureOptions, Warmup, summarise
 from dtvit_deploy.report.compare import Comparison, compare_reports
 from timed_reports import CONDITIONS, timed_report
 
@@ -94,6 +95,20 @@ def test_other_terms_of_the_measurement_are_not_comparable(key: str) -> None:
         pair.append(msgspec.structs.replace(found, subjects=(found.subjects[0], mine)))
     (gate,) = compare_reports(*pair).verdict.failed
     assert gate.reason.startswith(f"not comparable: {key} was ")
+
+
+def test_a_median_under_a_load_that_lasts_is_not_comparable_with_one_of_seconds() -> None:
+    pair = []
+    for seconds in (0.0, 60.0):
+        found = timed_report(seed=1)
+        assert found.subjects[1].latency is not None
+        times = [0.2 * index for index in range(300)]
+        warmup = Warmup(runs=10, seconds=1.0, change=0.0, first_ms=10.0)
+        lasting = summarise(found.subjects[1].latency.samples_ms, times, MeasureOptions(sustained_seconds=seconds), warmup=warmup)
+        mine = msgspec.structs.replace(found.subjects[1], latency=lasting)
+        pair.append(msgspec.structs.replace(found, subjects=(found.subjects[0], mine)))
+    (gate,) = compare_reports(*pair).verdict.failed
+    assert gate.reason == "not comparable: sustained load was not recorded and is 60 s"
 
 
 def test_a_state_that_only_one_report_knows_is_not_comparable_either() -> None:

@@ -8,6 +8,7 @@ from dtvit_deploy.harness.latency.between_runs import Growth, Level, Run, growth
 from dtvit_deploy.harness.latency.measurement import DeviceTime, Measurement, MeasureOptions, Samples, Warmup, summarise
 from dtvit_deploy.harness.latency.paired import Ratio, ratio
 from dtvit_deploy.harness.latency.rounds import interleaved, measure, sample
+from dtvit_deploy.harness.latency.sustained import Sustained
 
 __all__ = [
     "DeviceTime",
@@ -18,6 +19,7 @@ __all__ = [
     "Ratio",
     "Run",
     "Samples",
+    "Sustained",
     "Warmup",
     "growth",
     "growth_over",

@@ -18,6 +18,7 @@ from dtvit_deploy.artifacts.bounds import Amount, Count
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.drift import drift_of
 from dtvit_deploy.harness.latency.percentiles import P50, P90, P99, P99_9, early_stopping, fewest, nearest_rank, percentile
+from dtvit_deploy.harness.latency.sustained import Sustained, sustained
 
 FEWEST_SAMPLES = 64
 """Below this a measurement is INVALID, whatever was asked for."""
@@ -34,6 +35,8 @@ class MeasureOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         min_samples, min_seconds: sampling goes on until every candidate has both, or, in place of the seconds, until all together took
             ten times as long. Fewer than 64 samples can be asked for, for a quick look, and are INVALID.
         max_samples, max_seconds: a candidate is sampled no further than either, and is INVALID if that leaves fewer than ``min_samples``.
+        sustained_seconds: how long the load of all candidates together is to last, however many samples there are by then; of more rounds
+            than ``max_samples``, evenly spaced ones are kept. 0 for no longer than the others ask.
         warmup_seconds, max_warmup_seconds: shortest and longest warm-up; at least ten runs in any case.
         drift_limit: change of the median within the measurement, relative to where it began.
         spread_limit: interquartile range in units of the median.
@@ -43,6 +46,7 @@ class MeasureOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     min_seconds: float = 3.0
     max_samples: int = 20_000
     max_seconds: float = 300.0
+    sustained_seconds: float = 0.0
     warmup_seconds: float = 0.2
     max_warmup_seconds: float = 5.0
     drift_limit: float = 0.10
@@ -57,6 +61,10 @@ class MeasureOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         ):
             if not 0 <= low <= high < math.inf:  # False for NaN too
                 raise InputError(f"{what} of {low} s at least and {high} s at most cannot both be")
+        if not 0 <= self.sustained_seconds < math.inf:
+            raise InputError(f"a load of {self.sustained_seconds} s cannot be")
+        if self.sustained_seconds and self.max_samples < FEWEST_SAMPLES:
+            raise InputError(f"a load that lasts needs {FEWEST_SAMPLES} samples at least, and {self.max_samples} are allowed")
         if not (self.drift_limit > 0 and self.spread_limit > 0):
             raise InputError(f"the limits of drift and spread must be positive, not {self.drift_limit} and {self.spread_limit}")
 
@@ -113,6 +121,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         load_ms, peak_memory_mib: added by the caller, from a process of their own (:mod:`dtvit_deploy.runtimes.cold`).
         first_ms: the first run that ``measure`` made, unless the caller puts that of such a process in its place.
         device: the same runs by the device's own clock; None where there is none.
+        sustained: of its first second and of what it came to; None where no lasting load was asked for.
     """
 
     samples_ms: Annotated[tuple[Amount, ...], msgspec.Meta(min_length=1)]
@@ -138,6 +147,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     first_ms: Amount | None = None
     peak_memory_mib: Amount | None = None
     device: DeviceTime | None = None
+    sustained: Sustained | None = None
 
     @property
     def why_invalid(self) -> str:
@@ -218,6 +228,7 @@ def summarise(
         reasons=tuple(reasons),
         notes=_withheld({"p90": (p90, P90), "p99": (p99, P99), "p99.9": (p99_9, P99_9)}),
         first_ms=warmup.first_ms,
+        sustained=sustained(samples_ms, stamps_s, options.sustained_seconds) if options.sustained_seconds else None,
     )
 
 
