@@ -75,6 +75,8 @@ def readings(place: Place) -> Iterator[Case]:
     yield Case(("run", "recipe.toml", "-o", "out/run"))
     yield Case(("report", "out/verified/report.json", "-o", "out/again"))
     yield Case(("compare", "out/verified/report.json", "out/verified/report.json"))
+    yield Case(("compare", "out/verified/report.json", "--history", "out/series.jsonl"), {2})  # it has no latency
+    yield Case(("ab", *made[:1] * 2, "--processes", "5", "--seconds", "0.1", "--samples", "8"), {0, 1})
     yield Case(("models",))
     yield Case(("doctor",))
     yield Case(("device", "list"))

@@ -11,6 +11,7 @@ import typer
 import dtvit_deploy
 from dtvit_deploy.cli import flags
 from dtvit_deploy.cli import options as given
+from dtvit_deploy.cli.ab import ab
 from dtvit_deploy.cli.cache import cache
 from dtvit_deploy.cli.calibrate import calibrate
 from dtvit_deploy.cli.device import device
@@ -249,6 +250,7 @@ def compare(
         raise SystemExit(GATE_FAILED)
 
 
+app.command()(ab)
 app.command()(doctor)
 app.command()(cache)
 app.add_typer(device, name="device")
