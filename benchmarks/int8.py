@@ -90,10 +90,10 @@ def compare(asked: argparse.Namespace, folder: Path) -> int:
     print(f"{asked.model}, {name} {tuple(example.shape)}, one thread, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"random weights, ranges of {FEEDS} random feeds: latency only")
     found = measure(runs, MeasureOptions(min_samples=asked.rounds))
-    print(f"{'':22}{'p50 ms':>8}{'p90 ms':>8}   / our FP32, 95 % interval")
+    print(f"{'':22}{'p50 ms':>8}{'IQR ms':>8}   / our FP32, 95 % interval")
     for key, one in found.items():
         verdict = "" if one.status == "VALID" else f"  {one.status}: {'; '.join(one.reasons)}"
-        print(f"{key:22}{one.p50:8.2f}{one.p90:8.2f}   {ratio(one, found['ours fp32'])}{verdict}")
+        print(f"{key:22}{one.p50:8.2f}{one.iqr:8.2f}   {ratio(one, found['ours fp32'])}{verdict}")
     for key, session in sessions.items():
         print(f"{key}: {session.conditions['precision']} ({session.conditions['layers']})")
     by_type(built, feeds[0])

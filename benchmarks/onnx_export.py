@@ -101,7 +101,7 @@ def main() -> int:
         runs = {key: partial(session.run, None, {session.get_inputs()[0].name: feed}) for key, session in sessions.items()}
         found = measure(runs, MeasureOptions(min_samples=asked.rounds))
         for key, one in found.items():
-            print(f"latency: {key} p50 {one.p50:.2f} ms, p90 {one.p90:.2f}, {len(one.samples_ms)} samples, {one.status} {one.reasons}")
+            print(f"latency: {key} p50 {one.p50:.2f} ms, IQR {one.iqr:.2f}, {len(one.samples_ms)} samples, {one.status} {one.reasons}")
         latency = ratio(found["ours"], found["by hand"])
         print(f"latency: ours / by hand = {latency}, limit {SLOWEST_ARTEFACT}; input {name} {tuple(example.shape)}")
     valid = all(one.status == "VALID" for one in found.values())

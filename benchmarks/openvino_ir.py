@@ -113,7 +113,7 @@ def compare(asked: argparse.Namespace, folder: Path) -> int:
         runs |= {f"ours {precision}": partial(session.run, {name: feed}), f"by hand {precision}": other}
     found = measure(runs, MeasureOptions(min_samples=asked.rounds))
     for key, one in found.items():
-        print(f"latency: {key} p50 {one.p50:.2f} ms, p90 {one.p90:.2f}, {len(one.samples_ms)} samples, {one.status} {one.reasons}")
+        print(f"latency: {key} p50 {one.p50:.2f} ms, IQR {one.iqr:.2f}, {len(one.samples_ms)} samples, {one.status} {one.reasons}")
     slower = {precision: ratio(found[f"ours {precision}"], found[f"by hand {precision}"]) for precision in PRECISIONS}
     for precision, times in slower.items():
         print(f"latency: ours / by hand in {precision} = {times}, limit {SLOWEST}; input {name} {tuple(example.shape)}")

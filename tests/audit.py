@@ -77,6 +77,8 @@ def readings(place: Place) -> Iterator[Case]:
     onnx = next(name for name in made if name.endswith(".onnx"))
     yield Case(("bundle", onnx, "--data", "images", "--evaluate", "-o", "out/board.tar"))
     yield Case(("compare", "out/verified/report.json", "out/verified/report.json"))
+    yield Case(("compare", "out/verified/report.json", "--history", "out/series.jsonl"), {2})  # it has no latency
+    yield Case(("ab", *made[:1] * 2, "--processes", "5", "--seconds", "0.1", "--samples", "8"), {0, 1})
     yield Case(("models",))
     yield Case(("doctor",))
     yield Case(("device", "list"))

@@ -11,6 +11,7 @@ import typer
 import dtvit_deploy
 from dtvit_deploy.cli import flags
 from dtvit_deploy.cli import options as given
+from dtvit_deploy.cli.ab import ab
 from dtvit_deploy.cli.bundle import bundle
 from dtvit_deploy.cli.cache import cache
 from dtvit_deploy.cli.calibrate import calibrate
@@ -173,26 +174,57 @@ app.command()(report)
 @explained
 def compare(
     before: Annotated[Path, typer.Argument(help="A report.json, or its folder.", show_default=False)],
-    after: Annotated[Path, typer.Argument(help="A later report.json, or its folder.", show_default=False)],
-    slower: Annotated[float, typer.Option("--slower", min=0, help="Share by which p50, in units of torch's, may grow.")] = 0.05,
+    after: Annotated[Path | None, typer.Argument(help="A later report.json, or its folder.", show_default=False)] = None,
+    slower: Annotated[
+        float | None,
+        typer.Option(
+            "--slower", min=0, help="Share by which p50 may grow: by default 0.02 in units of torch's, else 0.05.", show_default=False
+        ),
+    ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(
+            "--history", help="Compare one report with the last of this series, a file of JSON lines, and add it.", show_default=False
+        ),
+    ] = None,
+    last: Annotated[int, typer.Option("--last", min=1, help="Reports of the series to compare with.")] = 10,
     as_json: given.Json = False,
 ) -> None:
-    """Compare two reports: what became slower, larger or less accurate. Fails on a regression."""
+    """Compare two reports, or one with a series: what became slower, larger or less accurate. Fails on a regression."""
     from dtvit_deploy.cli import show
-    from dtvit_deploy.report.compare import compare_reports
+    from dtvit_deploy.errors import InputError
 
-    found = compare_reports(read_report(before), read_report(after), slower=slower)
+    if (after is None) == (history is None):
+        raise InputError(
+            "compare takes two reports, or one and a series" + (", and both were given" if history else ""),
+            remedy="give BEFORE and AFTER, or REPORT and --history FILE",
+        )
+    added = 0
+    if history is None:
+        from dtvit_deploy.report.compare import compare_reports
+
+        assert after is not None
+        found = compare_reports(read_report(before), read_report(after), slower=slower)
+    else:
+        from dtvit_deploy.report.series_file import compare_and_add
+
+        found, added = compare_and_add(history, read_report(before), last=last, slower=slower)
     if as_json:
         show.as_json(found)
     else:
         show.rows("before → after", ("subject", "figure", "before", "after", "change"), [row.cells() for row in found.rows])
         for each in found.not_compared:
             show.note(each, show.console(), "not compared:")
+        for each in found.undecided:
+            show.note(each, show.console(), "undecided:")
+        if history is not None:
+            show.console().say(f"added to {history}: {added} of its artefacts" if added else f"in {history} already")
         show.verdict(found.verdict, show.console())
     if not found.verdict.passed:
         raise SystemExit(GATE_FAILED)
 
 
+app.command()(ab)
 app.command()(doctor)
 app.command()(cache)
 app.add_typer(device, name="device")

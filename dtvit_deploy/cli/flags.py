@@ -231,6 +231,13 @@ PROFILE = (
     Flag("profile.seconds", ("--seconds",), float, "Least time for each, or ten times that for all.", least=0.1),
     Flag("profile.samples", ("--samples",), int, "Least number of samples, for each; fewer than 64 are INVALID.", least=1),
     Flag(
+        "profile.sustained",
+        ("--sustained",),
+        float,
+        "Seconds of load after which burst and sustained latency are told apart; a minute at least.",
+        least=60,
+    ),
+    Flag(
         "profile.cuda_graph",
         ("--cuda-graph/--no-cuda-graph",),
         bool,

@@ -78,6 +78,8 @@ def read_report(path: Path) -> Report:
     Raises:
         InputError: it cannot be read, is none, or of another schema.
     """
+    from msgspec import defstruct
+
     from dtvit_deploy.artifacts.artifact import read_json
     from dtvit_deploy.report import JSON
     from dtvit_deploy.report.schema import SCHEMA, Report
@@ -86,7 +88,9 @@ def read_report(path: Path) -> Report:
         if not (path / JSON).is_file():
             raise InputError(f"the folder {path} has no {JSON}", remedy="give a folder that `run` or --out wrote a report into")
         path /= JSON
+    # By itself, since what else another schema has is not known.
+    schema = read_json(path, defstruct("Report", [("schema", int, SCHEMA)])).schema
+    if schema != SCHEMA:
+        raise InputError(f"{path} has schema {schema}; this version reads schema {SCHEMA}", remedy="measure again")
     found: Report = read_json(path, Report)
-    if found.schema != SCHEMA:
-        raise InputError(f"{path} has schema {found.schema}; this version reads schema {SCHEMA}", remedy="measure again")
     return found

@@ -215,11 +215,18 @@ def _number(value: float | None) -> str:
 
 def _latency_columns(measured: list[Measurement | None], *, whole: bool) -> list[tuple[str, list[str]]]:
     """The median and the tail; ``whole`` adds what is measured once, and whether the measurement is to be believed."""
-    every: list[tuple[str, Callable[[Measurement], float | None]]] = [("p50 ms", lambda one: one.p50), ("p99 ms", lambda one: one.p99)]
+    every: list[tuple[str, Callable[[Measurement], float | None]]] = [("p50 ms", lambda one: one.p50), ("p90 ms", lambda one: one.p90)]
     if whole:
-        every.insert(1, ("p90 ms", lambda one: one.p90))
+        tail: list[tuple[str, Callable[[Measurement], float | None]]] = [
+            ("p99 ms", lambda one: one.p99),
+            ("p99.9 ms", lambda one: one.p99_9),
+        ]
+        every += [(name, pick) for name, pick in tail if any(one and pick(one) is not None for one in measured)]
         if any(one and one.device for one in measured):
             every.append(("device p50", lambda one: one.device.p50 if one.device else None))
+        if any(one and one.sustained for one in measured):
+            every.append(("burst ms", lambda one: one.sustained.burst_ms if one.sustained else None))
+            every.append(("sustained ms", lambda one: one.sustained.sustained_ms if one.sustained else None))
         every += [("load ms", lambda one: one.load_ms), ("first ms", lambda one: one.first_ms)]
         every.append(("peak MiB", lambda one: one.peak_memory_mib))
     columns = [(name, [_figure(pick(one) if one else None) for one in measured]) for name, pick in every]

@@ -40,7 +40,9 @@ def measure_options(recipe: Recipe) -> MeasureOptions:
     """How long a request has latency measured."""
     asked = recipe.profile
     longest = max(MeasureOptions().max_seconds, asked.seconds)
-    return MeasureOptions(min_seconds=asked.seconds, min_samples=asked.samples, max_seconds=longest)
+    return MeasureOptions(
+        min_seconds=asked.seconds, min_samples=asked.samples, max_seconds=longest, sustained_seconds=asked.sustained or 0.0
+    )
 
 
 class Compared(msgspec.Struct, frozen=True):

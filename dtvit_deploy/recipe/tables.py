@@ -205,11 +205,13 @@ class Profile(Table, frozen=True):
     Attributes:
         seconds: least time for each artefact.
         samples: least number of samples for each; fewer than 64 are INVALID.
+        sustained: length of a load of all artefacts together, in seconds, after which burst and sustained latency are told apart.
         cuda_graph: on a GPU, launch all kernels of an inference at once.
     """
 
     seconds: Annotated[float, msgspec.Meta(ge=0.1, le=1e9)] = 3.0
     samples: Natural = 64
+    sustained: Annotated[float, msgspec.Meta(ge=60, le=1e6, examples=[60.0])] | None = None
     cuda_graph: bool = True
 
 

@@ -7,9 +7,8 @@ and no longer is, fails too. A latency that is INVALID says something about the 
 
 The limits:
 
-* p50 in units of the reference's, which was measured in the same run, may grow by 5 %, the share of ExecuTorch's own check for regressions:
-  a machine that became slower as a whole slows both. Where one of the runs has no VALID latency of the reference, or one of another torch,
-  it is p50 itself;
+* p50 in units of the reference's, which was measured in the same run, may grow by 2 %, and p50 itself, where there is no such reference, by
+  5 %: beyond lies what does so with the whole of its 95 % interval (`dtvit_deploy.report.slower`);
 * top-1 may fall by 0.4 points, and by one sample in any case. The samples are the same in both, so the interval of either share, which
   is about drawing other samples, says nothing about the difference; but one answer near a tie may go either way for no reason;
 * agreement with the reference may not fall;
@@ -31,19 +30,16 @@ from dtvit_deploy.harness.verdict import NOT_MEASURED, Gate, Verdict, at_most, h
 from dtvit_deploy.plural import counted
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.content import real_agreement, worst
+from dtvit_deploy.report.slower import Side, Slower, differing, require_band
+from dtvit_deploy.report.slower import slower as slower_than
 from dtvit_deploy.report.tables import labels
 
 if TYPE_CHECKING:
-    from dtvit_deploy.harness.latency import Measurement
     from dtvit_deploy.report.schema import Report, Subject
 
-SLOWER = 0.05
 LARGER = 0.05
 TOP1_DROP = 0.004
-"""Shares by which p50 and the size may grow, and top-1 may fall."""
-SAME_DEVICE = ("device", "processor", "architecture", "cores", "power mode", "governor")
-SAME_CONDITIONS = ("rung", "device", "runtime", "provider", "threads", "precision", "batch")
-"""What must be equal for latencies to compare."""
+"""Shares by which the size may grow, and top-1 may fall."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +49,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         figure: ``p50 ms``, ``p50 ÷ torch``, ``top-1``, ``agreement``, ``max |Δ|``, ``size MB`` or ``gates``.
         before, after: shares for top-1 and agreement, text for gates.
         change: after less before for shares; after over before, less one, for the rest; None where there is none.
+        interval: of that change, where it was held to a limit with its 95 % interval.
         compared: False for a p50 that is INVALID in either report.
     """
 
@@ -61,6 +58,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     before: float | str | None
     after: float | str | None
     change: float | None = None
+    interval: tuple[float, float] | None = None
     compared: bool = True
 
     def cells(self) -> tuple[str, ...]:
@@ -74,8 +72,15 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         elif self.figure in _SHARES:
             moved = f"{self.change * 100:+.2f} points".replace("-", "−")
         else:
-            moved = figures.change(self.change)
+            moved = figures.change(self.change) + self._interval()
         return figures.plain(self.subject), self.figure, self._text(self.before), self._text(self.after), moved
+
+    def _interval(self) -> str:
+        return (
+            ""
+            if self.interval is None or self.interval[0] == self.interval[1]
+            else f" [{figures.change(self.interval[0])} to {figures.change(self.interval[1])}]"
+        )
 
     def _text(self, value: float | str | None) -> str:
         return value if isinstance(value, str) else _TEXT[self.figure](value)
@@ -86,11 +91,13 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         not_compared: what no gate could be held to, and why.
+        undecided: what may have become slower or not, as far as the samples tell.
     """
 
     rows: tuple[Row, ...]
     verdict: Verdict
     not_compared: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()
 
 
 P50, RATIO, TOP1, AGREEMENT, MAX_ABS, SIZE, GATES = "p50 ms", "p50 ÷ torch", "top-1", "agreement", "max |Δ|", "size MB", "gates"
@@ -106,17 +113,16 @@ _TEXT = {
 }
 
 
-def compare_reports(before: Report, after: Report, *, slower: float = SLOWER) -> Comparison:
+def compare_reports(before: Report, after: Report, *, slower: float | None = None) -> Comparison:
     """Compare subjects of the same name.
 
     Args:
-        slower: share by which p50, in units of the reference's, may grow.
+        slower: share by which p50 may grow; None for 2 % in units of the reference's, or 5 % where there is none.
 
     Raises:
         InputError: the reports have no subject in common, or ``slower`` is no share.
     """
-    if not 0 <= slower < math.inf:
-        raise InputError(f"p50 cannot be allowed to grow by {slower}", remedy="give a share of at least 0, such as 0.05")
+    require_band(slower)
     one, two = (
         dict(zip(labels(before.subjects), before.subjects, strict=True)),
         dict(zip(labels(after.subjects), after.subjects, strict=True)),
@@ -129,40 +135,29 @@ def compare_reports(before: Report, after: Report, *, slower: float = SLOWER) ->
     rows: list[Row] = []
     gates: list[Gate] = []
     not_compared: list[str] = []
+    undecided: list[str] = []
     for name in dict.fromkeys([*one, *two]):
-        old, new = (_Side(report, found[name]) if name in found else None for report, found in ((before, one), (after, two)))
-        rows += _rows(name, old, new)
+        old, new = (Side(report, found[name]) if name in found else None for report, found in ((before, one), (after, two)))
+        moved = None if old is None or new is None else _moved(old, new)
+        rows += _rows(name, old, new, moved)
         if old is not None and new is not None:
-            gates += _gates(name, old, new, slower)
+            gates += _gates(name, old, new, None if moved is None else moved.gate(name, slower))
             if one[name].file and (why := _invalid(one[name], two[name])):
                 not_compared.append(f"{name}: p50: {why}")
+            if moved is not None and moved.gate(name, slower) is None:
+                undecided.append(moved.undecided(name, slower))
         elif name in one:
             gates.append(holds(f"{name}: present", False, "it is in the earlier report and not in the later one"))
-    return Comparison(rows=tuple(rows), verdict=verdict(gates), not_compared=tuple(not_compared))
+    return Comparison(rows=tuple(rows), verdict=verdict(gates), not_compared=tuple(not_compared), undecided=tuple(undecided))
 
 
-class _Side(msgspec.Struct, frozen=True):
-    """One subject and the report that it is in."""
-
-    report: Report
-    subject: Subject
-
-    @property
-    def yardstick(self) -> Subject | None:
-        """The reference, where it has a VALID latency and is not this subject itself."""
-        if "device" in self.subject.conditions:  # whose ratio to another machine's torch would be that of the machines
-            return None
-        found = next((one for one in self.report.subjects if not one.file), None)
-        return found if self.subject.file and found is not None and found.latency is not None and found.latency.status == "VALID" else None
-
-    @property
-    def ratio(self) -> float | None:
-        """p50 in units of the reference's; None where there is none."""
-        mine, other = self.subject.latency, self.yardstick.latency if self.yardstick is not None else None
-        return mine.p50 / other.p50 if mine is not None and other is not None and other.p50 > 0 else None
+def _moved(before: Side, after: Side) -> Slower | None:
+    """What became of an artefact's p50; None where there are no two VALID ones."""
+    pair = (before.subject.latency, after.subject.latency)
+    return slower_than(before, after) if before.subject.file and all(one is not None and one.status == "VALID" for one in pair) else None
 
 
-def _figures(side: _Side | None) -> dict[str, float | str | None]:
+def _figures(side: Side | None) -> dict[str, float | str | None]:
     """Every figure that is compared, None where it was not measured."""
     if side is None:
         return {}
@@ -179,7 +174,7 @@ def _figures(side: _Side | None) -> dict[str, float | str | None]:
     }
 
 
-def _rows(name: str, before: _Side | None, after: _Side | None) -> Iterator[Row]:
+def _rows(name: str, before: Side | None, after: Side | None, moved: Slower | None) -> Iterator[Row]:
     old, new = _figures(before), _figures(after)
     for figure in _TEXT:
         one, two = old.get(figure), new.get(figure)
@@ -189,7 +184,9 @@ def _rows(name: str, before: _Side | None, after: _Side | None) -> Iterator[Row]
         compared = not (figure in (P50, RATIO) and _invalid(before.subject if before else None, after.subject if after else None))
         if compared and isinstance(one, float) and isinstance(two, float):
             change = two - one if figure in _SHARES else _relative(one, two)
-        yield Row(subject=name, figure=figure, before=one, after=two, change=change, compared=compared)
+        known = moved.growth if moved is not None and figure == (RATIO if moved.in_units else P50) else None
+        interval = None if known is None or change is None else (known.low, known.high)
+        yield Row(subject=name, figure=figure, before=one, after=two, change=change, interval=interval, compared=compared)
 
 
 def _relative(before: float, after: float) -> float | None:
@@ -198,12 +195,14 @@ def _relative(before: float, after: float) -> float | None:
     return after / before - 1 if before and not (figures.infinite(before) or figures.infinite(after)) else None
 
 
-def _gates(name: str, before: _Side, after: _Side, slower: float) -> Iterator[Gate]:
+def _gates(name: str, before: Side, after: Side, p50: Gate | None) -> Iterator[Gate]:
     """The gates of a subject that both reports have; none for what the earlier one did not measure."""
     old, new = _figures(before), _figures(after)
     yield holds(f"{name}: present", True, "it is in both reports")
-    if before.subject.latency is not None and before.subject.file and not _invalid(before.subject, after.subject):
-        yield _p50(f"{name}: p50", before, after, slower)
+    if p50 is not None:
+        yield p50
+    elif before.subject.latency is not None and before.subject.file and after.subject.latency is None:
+        yield holds(f"{name}: p50", None, NOT_MEASURED)
     for figure in _SHARES:
         if old[figure] is not None:
             yield _share(f"{name}: {figure}", figure, before, after)
@@ -212,33 +211,6 @@ def _gates(name: str, before: _Side, after: _Side, slower: float) -> Iterator[Ga
     if old[GATES] == "pass":
         kept = None if new[GATES] is None else new[GATES] == "pass"
         yield holds(f"{name}: its own gates", kept, "they passed before and " + ("pass now" if kept else "fail now"))
-
-
-def _p50(name: str, before: _Side, after: _Side, slower: float) -> Gate:
-    one, two = before.subject.latency, after.subject.latency
-    if one is None or two is None:
-        return holds(name, None, NOT_MEASURED)
-    if "device" in before.subject.conditions:
-        why = _unequal(before.subject.conditions, after.subject.conditions, SAME_DEVICE)
-    else:
-        why = _unequal(before.report.device, after.report.device, SAME_DEVICE)
-    why += _unequal(_terms(before.subject, one), _terms(after.subject, two), SAME_CONDITIONS)
-    if why:
-        return holds(name, False, f"not comparable: {'; '.join(why)}")
-    if before.ratio is not None and after.ratio is not None and _same_yardstick(before, after):
-        return at_most(f"{name} ÷ torch", after.ratio, before.ratio * (1 + slower))
-    return at_most(name, two.p50, one.p50 * (1 + slower), "ms")
-
-
-def _same_yardstick(before: _Side, after: _Side) -> bool:
-    """Whether both references are the same torch under the same conditions, so that their times differ by the machine alone."""
-    pair = []
-    for side in (before, after):
-        assert side.yardstick is not None
-        assert side.yardstick.latency is not None
-        known = side.yardstick.conditions | side.yardstick.latency.conditions
-        pair.append(_terms(side.yardstick, side.yardstick.latency) | {"runtime": known.get("runtime", "")})
-    return not _unequal(pair[0], pair[1], SAME_CONDITIONS)
 
 
 def _invalid(before: Subject | None, after: Subject | None) -> str:
@@ -252,29 +224,14 @@ def _invalid(before: Subject | None, after: Subject | None) -> str:
     return "; ".join(told) if all(one is not None for _, one in pair) else ""
 
 
-def _terms(subject: Subject, measured: Measurement) -> dict[str, str]:
-    """What a latency was measured under. Of the runtime only the name: an upgrade is what one compares for."""
-    found = subject.conditions | measured.conditions
-    asked = f"{subject.precision} ({found['precision']})" if "precision" in found else subject.precision
-    return found | {"rung": str(subject.rung), "precision": asked, "runtime": found.get("runtime", "").partition(" ")[0]}
-
-
-def _unequal(one: dict[str, str], two: dict[str, str], keys: tuple[str, ...]) -> list[str]:
-    return [
-        f"{key} was {one.get(key) or 'not recorded'} and is {two.get(key) or 'not recorded'}"
-        for key in keys
-        if one.get(key) != two.get(key)
-    ]
-
-
-def _share(name: str, figure: str, before: _Side, after: _Side) -> Gate:
+def _share(name: str, figure: str, before: Side, after: Side) -> Gate:
     """Top-1 or agreement, compared in whole samples: shares of them differ by rounding."""
     one, two = _counted(before.subject, figure), _counted(after.subject, figure)
     if one is None or two is None:
         return holds(name, None, NOT_MEASURED)
     old, new = before.report.data, after.report.data
     key = "digest" if "digest" in old and "digest" in new else "source"
-    why = _unequal(old, new, (key,))
+    why = differing(old, new, (key,))
     if one[1] != two[1]:
         why.append(f"{counted(one[1], 'sample')} before and {two[1]} after")
     if why:

@@ -115,7 +115,11 @@ def latency(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | N
             for heading, field in (
                 ("p50 ms", "p50"),
                 ("p90", "p90"),
+                ("p90 early stopping", "p90_early_stopping"),
                 ("p99", "p99"),
+                ("p99 early stopping", "p99_early_stopping"),
+                ("p99.9", "p99_9"),
+                ("p99.9 early stopping", "p99_9_early_stopping"),
                 ("mean", "mean"),
                 ("IQR", "iqr"),
                 ("min", "min"),
@@ -124,6 +128,9 @@ def latency(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | N
         ),
         amounts("device p50", (figures.milliseconds(one.device.p50 if one.device else None) for one in every)),
         amounts("device p99", (figures.milliseconds(one.device.p99 if one.device else None) for one in every)),
+        amounts("burst p50", (figures.milliseconds(one.sustained.burst_ms if one.sustained else None) for one in every)),
+        amounts("sustained p50", (figures.milliseconds(one.sustained.sustained_ms if one.sustained else None) for one in every)),
+        amounts("sustained ÷ burst", (figures.ratio(one.sustained.ratio if one.sustained else None) for one in every)),
         amounts("p50 ÷ reference", (_ratio(one, reference) for one in every)),
         amounts("warm-up", (str(one.warmup_runs) for one in every)),
         words("rung", (str(rung) for _, _, rung in timed)),
@@ -134,9 +141,19 @@ def latency(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | N
     if here and any(map(elsewhere, every)):
         here = f"{here[:-2]}, but for what is named after a device; "
     sentences = [f"{here}percentiles are nearest-rank, of raw samples that report.json keeps."]
+    if any(one.p90_early_stopping is not None for one in every):
+        sentences.append(
+            "An early stopping estimate is MLPerf's: for independent runs the device's own percentile lies above it with a chance of 1% at"
+            " most; a percentile without samples enough for one is withheld."
+        )
     for name, one, _ in timed:
-        sentences.append(f"{name}: {one.status}{''.join(f'; {why}' for why in (*one.reasons, *one.notes))}. {listed(one.conditions)}")
+        sentences.append(f"{name}: {one.status}{''.join(f'; {why}' for why in _told(one))}. {listed(one.conditions)}")
     return section("latency", "Latency", sentences, (table("", columns, failed),))
+
+
+def _told(one: Measurement) -> list[str]:
+    """What is to be said of a measurement beside its figures."""
+    return [*one.reasons, *one.notes, *([str(one.sustained)] if one.sustained is not None else [])]
 
 
 def elsewhere(one: Measurement) -> bool:

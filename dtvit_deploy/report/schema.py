@@ -17,7 +17,8 @@ from dtvit_deploy.harness.search import Search
 from dtvit_deploy.harness.verdict import Verdict
 from dtvit_deploy.runtimes.compute_plan import ComputePlan
 
-SCHEMA = 1
+SCHEMA = 2
+"""2: percentiles may be withheld, and stand beside their early stopping estimates."""
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):

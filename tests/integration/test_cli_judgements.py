@@ -183,6 +183,43 @@ def test_of_what_can_never_be_int8_calibration_says_so_before_it_reads_an_image(
     assert "of no use" in done.stdout
 
 
+def test_an_artefact_is_not_slower_than_itself_in_five_processes_with_both(work: Path) -> None:
+    few = ("--processes", "5", "--seconds", "0.1", "--samples", "8")
+    done = deploy("ab", ARTEFACT, ARTEFACT, *few, "--band", "9", "--json", cwd=work)
+    found = json.loads(done.stdout)
+    assert found["outcome"]["found"] == "alike"  # within a band that no noise leaves
+    assert len(found["outcome"]["processes"]) == len(found["measured"]) == 5
+    assert found["names"] == ["network.net.fp32.onnx"] * 2
+    for pair in found["measured"]:
+        one, other = (each["samples_ms"] for each in pair)
+        assert len(one) == len(other) >= 8
+
+
+def test_an_artefact_that_is_slower_by_more_than_the_band_is_exit_code_1(work: Path) -> None:
+    slow = "import dtvit_deploy.pipeline.ab as ab, msgspec; real = ab.beside\n"
+    slow += "def beside(*given, **more):\n    found = real(*given, **more); a, b = found.samples\n"
+    slow += "    b = msgspec.structs.replace(b, samples_ms=tuple(9 * one for one in b.samples_ms))\n"
+    slow += "    return msgspec.structs.replace(found, samples=(a, b))\n"
+    slow += "ab.beside = beside"
+    few = ("--processes", "5", "--seconds", "0.1", "--samples", "8")
+    done = deploy("ab", ARTEFACT, ARTEFACT, *few, cwd=work, code=1, before=slow)
+    assert "B is slower: +" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((ARTEFACT, "none.onnx"), "there is no artefact at none.onnx"),
+        ((ARTEFACT, ARTEFACT, "--processes", "4"), "Invalid value for '--processes'"),
+        ((ARTEFACT, ARTEFACT, "--band", "inf"), "cannot be none"),
+    ],
+)
+def test_what_cannot_be_set_side_by_side_is_refused_before_anything_is_measured(given: tuple[str, ...], said: str, work: Path) -> None:
+    done = deploy("ab", *given, cwd=work, code=2)
+    assert said in done.stderr
+    assert "side by side" not in done.stderr
+
+
 def test_compare_takes_folders_and_names_what_is_missing_in_one(work: Path) -> None:
     deploy("verify", ARTEFACT, "-o", "verified", cwd=work)
     deploy("compare", "verified", "verified/report.json", cwd=work)

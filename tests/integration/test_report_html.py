@@ -65,6 +65,13 @@ def latency(median: float = 20.0, samples: int = 100, stamped: bool = True) -> M
     return summarise(times, stamps, MeasureOptions(), warmup=Warmup(runs=31, seconds=0.5, change=0.0, first_ms=50.0))
 
 
+def lasting(median: float, samples: int) -> Measurement:
+    """Under a load that was to last a minute."""
+    stamps = [0.02 * i for i in range(samples)]
+    warmup = Warmup(runs=31, seconds=0.5, change=0.0, first_ms=50.0)
+    return summarise([median] * samples, stamps, MeasureOptions(sustained_seconds=60), warmup=warmup)
+
+
 def difference(feeds: str, max_abs: float, tolerance: float = 8e-6, output: str = "logits") -> Difference:
     return Difference(
         output=output, feeds=feeds, samples=8, max_abs=max_abs, mean_abs=max_abs, max_rel=max_abs, cosine=1.0, sqnr=math.inf,
@@ -211,8 +218,12 @@ class TestEqualReportsGiveEqualBytes:
         (report(data={}, device={}, versions={}, lineage=()), 0),
         (report(subject()), 0),
         (report(subject(latency=latency(samples=1))), 1),
+        (report(subject(latency=latency(samples=63))), 1),
+        (report(subject(latency=latency(samples=661)), subject(latency=latency(samples=7000))), 1),
         (report(subject(latency=latency(samples=5000))), 1),
         (report(subject(latency=latency(0.0))), 1),
+        (report(subject(latency=lasting(20.0, 3000)), subject(latency=lasting(20.0, 3))), 1),
+        (report(subject(latency=lasting(0.0, 3000))), 1),
         (report(subject(latency=latency(stamped=False))), 1),
         (report(subject("a", latency=latency(0.01)), subject("b", latency=latency(3000.0))), 1),
         (report(subject(latency=latency(1e300))), 0),

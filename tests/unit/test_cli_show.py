@@ -169,7 +169,7 @@ class TestReports:
         gpu = msgspec.structs.replace(host, device=device_time([1.25] * 64))
         show.report(report(subject("cpu", latency=host), subject("gpu", latency=gpu), subject("emulated"), command="profile"))
         found = {cells[1].strip(): [cell.strip() for cell in cells] for line in lines(capsys) if len(cells := line.split("│")) > 2}
-        assert [found[name][5] for name in ("cpu", "gpu", "emulated")] == ["–", "1.25", "–"]
+        assert [found[name][4] for name in ("cpu", "gpu", "emulated")] == ["–", "1.25", "–"]
         assert [found[name][2] for name in ("cpu", "gpu", "emulated")] == ["3.00", "3.00", "–"]
 
     def test_notes_come_first_and_the_verdict_last_with_every_gate_that_failed(self, capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,11 +138,16 @@ def test_a_device_has_a_clock_of_its_own_which_is_read_after_each_sample() -> No
     assert isinstance(session, DeviceTimed)
     device: DeviceTimed = session
     found = measure(
-        {"fake": lambda: session.run(FEEDS)}, MeasureOptions(max_samples=100), runtime.clock.now, devices={"fake": lambda: device.device_ms}
+        {"fake": lambda: session.run(FEEDS)},
+        MeasureOptions(max_samples=700, min_seconds=20),
+        runtime.clock.now,
+        devices={"fake": lambda: device.device_ms},
     )["fake"]
     assert found.device is not None
     warm, count = found.warmup_runs, len(found.samples_ms)
     assert found.device.samples_ms == pytest.approx([10 + 0.1 * run for run in range(warm, warm + count)])
     assert found.device.p50 == pytest.approx(10 + 0.1 * (warm + (count - 1) // 2))
+    assert found.device.p90 is not None
+    assert found.device.p99 is not None
     assert found.device.p50 < found.device.p90 < found.device.p99
     assert found.p50 == pytest.approx(20)

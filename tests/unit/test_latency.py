@@ -63,7 +63,7 @@ def test_a_device_says_what_each_of_its_own_runs_took_and_nothing_of_the_others(
     assert device is not None
     count = len(found["there"].samples_ms)
     assert device.samples_ms == tuple(map(float, range(count)))  # asked once a sample, and not in warm-up
-    assert (device.p50, device.p99) == (math.ceil(count / 2) - 1, math.ceil(0.99 * count) - 1)
+    assert (device.p50, device.p90) == (math.ceil(count / 2) - 1, math.ceil(0.9 * count) - 1)
     assert found["there"].p50 == pytest.approx(12)
 
 
@@ -83,7 +83,7 @@ class TestValidity:
     def test_steady_runs_are_valid(self) -> None:
         steady = measured(lambda n: 0.010)
         assert (steady.status, steady.reasons) == ("VALID", ())
-        assert steady.p50 == steady.p99 == pytest.approx(10)
+        assert steady.p50 == steady.p90 == pytest.approx(10)
         assert steady.stable
 
     @pytest.mark.parametrize("seed", range(20))
@@ -91,10 +91,12 @@ class TestValidity:
         assert summary(noisy(64, 0.06, seed)).reasons == ()
 
     def test_rare_outliers_are_the_business_of_p99_alone(self) -> None:
-        samples = noisy(200)
+        samples = noisy(700)
         samples[::20] *= 4
         found = summary(samples)
         assert found.status == "VALID"
+        assert found.p99 is not None
+        assert found.p90 is not None
         assert found.p99 > 30 > found.p90
 
     def test_a_linear_drift(self) -> None:
@@ -269,29 +271,28 @@ class TestSampling:
 
 
 class TestPercentiles:
-    @pytest.mark.parametrize("count", [1, 2, 3, 4, 10, 63, 64, 101, 333])
+    @pytest.mark.parametrize("count", [1, 2, 3, 4, 10, 63, 64, 101, 333, 662, 6_700])
     def test_they_are_those_of_numpy_by_nearest_rank(self, count: int) -> None:
         samples = noisy(count, 0.3)
         found = summary(samples)
-        expected = np.percentile(samples, [25, 50, 75, 90, 99], method="inverted_cdf")
-        assert (found.p50, found.p90, found.p99) == tuple(expected[[1, 3, 4]])
+        expected = np.percentile(samples, [25, 50, 75, 90, 99, 99.9], method="inverted_cdf")
+        told = (found.p50, found.p90, found.p99, found.p99_9)
+        assert told == tuple(
+            value if count >= least else None for value, least in zip(expected[[1, 3, 4, 5]], (1, 64, 662, 6_636), strict=True)
+        )
         assert found.iqr == expected[2] - expected[0]
         assert found.mean == pytest.approx(samples.mean())
 
     @given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=300))
     def test_a_percentile_is_the_least_sample_that_enough_do_not_exceed(self, samples: list[float]) -> None:
         found = summary(samples)
-        for value, share in ((found.p50, 50), (found.p90, 90), (found.p99, 99)):
+        for value, share in ((found.p50, 50), (found.p90, 90)):
+            if value is None:
+                assert len(samples) < 64
+                continue
             assert value in samples
             assert 100 * sum(sample <= value for sample in samples) >= share * len(samples)
             assert 100 * sum(sample < value for sample in samples) < share * len(samples)
-
-    def test_p99_of_fewer_than_a_hundred_is_the_maximum_and_says_so(self) -> None:
-        few, enough = summary(noisy(99)), summary(noisy(100))
-        assert few.p99 == few.max
-        assert few.notes == ("p99 is the maximum: 99 samples, and a 99th percentile needs 100",)
-        assert enough.p99 < enough.max
-        assert enough.notes == ()
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,15 @@
 """One candidate's latency: its samples, their percentiles, and whether they can be believed.
 
 At least 64 samples, because that is what MLPerf Inference asks of a single stream (inference rules, early stopping): the fewest
-runs from which a 90th percentile can be bounded with 99 % confidence while one of them lies above the bound,
-P(Binomial(64, 0.1) ≤ 1) = 0.0096. With fewer, the bound would be the maximum. Our p90 is the plain percentile of the samples.
+runs from which a 90th percentile can be told with 99 % confidence, P(Binomial(64, 0.1) ≤ 1) = 0.0096. Percentiles further out need
+more, and are withheld without them (:mod:`dtvit_deploy.harness.latency.percentiles`).
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -17,6 +17,8 @@ import msgspec
 from dtvit_deploy.artifacts.bounds import Amount, Count
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.drift import drift_of
+from dtvit_deploy.harness.latency.percentiles import P50, P90, P99, P99_9, early_stopping, fewest, nearest_rank, percentile
+from dtvit_deploy.harness.latency.sustained import Sustained, sustained
 
 FEWEST_SAMPLES = 64
 """Below this a measurement is INVALID, whatever was asked for."""
@@ -33,6 +35,8 @@ class MeasureOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         min_samples, min_seconds: sampling goes on until every candidate has both, or, in place of the seconds, until all together took
             ten times as long. Fewer than 64 samples can be asked for, for a quick look, and are INVALID.
         max_samples, max_seconds: a candidate is sampled no further than either, and is INVALID if that leaves fewer than ``min_samples``.
+        sustained_seconds: how long the load of all candidates together is to last, however many samples there are by then; of more rounds
+            than ``max_samples``, evenly spaced ones are kept. 0 for no longer than the others ask.
         warmup_seconds, max_warmup_seconds: shortest and longest warm-up; at least ten runs in any case.
         drift_limit: change of the median within the measurement, relative to where it began.
         spread_limit: interquartile range in units of the median.
@@ -42,6 +46,7 @@ class MeasureOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     min_seconds: float = 3.0
     max_samples: int = 20_000
     max_seconds: float = 300.0
+    sustained_seconds: float = 0.0
     warmup_seconds: float = 0.2
     max_warmup_seconds: float = 5.0
     drift_limit: float = 0.10
@@ -56,6 +61,10 @@ class MeasureOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         ):
             if not 0 <= low <= high < math.inf:  # False for NaN too
                 raise InputError(f"{what} of {low} s at least and {high} s at most cannot both be")
+        if not 0 <= self.sustained_seconds < math.inf:
+            raise InputError(f"a load of {self.sustained_seconds} s cannot be")
+        if self.sustained_seconds and self.max_samples < FEWEST_SAMPLES:
+            raise InputError(f"a load that lasts needs {FEWEST_SAMPLES} samples at least, and {self.max_samples} are allowed")
         if not (self.drift_limit > 0 and self.spread_limit > 0):
             raise InputError(f"the limits of drift and spread must be positive, not {self.drift_limit} and {self.spread_limit}")
 
@@ -83,12 +92,13 @@ class DeviceTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     Attributes:
         samples_ms: one for each of the host's samples; percentiles are nearest-rank.
+        p90, p99: None where there are too few samples for them.
     """
 
     samples_ms: Annotated[tuple[Amount, ...], msgspec.Meta(min_length=1)]
     p50: Amount
-    p90: Amount
-    p99: Amount
+    p90: Amount | None
+    p99: Amount | None
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,6 +110,10 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Attributes:
         samples_ms: every sample, in the order taken. Sample i of all candidates of one ``measure`` is from the same round.
         stamps_s: when each began, in seconds since sampling began.
+        p90, p99, p99_9: None where there are fewer samples than early stopping needs: 64, 662 and 6,636. The median is always told, since
+            everything is divided by it; below 64 samples it is INVALID as the rest.
+        p90_early_stopping, p99_early_stopping, p99_9_early_stopping: what the device's own percentile exceeds with a chance of at most
+            1 %, as LoadGen has it, for runs that are independent; None as above.
         iqr: p75 – p25.
         reasons: why it is INVALID, with figures; empty when VALID.
         notes: what a reader of the figures must know even when they are VALID.
@@ -107,6 +121,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         load_ms, peak_memory_mib: added by the caller, from a process of their own (:mod:`dtvit_deploy.runtimes.cold`).
         first_ms: the first run that ``measure`` made, unless the caller puts that of such a process in its place.
         device: the same runs by the device's own clock; None where there is none.
+        sustained: of its first second and of what it came to; None where no lasting load was asked for.
     """
 
     samples_ms: Annotated[tuple[Amount, ...], msgspec.Meta(min_length=1)]
@@ -114,8 +129,12 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     warmup_runs: Count
     stable: bool
     p50: Amount
-    p90: Amount
-    p99: Amount
+    p90: Amount | None
+    p99: Amount | None
+    p99_9: Amount | None
+    p90_early_stopping: Amount | None
+    p99_early_stopping: Amount | None
+    p99_9_early_stopping: Amount | None
     mean: Amount
     iqr: Amount
     min: Amount
@@ -128,6 +147,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     first_ms: Amount | None = None
     peak_memory_mib: Amount | None = None
     device: DeviceTime | None = None
+    sustained: Sustained | None = None
 
     @property
     def why_invalid(self) -> str:
@@ -168,7 +188,7 @@ def summarise(
     if not samples_ms:
         raise InputError("there is no latency sample to summarise")
     ordered = sorted(samples_ms)
-    quartile, median, three_quarters = (_percentile(ordered, q) for q in (25, 50, 75))
+    quartile, median, three_quarters = (nearest_rank(ordered, per_mille) for per_mille in (250, P50, 750))
     iqr = three_quarters - quartile
     reasons = []
     asked = max(options.min_samples, FEWEST_SAMPLES)
@@ -186,32 +206,41 @@ def summarise(
             reasons.append(drift)
         if iqr > options.spread_limit * median:
             reasons.append(f"spread: the IQR of {iqr:.3g} ms is {iqr / median:.0%} of the median (limit {options.spread_limit:.0%})")
-    few = len(ordered) < 100
+    p90, p99, p99_9 = (percentile(ordered, per_mille) for per_mille in (P90, P99, P99_9))
+    p90_early, p99_early, p99_9_early = (early_stopping(ordered, per_mille) for per_mille in (P90, P99, P99_9))
     return Measurement(
         samples_ms=tuple(samples_ms),
         stamps_s=tuple(stamps_s),
         warmup_runs=warmup.runs,
         stable=warmup.stable,
         p50=median,
-        p90=_percentile(ordered, 90),
-        p99=_percentile(ordered, 99),
+        p90=p90,
+        p99=p99,
+        p99_9=p99_9,
+        p90_early_stopping=p90_early,
+        p99_early_stopping=p99_early,
+        p99_9_early_stopping=p99_9_early,
         mean=statistics.fmean(ordered),
         iqr=iqr,
         min=ordered[0],
         max=ordered[-1],
         status="INVALID" if reasons else "VALID",
         reasons=tuple(reasons),
-        notes=(f"p99 is the maximum: {len(ordered)} samples, and a 99th percentile needs 100",) if few else (),
+        notes=_withheld({"p90": (p90, P90), "p99": (p99, P99), "p99.9": (p99_9, P99_9)}),
         first_ms=warmup.first_ms,
+        sustained=sustained(samples_ms, stamps_s, options.sustained_seconds) if options.sustained_seconds else None,
     )
 
 
 def device_time(samples_ms: Sequence[float]) -> DeviceTime:
     """Percentiles of a device's own times."""
     ordered = sorted(samples_ms)
-    p50, p90, p99 = (_percentile(ordered, q) for q in (50, 90, 99))
-    return DeviceTime(samples_ms=tuple(samples_ms), p50=p50, p90=p90, p99=p99)
+    return DeviceTime(
+        samples_ms=tuple(samples_ms), p50=nearest_rank(ordered, P50), p90=percentile(ordered, P90), p99=percentile(ordered, P99)
+    )
 
 
-def _percentile(ordered: Sequence[float], q: int) -> float:
-    return ordered[-(-q * len(ordered) // 100) - 1]
+def _withheld(found: Mapping[str, tuple[float | None, int]]) -> tuple[str, ...]:
+    """A note on the percentiles that are not told, and from how many samples on they would be."""
+    named = [f"{name} (from {fewest(per_mille):,} on)" for name, (value, per_mille) in found.items() if value is None]
+    return (f"too few samples for {', '.join(named)}",) if named else ()

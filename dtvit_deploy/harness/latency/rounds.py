@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -62,13 +63,20 @@ def sample(
     own = {name: devices[name] for name in remote}
     warmups = {name: _warm_up(run, options, clock, own.get(name)) for name, run in runs.items()}
     series = {name: _Series(remote=name in own) for name in runs}
-    names, done, turn, origin = list(runs), 0.0, 0, clock()
+    lots = random.Random(0)
+    names, done, turn, every, origin = list(runs), 0.0, 0, 1, clock()
     while done < 1:
-        for index in _order(len(names), turn):
+        # By lot under a load that lasts: of every other round, and of every other of those, some orders would be all that is kept.
+        row = lots.randrange(2 * len(names)) if options.sustained_seconds else turn
+        for index in _order(len(names), row):
             if series[name := names[index]].used(options) < 1:
-                series[name].take(runs[name], clock, origin, devices.get(name))
+                series[name].take(runs[name], clock, origin, devices.get(name), keep=turn % every == 0)
         turn += 1
         lasted = clock() - origin
+        if lasted < options.sustained_seconds and any(one.full(options) for one in series.values()):
+            every *= 2
+            for one in series.values():  # all of them, so that samples of one round stay together
+                one.halve()
         done = min(one.done(options, lasted) for one in series.values())
         tell(done)
     return {name: one.taken(warmups[name], 0.0 if one.remote else tick_ms) for name, one in series.items()}
@@ -92,15 +100,26 @@ class _Series:
         self.device_ms: list[float] = []
         self.seconds = 0.0
 
-    def take(self, run: Callable[[], object], clock: Clock, origin: float, device: Callable[[], float] | None) -> None:
+    def take(self, run: Callable[[], object], clock: Clock, origin: float, device: Callable[[], float] | None, *, keep: bool) -> None:
         start = clock()
         run()
         seconds = clock() - start
-        self.stamps_s.append(start - origin)
         self.seconds += seconds
+        if not keep:
+            return
+        self.stamps_s.append(start - origin)
         if device is not None:
             self.device_ms.append(device())
         self.samples_ms.append(self.device_ms[-1] if self.remote else seconds * 1e3)
+
+    def full(self, options: MeasureOptions) -> bool:
+        """Whether it has as many samples as it may have."""
+        return len(self.samples_ms) >= options.max_samples
+
+    def halve(self) -> None:
+        """Keep every other sample: a load goes on that samples enough were taken of."""
+        for kept in (self.samples_ms, self.stamps_s, self.device_ms):
+            del kept[1::2]
 
     def taken(self, warmup: Warmup, tick_ms: float) -> Samples:
         return Samples(
@@ -112,14 +131,18 @@ class _Series:
         )
 
     def done(self, options: MeasureOptions, lasted: float) -> float:
-        """Fraction of what is asked for, in rounds that lasted so many seconds; 1 when there is enough, or no more is allowed."""
+        """Fraction of what is asked for, in rounds that lasted so many seconds; 1 when there is enough, or no more is allowed.
+
+        A load that is to last does so whatever is allowed.
+        """
         seconds = max(_part(self.seconds, options.min_seconds), _part(lasted, PATIENCE * options.min_seconds))
         enough = min(len(self.samples_ms) / options.min_samples, seconds)
-        return min(max(enough, self.used(options)), 1.0)
+        return min(max(enough, self.used(options)), _part(lasted, options.sustained_seconds), 1.0)
 
     def used(self, options: MeasureOptions) -> float:
         """Fraction of what is allowed."""
-        return max(len(self.samples_ms) / options.max_samples, _part(self.seconds, options.max_seconds))
+        longest = max(options.max_seconds, options.sustained_seconds)
+        return max(len(self.samples_ms) / options.max_samples, _part(self.seconds, longest))
 
 
 def _part(seconds: float, whole: float) -> float:

@@ -1,0 +1,75 @@
+"""``compare`` at the command line: two reports, or one and a series, and exit codes that a CI job can be built on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from dtvit_deploy.artifacts.artifact import write_json
+from dtvit_deploy.cli.app import app
+from dtvit_deploy.report import as_data
+from timed_reports import timed_report
+
+
+def compare(*given: object) -> Result:
+    return CliRunner().invoke(app, ["compare", *map(str, given)])
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> dict[str, Path]:
+    """Reports of an artefact as it was, of the same on a slower machine, and of one that became 5 % slower."""
+    made = {"before": timed_report(seed=1), "hot": timed_report(machine=1.3, seed=2), "slow": timed_report(1.05, seed=3)}
+    for name, one in made.items():
+        write_json(tmp_path / f"{name}.json", as_data(one))
+    return {name: tmp_path / f"{name}.json" for name in made}
+
+
+def test_a_regression_is_told_with_its_interval_and_exit_code_1(reports: dict[str, Path]) -> None:
+    done = compare(reports["before"], reports["slow"])
+    assert done.exit_code == 1
+    assert "ONNX FP32: p50 ÷ torch: +" in done.output
+    assert "all of it beyond the band of 2 %" in done.output
+    assert compare(reports["before"], reports["hot"]).exit_code == 0
+    assert compare(reports["before"], reports["slow"], "--slower", 0.1).exit_code == 0
+
+
+def test_undecided_is_told_and_no_failure(reports: dict[str, Path]) -> None:
+    done = compare(reports["before"], reports["slow"], "--slower", 0.049)
+    assert done.exit_code == 0
+    assert "undecided: ONNX FP32: p50 ÷ torch: +" in done.output
+
+
+def test_a_series_begins_grows_and_finds_what_became_slower(reports: dict[str, Path], tmp_path: Path) -> None:
+    series = tmp_path / "series.jsonl"
+    first = compare(reports["before"], "--history", series)
+    assert first.exit_code == 0
+    assert "it is the first in the series" in first.output
+    assert f"added to {series}: 1 of its artefacts" in first.output.replace("\n", "")
+    assert compare(reports["hot"], "--history", series).exit_code == 0
+    done = compare(reports["slow"], "--history", series, "--json")
+    assert done.exit_code == 1
+    assert [gate["passed"] for gate in json.loads(done.output)["verdict"]["gates"]] == [True, False]
+    again = compare(reports["slow"], "--history", series, "--last", 1)
+    assert "already" in again.output
+    assert len(series.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("given", [("before",), ("before", "slow", "--history", "series.jsonl")])
+def test_one_report_alone_or_three_things_at_once_are_refused(given: tuple[str, ...], reports: dict[str, Path]) -> None:
+    done = compare(*(reports.get(one, one) for one in given))
+    assert done.exit_code == 2
+    assert "compare takes two reports, or one and a series" in done.output
+    assert "give BEFORE and AFTER, or REPORT and --history FILE" in done.output
+
+
+def test_an_older_report_is_refused_with_one_message_whatever_else_is_in_it(reports: dict[str, Path], tmp_path: Path) -> None:
+    older = tmp_path / "older.json"
+    older.write_text(json.dumps({"schema": 1, "subjects": "of another shape"}))
+    for given in ((older, reports["slow"]), (reports["before"], older), (older, "--history", tmp_path / "series.jsonl")):
+        done = compare(*given)
+        assert done.exit_code == 2
+        assert f"{older} has schema 1; this version reads schema 2" in done.output.replace("\n", "")
+    assert not (tmp_path / "series.jsonl").exists()

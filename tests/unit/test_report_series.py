@@ -1,0 +1,208 @@
+"""A series is what was measured, a line each; the newest is held against those before it that were measured alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dtvit_deploy.errors import InputError
+from dtvit_deploy.report import series_file
+from dtvit_deploy.report.compare import Comparison
+from dtvit_deploy.report.schema import Report
+from dtvit_deploy.report.series import Point, compare_with_series, points
+from dtvit_deploy.report.series_file import compare_and_add
+from timed_reports import timed_report
+
+
+def series(path: Path, *found: Report) -> Comparison:
+    """All of them added; what came of the last."""
+    for one in found:
+        last, _ = compare_and_add(path, one)
+    return last
+
+
+class TestWhatIsFound:
+    def test_the_first_has_nothing_to_be_held_against_and_passes(self, tmp_path: Path) -> None:
+        found = series(tmp_path / "series.jsonl", timed_report(seed=0))
+        assert found.verdict.passed
+        assert found.not_compared == ("ONNX FP32: p50: it is the first in the series",)
+
+    def test_three_per_cent_are_found_and_a_slower_machine_is_not_taken_for_them(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        machines = (1.0, 1.2, 0.9, 1.1, 1.05, 1.0)
+        assert series(path, *(timed_report(machine=one, seed=seed, count=400) for seed, one in enumerate(machines))).verdict.passed
+        found = series(path, timed_report(1.03, 1.3, seed=9, count=400))
+        (gate,) = found.verdict.failed
+        assert gate.name == "ONNX FP32: p50 ÷ torch"
+        assert "from the median of 6 runs, all of it beyond the band of 2 %" in gate.reason
+        (row,) = found.rows
+        assert row.figure == "p50 ÷ torch"
+        assert row.before == pytest.approx(0.5, rel=0.01)
+
+    def test_a_change_that_stays_is_told_until_most_of_the_last_are_newer(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        series(path, *(timed_report(seed=seed) for seed in range(5)))
+        failing = [not compare_and_add(path, timed_report(1.2, seed=10 + seed), last=5)[0].verdict.passed for seed in range(6)]
+        assert failing[0]
+        assert failing[-3:] == [False, False, False]
+
+    def test_only_the_last_count(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        series(path, *(timed_report(2.0, seed=seed) for seed in range(4)), *(timed_report(seed=10 + seed) for seed in range(4)))
+        found, _ = compare_and_add(path, timed_report(seed=20), last=4)
+        (gate,) = (gate for gate in found.verdict.gates if "p50" in gate.name)
+        assert gate.passed
+        assert "4 runs" in gate.reason
+
+    @pytest.mark.parametrize("other", [{"governor": "powersave"}, {"processor": "B CPU"}, {"power mode": "15W"}])
+    def test_points_of_another_machine_or_state_are_not_compared_with_and_it_says_what_differs(
+        self, other: dict[str, str], tmp_path: Path
+    ) -> None:
+        found = series(tmp_path / "series.jsonl", timed_report(seed=0, **other), timed_report(3.0, seed=1))
+        assert found.verdict.passed
+        (told,) = found.not_compared
+        (key,) = other
+        assert told.startswith(f"ONNX FP32: p50: none of 1 earlier one was measured so; of the last, {key} was {other[key]} and is ")
+
+    def test_each_machine_is_held_against_its_own_points_in_one_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        series(path, timed_report(seed=0), timed_report(seed=1, processor="B CPU", machine=3.0))
+        assert not series(path, timed_report(1.2, seed=2)).verdict.passed
+        assert series(path, timed_report(seed=3, processor="B CPU", machine=3.0)).verdict.passed
+
+    def test_an_invalid_measurement_is_kept_and_neither_compared_nor_compared_with(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        found = series(path, timed_report(seed=0), timed_report(3.0, seed=1, count=20))
+        assert found.verdict.passed
+        assert found.not_compared == ("ONNX FP32: p50: the measurement is INVALID",)
+        assert series(path, timed_report(seed=2)).not_compared == ()
+        assert [json.loads(line)["status"] for line in path.read_text().splitlines()] == ["VALID", "INVALID", "VALID"]
+
+    def test_without_torch_it_is_milliseconds(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        found = series(path, timed_report(seed=0), timed_report(seed=1, torch=False), timed_report(1.2, seed=2, torch=False))
+        assert [gate.name for gate in found.verdict.failed] == ["ONNX FP32: p50"]
+
+    def test_a_report_without_a_latency_has_no_place_in_a_series(self, tmp_path: Path) -> None:
+        bare = msgspec.structs.replace(timed_report(seed=0), subjects=timed_report(seed=0).subjects[:1])
+        with pytest.raises(InputError, match="no latency of an artefact"):
+            series(tmp_path / "series.jsonl", bare)
+        assert not (tmp_path / "series.jsonl").exists()
+
+
+class TestTheFile:
+    def test_a_line_has_every_field_and_reads_as_it_was_written(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        series(path, timed_report(seed=0, count=700))
+        (line,) = path.read_text().splitlines()
+        told = json.loads(line)
+        assert set(told) == {field.name for field in msgspec.structs.fields(Point)}
+        assert told["p50_ratio_low"] < told["p50_ratio"] < told["p50_ratio_high"]
+        assert told["p50_ms_low"] < told["p50_ms"] < told["p50_ms_high"]
+        assert told["p99_ms"] > told["p90_ms"]
+        assert told["machine"]["processor"] == "A CPU"
+        assert told["torch"]["runtime"] == "torch 2.13"
+        assert [msgspec.json.decode(line, type=Point)] == points(timed_report(seed=0, count=700))
+
+    def test_the_same_report_is_one_point_however_often_it_is_added(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        series(path, timed_report(seed=0), timed_report(seed=1))
+        content = path.read_bytes()
+        found, added = compare_and_add(path, timed_report(seed=1))
+        assert (added, path.read_bytes()) == (0, content)
+        assert [gate.passed for gate in found.verdict.gates] == [True, True]  # held against the other one, not against itself
+
+    def test_a_slow_one_is_added_too(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        assert not series(path, timed_report(seed=0), timed_report(2.0, seed=1)).verdict.passed
+        assert len(path.read_text().splitlines()) == 2
+
+    def test_a_last_line_without_its_end_is_not_written_on(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        series(path, timed_report(seed=0))
+        path.write_text(path.read_text().rstrip("\n"))
+        series(path, timed_report(seed=1))
+        assert len(path.read_text().splitlines()) == 2
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            (b"\xff\xfe\n", "line 1"),
+            (b"{}\n", "line 1"),
+            (b"\n\n[1]\n", "line 3"),
+            (b'{"p50_ms": -1}\n', "line 1"),
+            (b"[" * 100_000, "line 1"),
+            (b"time,p50\n", "line 1"),
+        ],
+    )
+    def test_what_is_no_series_is_refused_by_its_line_and_left_as_it_was(self, content: bytes, said: str, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=f"{said}, is no point of a series") as caught:
+            series(path, timed_report(seed=0))
+        assert caught.value.remedy
+        assert path.read_bytes() == content
+
+    @pytest.mark.parametrize(
+        ("field", "value"), [("p50_ms", 0), ("p50_ratio", -1), ("p50_ms", 1e300), ("schema", 2), ("samples", 0), ("more", 1)]
+    )
+    def test_a_figure_that_nothing_measures_is_refused(self, field: str, value: float, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        series(path, timed_report(seed=0))
+        path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}) + "\n")
+        with pytest.raises(InputError, match=field):
+            series(path, timed_report(seed=1))
+
+    def test_what_cannot_hold_a_series_is_refused(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        for path in (tmp_path, tmp_path / "pipe", tmp_path / "nowhere" / "series.jsonl"):
+            with pytest.raises(InputError, match=path.name):
+                series(path, timed_report(seed=0))
+
+    def test_a_line_that_cannot_be_written_to_its_end_is_not_written_at_all(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "series.jsonl"
+        series(path, timed_report(seed=0))
+        content = path.read_bytes()
+        limited = (
+            "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(content) + 100},) * 2);"
+            "from pathlib import Path; import msgspec; from dtvit_deploy.report.schema import Report;"
+            "from dtvit_deploy.report.series_file import compare_and_add;"
+            "compare_and_add(Path(sys.argv[1]), msgspec.json.decode(sys.stdin.buffer.read(), type=Report))"
+        )
+        command = [sys.executable, "-c", limited, str(path)]
+        done = subprocess.run(command, input=msgspec.json.encode(timed_report(seed=1)), capture_output=True, check=False)
+        assert done.returncode == 1
+        assert b"cannot be used as a series: File too large" in done.stderr
+        assert path.read_bytes() == content
+        monkeypatch.setattr(series_file, "LARGEST", len(content) - 1)
+        with pytest.raises(InputError, match="at most"):
+            series(path, timed_report(seed=1))
+
+    def test_two_that_add_at_once_are_both_in_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        script = (
+            "import sys; from pathlib import Path; import msgspec; from dtvit_deploy.report.schema import Report;"
+            "from dtvit_deploy.report.series_file import compare_and_add;"
+            "[compare_and_add(Path(sys.argv[1]), one) for one in msgspec.json.decode(sys.stdin.buffer.read(), type=list[Report])]"
+        )
+        reports = [[timed_report(seed=10 * who + turn, count=64) for turn in range(4)] for who in range(3)]
+        running = [subprocess.Popen([sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE) for _ in reports]
+        for process, mine in zip(running, reports, strict=True):
+            assert process.stdin is not None
+            process.stdin.write(msgspec.json.encode(mine))
+            process.stdin.close()
+        assert [process.wait(60) for process in running] == [0, 0, 0]
+        assert len({json.loads(line)["report"] for line in path.read_text().splitlines()}) == 12
+
+
+def test_a_series_is_held_to_the_band_that_was_declared() -> None:
+    earlier = points(timed_report(seed=0, count=400))
+    assert compare_with_series(earlier, timed_report(1.03, seed=1, count=400), slower=0.10).verdict.passed
+    assert not compare_with_series(earlier, timed_report(1.03, seed=1, count=400), slower=0.01).verdict.passed
