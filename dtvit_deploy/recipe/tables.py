@@ -161,8 +161,7 @@ class Run(Table, frozen=True):
     Attributes:
         threads: of one inference.
         runtimes: what artefacts are loaded in, each in every one that loads its format; the best that is usable here where none does.
-        inventory: the file that says which devices have which names and tags; `devices.toml` beside the recipe where none is named (in the
-            working folder, where there is no recipe), and the user's own where that is not there.
+        inventory: where devices are looked up; by itself `devices.toml` beside the recipe (in the working folder), or else the user's own.
         shard: evaluation images that `run` scores in one stage, so that stages run side by side, and what is done is kept where it is
             interrupted; a calibration is cut into stretches of an eighth as many. Figures and ranges are the same, however they are cut.
     """
@@ -182,8 +181,7 @@ class Device(Table, frozen=True):
     """A device that is measured on, a table for each; without any, that is this machine.
 
     Attributes:
-        name: ``local`` for this machine, an address, or a name or a tag of ``devices.toml``; beside an ``address``, a name of your own,
-            which comes before an equal one of ``devices.toml``.
+        name: ``local``, an address, or a name or tag of ``devices.toml``; beside an ``address``, your own, which comes before one there.
         address: ``ssh://[user@]host[:port]``, or ``local``; what else a table says is of a device that has one.
         tags: names that several devices may share.
         notes: yours, for people.
