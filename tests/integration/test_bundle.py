@@ -278,7 +278,8 @@ def test_what_is_interrupted_there_goes_on_when_it_is_called_again(work: Path, b
     process.communicate()
     assert not (board.folder / made["back"]).exists()
     time.sleep(0.1)
-    assert len(told(work, answered(board, work, made))["subjects"]) == 3
+    found = told(work, answered(board, work, made))
+    assert len(found["subjects"]) == 3, (found["notes"], found["verdict"])
 
 
 def test_a_name_of_an_archive_runs_nothing_there(work: Path, board: Board) -> None:

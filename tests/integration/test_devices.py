@@ -188,7 +188,7 @@ def test_a_runtime_that_no_agent_has_is_not_silently_another(work: Path, device:
 
 
 def test_a_recipe_from_elsewhere_finds_the_devices_beside_it(work: Path, device: Board, tmp_path: Path) -> None:
-    (work / "there.toml").write_text(RECIPE + '[run]\ndevices = ["bench"]\n')
+    (work / "there.toml").write_text(RECIPE + '[[device]]\nname = "bench"\n')
     done = deploy("verify", work / "out", "-r", work / "there.toml", "--samples", "2", "--json", cwd=tmp_path)
     assert any("on bench" in one["name"] for one in json.loads(done.stdout)["subjects"])
 
