@@ -137,6 +137,7 @@ def test_one_report_has_what_was_measured_here_and_what_came_back(work: Path, ev
     assert (out / "report.md").read_text().count("on bench") > 3
 
 
+@pytest.mark.thorough
 def test_what_is_brought_back_twice_is_there_once(work: Path, everything: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     reports = [told(work, everything, "--device-name", "bench", "-o", out) for _ in range(2)]
@@ -162,6 +163,7 @@ def test_the_request_is_found_by_the_results_alone(work: Path, everything: Path,
     assert len(told(tmp_path / "away", beside / RESULTS)["subjects"]) == 3
 
 
+@pytest.mark.thorough
 def test_samples_that_were_moved_are_found_again_and_others_are_refused(work: Path, everything: Path, tmp_path: Path) -> None:
     folder = tmp_path / "work"
     shutil.copytree(work, folder)
@@ -216,6 +218,7 @@ def test_what_is_no_whole_results_file_is_one_message(work: Path, everything: Pa
     assert len(refused("report", "--import", file, cwd=work).splitlines()) <= 2
 
 
+@pytest.mark.thorough
 def test_a_bundle_for_a_latency_alone_is_a_profile(work: Path, board: Board) -> None:
     made = bundled(work, "--no-verify", *TIMED, archive="timed.tar")
     assert made["told"] == "2 artefacts in onnxruntime and openvino: answers to 1 feed, latency"
@@ -241,6 +244,7 @@ def test_a_bundle_for_answers_alone_looks_into_what_is_wrong_and_called_again_gi
     assert by_name(second, "layers")["ONNX FP32 in onnxruntime on bench"] is None
 
 
+@pytest.mark.thorough
 def test_a_runtime_that_is_not_there_costs_the_others_nothing(work: Path, board: Board) -> None:
     made = bundled(work, *TIMED, archive="some.tar")
     (board.folder / "packages" / "openvino").unlink()
@@ -254,6 +258,7 @@ def test_a_runtime_that_is_not_there_costs_the_others_nothing(work: Path, board:
     assert all(name.startswith("on bench: ") for name in failed if "openvino" in name)
 
 
+@pytest.mark.thorough
 def test_an_emulated_processor_answers_and_is_not_timed(work: Path, tmp_path: Path) -> None:
     board = Board(tmp_path / "board", DTVIT_DEPLOY_EMULATED="qemu-aarch64")
     with killed_later(board):

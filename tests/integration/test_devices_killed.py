@@ -75,13 +75,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, exported: list[Artifac
     "moment",
     [
         Moment("client", event="put"),
-        Moment("client", event="follow"),
-        Moment("ssh", event="begin"),
+        pytest.param(Moment("client", event="follow"), marks=pytest.mark.thorough),
+        pytest.param(Moment("ssh", event="begin"), marks=pytest.mark.thorough),
         Moment("session", event="put"),
-        Moment("command", event="bring"),
+        pytest.param(Moment("command", event="bring"), marks=pytest.mark.thorough),
         Moment("command", event="begin"),
         Moment("worker", event="follow"),
-        Moment("connection", event="put"),
+        pytest.param(Moment("connection", event="put"), marks=pytest.mark.thorough),
     ],
     ids=str,
 )

@@ -96,6 +96,7 @@ def test_the_engine_that_comes_back_is_of_the_job_and_names_the_device(
     assert device.processes() == []
 
 
+@pytest.mark.thorough
 def test_the_same_job_is_not_built_twice_there_and_no_engine_moves_twice(
     exported: tuple[Artifact, Artifact, Done], device: Jetson, work: Path, cache_folder: Path
 ) -> None:
@@ -124,6 +125,7 @@ def test_it_is_executed_there_and_not_here(exported: tuple[Artifact, Artifact, D
     assert found["rung"] == "emulated"
 
 
+@pytest.mark.thorough
 def test_an_engine_of_nobody_knows_whom_is_executed_there_only_on_the_users_word(
     exported: tuple[Artifact, Artifact, Done], device: Jetson, work: Path, tmp_path: Path
 ) -> None:
@@ -133,6 +135,7 @@ def test_an_engine_of_nobody_knows_whom_is_executed_there_only_on_the_users_word
     deploy(*asked, "--trust", cwd=work, DTVIT_DEPLOY_CACHE=str(tmp_path / "cache"))
 
 
+@pytest.mark.thorough
 def test_a_profile_tells_the_gpus_own_time_too(exported: tuple[Artifact, Artifact, Done], device: Jetson, work: Path) -> None:
     report = told(work, "profile", str(exported[1].path), "--device", "orin", "--seconds", "0.1", "--samples", "16", code=None)
     latency = report["subjects"][1]["latency"]
@@ -152,6 +155,7 @@ def test_wrong_answers_and_a_refused_graph_are_one_message_and_leave_nothing(
         assert device.processes() == []
 
 
+@pytest.mark.thorough
 def test_an_engine_that_contradicts_its_passport_is_refused_and_built_anew_for_whoever_asks_again(
     device: Jetson, work: Path, exported: tuple[Artifact, Artifact, Done]
 ) -> None:
@@ -211,6 +215,7 @@ def test_ctrl_c_ends_the_build_there(device: Jetson, work: Path, exported: tuple
     assert not (work / "ended").exists()
 
 
+@pytest.mark.thorough
 def test_a_connection_that_breaks_while_it_builds_costs_nothing(
     server: tuple[Sshd, Jetson], device: Jetson, work: Path, exported: tuple[Artifact, Artifact, Done]
 ) -> None:

@@ -150,6 +150,7 @@ def test_a_dry_run_names_the_stages_and_reaches_nobody(work: Path, server: tuple
     assert "there is no device 'benhc'" in deploy("run", "dry.toml", "--dry-run", cwd=work, code=2).stderr
 
 
+@pytest.mark.thorough
 def test_a_part_of_it_is_a_device_alone_and_one_that_is_missing_or_taken_ends_that(
     work: Path, server: tuple[Sshd, Board], bench: str
 ) -> None:
@@ -175,6 +176,7 @@ def test_verify_reaches_no_device_of_a_file_that_merely_lies_there(work: Path, s
     assert server[0].log == before
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_interrupted_ends_what_it_has_begun_there(work: Path, server: tuple[Sshd, Board], bench: str) -> None:
     board = server[1]
     (work / "long.toml").write_text(RECIPE.replace("seconds = 0.1", "seconds = 60") + bench)
