@@ -66,10 +66,10 @@ def built(job: Artifact, out: Path, said: Said) -> Path:
     status, last = process.returncode, lines[-1].removeprefix("build.py: ") if lines else "it said nothing"
     if status == 0:
         return next(out.glob(f"*.{FORMATS[Flavour.TENSORRT]}"))
-    if status == _WRONG:
-        wrong = "; ".join(line.removeprefix("golden, ") for line in lines if line.startswith("golden, "))
+    wrong = "; ".join(line.removeprefix("golden, ") for line in lines if line.startswith("golden, "))
+    if status == _WRONG and wrong:  # without them it is Python's own code, of an error that nobody foresaw
         raise InputError(
-            f"the engine that was built of {job.name} does not answer as it should: {wrong or last}",
+            f"the engine that was built of {job.name} does not answer as it should: {wrong}",
             remedy="verify the job here, where its graph is evaluated; and look at what this release of TensorRT makes of it",
         )
     if status == _ABSENT:

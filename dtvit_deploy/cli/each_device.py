@@ -10,7 +10,7 @@ from dtvit_deploy.cli.progress import working
 from dtvit_deploy.devices.inventory import FILE, Device, find
 from dtvit_deploy.errors import DeployError
 from dtvit_deploy.recipe.devices import defined
-from dtvit_deploy.recipe.reading import load_recipe
+from dtvit_deploy.recipe.reading import requests
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ def named(asked: Sequence[str], recipe: Path | None = None) -> list[Device]:
     """
     if recipe is None:
         return list({one.name: one for name in asked for one in find(name)}.values())
-    request = load_recipe(recipe)
+    request = requests(recipe, {}, {})[0][1]  # of several models each has the same devices
     own, inventory = defined(request, str(recipe)), request.run.inventory or recipe.parent / FILE
     return list({one.name: one for name in asked for one in find(name, inventory=inventory, defined=own)}.values())
 

@@ -73,12 +73,15 @@ def place(folder: Path = Path(), inventory: Path | None = None) -> Path | None:
         inventory: a file in place of the one in the folder.
 
     Raises:
-        InputError: the one in the folder is another user's: it would say which machine is meant by a name.
+        InputError: the one in the folder is another user's: it would say which machine is meant by a name; or one of another name was
+            named, and is not there.
     """
     beside = folder / FILE if inventory is None else inventory
     try:
         owner = beside.lstat().st_uid
     except OSError:
+        if inventory is not None and inventory.name != str(FILE):  # it was named, and another file's device of that name is another machine
+            raise InputError(f"there is no inventory at {inventory}", remedy="correct `inventory` of the recipe's [run]") from None
         base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
         try:
             own = Path(base, "dtvit-deploy", FILE).expanduser()

@@ -38,7 +38,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         architecture: as the kernel names it: ``aarch64``, ``x86_64``, ``arm64``.
         model: of the board or the machine, by its firmware.
         emulator: what runs the instructions where no processor of that architecture does.
-        l4t, jetpack, power_mode: a Jetson's release, the version of its JetPack, and the mode that ``nvpmodel`` tells.
+        l4t, jetpack: a Jetson's release, and the version of its JetPack.
+        power_mode: the mode that ``nvpmodel`` tells, or else that of ACPI.
+        governor: of the clock of its first core.
         half: whether its ARM cores have arithmetic in FP16; None where nothing says so, and for other processors.
         gpu, capability, cuda: the first of NVIDIA's GPUs that a program there can use, and the newest CUDA that its driver knows;
             ``driver`` is its release, where the kernel tells it; ``no_gpu`` why there is none.
@@ -65,6 +67,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     l4t: str = ""
     jetpack: str = ""
     power_mode: str = ""
+    governor: str = ""
     half: bool | None = None
     gpu: str = ""
     capability: str = ""
@@ -90,7 +93,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _LASTING = (
-    *("system", "release", "architecture", "model", "processor", "emulator", "l4t", "jetpack", "power_mode"),
+    *("system", "release", "architecture", "model", "processor", "emulator", "l4t", "jetpack", "power_mode", "governor"),
     *("python", "python_version", "packages", "half", "gpu", "capability", "driver"),
 )
 
@@ -189,7 +192,7 @@ def _release(text: str) -> tuple[int, ...]:
 _PAIRS = {"package": "packages", "broken": "broken"}
 _TEXTS = (
     *("system", "release", "architecture", "distribution", "user", "model", "processor", "emulator"),
-    *("l4t", "jetpack", "power_mode", "gpu", "capability", "cuda", "driver", "no_gpu", "cache", "python", "holder"),
+    *("l4t", "jetpack", "power_mode", "governor", "gpu", "capability", "cuda", "driver", "no_gpu", "cache", "python", "holder"),
 )
 _READ: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     **{key: (key, shown) for key in _TEXTS},

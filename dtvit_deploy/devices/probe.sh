@@ -64,7 +64,9 @@ probe() {
         esac
     fi
     say driver "$(sed -n 's/^NVRM version:.*Kernel Module\( for [^ ]*\)\{0,1\} *\([0-9.]*\).*$/\2/p' /proc/driver/nvidia/version 2>/dev/null)"
-    say power_mode "$(limited 5 nvpmodel -q 2>/dev/null | sed -n 's/^NV Power Mode: *//p')"
+    mode=$(limited 5 nvpmodel -q 2>/dev/null | sed -n 's/^NV Power Mode: *//p')
+    say power_mode "${mode:-$(cat /sys/firmware/acpi/platform_profile 2>/dev/null)}"
+    say governor "$(cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/null)"
     say memory_kib "$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo 2>/dev/null)"
     case $XDG_CACHE_HOME in
         /*) place=$XDG_CACHE_HOME ;;

@@ -80,8 +80,12 @@ def bundle(given: Opened, recipe: Recipe, figures: Figures, out: Path | None, pr
     with folder_for_blobs() as folder:
         asking = Asking(folder, token="bundle")
         timed = measure_options(recipe) if figures.latency else None
+        vouched = {one.manifest.sha256 for one in artifacts if one.trusted}
         progress.step(f"packing {counted(len(artifacts), 'artefact')} and the samples")
-        fed = ask_for(asking, subjects, feeds_for(material, recipe, figures), threads=recipe.run.threads, timed=timed, apart=True)
+        given_to = feeds_for(material, recipe, figures)
+        fed = ask_for(asking, subjects, given_to, threads=recipe.run.threads, timed=timed, apart=True, vouched=vouched)
+            asking, subjects, feeds_for(material, recipe, figures), threads=recipe.run.threads, timed=timed, apart=True, vouched=vouched
+        )
         layers = figures.layers
         if layers is None and not figures.parity:
             layers = False

@@ -60,11 +60,9 @@ def devices_of(recipe: Recipe) -> tuple[Device, ...]:
 
 
 def runs_on(artifact: Artifact, place: Place) -> bool:
-    """Whether agents load artefacts of its format, on a machine like that: what belongs to one vendor's is nobody's fault elsewhere."""
+    """Whether an artefact of a whole run is meant for a device: packages are for Macs, engines that were compiled here for this GPU."""
     kind = artifact.manifest.format
-    if kind == "mlpackage" and place.facts.system != "Darwin":
-        return False
-    if kind in ("trt", "rtx") and not place.facts.gpu:
+    if kind in ("trt", "rtx") or (kind == "mlpackage" and place.facts.system != "Darwin"):
         return False
     return any(name in OPENERS for name in loading(kind))
 

@@ -61,6 +61,7 @@ def export(recipe: Recipe, out: Path, cache: Cache, progress: Progress, workers:
     builds = [stage.name for stage in graph if stage.does == "build"]
     made_there = [stage.name for stage in graph if stage.does == "built_there"]
     size = min(workers, len(builds)) if workers else min(processors(), sum(not graph.stages[name].cost.brief for name in builds))
+    size = max(size, min(2, len(devices)))  # side by side, as they wait for nothing of this machine
     class_map_of(recipe)
     require_reachable(recipe)
     require_builders(devices, progress)
@@ -72,7 +73,7 @@ def export(recipe: Recipe, out: Path, cache: Cache, progress: Progress, workers:
             progress.step(told)
     program = read_program_entry(results.folders["trace"]).artifact.manifest
     artifacts = tuple(load_artifact(out / artifact.name) for artifact in made)
-    return Exported(program, artifacts, _compared(recipe, files, results, cache))
+    return Exported(program, artifacts, not made_there and _compared(recipe, files, results, cache))
 
 
 def _compared(recipe: Recipe, files: Known, results: Results, cache: Cache) -> bool:

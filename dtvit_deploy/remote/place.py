@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
@@ -180,8 +179,8 @@ class Place:
             MissingError: the device lacks what is needed, or somebody has it and nobody waits.
             LostError: it cannot be reached any more; what was begun there goes on.
         """
-        with tempfile.TemporaryDirectory(prefix="dtvit-deploy-") as folder:
-            asking = Asking(Path(folder), token=self._token(timed=False))
+        with folder_for_blobs() as folder:
+            asking = Asking(folder, token=self._token(timed=False))
             task = asking.build(asking.subject(job, "tensorrt"))
             asked = asking.asked
             results = self._performed(asked)

@@ -37,15 +37,16 @@ def merged(before: Report, brought: Report, device: str) -> Report:
     there = {(one.name, one.file, one.sha256) for one in kept}  # what was forecast of ARM64 here, say, is the same in both
     new = [one for one in brought.subjects if one.file and (one.name, one.file, one.sha256) not in there]
     subjects = [*_references(kept, brought), *(one for one in kept if one.file), *new]
-    of_all = [gate for gate in _gates_of_all(before) if not gate.name.startswith(f"on {device}: ")] + _gates_of_all(brought)
+    of_all = [gate for gate in _gates_of_all(before) if not gate.name.startswith((f"on {device}: ", f"{device}: "))]
+    of_all += _gates_of_all(brought)
     gates = [gate for subject in subjects if subject.verdict is not None for gate in subject.verdict.gates] + of_all
     shipped = {one.runtime for one in brought.recommendations}
     return msgspec.structs.replace(
         before,
         created=brought.created,
-        data=before.data | _beside(before.data, brought.data, device),
+        data=_without(before.data, device) | _beside(before.data, brought.data, device),
         device={key: value for key, value in before.device.items() if not _is_of(key, device)} | _of(brought.device, device),
-        versions=before.versions | _beside(before.versions, brought.versions, device),
+        versions=_without(before.versions, device) | _beside(before.versions, brought.versions, device),
         subjects=tuple(subjects),
         notes=tuple(dict.fromkeys([*(note for note in before.notes if not note.startswith(f"on {device}: ")), *brought.notes])),
         recommendations=(
@@ -85,6 +86,11 @@ def _beside(before: dict[str, str], brought: dict[str, str], device: str) -> dic
     """Facts that are new; one that is another than it was is told as the device's."""
     told = {name: value for name, value in brought.items() if name not in before and not _is_of(name, device)}
     return told | {f"{name} on {device}": value for name, value in brought.items() if before.get(name, value) != value and name != "source"}
+
+
+def _without(facts: dict[str, str], device: str) -> dict[str, str]:
+    """Facts without what an earlier import told of the device."""
+    return {key: value for key, value in facts.items() if not key.endswith(f" on {device}")}
 
 
 def _is_of(key: str, device: str) -> bool:

@@ -123,7 +123,7 @@ def test_no_device_needs_nothing(tmp_path: Path) -> None:
         ("mlpackage", {}, False),
         ("mlpackage", {"system": "Darwin"}, True),
         ("trt", {}, False),
-        ("rtx", {"gpu": "Orin"}, True),
+        ("rtx", {"gpu": "Orin"}, False),
         ("trtjob", {"gpu": "Orin"}, False),
         ("program", {}, False),
     ],
