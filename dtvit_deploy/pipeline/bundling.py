@@ -84,8 +84,6 @@ def bundle(given: Opened, recipe: Recipe, figures: Figures, out: Path | None, pr
         progress.step(f"packing {counted(len(artifacts), 'artefact')} and the samples")
         given_to = feeds_for(material, recipe, figures)
         fed = ask_for(asking, subjects, given_to, threads=recipe.run.threads, timed=timed, apart=True, vouched=vouched)
-            asking, subjects, feeds_for(material, recipe, figures), threads=recipe.run.threads, timed=timed, apart=True, vouched=vouched
-        )
         layers = figures.layers
         if layers is None and not figures.parity:
             layers = False
