@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from dtvit_deploy.devices.inventory import Device
+from dtvit_deploy.devices.inventory import PYTHON, Device
 from dtvit_deploy.devices.needs import RUNTIMES, Lack, notes, of_any_use, release
 from dtvit_deploy.devices.openssh import Connection
 from dtvit_deploy.devices.probe import Facts, probe
@@ -66,8 +66,8 @@ class Examined(msgspec.Struct, frozen=True):
 
 
 def python_of(device: Device) -> str:
-    """The program there: of this machine it is the one that runs this."""
-    return device.python if device.address else sys.executable
+    """The program there: of this machine, where none is named, the one that runs this."""
+    return sys.executable if device.address is None and device.python == PYTHON else device.python
 
 
 def reached(device: Device) -> AbstractContextManager[Transport]:

@@ -24,6 +24,8 @@ from dtvit_deploy.errors import InputError
 
 FILE = Path("devices.toml")
 LOCAL = "local"
+PYTHON = "python3"
+"""What is looked for on a device that names no other."""
 _NAME = re.compile(r"\w[\w.-]{0,63}")
 _LONGEST = 1000
 """Letters of a note."""
@@ -46,7 +48,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     address: Address | None
     tags: tuple[str, ...] = ()
     notes: str = ""
-    python: str = "python3"
+    python: str = PYTHON
     power_meter: str = ""
 
 
@@ -57,7 +59,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     address: str
     tags: tuple[str, ...] = ()
     notes: str = ""
-    python: str = "python3"
+    python: str = PYTHON
     power_meter: str = ""
 
 

@@ -12,7 +12,7 @@ from dtvit_deploy.artifacts.artifact import Artifact, load_artifact
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.source import source_digest
 from dtvit_deploy.artifacts.target import Target
-from dtvit_deploy.devices.examine import reached
+from dtvit_deploy.devices.examine import python_of, reached
 from dtvit_deploy.devices.inventory import Device
 from dtvit_deploy.devices.needs import require
 from dtvit_deploy.devices.probe import probe
@@ -69,7 +69,7 @@ def require_builders(devices: Mapping[str, Device], progress: Progress) -> None:
     for device in devices.values():
         progress.step(f"{device.name}: asking what it is")
         with reached(device) as transport:
-            require(device.name, probe(transport, device.python), TO_BUILD)
+            require(device.name, probe(transport, python_of(device)), TO_BUILD)
 
 
 def engine_from(place: Place, job: Artifact, cache: Cache) -> Artifact:

@@ -14,7 +14,7 @@ import msgspec
 
 from dtvit_deploy.agent.sessions import OPENERS
 from dtvit_deploy.devices.address import Address
-from dtvit_deploy.devices.examine import reached
+from dtvit_deploy.devices.examine import python_of, reached
 from dtvit_deploy.devices.inventory import Device
 from dtvit_deploy.devices.probe import Facts, probe
 from dtvit_deploy.devices.transport import LostError
@@ -38,7 +38,7 @@ def asked(task: Task, folder: Path) -> None:
     """What a device is and has, as far as figures depend on it: where that has changed, they are taken anew."""
     device = device_of(task)
     with lost_is_missing(), reached(device) as transport:
-        (folder / FACTS).write_bytes(_told(probe(transport, device.python)))
+        (folder / FACTS).write_bytes(_told(probe(transport, python_of(device))))
 
 
 def answers(task: Task, folder: Path) -> None:

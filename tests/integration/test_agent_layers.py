@@ -72,7 +72,7 @@ class Walk:
         precision = artifact.manifest.judged_as
         self.feeds = list(self.bench.material.subset(measure.LAYER_SAMPLES).feeds())
         sessions = (reference.fp32, reference.ideal[reference.floor_of(precision)], reference.fp64)
-        self.evaluations = [tuple(measure._inner(one.run(feed), self.taps, self.bench) for one in sessions) for feed in self.feeds]
+        self.evaluations = [tuple(measure.inner_tensors(one.run(feed), self.taps, self.bench) for one in sessions) for feed in self.feeds]
         folder.mkdir()
         asking = Asking(folder)
         self.task = asking.layers(
