@@ -24,12 +24,15 @@ from dtvit_deploy.agent.store import Store
 from dtvit_deploy.agent.worker import ARTIFACTS
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.devices.emulation import emulated
+from dtvit_deploy.devices.state.watcher import watching
 from dtvit_deploy.errors import DeployError, InputError
 from dtvit_deploy.formats.job.feeds import read_feeds
 from dtvit_deploy.formats.job.frames import Kind, frame_bytes
 from dtvit_deploy.formats.job.job import Answers, Digest, Job, Latency, Layers, State, Task, decode_job
 from dtvit_deploy.harness.energies import noise_energies
 from dtvit_deploy.harness.latency import MeasureOptions, sample
+from dtvit_deploy.harness.state.blocks import take_blocks
+from dtvit_deploy.harness.state.carried import state_arrays
 from dtvit_deploy.process.child import child_command
 from dtvit_deploy.process.memory import ran_out
 from dtvit_deploy.runtimes.base import SessionOptions
@@ -127,7 +130,7 @@ class _Doing:
             return session.conditions
 
     def latency(self, task: Latency) -> dict[str, str]:
-        """Send each subject's samples, and its cold start.
+        """Send each subject's samples, and its cold start; then the state that the device was in meanwhile.
 
         Raises:
             InputError: the processor is emulated, which says nothing of how long anything takes.
@@ -151,11 +154,18 @@ class _Doing:
                 session.signature.check(feed)
                 runs[str(len(runs))] = partial(session.run, feed)
                 said.append(session.conditions)
-            taken = sample(runs, options, progress=_Steps(self.put))
+            watch = stack.enter_context(watching(self.folder))
+            taken = sample(runs, options, progress=_Steps(self.put), begins=watch.begins)
+            watch.ends()
+            rails = watch.rails and options.energy_seconds
+            blocks = take_blocks(tuple(runs.values()), options.energy_seconds, since=watch.origin) if rails else ()
+            watched = watch.finished()
         for index, (one, start, conditions) in enumerate(zip(taken.values(), starts, said, strict=True)):
             series = {"samples_ms": np.array(one.samples_ms, np.float64), "stamps_s": np.array(one.stamps_s, np.float64)}
             told = {"warmup": msgspec.to_builtins(one.warmup), "tick_ms": one.tick_ms, "conditions": conditions}
             self.put("part", index=index, arrays=series, body={**told, "cold": msgspec.to_builtins(start)})
+        arrays, body = state_arrays(watched, blocks)
+        self.put("part", index=len(runs), arrays=arrays, body=body)
         return {}
 
     def cold(self, subject: int, threads: int) -> Cold:

@@ -22,7 +22,10 @@ from dtvit_deploy.formats.job.job import Answers, Latency, Layers
 from dtvit_deploy.formats.job.results import Results
 from dtvit_deploy.formats.job.words import clean, cleaned
 from dtvit_deploy.harness.energies import add_feed
-from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Samples, Warmup, interleaved
+from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Samples, Warmup, interleaved, stated
+from dtvit_deploy.harness.state.blocks import Block
+from dtvit_deploy.harness.state.carried import state_of
+from dtvit_deploy.harness.state.record import Watched
 from dtvit_deploy.remote.asking import Asked
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
 
@@ -181,8 +184,10 @@ def latencies(asked: Asked, results: Results, task: int) -> list[Measurement]:
     options = msgspec.convert(
         {name: int(value) if name.endswith("samples") else value for name, value in one.options.items()}, MeasureOptions
     )
-    told = [_timed(body, arrays) for body, arrays in results.bodies(task)]
-    measured = {str(index): each.samples.summary(options) for index, each in enumerate(told)}
+    *timed, around = results.bodies(task)
+    told = [_timed(body, arrays) for body, arrays in timed]
+    watched, blocks = _watched(*around)
+    measured = {str(index): stated(each.samples.summary(options), watched, blocks, index) for index, each in enumerate(told)}
     about = device_conditions(results)
     return [
         msgspec.structs.replace(
@@ -235,3 +240,13 @@ def _timed(body: dict[str, Any], arrays: Outputs) -> _Timed:
             f"the samples from the device are none: {clean(str(error))}", remedy="have the device do the job again"
         ) from error
     return msgspec.structs.replace(found, conditions=cleaned(found.conditions))
+
+
+def _watched(body: dict[str, Any], arrays: Outputs) -> tuple[Watched, tuple[Block, ...]]:
+    try:
+        watched, blocks = state_of(arrays, body)
+    except ValueError as error:
+        raise ResultsError(f"the device's state is none: {clean(str(error))}", remedy="have the device do the job again") from error
+    channels = tuple(msgspec.structs.replace(one, name=clean(one.name), source=clean(one.source)) for one in watched.channels)
+    words = {"before": cleaned(watched.before), "after": cleaned(watched.after), "failure": clean(watched.failure)}
+    return msgspec.structs.replace(watched, channels=channels, **words), blocks

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.canvas import BLUE, GREY, INK, LARGEST, RED, Decades, Plot, drawing, name_rows, new_figure, short, svg_of
 from dtvit_deploy.report.int8_plots import int8
+from dtvit_deploy.report.state_plots import state
 from dtvit_deploy.report.tables import labels
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def draw(report: Report) -> dict[str, list[Plot]]:
             "parity": _parity(pairs),
             "accuracy": _accuracy(pairs),
             "latency": _latency(pairs),
+            "state": state(pairs),
             "int8": int8(report, pairs),
             "layers": _layers(pairs),
         }

@@ -7,6 +7,7 @@ survives. A measurement carries its raw samples and its own verdict: VALID, or I
 from dtvit_deploy.harness.latency.measurement import DeviceTime, Measurement, MeasureOptions, Samples, Warmup, summarise
 from dtvit_deploy.harness.latency.paired import Ratio, ratio
 from dtvit_deploy.harness.latency.rounds import interleaved, measure, sample
+from dtvit_deploy.harness.latency.stated import stated
 
 __all__ = [
     "DeviceTime",
@@ -19,5 +20,6 @@ __all__ = [
     "measure",
     "ratio",
     "sample",
+    "stated",
     "summarise",
 ]

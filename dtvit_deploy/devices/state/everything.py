@@ -1,0 +1,38 @@
+"""All that this machine tells of its state: what can be read again and again, and what is told once before and once after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dtvit_deploy.devices import local
+from dtvit_deploy.devices.state import cpufreq, load, powercap, rails, thermal, throttling
+from dtvit_deploy.devices.state.files import text
+from dtvit_deploy.devices.state.source import Source
+
+MOST = 60
+"""Channels: more than any device here has, and few enough to be read twice a second."""
+
+
+def sources(root: Path = Path("/")) -> list[Source]:
+    """What can be read on this machine, below a root that stands for it."""
+    found = [*cpufreq.sources(root), *thermal.sources(root), *throttling.sources(root), *powercap.sources(root), *rails.sources(root)]
+    found += load.sources(root)
+    kept, channels = [], 0
+    for one in found:
+        channels += len(one.channels)
+        if channels <= MOST:
+            kept.append(one)
+    return kept
+
+
+def facts(root: Path = Path("/")) -> dict[str, str]:
+    """Board, processor, cores, memory, system, load; governor and its bounds, turbo, the hottest sensor; limits of control groups.
+
+    Which device it is, says who asked it.
+    """
+    found = {name: value for name, value in local.state().items() if name != "device"}
+    found |= {"model": text(root / "proc/device-tree/model") or "", "temperature": thermal.hottest(root)}
+    if (cores := local.quota(root)) is not None:
+        found["cores allowed"] = f"{cores:.3g}, by its control group"
+    found |= cpufreq.facts(root) | load.facts(root) | powercap.facts(root)
+    return {name: value for name, value in found.items() if value}
