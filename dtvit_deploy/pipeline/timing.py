@@ -14,7 +14,7 @@ from dtvit_deploy.artifacts.nodes import NodeMap
 from dtvit_deploy.devices.state.watcher import watching
 from dtvit_deploy.errors import DeployError
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions, interleaved, measure, stated
-from dtvit_deploy.harness.state.blocks import take_blocks
+from dtvit_deploy.harness.state.blocks import Block, take_blocks
 from dtvit_deploy.pipeline.measure import Bench, check_feeds
 from dtvit_deploy.runtimes.base import DeviceTimed, Elsewhere, OnDevice, Planned, Session
 from dtvit_deploy.runtimes.cold import Cold
@@ -66,7 +66,7 @@ def _latency(bench: Bench, subjects: Sequence[Pairing], options: MeasureOptions 
         watch = stack.enter_context(watching())
         measured = measure(runs, options, devices=devices, remote=remote, begins=watch.begins)
         watch.ends()
-        blocks = ()
+        blocks: tuple[Block, ...] = ()
         if watch.rails and here and options.energy_seconds:
             bench.progress.step("measuring energy, each by itself")
             blocks = take_blocks([runs[name] for name in here], options.energy_seconds, since=watch.origin)

@@ -28,8 +28,8 @@ def state(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
     if not tables:
         return None
     told = (
-        "Read twice a second by a process of its own. Temperatures, clocks and power are those while samples were taken; of counters it is what"
-        " they rose by. A device that held itself back, or that nobody watched, makes a latency INVALID. –: not told, which is not 0."
+        "Read twice a second by a process of its own. Temperatures, clocks and power are those while samples were taken; of counters it is"
+        " what they rose by. A device that held itself back, or that nobody watched, makes a latency INVALID. –: not told, which is not 0."
     )
     return section("state", "Device state", (told,), tables)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,11 @@ def _sane(watched: Watched, timed: Sequence[Measurement]) -> bool:
     """Whether an axis can be asked for it: a report may come from anywhere."""
     values = [abs(value) for one in watched.channels if one.kind in PANELS for value in one.values if value is not None]
     stamps = [abs(at) for at in watched.times_s] + [stamp for one in timed for stamp in one.stamps_s]
-    return max(values, default=0.0) < 1e9 and max(stamps, default=0.0) < 1e7 and all(sample < LARGEST for one in timed for sample in one.samples_ms)
+    return (
+        max(values, default=0.0) < 1e9
+        and max(stamps, default=0.0) < 1e7
+        and all(sample < LARGEST for one in timed for sample in one.samples_ms)
+    )
 
 
 def _moving(watched: Watched, kind: str) -> list[Channel]:
@@ -124,5 +129,5 @@ def held_back_at(watched: Watched) -> list[float]:
         if not one.harm or one.kind not in ("events", "flag"):
             continue
         known = [(at, value) for at, value in zip(watched.times_s, one.values, strict=False) if value is not None]
-        found |= {at for (_, before), (at, value) in zip(known, known[1:], strict=False) if value > before}
+        found |= {at for (_, before), (at, value) in itertools.pairwise(known) if value > before}
     return sorted(found)[:200]

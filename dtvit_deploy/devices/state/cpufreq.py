@@ -1,4 +1,7 @@
-"""Clocks of the processor, who chooses them and between which bounds (kernel: Documentation/admin-guide/pm/cpufreq.rst, intel_pstate.rst)."""
+"""Clocks of the processor, who chooses them, and between which bounds.
+
+Kernel: Documentation/admin-guide/pm/cpufreq.rst, intel_pstate.rst and amd-pstate.rst.
+"""
 
 from __future__ import annotations
 

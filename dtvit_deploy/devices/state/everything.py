@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dtvit_deploy.devices import local
-from dtvit_deploy.devices.state import cpufreq, load, powercap, rails, thermal, throttling
+from dtvit_deploy.devices.state import apple, cpufreq, jetson, load, powercap, rails, raspberry, tegrastats, thermal, throttling
 from dtvit_deploy.devices.state.files import text
 from dtvit_deploy.devices.state.source import Source
 
@@ -16,7 +16,10 @@ MOST = 60
 def sources(root: Path = Path("/")) -> list[Source]:
     """What can be read on this machine, below a root that stands for it."""
     found = [*cpufreq.sources(root), *thermal.sources(root), *throttling.sources(root), *powercap.sources(root), *rails.sources(root)]
-    found += load.sources(root)
+    found += [*jetson.sources(root), *raspberry.sources(root), *load.sources(root)]
+    if root == Path("/"):  # a tree that only stands for a machine has no programs
+        found += apple.sources()
+        found += tegrastats.sources(channel.kind for one in found for channel in one.channels) if jetson.is_one(root) else []
     kept, channels = [], 0
     for one in found:
         channels += len(one.channels)
@@ -34,5 +37,5 @@ def facts(root: Path = Path("/")) -> dict[str, str]:
     found |= {"model": text(root / "proc/device-tree/model") or "", "temperature": thermal.hottest(root)}
     if (cores := local.quota(root)) is not None:
         found["cores allowed"] = f"{cores:.3g}, by its control group"
-    found |= cpufreq.facts(root) | load.facts(root) | powercap.facts(root)
+    found |= cpufreq.facts(root) | load.facts(root) | powercap.facts(root) | jetson.facts(root) | apple.facts()
     return {name: value for name, value in found.items() if value}

@@ -1,4 +1,4 @@
-"""Small files of a kernel, read so that nothing they do stops whoever reads: they may be absent, locked, asleep, or not what they should be."""
+"""Small files of a kernel, read so that nothing they do stops whoever reads: absent, locked, asleep, or not what they should be."""
 
 from __future__ import annotations
 

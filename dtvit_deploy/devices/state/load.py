@@ -31,10 +31,8 @@ def sources(root: Path) -> list[Source]:
     file = root / "proc/stat"
     if stolen(text(file)) is not None:
         found.append(single("time that the machine below took (steal)", "seconds", (root, file), _reader(file, stolen), limit=STOLEN))
-    for file in _groups(root, "cpu", "cpu.stat"):
-        if stops(text(file)) is not None:
-            found.append(single("times that its control group was stopped", "events", (root, file), _reader(file, stops)))
-    return found
+    groups = [file for file in _groups(root, "cpu", "cpu.stat") if stops(text(file)) is not None]
+    return found + [single("times that its control group was stopped", "events", (root, file), _reader(file, stops)) for file in groups]
 
 
 def facts(root: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Energy counters of x86 processors (RAPL; kernel: Documentation/power/powercap/powercap.rst). AMD's appear in the same place, under Intel's name.
+"""Energy counters of x86 processors (RAPL; kernel: Documentation/power/powercap/powercap.rst). AMD's have Intel's name there.
 
 Since Linux 5.10 root alone may read them (CVE-2020-8694): what cannot be read is no rail, and a fact says why.
 """

@@ -39,12 +39,16 @@ def hottest(root: Path) -> str:
 
 
 def _zones(root: Path) -> list[Source]:
+    """All but those that are switched off, and a Jetson's PMIC, which tells a constant, 50 or 100 °C."""
     found = []
     for folder in folders(root, "sys/class/thermal/thermal_zone[0-9]*"):
         file = folder / "temp"
         if (text(file) is None and not file.exists()) or text(folder / "mode") == "disabled":
             continue
-        name = f"{text(folder / 'type') or 'thermal zone'} ({folder.name})"
+        kind = text(folder / "type") or "thermal zone"
+        if kind.lower().startswith("pmic"):
+            continue
+        name = f"{kind} ({folder.name})"
         found.append(single(name, "temperature", (root, file), _reader(file), limit=trip(_trips(folder))))
     return found
 
@@ -73,7 +77,7 @@ def _chips(root: Path) -> list[Source]:
             if re.fullmatch(r"Core [0-9]+", label):
                 cores.append(file)
                 continue
-            limit = celsius(number(file.with_name(file.name.replace("_input", "_crit"))))
+            limit = trip([("critical", number(file.with_name(file.name.replace("_input", "_crit"))))])
             found.append(single(f"{chip} {label}", "temperature", (root, file), _reader(file), limit=limit))
         if cores:
             name = f"{chip}, hottest of {len(cores)} cores ({source(root, cores[0].parent)})"

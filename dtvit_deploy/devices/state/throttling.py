@@ -1,7 +1,7 @@
 """Times at which the kernel saw the device hold itself back.
 
-Kernel: Documentation/ABI/testing/sysfs-devices-system-cpu (``thermal_throttle``) and sysfs-class-thermal (``cooling_device``); NVIDIA Jetson
-Linux Developer Guide, *Over-Current Throttling* (``oc*_event_cnt``) and *Thermal Management*.
+Kernel: Documentation/ABI/testing/sysfs-devices-system-cpu (``thermal_throttle``) and sysfs-class-thermal (``cooling_device``); NVIDIA
+Jetson Linux Developer Guide, *Over-Current Throttling* (``oc*_event_cnt``) and *Thermal Management*.
 """
 
 from __future__ import annotations
@@ -45,7 +45,11 @@ def _together(files: list[Path], together: Callable[[list[int]], int]) -> Callab
 def _over_current(root: Path) -> list[Source]:
     files = [
         file
-        for pattern in ("sys/class/hwmon/hwmon*/oc[0-9]*_event_cnt", "sys/class/hwmon/hwmon*/curr[0-9]*_alarm", "sys/class/hwmon/hwmon*/curr[0-9]*_*_alarm")
+        for pattern in (
+            "sys/class/hwmon/hwmon*/oc[0-9]*_event_cnt",
+            "sys/class/hwmon/hwmon*/curr[0-9]*_alarm",
+            "sys/class/hwmon/hwmon*/curr[0-9]*_*_alarm",
+        )
         for file in folders(root, pattern)
     ]
     found = []

@@ -9,7 +9,6 @@ from dtvit_deploy.formats.job.frames import LARGEST_FRAME, Header, ResultsError
 from dtvit_deploy.formats.job.job import Answers, Job, Latency, Layers, State, Task
 from dtvit_deploy.formats.job.words import clean
 
-
 MOST_READINGS, MOST_CHANNELS, MOST_BLOCKS = 100_000, 60, 1000
 """Of a device's state around a latency: far more than any is read."""
 

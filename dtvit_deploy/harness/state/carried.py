@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def state_arrays(watched: Watched, blocks: Sequence[Block]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """``times_s`` (readings), ``values`` (readings × channels, NaN where nothing was read), ``blocks`` (blocks × 4), and the rest as JSON has it."""
+    """``times_s`` (readings), ``values`` (readings × channels; NaN: not read), ``blocks`` (blocks × 4), and the rest as JSON has it."""
     import numpy as np
 
     series = [[np.nan if value is None else value for value in one.values] for one in watched.channels]

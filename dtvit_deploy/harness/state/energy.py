@@ -117,9 +117,7 @@ def _idle_beside(blocks: Sequence[Block], powers: Sequence[float | None], at: in
 def _power(watched: Watched, channel: Channel, block: Block) -> float | None:
     """Mean power within a block in mW; None where a reading is missing, or the counter cannot have counted what it says."""
     inside = [
-        (at, value)
-        for at, value in zip(watched.times_s, channel.values, strict=False)
-        if block.began_s + SETTLING <= at <= block.ended_s
+        (at, value) for at, value in zip(watched.times_s, channel.values, strict=False) if block.began_s + SETTLING <= at <= block.ended_s
     ]
     known = [(at, value) for at, value in inside if value is not None]
     if len(known) < FEWEST_READINGS or len(known) < len(inside):

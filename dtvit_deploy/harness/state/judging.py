@@ -6,6 +6,7 @@ down while nothing was to be done is no such thing.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 
 from dtvit_deploy.harness.state.record import Channel, Watched
@@ -62,7 +63,7 @@ def _unwatched(watched: Watched) -> list[str]:
     points = sorted([*([] if last is None else [last]), *times])
     if points[-1] < watched.sampled_s:
         points.append(watched.sampled_s)
-    gaps = [(later - earlier, earlier) for earlier, later in zip(points, points[1:], strict=False) if earlier < watched.sampled_s]
+    gaps = [(later - earlier, earlier) for earlier, later in itertools.pairwise(points) if earlier < watched.sampled_s]
     longest, since = max(gaps, default=(0.0, 0.0))
     return [f"it read nothing for {longest:.1f} s from {since:.1f} s on"] if longest > LONGEST_SILENCE else []
 
@@ -75,8 +76,10 @@ def held_back(watched: Watched, channel: Channel) -> list[str]:
         if beyond:
             at, _ = beyond[0]
             return [
-                f"temperature: {channel.name} reached {max(value for _, value in beyond):.1f} °C {_when(at)}, and from"
-                f" {channel.limit:.1f} °C on the device holds itself back ({channel.source})"
+                (
+                    f"temperature: {channel.name} reached {max(value for _, value in beyond):.1f} °C {_when(at)}, and from"
+                    f" {channel.limit:.1f} °C on the device holds itself back ({channel.source})"
+                )
             ]
     if not channel.harm:
         return []

@@ -85,7 +85,7 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return [(at, value) for at, value in known if first <= at <= last]
 
     def rise(self, channel: Channel) -> float | None:
-        """By how much a counter rose while samples were taken; what it lost in between, when it began anew, is not known and not counted."""
+        """By how much a counter rose while samples were taken; what it lost in between, when it began anew, is not counted."""
         values = [value for _, value in self.around(channel)]
         if len(values) < 2:
             return None
