@@ -1,6 +1,6 @@
 """Power monitors on boards: INA3221 as NVIDIA's Jetsons have it, and INA2xx.
 
-Over hwmon (kernel: Documentation/hwmon/ina3221.rst, ina2xx.rst, ina238.rst; JetPack 5 and later), and in the layout of JetPack 4's own driver
+Over hwmon (kernel: Documentation/hwmon/ina3221.rst, ina2xx.rst, ina238.rst; JetPack 5 and later), and in the layout of JetPack 4's driver
 (NVIDIA Jetson Linux Developer Guide R32, *Power Management*: ``rail_name_N`` and ``in_powerN_input``, in mW, of an ``iio`` device).
 """
 
