@@ -34,7 +34,9 @@ class Tree:
         """Have a file say something else."""
         file = self.root / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
-        if file.exists():
+        if file.is_dir():
+            file.rmdir()
+        elif file.exists():
             file.unlink()
         if content == "<again>":
             os.mkfifo(file)

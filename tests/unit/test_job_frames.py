@@ -158,7 +158,7 @@ WRONG: dict[str, Callable[[Bodies], Bodies]] = {
     "results in another order": lambda bodies: [*bodies[:5], bodies[6], bodies[5], *bodies[7:]],
     "a task that there is not": lambda bodies: [*bodies[:2], frame_bytes("begin", task=9), *bodies[2:]],
     "a task that ended, again": lambda bodies: [*bodies, frame_bytes("begin", task=1)],
-    "a task too few": lambda bodies: bodies[:-4],
+    "a task too few": lambda bodies: bodies[:-5],
     "another shape": lambda bodies: swapped(bodies, {"logits": np.ones((5,), np.float32), "best": np.array([0])}),
     "another type": lambda bodies: swapped(bodies, {"logits": np.ones((1, 5)), "best": np.array([0])}),
     "another name": lambda bodies: swapped(bodies, {"scores": np.ones((1, 5), np.float32), "best": np.array([0])}),
@@ -169,12 +169,12 @@ WRONG: dict[str, Callable[[Bodies], Bodies]] = {
     "more samples than were asked for": lambda bodies: [
         *bodies[:14],
         frame_bytes("part", task=3, arrays={"samples_ms": np.ones(101), "stamps_s": np.ones(101)}),
-        bodies[15],
+        *bodies[15:],
     ],
     "samples without their times": lambda bodies: [
         *bodies[:14],
         frame_bytes("part", task=3, arrays={"samples_ms": np.ones(70), "stamps_s": np.ones(69)}),
-        bodies[15],
+        *bodies[15:],
     ],
     "a fraction beyond the whole": lambda bodies: [*bodies[:13], frame_bytes("progress", task=3, body={"fraction": 7}), *bodies[14:]],
     "facts that are none": lambda bodies: [frame_bytes("job", body={"job": NAME, "device": [1]}), *bodies[1:]],

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from dtvit_deploy.devices.state.source import Source
 from dtvit_deploy.devices.state.stream import Stream, streamed
-from dtvit_deploy.devices.state.tools import program, said
+from dtvit_deploy.devices.state.tools import ended, program, said
 from dtvit_deploy.harness.state.record import Channel, Kind
 
 _PRESSURE = "com.apple.system.thermalpressurelevel"
@@ -29,6 +29,10 @@ _FIGURE = re.compile(
     re.MULTILINE | re.ASCII,
 )
 _LEVEL = re.compile(r"^Current pressure level: (Nominal|Moderate|Heavy|Trapping|Sleeping)$", re.MULTILINE | re.ASCII)
+_SYSTEM = re.compile(
+    r"^(ProductName|ProductVersion|BuildVersion):\t+(macOS|Mac OS X|\d{1,3}(?:\.\d{1,3}){1,2}|\d{1,3}[A-Z]\d{1,6}[a-z]?)$",
+    re.MULTILINE | re.ASCII,
+)
 _MODES = {"0": "off", "1": "on"}
 _POWER_MODES = {"0": "automatic", "1": "low power", "2": "high power"}
 
@@ -67,7 +71,7 @@ def facts() -> dict[str, str]:
 
 def build(told: str | None) -> str:
     """``macOS 26.1 (25B78)`` of what ``sw_vers`` says."""
-    found = dict(re.findall(r"^(ProductName|ProductVersion|BuildVersion):\s*(\S.*?)\s*$", told or "", re.MULTILINE))
+    found = dict(_SYSTEM.findall(ended(told)))
     if len(found) < 3:
         return ""
     return f"{found['ProductName']} {found['ProductVersion']} ({found['BuildVersion']})"
@@ -75,7 +79,7 @@ def build(told: str | None) -> str:
 
 def low_power(told: str | None) -> str:
     """Of what ``pmset -g`` says: the settings in use, under one of two names."""
-    found = dict(re.findall(r"^ (lowpowermode|powermode)\s+(\d)\s*$", told or "", re.MULTILINE | re.ASCII))
+    found = dict(re.findall(r"^ (lowpowermode|powermode)\s+(\d)\s*$", ended(told), re.MULTILINE | re.ASCII))
     if "lowpowermode" in found:
         return _MODES.get(found["lowpowermode"], "")
     return _POWER_MODES.get(found.get("powermode", ""), "")
@@ -83,24 +87,27 @@ def low_power(told: str | None) -> str:
 
 def supply(told: str | None) -> str:
     """``AC Power`` or ``Battery Power``, of what ``pmset -g batt`` says."""
-    match = re.match(r"Now drawing from '(AC Power|Battery Power|UPS Power)'", told or "")
+    match = re.match(r"Now drawing from '(AC Power|Battery Power|UPS Power)'", ended(told))
     return match[1] if match else ""
 
 
 def pressure(told: str | None) -> float | None:
     """1 where the system is told to do less (any level but 0, nominal)."""
-    match = re.fullmatch(rf"{re.escape(_PRESSURE)} ([0-4])\s*", told or "", re.ASCII)
+    match = re.fullmatch(rf"{re.escape(_PRESSURE)} ([0-4])\s*", ended(told), re.ASCII)
     return float(match[1] != "0") if match else None
 
 
 def limited(told: str | None) -> float | None:
-    """1 where ``pmset -g therm`` tells a warning, or a limit below 100; None where it tells neither that nor that there is none."""
-    limits = dict(re.findall(r"^\s*(CPU_Speed_Limit|CPU_Scheduler_Limit)\s*=\s*(\d{1,3})\s*$", told or "", re.MULTILINE | re.ASCII))
-    warnings = re.findall(r"^\s*(?:Thermal|Performance) [Ww]arning [Ll]evel\s*=\s*(\d{1,3})\s*$", told or "", re.MULTILINE | re.ASCII)
-    quiet = re.search(r"^Note: No (?:thermal|performance) warning level has been recorded$", told or "", re.MULTILINE)
-    if not limits and not warnings and not quiet:
-        return None
-    return float(any(int(value) < _LIMITS[name] for name, value in limits.items()) or any(map(int, warnings)))
+    """1 where ``pmset -g therm`` tells a warning, or a limit below 100; 0 where it tells of all three that there is none; else None."""
+    limits = dict(re.findall(r"^\s*(CPU_Speed_Limit|CPU_Scheduler_Limit)\s*=\s*(\d{1,3})\s*$", ended(told), re.MULTILINE | re.ASCII))
+    warnings = dict(re.findall(r"^\s*(Thermal|Performance) [Ww]arning [Ll]evel\s*=\s*(\d{1,3})\s*$", ended(told), re.MULTILINE | re.ASCII))
+    if any(int(value) < _LIMITS[name] for name, value in limits.items()) or any(map(int, warnings.values())):
+        return 1.0
+    quiet = set(
+        re.findall(r"^Note: No (thermal|performance|CPU power) (?:warning level|status) has been recorded$", ended(told), re.MULTILINE)
+    )
+    every = {name.lower() for name in warnings} | quiet | ({"CPU power"} if limits.keys() == _LIMITS.keys() else set())
+    return 0.0 if len(every) == 3 else None
 
 
 def last_sample(said: str) -> tuple[str | None, str]:

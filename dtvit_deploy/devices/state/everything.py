@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from dtvit_deploy.devices import local
+from dtvit_deploy.devices.files import text
 from dtvit_deploy.devices.state import apple, cpufreq, jetson, load, powercap, rails, raspberry, tegrastats, thermal, throttling
-from dtvit_deploy.devices.state.files import text
 from dtvit_deploy.devices.state.source import Source
 
 MOST = 60

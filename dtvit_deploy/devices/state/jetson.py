@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from dtvit_deploy.devices.state.files import between, folders, number, scaled, text
+from dtvit_deploy.devices.files import between, folders, number, scaled, text
 from dtvit_deploy.devices.state.source import Source, single
-from dtvit_deploy.devices.state.tools import said
+from dtvit_deploy.devices.state.tools import ended, said
 from dtvit_deploy.formats.engine.gpu import jetpack
 
 _GPU = re.compile(r"(?i)gpu|gv11b|ga10b|gp10b|gm20b")
@@ -37,8 +37,10 @@ def facts(root: Path) -> dict[str, str]:
     """Release, JetPack, power mode, and whether clocks are locked, as far as it may be asked."""
     if not is_one(root):
         return {}
-    return {
-        "release": jetpack(root),
+    found = {"release": jetpack(root)}
+    if root != Path("/"):  # a tree that only stands for a machine has no programs
+        return found
+    return found | {
         "JetPack": (said("dpkg-query", "-W", "-f", "${Version}", "nvidia-jetpack") or "").strip(),
         "power mode": power_mode(said("nvpmodel", "-q")),
         "jetson_clocks": locked(said("jetson_clocks", "--show")),
@@ -47,13 +49,13 @@ def facts(root: Path) -> dict[str, str]:
 
 def power_mode(told: str | None) -> str:
     """``MAXN (0)`` of what ``nvpmodel -q`` says."""
-    match = re.search(r"^NV Power Mode: ?(\w[\w.+ -]{0,60}?)\s*\n(\d{1,3})\s*$", told or "", re.MULTILINE | re.ASCII)
+    match = re.search(r"^NV Power Mode: ?(\w[\w.+ -]{0,60}?)\s*\n(\d{1,3})\s*$", ended(told), re.MULTILINE | re.ASCII)
     return f"{match[1]} ({match[2]})" if match else ""
 
 
 def locked(told: str | None) -> str:
     """Which clocks can move, of what ``jetson_clocks --show`` tells root: ``locked``, or the ranges of those that are not."""
-    found = _RANGE.findall(told or "")
+    found = _RANGE.findall(ended(told))
     names = {name for name, _, _, _ in found}
     if not any(name.startswith("cpu") for name in names) or not any(name.startswith("GPU") for name in names):
         return ""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from dtvit_deploy.devices.state.files import text, whole
+from dtvit_deploy.devices.files import text, whole
 from dtvit_deploy.devices.state.source import Source, single
 
 _RESOURCES = {"cpu": "a processor", "memory": "memory", "io": "a disk"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dtvit_deploy.devices.state.files import folders, number, source, text
+from dtvit_deploy.devices.files import folders, number, source, text
 from dtvit_deploy.devices.state.source import Source, single
 
 _ZONES = "sys/class/powercap/intel-rapl:*"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from dtvit_deploy.devices.state.files import between, folders, number, scaled, text
+from dtvit_deploy.devices.files import between, folders, number, scaled, text
 from dtvit_deploy.devices.state.source import Source, single
 
 _MOST = 2e6

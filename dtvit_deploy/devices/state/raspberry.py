@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from dtvit_deploy.devices.state.files import source, text
+from dtvit_deploy.devices.files import source, text
 from dtvit_deploy.devices.state.source import Source
-from dtvit_deploy.devices.state.tools import program, said
+from dtvit_deploy.devices.state.tools import ended, program, said
 from dtvit_deploy.harness.state.record import Channel
 
 BITS = {0: "under-voltage", 1: "ARM clock capped", 2: "throttled", 3: "soft temperature limit"}
@@ -26,17 +26,21 @@ _EVERY = 2.0
 def sources(root: Path) -> list[Source]:
     """A flag and a count for each of the bits, by the kernel's file where there is one, else by the tool."""
     file = root / _FILE
-    if bits(text(file)) is not None:
-        return [Source(_channels(source(root, file)), _reader(lambda: text(file)))]
+    if digits(text(file)) is not None:
+        return [Source(_channels(source(root, file)), _reader(lambda: digits(text(file))))]
     if "raspberry pi" in (text(root / "proc/device-tree/model") or "").lower() and program("vcgencmd"):
-        return [Source(_channels(_TOOL), _reader(lambda: said("vcgencmd", "get_throttled")), every=_EVERY)]
+        return [Source(_channels(_TOOL), _reader(lambda: bits(said("vcgencmd", "get_throttled"))), every=_EVERY)]
     return []
 
 
 def bits(told: str | None) -> int | None:
-    """The bits in ``throttled=0x50005``, or in a file that has the digits alone."""
-    match = re.fullmatch(r"(?:throttled=0x|0x)?([0-9a-f]{1,8})\s*", told or "", re.ASCII)
-    return int(match[1], 16) if match else None
+    """The bits in ``throttled=0x50005``."""
+    return digits(match[1]) if (match := re.fullmatch(r"throttled=0x(\S+)\n", ended(told))) else None
+
+
+def digits(said: str | None) -> int | None:
+    """The same bits as the kernel's file has them, in hexadecimal digits alone."""
+    return int(said, 16) if said is not None and re.fullmatch(r"[0-9a-f]{1,8}", said, re.ASCII) else None
 
 
 def _channels(where: str) -> tuple[Channel, ...]:
@@ -45,9 +49,9 @@ def _channels(where: str) -> tuple[Channel, ...]:
     return (*now, *since)
 
 
-def _reader(told: Callable[[], str | None]) -> Callable[[], list[float | None]]:
+def _reader(told: Callable[[], int | None]) -> Callable[[], list[float | None]]:
     def read() -> list[float | None]:
-        found = bits(told())
+        found = told()
         places = [*BITS, *(bit + _SINCE for bit in BITS)]
         return [None if found is None else float(found >> place & 1) for place in places]
 

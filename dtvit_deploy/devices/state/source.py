@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dtvit_deploy.devices.state.files import source
+from dtvit_deploy.devices.files import source
 from dtvit_deploy.harness.state.record import Channel, Kind
 
 

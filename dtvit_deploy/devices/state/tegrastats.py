@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from dtvit_deploy.devices.state.files import between
+from dtvit_deploy.devices.files import between
 from dtvit_deploy.devices.state.rails import named
 from dtvit_deploy.devices.state.source import Source
 from dtvit_deploy.devices.state.stream import Stream, streamed
@@ -61,7 +61,11 @@ def _figures(line: str) -> list[tuple[str, Kind, float | None]]:
     found: list[tuple[str, Kind, float | None]] = [
         (rail, "power", float(each[2] or each[3])) for each in _POWER.finditer(line) if (rail := named(each[1]))
     ]
-    found += [(each[1], "temperature", between(float(each[2]), -50, 200)) for each in _HEAT.finditer(line) if each[1].lower() not in _FAKE]
+    found += [
+        (f"{each[1]} temperature", "temperature", between(float(each[2]), -50, 200))
+        for each in _HEAT.finditer(line)
+        if each[1].lower() not in _FAKE
+    ]
     if emc := _EMC.search(line):
         found.append((EMC, "clock", between(float(emc[1]), 1, 20_000)))
     if gpu := _GPU.search(line):

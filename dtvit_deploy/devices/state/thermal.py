@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from dtvit_deploy.devices.state.files import between, folders, number, scaled, source, text
+from dtvit_deploy.devices.files import between, folders, number, scaled, source, text
 from dtvit_deploy.devices.state.source import Source, single
 
 _LOWEST, _HIGHEST = -50.0, 200.0

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from dtvit_deploy.devices.state.files import folders, number, text
+from dtvit_deploy.devices.files import folders, number, text
 from dtvit_deploy.devices.state.source import Source, single
 
 _SLOWING = re.compile(r"(?i)processor|powerclamp|(cpu|gpu|dev)-?freq|throttle-alert|hot-surface")

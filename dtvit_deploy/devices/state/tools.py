@@ -17,6 +17,11 @@ def program(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", ""), *_PLACES)))
 
 
+def ended(told: str | None) -> str:
+    """What was told, but for a last line that has no end: what was cut there may have been another number."""
+    return "" if told is None else told[: told.rfind("\n") + 1]
+
+
 def said(*command: str, seconds: float = _PATIENCE) -> str | None:
     """What a program says, whatever its exit status; None where it is not there, hangs, or fails without a word."""
     path = program(command[0])
