@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import msgspec
 
+from dtvit_deploy.devices.state.watching import INTERVAL
 from dtvit_deploy.devices.state.watching import main as _watching
 from dtvit_deploy.harness.state.record import Channel, Watched
 from dtvit_deploy.process.child import child_command
@@ -94,15 +95,16 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watching(folder: Path | None = None, root: Path = Path("/")) -> Iterator[Watch]:
+def watching(folder: Path | None = None, root: Path = Path("/"), interval: float = INTERVAL) -> Iterator[Watch]:
     """Watch this machine while the block measures; where that cannot be, the record says why.
 
     Args:
         folder: where the file without a name may lie; else where the system has its temporary files.
         root: what stands for the machine's file tree.
+        interval: seconds between two readings, at first.
     """
     with tempfile.TemporaryFile(dir=folder) as said:
-        command = child_command(_WATCH, str(root))
+        command = child_command(_WATCH, str(root), str(interval))
         try:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.DEVNULL)
         except OSError as error:

@@ -28,7 +28,7 @@ _LONGEST = 2.5
 _NICE = 10
 
 
-def main(root: str) -> None:
+def main(root: str, interval: str) -> None:
     """Watch until standard input ends.
 
     The first line has ``before`` and ``channels``, each further one the seconds of the system's monotonic clock and a value for each
@@ -48,7 +48,7 @@ def main(root: str) -> None:
         while True:
             now = time.monotonic()
             _say([now, *_read(found, due, now - began)])
-            wait = min(max(INTERVAL, (now - began) / _GROWTH), _LONGEST)
+            wait = min(max(float(interval), (now - began) / _GROWTH), _LONGEST)
             if select.select([0], [], [], wait)[0]:
                 break
         _say([time.monotonic(), *_read(found, [0.0] * len(found), 0.0)])
