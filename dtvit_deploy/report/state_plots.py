@@ -32,7 +32,7 @@ def state(pairs: Sequence[tuple[str, Subject]]) -> list[Plot]:
         timed = [(name, subject.latency) for name, subject in pairs if name in names and subject.latency is not None]
         panels = {kind: _moving(watched, kind) for kind in PANELS}
         shown = [kind for kind, channels in panels.items() if channels]
-        if not shown or not _sane(watched, [one for _, one in timed]):
+        if not shown or not watched.times_s or not _sane(watched, [one for _, one in timed]):
             continue
         figure = new_figure(0.9 + 1.5 * (1 + len(shown)))
         grid = figure.add_gridspec(1 + len(shown), 1)
