@@ -5,6 +5,7 @@ NVIDIA Jetson Linux Developer Guide, *Power Management* (``nvpmodel -q``, ``jets
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -41,10 +42,15 @@ def facts(root: Path) -> dict[str, str]:
     if root != Path("/"):  # a tree that only stands for a machine has no programs
         return found
     return found | {
-        "JetPack": (said("dpkg-query", "-W", "-f", "${Version}", "nvidia-jetpack") or "").strip(),
+        "JetPack": _jetpack(),
         "power mode": power_mode(said("nvpmodel", "-q")),
         "jetson_clocks": locked(said("jetson_clocks", "--show")),
     }
+
+
+@functools.cache
+def _jetpack() -> str:
+    return (said("dpkg-query", "-W", "-f", "${Version}", "nvidia-jetpack") or "").strip()
 
 
 def power_mode(told: str | None) -> str:

@@ -57,7 +57,8 @@ class Stream:
         """The first report, waited for."""
         until = time.monotonic() + _PATIENCE
         while self._process is not None and time.monotonic() < until:
-            if (report := self.newest()) is not None:
+            ended = self._process.poll() is not None
+            if (report := self.newest()) is not None or ended:
                 return report
             time.sleep(_LOOKS)
         return None

@@ -16,6 +16,7 @@ _LOWEST, _HIGHEST = -50.0, 200.0
 """°C of a device that works: −256 and −274 are codes of sensors that do not, and so is what lies far above."""
 _CHIPS = ("coretemp", "k10temp", "zenpower", "k8temp", "cpu_thermal", "soc_thermal")
 """hwmon chips that are in processors; a disk's temperature says nothing here."""
+_LOWEST_TRIP = 50.0
 _TRIPS = ("passive", "hot", "critical")
 """Kinds of trip points at which a device does less; at ``active`` ones a fan starts."""
 
@@ -60,8 +61,8 @@ def _trips(folder: Path) -> list[tuple[str | None, int | None]]:
 
 
 def trip(points: list[tuple[str | None, int | None]]) -> float | None:
-    """The lowest trip point, in °C, from which on a device does less; disabled ones are at 0 or far below."""
-    known = [degrees for kind, value in points if kind in _TRIPS and (degrees := celsius(value)) is not None and degrees > 0]
+    """The lowest trip point, in °C, from which on a device does less; disabled ones are at 0 or below, placeholders of firmware at 20."""
+    known = [degrees for kind, value in points if kind in _TRIPS and (degrees := celsius(value)) is not None and degrees > _LOWEST_TRIP]
     return min(known, default=None)
 
 

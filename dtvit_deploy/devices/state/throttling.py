@@ -15,6 +15,8 @@ from dtvit_deploy.devices.state.source import Source, single
 
 _SLOWING = re.compile(r"(?i)processor|powerclamp|(cpu|gpu|dev)-?freq|throttle-alert|hot-surface")
 """Cooling devices that cool by doing less; fans are others."""
+_TOO_MUCH = re.compile(r"curr[0-9]+_((max|crit)_)?alarm", re.ASCII)
+"""Alarms of too much current; of too little there are others."""
 
 
 def sources(root: Path) -> list[Source]:
@@ -43,24 +45,16 @@ def _together(files: list[Path], together: Callable[[list[int]], int]) -> Callab
 
 
 def _over_current(root: Path) -> list[Source]:
-    files = [
-        file
-        for pattern in (
-            "sys/class/hwmon/hwmon*/oc[0-9]*_event_cnt",
-            "sys/class/hwmon/hwmon*/curr[0-9]*_alarm",
-            "sys/class/hwmon/hwmon*/curr[0-9]*_*_alarm",
-        )
-        for file in folders(root, pattern)
-    ]
+    counted = folders(root, "sys/class/hwmon/hwmon[0-9]*/oc[0-9]*_event_cnt")
+    files = [*counted, *(file for file in folders(root, "sys/class/hwmon/hwmon[0-9]*/curr[0-9]*_alarm") if _TOO_MUCH.fullmatch(file.name))]
     found = []
     for file in files:
         if number(file) is None:
             continue
-        counted = file.name.endswith("_event_cnt")
         chip = text(file.with_name("name")) or file.parent.name
-        label = "" if counted else text(file.with_name(f"in{re.sub(r'[^0-9]', '', file.name.partition('_')[0])}_label")) or ""
+        label = "" if file in counted else text(file.with_name(f"in{re.sub(r'[^0-9]', '', file.name.partition('_')[0])}_label")) or ""
         name = f"over-current {file.name.partition('_')[0]} of {chip}{f' ({label})' if label else ''}"
-        found.append(single(name, "events" if counted else "flag", (root, file), _reader(file), harm=True))
+        found.append(single(name, "events" if file in counted else "flag", (root, file), _reader(file), harm=True))
     return found
 
 
