@@ -11,7 +11,7 @@ import pytest
 
 import captured
 from dtvit_deploy.devices import files
-from dtvit_deploy.devices.state import apple, jetson, raspberry, tegrastats
+from dtvit_deploy.devices.state import apple, jetson, raspberry, tegrastats, thermal
 from dtvit_deploy.devices.state.everything import facts, sources
 
 Told = dict[str, object]
@@ -395,3 +395,33 @@ def test_a_file_that_says_to_try_again_is_missing_and_not_zero(tmp_path: Path) -
     made = captured.Tree(tmp_path, ["/again = <again>", "/closed = <closed>", "/nul = 4\\0", "/long = 1234567890123456789012"])
     assert [files.number(tmp_path / name) for name in ("again", "closed", "absent", "nul", "long")] == [None, None, None, 4, None]
     made.close()
+
+
+@pytest.mark.parametrize(
+    ("points", "limit"),
+    [
+        ([("critical", 104500), ("passive", 99000)], 99.0),
+        ([("active", 51000), ("hot", 97000)], 97.0),  # at an active one a fan starts
+        ([("passive", -274000), ("critical", 0)], None),  # disabled
+        ([("critical", 20800), ("passive", None), (None, 90000)], None),  # a placeholder, one that is not told, one without a kind
+        ([], None),
+    ],
+)
+def test_a_trip_point_is_one_at_which_a_device_does_less(points: list[tuple[str | None, int | None]], limit: float | None) -> None:
+    assert thermal.trip(points) == limit
+
+
+@pytest.mark.parametrize(
+    ("file", "harms"),
+    [
+        ("curr1_alarm", True),
+        ("curr2_max_alarm", True),
+        ("curr2_crit_alarm", True),
+        ("curr1_min_alarm", False),
+        ("curr1_lcrit_alarm", False),
+    ],
+)
+def test_an_alarm_is_one_of_too_much_current(tmp_path: Path, file: str, harms: bool) -> None:
+    listed = [f"{HWMON}0/name = ina3221", f"{HWMON}0/{file} = 1"]
+    found = [(channel.kind, channel.harm, *one.read()) for one in sources(captured.Tree(tmp_path, listed).root) for channel in one.channels]
+    assert found == ([("flag", True, 1.0)] if harms else [])

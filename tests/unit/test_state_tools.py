@@ -1,4 +1,4 @@
-"""Tools of a device are asked for what no file tells; one that hangs, ends or stops in the middle of a line is missing, and nothing is left of it."""
+"""Tools of a device are asked for what no file tells; one that hangs, ends or stops in the middle of a line is missing."""
 
 from __future__ import annotations
 
