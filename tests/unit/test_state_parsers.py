@@ -423,5 +423,6 @@ def test_a_trip_point_is_one_at_which_a_device_does_less(points: list[tuple[str 
 )
 def test_an_alarm_is_one_of_too_much_current(tmp_path: Path, file: str, harms: bool) -> None:
     listed = [f"{HWMON}0/name = ina3221", f"{HWMON}0/{file} = 1"]
-    found = [(channel.kind, channel.harm, *one.read()) for one in sources(captured.Tree(tmp_path, listed).root) for channel in one.channels]
+    every = sources(captured.Tree(tmp_path, listed).root)
+    found = [(channel.kind, channel.harm, *one.read()) for one in every for channel in one.channels]
     assert found == ([("flag", True, 1.0)] if harms else [])

@@ -111,6 +111,12 @@ def test_a_watcher_that_cannot_start_makes_it_invalid(board: captured.Tree, monk
         assert why in found.reasons[0]
 
 
+def test_where_no_file_can_be_its_end_is_the_same(board: captured.Tree, tmp_path: Path) -> None:
+    with watching(tmp_path / "absent", board.root) as watch:
+        found = stated(measured(watch), watch.finished())
+    assert found.reasons == ("watcher: it could not be started: No such file or directory",)
+
+
 def test_nothing_is_left_of_it_whatever_ends_the_measurement(board: captured.Tree, tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     with contextlib.suppress(KeyboardInterrupt), watching(tmp_path / "own", board.root) as watch:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import tempfile
@@ -26,6 +27,7 @@ _WATCH = f"from {_watching.__module__} import main; main(*sys.argv[1:])"
 _PATIENCE = 30.0
 """Seconds for the first reading, and for the last words: tools of a device may take some of them, and so may a machine at work."""
 _LOOKS = 0.01
+_PIECE = 1 << 20
 
 
 class Watch:
@@ -33,10 +35,10 @@ class Watch:
 
     Args:
         process: that watches; None where it could not be started, for the reason ``why``.
-        said: the file that it writes.
+        said: the file that it writes; None where there is none.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes] | None, said: IO[bytes], why: str = "") -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | None, said: IO[bytes] | None, why: str = "") -> None:
         self._process, self._said, self._why = process, said, why
         self.origin = self._end = time.monotonic()
 
@@ -76,10 +78,26 @@ class Watch:
             time.sleep(_LOOKS)
 
     def _lines(self) -> list[Any]:
-        """What it has written, whole lines alone."""
-        self._said.seek(0)
-        *whole, _ = self._said.read().split(b"\n")
+        """What it has written, whole lines alone; read without moving the file's offset, which is the writer's too."""
+        if self._said is None:
+            return []
+        file, pieces, at = self._said.fileno(), [], 0
+        while piece := os.pread(file, _PIECE, at):
+            pieces.append(piece)
+            at += len(piece)
+        *whole, _ = b"".join(pieces).split(b"\n")
         return [json.loads(line) for line in whole]
+
+    def close(self) -> None:
+        """End it at once, where it has not ended."""
+        process = self._process
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        if process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
 
     def _stop(self) -> None:
         process = self._process
@@ -103,24 +121,20 @@ def watching(folder: Path | None = None, root: Path = Path("/"), interval: float
         root: what stands for the machine's file tree.
         interval: seconds between two readings, at first.
     """
-    with tempfile.TemporaryFile(dir=folder) as said:
-        command = child_command(_WATCH, str(root), str(interval))
+    process, said, why = None, None, ""
+    with contextlib.ExitStack() as stack:
         try:
+            said = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            command = child_command(_WATCH, str(root), str(interval))
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.DEVNULL)
         except OSError as error:
-            yield Watch(None, said, f"it could not be started: {error.strerror}")
-            return
+            why = f"it could not be started: {error.strerror}"
+        watch = Watch(process, said, why)
         try:
-            watch = Watch(process, said)
             watch.wait_for_first()
             yield watch
         finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-            if process.stdin is not None:
-                with contextlib.suppress(OSError):
-                    process.stdin.close()
+            watch.close()
 
 
 def _told(lines: list[Any], origin: float) -> Watched:
