@@ -54,7 +54,7 @@ TREES: dict[str, dict[str, tuple[object, str]]] = {
         "clock bounds": ("102 to 1479 MHz", cpu("cpufreq/policy0/scaling_min_freq")),
         "CPU clock up to 1479 MHz": ((1479.0, "MHz"), cpu("cpufreq/policy0/scaling_cur_freq")),
         "GPU clock (57000000.gpu)": ((76.8, "MHz"), "/sys/class/devfreq/57000000.gpu/cur_freq"),
-        "temperature": ("100.0 °C at the hottest of 3 sensors", ""),
+        "temperature": ("44.5 °C at the hottest of 2 sensors", f"{ZONE}0/temp"),
         "AO-therm (thermal_zone0)": ((44.5, "°C"), f"{ZONE}0/temp"),
         "CPU-therm (thermal_zone1)": ((39.0, "°C"), f"{ZONE}1/temp"),
         "limit of CPU-therm (thermal_zone1)": ((97.0, "°C"), f"{ZONE}1/trip_point_1_temp"),

@@ -33,9 +33,7 @@ def sources(root: Path) -> list[Source]:
 
 def hottest(root: Path) -> str:
     """The highest temperature of all that answer, in words; empty where none does."""
-    zones = [celsius(number(file)) for file in folders(root, "sys/class/thermal/thermal_zone[0-9]*/temp")]
-    known = [degrees for degrees in zones if degrees is not None]
-    known += [degrees for one in _chips(root) for degrees in one.read() if degrees is not None] if not known else []
+    known = [degrees for one in _zones(root) or _chips(root) for degrees in one.read() if degrees is not None]
     return f"{max(known):.1f} °C at the hottest of {len(known)} sensors" if known else ""
 
 
