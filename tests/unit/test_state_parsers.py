@@ -11,7 +11,7 @@ import pytest
 
 import captured
 from dtvit_deploy.devices import files
-from dtvit_deploy.devices.state import apple, jetson, raspberry, tegrastats, thermal
+from dtvit_deploy.devices.state import apple, everything, jetson, raspberry, tegrastats, thermal
 from dtvit_deploy.devices.state.everything import facts, sources
 
 Told = dict[str, object]
@@ -426,3 +426,18 @@ def test_an_alarm_is_one_of_too_much_current(tmp_path: Path, file: str, harms: b
     every = sources(captured.Tree(tmp_path, listed).root)
     found = [(channel.kind, channel.harm, *one.read()) for one in every for channel in one.channels]
     assert found == ([("flag", True, 1.0)] if harms else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("agx-orin-r36.tree", "2 clocks, 3 temperatures, 4 rails"),
+        ("intel-turbo.tree", "2 clocks, 3 temperatures, 3 rails"),
+        ("raspberry-pi-4.tree", "1 clock, 1 temperature; no rail: no energy of an inference"),
+        ("virtual-machine.tree", "neither clock nor temperature; no rail: no energy of an inference"),
+    ],
+)
+def test_doctor_says_what_can_be_read_beside_a_latency(name: str, words: str, tmp_path: Path) -> None:
+    made = captured.Tree(tmp_path, captured.lines(name))
+    assert everything.told(made.root) == words
+    made.close()

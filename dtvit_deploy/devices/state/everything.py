@@ -8,6 +8,7 @@ from dtvit_deploy.devices import local
 from dtvit_deploy.devices.files import text
 from dtvit_deploy.devices.state import apple, cpufreq, jetson, load, powercap, rails, raspberry, tegrastats, thermal, throttling
 from dtvit_deploy.devices.state.source import Source
+from dtvit_deploy.plural import counted
 
 MOST = 60
 """Channels: more than any device here has, and few enough to be read twice a second."""
@@ -26,6 +27,19 @@ def sources(root: Path = Path("/")) -> list[Source]:
         if channels <= MOST:
             kept.append(one)
     return kept
+
+
+def told(root: Path = Path("/")) -> str:
+    """How much can be read beside a latency, in words: ``1 clock, 3 temperatures, 2 rails``; and that no energy can be, where none can."""
+    found = sources(root)
+    for one in found:
+        one.close()
+    kinds = [channel.kind for one in found for channel in one.channels]
+    rails = kinds.count("power") + kinds.count("energy")
+    counts = ((kinds.count("clock"), "clock"), (kinds.count("temperature"), "temperature"), (rails, "rail"))
+    known = [counted(count, what) for count, what in counts if count] or ["neither clock nor temperature"]
+    why = powercap.facts(root).get("energy counters", "no rail: no energy of an inference")
+    return ", ".join(known) + ("" if rails else f"; {why}")
 
 
 def facts(root: Path = Path("/")) -> dict[str, str]:
