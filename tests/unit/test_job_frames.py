@@ -176,6 +176,26 @@ WRONG: dict[str, Callable[[Bodies], Bodies]] = {
         frame_bytes("part", task=3, arrays={"samples_ms": np.ones(70), "stamps_s": np.ones(69)}),
         *bodies[15:],
     ],
+    "a state of other times than its values": lambda bodies: [
+        *bodies[:15],
+        frame_bytes("part", task=3, index=1, arrays={"times_s": np.ones(6), "values": np.ones((7, 3)), "blocks": np.ones((0, 4))}),
+        bodies[16],
+    ],
+    "a state of more channels than there can be": lambda bodies: [
+        *bodies[:15],
+        frame_bytes("part", task=3, index=1, arrays={"times_s": np.ones(7), "values": np.ones((7, 61)), "blocks": np.ones((0, 4))}),
+        bodies[16],
+    ],
+    "a state whose blocks are none": lambda bodies: [
+        *bodies[:15],
+        frame_bytes("part", task=3, index=1, arrays={"times_s": np.ones(7), "values": np.ones((7, 3)), "blocks": np.ones((2, 3))}),
+        bodies[16],
+    ],
+    "samples in the place of the state": lambda bodies: [
+        *bodies[:15],
+        frame_bytes("part", task=3, index=1, arrays={"samples_ms": np.ones(70), "stamps_s": np.ones(70)}),
+        bodies[16],
+    ],
     "a fraction beyond the whole": lambda bodies: [*bodies[:13], frame_bytes("progress", task=3, body={"fraction": 7}), *bodies[14:]],
     "facts that are none": lambda bodies: [frame_bytes("job", body={"job": NAME, "device": [1]}), *bodies[1:]],
 }

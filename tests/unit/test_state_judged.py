@@ -131,7 +131,14 @@ def test_a_state_travels_whole_and_what_is_none_stays_none() -> None:
 
 def test_a_state_that_is_none_is_refused() -> None:
     arrays, body = state_arrays(watched(channel("power", {}, 5000.0)), (Block(subject=0, began_s=1.0, ended_s=2.0, runs=3),))
-    for name, value in (("times_s", np.nan), ("values", np.inf), ("values", 1e300), ("blocks", np.nan), ("blocks", -7.0)):
+    for name, value in (
+        ("times_s", np.nan),
+        ("values", np.inf),
+        ("values", 1e300),
+        ("blocks", np.nan),
+        ("blocks", -7.0),
+        ("blocks", 1e300),
+    ):
         spoilt = {**arrays, name: np.full_like(arrays[name], value)}
         with pytest.raises(ValueError, match=r"."):
             state_of(spoilt, body)
