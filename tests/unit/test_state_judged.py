@@ -114,6 +114,16 @@ def test_what_nobody_watched_is_invalid(others: dict[str, object], reason: str) 
     assert found.reasons[0].startswith(reason)
 
 
+@pytest.mark.parametrize("setting", ["governor", "power mode", "turbo", "power source"])
+def test_a_device_whose_settings_were_changed_meanwhile_is_invalid(setting: str) -> None:
+    found = stated(latency(), watched(before={setting: "one"}, after={setting: "other"}))
+    assert (found.status, found.reasons) == ("INVALID", (f"settings: {setting} was one and became other",))
+    for before, after in (({setting: "one"}, {}), ({}, {setting: "one"}), ({setting: "one"}, {setting: "one"})):
+        assert stated(latency(), watched(before=before, after=after)).status == "VALID"  # who does not say has changed nothing
+    moving = {"temperature": "50 °C", "load": "0.5", "clock": "1 to 2 MHz"}
+    assert stated(latency(), watched(before=moving, after={name: f"more than {value}" for name, value in moving.items()})).status == "VALID"
+
+
 def test_time_that_others_took_is_a_note_where_it_is_worth_one() -> None:
     much = stated(latency(), watched(channel("seconds", {30.0: 101.0}, 100.0, limit=0.01)))
     assert (much.status, much.notes) == ("VALID", ("a seconds: 1.00 s in 60.0 s of sampling",))

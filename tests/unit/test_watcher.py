@@ -181,3 +181,27 @@ def test_a_tree_without_anything_is_watched_too(tmp_path: Path) -> None:
     assert found.status == "VALID"
     assert isinstance(found.state, Watched)
     assert found.state.channels == ()
+
+
+def test_a_reading_takes_next_to_no_time_of_a_processor(board: captured.Tree) -> None:
+    with watching(root=board.root, interval=0.01) as watch:
+        began, before = processor_seconds(process_of(watch)), len(watch._lines())
+        until = time.monotonic() + 60
+        while len(watch._lines()) < before + 100 and time.monotonic() < until:
+            time.sleep(0.1)
+        took, readings = processor_seconds(process_of(watch)) - began, len(watch._lines()) - before
+    assert readings > 20
+    assert took / readings < 0.004  # 0.4 ms where it was measured; it reads twice a second
+
+
+def processor_seconds(process: subprocess.Popen[bytes]) -> float:
+    """Of a process that runs: the fourteenth and fifteenth figure of its line."""
+    figures = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(figures[11]) + int(figures[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_mode_that_is_changed_in_the_middle_makes_it_invalid(board: captured.Tree) -> None:
+    policies = [f"/sys/devices/system/cpu/cpufreq/policy{number}/scaling_governor" for number in (0, 4)]
+    with watching(root=board.root) as watch:
+        found = stated(measured(watch, lambda: [board.put(path, "powersave") for path in policies] and None), watch.finished())
+    assert found.reasons == ("settings: governor was schedutil and became powersave",)

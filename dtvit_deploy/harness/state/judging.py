@@ -15,6 +15,11 @@ LONGEST_SILENCE = 5.0
 """Seconds between two readings, beyond which nobody can say what went on; they are half a second apart, and a machine at work is late."""
 CLOCK_FALL = 0.10
 """Change of a clock's median within a measurement that is worth a word."""
+SETTINGS = (
+    *("governor", "clock driver", "clock bounds", "energy preference", "turbo", "power mode", "jetson_clocks", "low power mode"),
+    *("power source", "cores allowed", "memory limit"),
+)
+"""Facts that somebody sets: a device on which one of them changed in between is two devices."""
 
 
 def spoilt(watched: Watched) -> list[str]:
@@ -22,7 +27,8 @@ def spoilt(watched: Watched) -> list[str]:
     found = [f"watcher: {why}" for why in _unwatched(watched)]
     for channel in watched.channels:
         found += held_back(watched, channel)
-    return found
+    both = [(name, watched.before[name], watched.after[name]) for name in SETTINGS if watched.before.get(name) and watched.after.get(name)]
+    return found + [f"settings: {name} was {before} and became {after}" for name, before, after in both if before != after]
 
 
 def slowed(watched: Watched) -> list[str]:
