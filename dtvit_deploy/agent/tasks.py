@@ -22,17 +22,20 @@ import msgspec
 from dtvit_deploy.agent.building import built, empty, sent
 from dtvit_deploy.agent.log import how_ended, last_line
 from dtvit_deploy.agent.sessions import MODULES, assembled, blob_bytes, open_subject
-from dtvit_deploy.agent.state import state
 from dtvit_deploy.agent.store import Store
 from dtvit_deploy.agent.worker import ARTIFACTS
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.devices.emulation import emulated
+from dtvit_deploy.devices.state.everything import facts
+from dtvit_deploy.devices.state.watcher import watching
 from dtvit_deploy.errors import DeployError, InputError
 from dtvit_deploy.formats.job.feeds import read_feeds
 from dtvit_deploy.formats.job.frames import Kind, frame_bytes
 from dtvit_deploy.formats.job.job import Answers, Build, Digest, Job, Latency, Layers, State, Task, decode_job
 from dtvit_deploy.harness.energies import noise_energies
 from dtvit_deploy.harness.latency import MeasureOptions, sample
+from dtvit_deploy.harness.state.blocks import take_blocks
+from dtvit_deploy.harness.state.carried import state_arrays
 from dtvit_deploy.process.child import child_command
 from dtvit_deploy.process.memory import ran_out
 from dtvit_deploy.runtimes.base import DeviceTimed, SessionOptions
@@ -62,7 +65,7 @@ def main(root: str, name: str, index: str) -> None:
         try:
             doing = _Doing(store, name, put)
             conditions = doing.do(doing.job.tasks[int(index)])
-            put("done", body={"conditions": conditions, "state": state(), **doing.told})
+            put("done", body={"conditions": conditions, "state": facts(), **doing.told})
         except Exception as error:
             store.doubt()
             put("failed", body=_told(error))
@@ -135,7 +138,7 @@ class _Doing:
             return session.conditions
 
     def latency(self, task: Latency) -> dict[str, str]:
-        """Send each subject's samples, and its cold start.
+        """Send each subject's samples, and its cold start; then the state that the device was in meanwhile.
 
         Raises:
             InputError: the processor is emulated, which says nothing of how long anything takes.
@@ -160,13 +163,20 @@ class _Doing:
                 runs[str(len(runs))] = partial(session.run, feed)
                 opened.append(session)
             clocks = {str(index): partial(_device_ms, one) for index, one in enumerate(opened) if isinstance(one, DeviceTimed)}
-            taken = sample(runs, options, progress=_Steps(self.put), devices=clocks)
+            watch = stack.enter_context(watching(self.folder))
+            taken = sample(runs, options, progress=_Steps(self.put), devices=clocks, begins=watch.begins)
+            watch.ends()
+            rails = watch.rails and options.energy_seconds
+            blocks = take_blocks(tuple(runs.values()), options.energy_seconds, since=watch.origin) if rails else ()
+            watched = watch.finished()
             said = [session.conditions for session in opened]
         for index, (one, start, conditions) in enumerate(zip(taken.values(), starts, said, strict=True)):
             series = {"samples_ms": np.array(one.samples_ms, np.float64), "stamps_s": np.array(one.stamps_s, np.float64)}
             series |= {"device_ms": np.array(one.device_ms, np.float64)} if one.device_ms else {}
             told = {"warmup": msgspec.to_builtins(one.warmup), "tick_ms": one.tick_ms, "conditions": conditions}
             self.put("part", index=index, arrays=series, body={**told, "cold": msgspec.to_builtins(start)})
+        arrays, body = state_arrays(watched, blocks)
+        self.put("part", index=len(runs), arrays=arrays, body=body)
         return {}
 
     def build(self, task: Build) -> dict[str, str]:

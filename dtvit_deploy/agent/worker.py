@@ -21,10 +21,10 @@ from typing import Any, BinaryIO, cast
 from dtvit_deploy.agent.lease import wait_for_lease
 from dtvit_deploy.agent.lock import say_who_works
 from dtvit_deploy.agent.log import how_ended, last_line, log_of
-from dtvit_deploy.agent.state import state
 from dtvit_deploy.agent.store import Store
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.devices.emulation import emulated
+from dtvit_deploy.devices.state.everything import facts
 from dtvit_deploy.errors import DeployError, MissingError
 from dtvit_deploy.formats.job.frames import CutOffError, Kind, ResultsError, frame_bytes, read_frame
 from dtvit_deploy.formats.job.job import Job, decode_job
@@ -79,7 +79,7 @@ class _Writing:
             self.results.begin()
         if not self.results.frames:
             now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())  # by a clock that nobody has looked at
-            device = {**state(), "emulated": emulated(), "host": platform.node(), "time": now}
+            device = {**facts(), "emulated": emulated(), "host": platform.node(), "time": now}
             self.put("job", body={"job": self.results.identity, "device": device})
 
     def put(self, kind: Kind, *, task: int = -1, body: Mapping[str, Any] | None = None) -> None:
@@ -112,7 +112,7 @@ def _do(store: Store, folder: Path, index: int, writing: _Writing) -> None:
 
 def _attempt(store: Store, folder: Path, index: int, writing: _Writing) -> tuple[str, int]:
     """Why its frames were refused, and how the process ended."""
-    writing.put("begin", task=index, body={"state": state()})
+    writing.put("begin", task=index, body={"state": facts()})
     command = child_command(_TASK, str(store.root), folder.name, str(index))
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd=store.root) as process:
         stream = cast(BinaryIO, process.stdout)

@@ -229,6 +229,8 @@ def _latency_columns(measured: list[Measurement | None], *, whole: bool) -> list
             every.append(("sustained ms", lambda one: one.sustained.sustained_ms if one.sustained else None))
         every += [("load ms", lambda one: one.load_ms), ("first ms", lambda one: one.first_ms)]
         every.append(("peak MiB", lambda one: one.peak_memory_mib))
+    if any(one and one.energy for one in measured):
+        every.append(("mJ", lambda one: one.energy[0].millijoules if one.energy else None))
     columns = [(name, [_figure(pick(one) if one else None) for one in measured]) for name, pick in every]
     return [*columns, ("measured", [one.status if one else "–" for one in measured])]
 

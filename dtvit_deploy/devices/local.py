@@ -7,6 +7,8 @@ import platform
 import re
 from pathlib import Path
 
+from dtvit_deploy.devices.files import text
+
 BUSY = 0.5
 """Load for each core, from which on other work shows."""
 
@@ -22,6 +24,8 @@ def quota(root: Path = Path("/")) -> float | None:
     mounts = {"": root / "sys/fs/cgroup", "cpu": root / "sys/fs/cgroup/cpu"}
     groups = set(mounts.values())  # where a container sees its own group as the root
     for line in _lines(root / "proc/self/cgroup"):
+        if line.count(":") < 2:
+            continue
         _, controllers, place = line.split(":", 2)
         # Version 2 has one hierarchy, without a name; version 1 one for each controller. Every group on the way there bounds what is below.
         if mount := mounts.get("cpu" if "cpu" in controllers.split(",") else controllers):
@@ -85,15 +89,9 @@ def _processor() -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(errors="replace").splitlines()
-    except OSError:
-        return []
+    return (text(path) or "").splitlines()
 
 
 def _first(path: Path, pattern: str) -> str | None:
-    try:
-        match = re.search(pattern, path.read_text(errors="replace"))
-    except OSError:
-        return None
+    match = re.search(pattern, text(path) or "")
     return match[1].strip() if match else None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.devices import local
+from dtvit_deploy.devices.state import everything
 from dtvit_deploy.formats.engine import gpu
 
 
@@ -22,6 +23,7 @@ def facts() -> dict[str, str]:
         "accelerator": _gpus() or accelerator(),
         "threads": f"1 in every measurement, unless --threads says otherwise{f'; OMP_NUM_THREADS is {threads}' if threads else ''}",
         "cache": _cache(),
+        "watched": everything.told(),
         "measuring": "; ".join(disturbances(state)) or "nothing seen that would spoil a latency",
     }
 

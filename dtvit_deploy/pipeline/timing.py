@@ -11,8 +11,10 @@ import msgspec
 
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.nodes import NodeMap
+from dtvit_deploy.devices.state.watcher import watching
 from dtvit_deploy.errors import DeployError
-from dtvit_deploy.harness.latency import Measurement, MeasureOptions, interleaved, measure
+from dtvit_deploy.harness.latency import Measurement, MeasureOptions, interleaved, measure, stated
+from dtvit_deploy.harness.state.blocks import Block, take_blocks
 from dtvit_deploy.pipeline.measure import Bench, check_feeds
 from dtvit_deploy.runtimes.base import DeviceTimed, Elsewhere, OnDevice, Planned, Session
 from dtvit_deploy.runtimes.cold import Cold
@@ -52,6 +54,7 @@ def _measured_elsewhere(pairing: Pairing) -> Timed | None:
 def _latency(bench: Bench, subjects: Sequence[Pairing], options: MeasureOptions | None) -> list[Timed]:
     feed = next(iter(bench.material.feeds()))
     cold = [_cold(bench, pairing) for pairing in bench.progress.track(subjects, "cold start", len(subjects))]
+    options = options or MeasureOptions()
     with ExitStack() as stack:
         sessions = [stack.enter_context(bench.open(pairing)) for pairing in subjects]
         check_feeds(sessions[0], feed)
@@ -59,7 +62,16 @@ def _latency(bench: Bench, subjects: Sequence[Pairing], options: MeasureOptions 
         bench.progress.step(f"measuring latency of {len(sessions)}, interleaved")
         devices = {str(index): partial(_device_ms, session) for index, session in enumerate(sessions) if isinstance(session, DeviceTimed)}
         remote = frozenset(str(index) for index, session in enumerate(sessions) if isinstance(session, OnDevice))
-        measured = measure(runs, options, devices=devices, remote=remote)
+        here = [str(index) for index in range(len(sessions)) if str(index) not in remote]
+        watch = stack.enter_context(watching())
+        measured = measure(runs, options, devices=devices, remote=remote, begins=watch.begins)
+        watch.ends()
+        blocks: tuple[Block, ...] = ()
+        if watch.rails and here and options.energy_seconds:
+            bench.progress.step("measuring energy, each by itself")
+            blocks = take_blocks([runs[name] for name in here], options.energy_seconds, since=watch.origin)
+        watched = watch.finished()
+        measured |= {name: stated(measured[name], watched, blocks, place) for place, name in enumerate(here)}
         found = []
         for index, (session, start) in enumerate(zip(sessions, cold, strict=True)):
             start = Cold(load_ms=session.load_ms, first_ms=session.first_ms, peak_mib=None) if isinstance(session, OnDevice) else start

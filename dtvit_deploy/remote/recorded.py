@@ -22,9 +22,12 @@ from dtvit_deploy.formats.job.job import Answers, Latency, Layers
 from dtvit_deploy.formats.job.results import Outcome, Results
 from dtvit_deploy.formats.job.words import clean, cleaned
 from dtvit_deploy.harness.energies import add_feed
-from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Samples, Warmup, interleaved
+from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Samples, Warmup, interleaved, stated
+from dtvit_deploy.harness.state.blocks import Block
+from dtvit_deploy.harness.state.carried import state_of
+from dtvit_deploy.harness.state.record import Watched
 from dtvit_deploy.remote.asking import Asked
-from dtvit_deploy.remote.told import device_conditions, slowed, state_around
+from dtvit_deploy.remote.told import device_conditions, state_around
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
 
 if TYPE_CHECKING:
@@ -179,15 +182,15 @@ def latencies(asked: Asked, results: Results, task: int) -> list[Measurement]:
     one = asked.job.tasks[task]
     assert isinstance(one, Latency)
     options = options_of(one)
-    told = [_timed(body, arrays) for body, arrays in results.bodies(task)]
-    measured = {str(index): each.samples.summary(options) for index, each in enumerate(told)}
-    outcome = results.require(task)
-    about, notes = device_conditions(results) | state_around(outcome), slowed(outcome)
+    *timed, around = results.bodies(task)
+    told = [_timed(body, arrays) for body, arrays in timed]
+    watched, blocks = _watched(*around)
+    measured = {str(index): stated(each.samples.summary(options), watched, blocks, index) for index, each in enumerate(told)}
+    about = device_conditions(results) | state_around(results.require(task))
     return [
         msgspec.structs.replace(
             measured[str(index)],
             conditions={**about, **each.conditions, "measured": interleaved(str(index), measured), "batch": "1"},
-            notes=(*measured[str(index)].notes, *notes),
             load_ms=each.cold.load_ms,
             first_ms=each.cold.first_ms,
             peak_memory_mib=each.cold.peak_mib,
@@ -250,3 +253,13 @@ def _timed(body: dict[str, Any], arrays: Outputs) -> _Timed:
             f"the samples from the device are none: {clean(str(error))}", remedy="have the device do the job again"
         ) from error
     return msgspec.structs.replace(found, conditions=cleaned(found.conditions))
+
+
+def _watched(body: dict[str, Any], arrays: Outputs) -> tuple[Watched, tuple[Block, ...]]:
+    try:
+        watched, blocks = state_of(arrays, body)
+    except ValueError as error:
+        raise ResultsError(f"the device's state is none: {clean(str(error))}", remedy="have the device do the job again") from error
+    channels = tuple(msgspec.structs.replace(one, name=clean(one.name), source=clean(one.source)) for one in watched.channels)
+    words = {"before": cleaned(watched.before), "after": cleaned(watched.after), "failure": clean(watched.failure)}
+    return msgspec.structs.replace(watched, channels=channels, **words), blocks

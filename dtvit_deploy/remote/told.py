@@ -27,13 +27,3 @@ def state_around(outcome: Outcome) -> dict[str, str]:
         if name in outcome.before or name in outcome.after:
             found[name] = before if before == after else f"{before} → {after}"
     return found
-
-
-def slowed(outcome: Outcome) -> tuple[str, ...]:
-    """What is to be known of a time that was taken meanwhile, valid or not: that the device slowed itself down."""
-    now = [said["throttled"] for said in (outcome.before, outcome.after) if said.get("throttled", "no") != "no"]
-    notes = [f"the device throttled itself: {'; then '.join(dict.fromkeys(now))}"] if now else []
-    events = [said.get("throttle events") for said in (outcome.before, outcome.after)]
-    if events[0] != events[1] and all(events):
-        notes.append(f"the device throttled itself meanwhile: {events[0]} before, {events[1]} after")
-    return tuple(notes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dtvit_deploy.harness.parity import REAL
-from dtvit_deploy.report import devices, figures, int8, measured
+from dtvit_deploy.report import device_state, devices, figures, int8, measured
 from dtvit_deploy.report.figures import ABSENT, plain
 from dtvit_deploy.report.tables import Section, Table, amounts, labels, ordered, prose, section, table, words
 
@@ -49,6 +49,7 @@ def content(report: Report) -> Content:
         measured.accuracy(report, pairs),
         measured.latency(report, pairs),
         devices.devices(report, pairs),
+        device_state.state(pairs),
         measured.plans(pairs),
         int8.int8(report, pairs),
         measured.layers(pairs),

@@ -66,8 +66,10 @@ def own(conditions: Mapping[str, str]) -> dict[str, str]:
 
 
 def _states(subject: Subject) -> list[tuple[str, Mapping[str, str]]]:
-    said = [("it answered", subject.conditions)]
-    said += [("its latency was taken", subject.latency.conditions)] if subject.latency is not None else []
+    """Around answers, and around a latency that has no state of its own, which would be told with its samples (`device_state`)."""
+    said, timed = [("it answered", subject.conditions)], subject.latency
+    if timed is not None and not (timed.state and timed.state.before):
+        said.append(("its latency was taken", timed.conditions))
     return [(kind, found) for kind, found in said if "device" in found and any(key in found for key in MOVING)]
 
 

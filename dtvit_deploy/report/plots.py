@@ -10,6 +10,7 @@ from dtvit_deploy.report import figures
 from dtvit_deploy.report.canvas import BLUE, GREY, INK, RED, Decades, Plot, drawing, name_rows, new_figure, short, svg_of
 from dtvit_deploy.report.int8_plots import int8
 from dtvit_deploy.report.latency_plots import latency
+from dtvit_deploy.report.state_plots import state
 from dtvit_deploy.report.tables import labels
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def draw(report: Report) -> dict[str, list[Plot]]:
             "parity": _parity(pairs),
             "accuracy": _accuracy(pairs),
             "latency": latency(pairs),
+            "state": state(pairs),
             "int8": int8(report, pairs),
             "layers": _layers(pairs),
         }

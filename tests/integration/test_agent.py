@@ -190,6 +190,11 @@ class TestLatency:
             assert found.load_ms > 0
             assert found.peak_memory_mib
             assert found.peak_memory_mib > 10
+            assert found.state is not None  # read there, by a process beside the runs, and judged here
+            assert found.state.failure == ""
+            assert min(found.state.times_s) <= 0 < found.state.sampled_s <= max(found.state.times_s)
+            assert {"processor", "cores"} <= found.state.before.keys() & found.state.after.keys()
+            assert all(len(one.values) == len(found.state.times_s) for one in found.state.channels)
         assert parts[0] == 0
         assert parts[-1] == 1
         assert parts == sorted(parts)

@@ -199,8 +199,10 @@ def test_the_state_of_the_device_is_in_the_conditions_of_its_times_and_in_the_re
     for one in json.loads(done.stdout)["subjects"][1:]:
         assert "over one minute" in one["latency"]["conditions"]["load"]
         assert one["latency"]["conditions"]["cores"].isdecimal()
+        assert one["latency"]["state"]["times_s"]
     text = (work / "timed" / "report.md").read_text()
     assert "## Devices" in text
+    assert "## Device state" in text
     assert "on bench: " in text
 
 

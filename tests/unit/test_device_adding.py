@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from dtvit_deploy.agent.state import state
 from dtvit_deploy.devices import half as asked
 from dtvit_deploy.devices.half import half_arithmetic
 from dtvit_deploy.devices.probe import probe, read_facts
+from dtvit_deploy.devices.state.everything import facts
 from dtvit_deploy.devices.transport import Shell
 from dtvit_deploy.formats.job.job import Job, State
 from dtvit_deploy.formats.job.results import Results
@@ -81,7 +81,7 @@ def test_a_core_has_it_where_scalars_and_vectors_have(monkeypatch: pytest.Monkey
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
     assert half_arithmetic() is half
-    assert state(Path("/nowhere"))["FP16 arithmetic"] == ("yes" if half else "no")
+    assert facts(Path("/nowhere"))["FP16 arithmetic"] == ("yes" if half else "no")
 
 
 def test_a_c_library_that_cannot_be_asked_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,5 +102,5 @@ def test_a_mac_is_asked_by_sysctl(monkeypatch: pytest.MonkeyPatch, said: str, ha
 @pytest.mark.skipif(platform.machine() in ("aarch64", "arm64"), reason="an ARM64 core tells it, whatever it has")
 def test_another_processor_says_nothing_of_it(tmp_path: Path) -> None:
     assert half_arithmetic() is None
-    assert "FP16 arithmetic" not in state(tmp_path)
+    assert "FP16 arithmetic" not in facts(tmp_path)
     assert probe(Shell(tmp_path), sys.executable).half is None

@@ -87,6 +87,7 @@ def frames() -> Bodies:
         frame_bytes("begin", task=3),
         frame_bytes("progress", task=3, body={"fraction": 0.5}),
         frame_bytes("part", task=3, arrays=series, body={"tick_ms": 1e-4}),
+        frame_bytes("part", task=3, index=1, arrays={"times_s": np.arange(7.0), "values": np.ones((7, 3)), "blocks": np.ones((11, 4))}),
         frame_bytes("done", task=3),
         frame_bytes("begin", task=4),
         frame_bytes("progress", task=4, body={"fraction": 0.0, "said": "built"}),
@@ -153,7 +154,7 @@ def test_a_task_that_failed_raises_its_error_when_it_is_asked_for() -> None:
     with pytest.raises(MissingError, match=r"no �\[31mroom") as raised:
         list(results.parts(1))
     assert raised.value.remedy == "free some"
-    assert len(list(results.parts(3))) == 1
+    assert len(list(results.parts(3))) == 2
 
 
 WRONG: dict[str, Callable[[Bodies], Bodies]] = {
@@ -205,6 +206,26 @@ WRONG: dict[str, Callable[[Bodies], Bodies]] = {
     "a file that no engine has": lambda bodies: [
         *bodies[:-1],
         frame_bytes("done", task=4, body={"made": {**MADE, "files": {"model.engine": len(ENGINE) - 2, "../x": 0}}}),
+    ],
+    "a state of other times than its values": lambda bodies: [
+        *bodies[:15],
+        frame_bytes("part", task=3, index=1, arrays={"times_s": np.ones(6), "values": np.ones((7, 3)), "blocks": np.ones((0, 4))}),
+        *bodies[16:],
+    ],
+    "a state of more channels than there can be": lambda bodies: [
+        *bodies[:15],
+        frame_bytes("part", task=3, index=1, arrays={"times_s": np.ones(7), "values": np.ones((7, 61)), "blocks": np.ones((0, 4))}),
+        *bodies[16:],
+    ],
+    "a state whose blocks are none": lambda bodies: [
+        *bodies[:15],
+        frame_bytes("part", task=3, index=1, arrays={"times_s": np.ones(7), "values": np.ones((7, 3)), "blocks": np.ones((2, 3))}),
+        *bodies[16:],
+    ],
+    "samples in the place of the state": lambda bodies: [
+        *bodies[:15],
+        frame_bytes("part", task=3, index=1, arrays={"samples_ms": np.ones(70), "stamps_s": np.ones(70)}),
+        *bodies[16:],
     ],
     "a fraction beyond the whole": lambda bodies: [*bodies[:13], frame_bytes("progress", task=3, body={"fraction": 7}), *bodies[14:]],
     "facts that are none": lambda bodies: [frame_bytes("job", body={"job": NAME, "device": [1]}), *bodies[1:]],
@@ -273,7 +294,10 @@ def test_a_length_that_is_a_lie_takes_no_memory() -> None:
 SHAPES: dict[int, list[dict[str, tuple[str, tuple[int, ...]]]]] = {
     1: [{"logits": ("float32", (1, 5)), "best": ("int64", (1,))}],
     2: [{"noise": ("float64", (4,))}],
-    3: [dict.fromkeys(("samples_ms", "stamps_s"), ("float64", (count,))) for count in range(1, 101)],
+    3: [
+        *(dict.fromkeys(("samples_ms", "stamps_s"), ("float64", (count,))) for count in range(1, 101)),
+        {"times_s": ("float64", (7,)), "values": ("float64", (7, 3)), "blocks": ("float64", (11, 4))},
+    ],
 }
 """What results may look like, by task."""
 
@@ -316,7 +340,7 @@ def test_five_thousand_mutants_are_refused_or_read_right() -> None:
             refused += 1
             continue
         # A mutant with checksums of its own is another device's word; what was asked for is what is there all the same.
-        for task, count in ((1, 3), (2, 1), (3, 1)):
+        for task, count in ((1, 3), (2, 1), (3, 2)):
             try:
                 parts = list(results.parts(task))
             except (InputError, MissingError):

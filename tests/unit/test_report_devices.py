@@ -8,9 +8,10 @@ import pytest
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.cli import show
 from dtvit_deploy.formats.job.results import Outcome
-from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Warmup, summarise
+from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Warmup, stated, summarise
 from dtvit_deploy.harness.layers import LayerReport, ModuleDifference
-from dtvit_deploy.remote.told import slowed, state_around
+from dtvit_deploy.harness.state.record import Watched
+from dtvit_deploy.remote.told import state_around
 from dtvit_deploy.report.compare import compare_reports
 from dtvit_deploy.report.html import render_html
 from dtvit_deploy.report.markdown import render_markdown
@@ -70,6 +71,14 @@ def test_a_latency_carries_the_state_of_its_device() -> None:
     assert "its latency was taken" in text
 
 
+def test_a_state_that_was_watched_is_told_in_its_own_section_alone() -> None:
+    watched = Watched(before={"temperature": "41.0 °C"}, after={"temperature": "63.5 °C"}, times_s=(0.0, 1.0), sampled_s=1.0)
+    measured = stated(timed(ORIN | MOVED), watched)
+    text = render_markdown(report(subject("ONNX FP32 on orin", ORIN, latency=measured), command="profile"))
+    assert "its latency was taken" not in text
+    assert text.count("63.5 °C") == 1
+
+
 def test_layers_of_one_file_on_two_devices_have_two_titles(capsys: pytest.CaptureFixture[str]) -> None:
     module = ModuleDifference(module="stem", tensors=1, error=1e-6, floor=1e-6, inherited=0.0, suspect=False)
     walked = LayerReport(samples=1, program_tensors=1, layers=(), modules=(module,), first=None, verdict="all is well")
@@ -98,18 +107,3 @@ class TestStateAround:
     def test_what_is_told_on_one_side_alone_says_so(self) -> None:
         assert state_around(Outcome(after={"clock": "600 MHz"})) == {"clock": "not told → 600 MHz"}
         assert state_around(Outcome()) == {}
-
-    @pytest.mark.parametrize(
-        ("before", "after", "notes"),
-        [
-            ({"throttled": "no"}, {"throttled": "no"}, 0),
-            ({}, {}, 0),
-            ({"throttled": "no"}, {"throttled": "cpu at 2 of 7"}, 1),
-            ({"throttled": "cpu at 1 of 7"}, {"throttled": "cpu at 2 of 7"}, 1),
-            ({"throttle events": "3 since it started"}, {"throttle events": "3 since it started"}, 0),
-            ({"throttle events": "3 since it started"}, {"throttle events": "9 since it started"}, 1),
-            ({"throttled": "under-voltage", "throttle events": "3"}, {"throttled": "no", "throttle events": "4"}, 2),
-        ],
-    )
-    def test_a_device_that_slowed_itself_down_is_noted(self, before: dict[str, str], after: dict[str, str], notes: int) -> None:
-        assert len(slowed(Outcome(before=before, after=after))) == notes

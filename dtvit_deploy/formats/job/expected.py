@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dtvit_deploy.formats.job.frames import (
@@ -24,17 +24,19 @@ from dtvit_deploy.formats.job.words import clean
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.signature import TensorSpec
 
+MOST_READINGS, MOST_CHANNELS, MOST_BLOCKS = 100_000, 60, 1000
+"""Of a device's state around a latency: far more than any is read."""
 OWN_CLOCK = ("tensorrt", "tensorrt-rtx")
 """Runtimes whose network runs on something with a clock of its own, which is told beside the processor's."""
 
 
 def parts_of(task: Task) -> int:
-    """How many results a task has; of one that builds, how many at most."""
+    """How many results a task has, the last of a latency is the state that it was taken in; of one that builds, how many at most."""
     if isinstance(task, State):
         return 0
     if isinstance(task, Build):
         return -(-task.most // PIECE)
-    return len(task.subjects) if isinstance(task, Latency) else task.samples
+    return len(task.subjects) + 1 if isinstance(task, Latency) else task.samples
 
 
 def require_expected(job: Job, task: Task, index: int, header: Header) -> None:
@@ -49,6 +51,8 @@ def require_expected(job: Job, task: Task, index: int, header: Header) -> None:
         fits = found == {spec.name: (spec.dtype, spec.shape) for spec in outputs}
     elif isinstance(task, Layers):
         fits = found == {"noise": ("float64", (len(task.tensors),))}
+    elif isinstance(task, Latency) and index == len(task.subjects):
+        fits = _is_state(found)
     elif isinstance(task, Latency):
         samples = found.get("samples_ms", ("", ()))[1]
         most = task.options.get("max_samples", math.inf)
@@ -63,6 +67,14 @@ def require_expected(job: Job, task: Task, index: int, header: Header) -> None:
     if not fits:
         told = "; ".join(f"{name} {'×'.join(map(str, shape))} {dtype}" for name, (dtype, shape) in found.items())
         raise not_asked(f"result {index} of {task.name!r} holds {clean(told)[:200] or 'nothing'}, which is not what was asked for")
+
+
+def _is_state(found: Mapping[str, tuple[str, tuple[int, ...]]]) -> bool:
+    if found.keys() != {"times_s", "values", "blocks"} or {dtype for dtype, _ in found.values()} != {"float64"}:
+        return False
+    times, values, blocks = (found[name][1] for name in ("times_s", "values", "blocks"))
+    bounded = len(times) == 1 and times[0] <= MOST_READINGS and len(values) == 2 and values[1] <= MOST_CHANNELS
+    return bounded and values[0] == times[0] and len(blocks) == 2 and blocks[0] <= MOST_BLOCKS and blocks[1] == 4
 
 
 def why_unanswerable(outputs: Sequence[TensorSpec]) -> str:

@@ -8,6 +8,7 @@ from dtvit_deploy.harness.latency.between_runs import Growth, Level, Run, growth
 from dtvit_deploy.harness.latency.measurement import DeviceTime, Measurement, MeasureOptions, Samples, Warmup, summarise
 from dtvit_deploy.harness.latency.paired import Ratio, ratio
 from dtvit_deploy.harness.latency.rounds import interleaved, measure, sample
+from dtvit_deploy.harness.latency.stated import stated
 from dtvit_deploy.harness.latency.sustained import Sustained
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "measure",
     "ratio",
     "sample",
+    "stated",
     "summarise",
 ]

@@ -19,6 +19,8 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.drift import drift_of
 from dtvit_deploy.harness.latency.percentiles import P50, P90, P99, P99_9, early_stopping, fewest, nearest_rank, percentile
 from dtvit_deploy.harness.latency.sustained import Sustained, sustained
+from dtvit_deploy.harness.state.energy import Energy
+from dtvit_deploy.harness.state.record import Watched
 
 FEWEST_SAMPLES = 64
 """Below this a measurement is INVALID, whatever was asked for."""
@@ -40,6 +42,7 @@ class MeasureOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         warmup_seconds, max_warmup_seconds: shortest and longest warm-up; at least ten runs in any case.
         drift_limit: change of the median within the measurement, relative to where it began.
         spread_limit: interquartile range in units of the median.
+        energy_seconds: of a block in which one candidate runs alone while rails are read, where there are any; 0 for none.
     """
 
     min_samples: int = FEWEST_SAMPLES
@@ -51,6 +54,7 @@ class MeasureOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_warmup_seconds: float = 5.0
     drift_limit: float = 0.10
     spread_limit: float = 0.25
+    energy_seconds: float = 2.5
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_samples <= self.max_samples:
@@ -58,6 +62,7 @@ class MeasureOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         for low, high, what in (
             (self.min_seconds, self.max_seconds, "measuring"),
             (self.warmup_seconds, self.max_warmup_seconds, "warm-up"),
+            (self.energy_seconds, self.energy_seconds, "energy"),
         ):
             if not 0 <= low <= high < math.inf:  # False for NaN too
                 raise InputError(f"{what} of {low} s at least and {high} s at most cannot both be")
@@ -122,6 +127,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         first_ms: the first run that ``measure`` made, unless the caller puts that of such a process in its place.
         device: the same runs by the device's own clock; None where there is none.
         sustained: of its first second and of what it came to; None where no lasting load was asked for.
+        state: of the machine around it; None where nobody watched.
+        energy: of one inference, for each rail that could be read, the one that delivers most first.
     """
 
     samples_ms: Annotated[tuple[Amount, ...], msgspec.Meta(min_length=1)]
@@ -148,6 +155,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     peak_memory_mib: Amount | None = None
     device: DeviceTime | None = None
     sustained: Sustained | None = None
+    state: Watched | None = None
+    energy: tuple[Energy, ...] = ()
 
     @property
     def why_invalid(self) -> str:

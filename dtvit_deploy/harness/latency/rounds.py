@@ -29,10 +29,11 @@ def measure(
     progress: Callable[[float], None] | None = None,
     devices: Mapping[str, Callable[[], float]] = MappingProxyType({}),
     remote: Collection[str] = (),
+    begins: Callable[[], None] = lambda: None,
 ) -> dict[str, Measurement]:
     """Warm up each candidate, sample all of them in rounds until the last has enough, and summarise; see `sample`."""
     options = options or MeasureOptions()
-    return {name: one.summary(options) for name, one in sample(runs, options, clock, progress, devices, remote).items()}
+    return {name: one.summary(options) for name, one in sample(runs, options, clock, progress, devices, remote, begins).items()}
 
 
 def sample(
@@ -42,6 +43,7 @@ def sample(
     progress: Callable[[float], None] | None = None,
     devices: Mapping[str, Callable[[], float]] = MappingProxyType({}),
     remote: Collection[str] = (),
+    begins: Callable[[], None] = lambda: None,
 ) -> dict[str, Samples]:
     """Warm up each candidate, then sample all of them in rounds until the last has enough.
 
@@ -51,6 +53,7 @@ def sample(
     once a round and outside what is timed. ``devices`` has, for candidates that run on a device with its own clock, what tells the
     milliseconds of the last run by it; it is asked after each sample, outside what is timed. For those of them that are ``remote``, its
     times are the samples, in warm-up too: this machine's clock says how long the way there takes, only limits on seconds are held to it.
+    ``begins`` is called at the moment that stamps count from, after warm-up.
 
     Raises:
         InputError: there is nothing to measure.
@@ -64,6 +67,7 @@ def sample(
     warmups = {name: _warm_up(run, options, clock, own.get(name)) for name, run in runs.items()}
     series = {name: _Series(remote=name in own) for name in runs}
     lots = random.Random(0)
+    begins()
     names, done, turn, every, origin = list(runs), 0.0, 0, 1, clock()
     while done < 1:
         # By lot under a load that lasts: of every other round, and of every other of those, some orders would be all that is kept.

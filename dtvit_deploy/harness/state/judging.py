@@ -1,0 +1,101 @@
+"""What a device's state says of a measurement that was taken in it.
+
+A device that held itself back, or that nobody watched, was another device than the one that a figure is said to be of. A clock that went
+down while nothing was to be done is no such thing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+
+from dtvit_deploy.harness.state.record import Channel, Watched
+
+LONGEST_SILENCE = 5.0
+"""Seconds between two readings, beyond which nobody can say what went on; they are half a second apart, and a machine at work is late."""
+CLOCK_FALL = 0.10
+"""Change of a clock's median within a measurement that is worth a word."""
+SETTINGS = (
+    *("governor", "clock driver", "clock bounds", "energy preference", "turbo", "power mode", "jetson_clocks", "low power mode"),
+    *("power source", "cores allowed", "memory limit"),
+)
+"""Facts that somebody sets: a device on which one of them changed in between is two devices."""
+
+
+def spoilt(watched: Watched) -> list[str]:
+    """Why a measurement is INVALID by the state of its device, each with its figures; empty where it is not."""
+    found = [f"watcher: {why}" for why in _unwatched(watched)]
+    for channel in watched.channels:
+        found += held_back(watched, channel)
+    both = [(name, watched.before[name], watched.after[name]) for name in SETTINGS if watched.before.get(name) and watched.after.get(name)]
+    return found + [f"settings: {name} was {before} and became {after}" for name, before, after in both if before != after]
+
+
+def slowed(watched: Watched) -> list[str]:
+    """Clocks that fell while samples were taken: the reason where the samples changed, too; else nothing that shows in them."""
+    found = []
+    for channel in watched.channels:
+        values = [value for _, value in watched.during(channel)]
+        third = len(values) // 3
+        if channel.kind != "clock" or not third:
+            continue
+        first, last = statistics.median(values[:third]), statistics.median(values[-third:])
+        if last < (1 - CLOCK_FALL) * first:
+            found.append(f"{channel.name} went {last / first - 1:+.0%}, {first:.0f} → {last:.0f} MHz")
+    return found
+
+
+def remarks(watched: Watched) -> list[str]:
+    """What a reader of the figures must know of the device even where they are VALID."""
+    found = []
+    lasted = watched.sampled_s
+    for channel in watched.channels:
+        rise = watched.rise(channel)
+        if channel.kind == "seconds" and rise is not None and channel.limit is not None:
+            if rise > channel.limit * lasted:
+                found.append(f"{channel.name}: {rise:.2f} s in {lasted:.1f} s of sampling")
+        elif channel.kind == "events" and rise and not channel.harm:
+            found.append(f"{channel.name}: {rise:.0f} while sampling")
+    return found
+
+
+def _unwatched(watched: Watched) -> list[str]:
+    if watched.failure:
+        return [watched.failure]
+    times = [at for at in watched.times_s if at >= 0]
+    last = max((at for at in watched.times_s if at < 0), default=None)
+    if last is None and not times:
+        return ["it read nothing"]
+    points = sorted([*([] if last is None else [last]), *times])
+    if points[-1] < watched.sampled_s:
+        points.append(watched.sampled_s)
+    gaps = [(later - earlier, earlier) for earlier, later in itertools.pairwise(points) if earlier < watched.sampled_s]
+    longest, since = max(gaps, default=(0.0, 0.0))
+    return [f"it read nothing for {longest:.1f} s from {since:.1f} s on"] if longest > LONGEST_SILENCE else []
+
+
+def held_back(watched: Watched, channel: Channel) -> list[str]:
+    """Why a channel says that the device held itself back while samples were taken; empty where it does not."""
+    values = watched.around(channel)
+    if channel.kind == "temperature" and channel.limit is not None:
+        beyond = [(at, value) for at, value in values if value >= channel.limit]
+        if beyond:
+            at, _ = beyond[0]
+            return [
+                (
+                    f"temperature: {channel.name} reached {max(value for _, value in beyond):.1f} °C {_when(at)}, and from"
+                    f" {channel.limit:.1f} °C on the device holds itself back ({channel.source})"
+                )
+            ]
+    if not channel.harm:
+        return []
+    if channel.kind == "flag":
+        on = [at for at, value in values if value > 0]
+        return [f"throttled: {channel.name} {_when(on[0])} ({channel.source})"] if on else []
+    if channel.kind == "events" and (rise := watched.rise(channel)):
+        return [f"throttled: {channel.name} counted {rise:.0f} while samples were taken ({channel.source})"]
+    return []
+
+
+def _when(at: float) -> str:
+    return "before sampling began" if at < 0 else f"{at:.1f} s into sampling"

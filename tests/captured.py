@@ -1,0 +1,51 @@
+"""What devices and their tools say, as `tests/captures` has it: text of a tool, or files of a kernel laid out in a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "captures"
+
+
+def lines(name: str) -> list[str]:
+    """A capture without its first line, which names the document that it follows."""
+    first, *others = (FOLDER / name).read_text().splitlines()
+    assert first.startswith("# source: "), f"{name} does not say what document it follows"
+    return others
+
+
+def told(name: str) -> str:
+    """What a tool says."""
+    return "\n".join(lines(name)) + "\n"
+
+
+class Tree:
+    """Files of a kernel in a folder. One that answers EAGAIN is a pipe that somebody holds open; one that may not be read is no file."""
+
+    def __init__(self, root: Path, listed: list[str]) -> None:
+        self.root = root
+        self._held: list[int] = []
+        for line in listed:
+            path, _, content = line.partition(" = ")
+            self.put(path, content)
+
+    def put(self, path: str, content: str) -> None:
+        """Have a file say something else."""
+        file = self.root / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_dir():
+            file.rmdir()
+        elif file.exists():
+            file.unlink()
+        if content == "<again>":
+            os.mkfifo(file)
+            self._held.append(os.open(file, os.O_RDWR | os.O_NONBLOCK))
+        elif content == "<closed>":
+            file.mkdir()
+        else:
+            file.write_text(content.replace("\\n", "\n").replace("\\0", "\0") + "\n")
+
+    def close(self) -> None:
+        for file in self._held:
+            os.close(file)
