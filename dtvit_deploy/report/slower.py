@@ -24,7 +24,7 @@ BAND = 0.02
 """Share by which p50 may grow in units of the reference's: what moves the machine moves both."""
 BAND_ALONE = 0.05
 """The same of p50 itself, which whatever moves the machine moves too."""
-SAME_DEVICE = ("device", "model", "processor", "architecture", "cores", "governor", "power mode", "clocks", "turbo")
+SAME_DEVICE = ("device", "model", "processor", "architecture", "cores", "governor", "power mode")
 SAME_CONDITIONS = (
     "rung", "device", "chip", "runtime", "provider", "threads", "threads used", "precision", "batch",
     "sustained load", "launch", "transfers", "latency", "host latency", "device latency",
