@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from dtvit_deploy.agent import jobs
@@ -28,13 +32,18 @@ def do_bundle(folder: Path, identity: str) -> None:
 
     Raises:
         InputError: that job is not in it, or it cannot be done to its end.
-        MissingError: files of it are missing or damaged, or the disk is full.
+        MissingError: files of it are missing or damaged, or the disk is full; or nothing could be done here.
     """
     try:
         content = (folder / JOB).read_bytes()
     except OSError as error:
         raise InputError(f"{folder / JOB} cannot be read: {error.strerror}", remedy="unpack the whole bundle") from error
     job, store = decode_job(content), Store(folder, private=False)
+    with _alone(folder):
+        _do(folder, identity, content, job, store)
+
+
+def _do(folder: Path, identity: str, content: bytes, job: Job, store: Store) -> None:
     name = job_id(content)
     if name != identity:
         raise InputError(f"{folder / JOB} was changed: it is another job than the bundle's", remedy="unpack the whole bundle again")
@@ -53,11 +62,52 @@ def do_bundle(folder: Path, identity: str) -> None:
         raise InputError(
             f"the job ended before it was done: {last_line(log_of(store.jobs / name))}", remedy="call it again, and it goes on"
         )
+    reasons = _failures(made)
+    if len(reasons) == len(job.tasks):  # results of an earlier call, if there are any, are worth more
+        jobs.stop(store, name)
+        shutil.rmtree(store.jobs)
+        raise MissingError(
+            f"nothing that was asked could be done here: {'; '.join(dict.fromkeys(reasons))}",
+            remedy="install what is missing, or name another Python that has it by PYTHON=…, and call it again",
+        )
     part = folder / f".{RESULTS}"
     shutil.copyfile(made, part)
     part.replace(folder / RESULTS)
     shutil.rmtree(store.jobs)
-    _say(f"done: take {RESULTS} back")
+    failed = f"; {len(reasons)} of {len(job.tasks)} tasks failed, which it says" if reasons else ""
+    _say(f"done: take {RESULTS} back{failed}")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Within the block nobody else does the bundle of that folder; an interruption is one line.
+
+    Raises:
+        InputError: somebody does already.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"the bundle in {folder} is being done already", remedy="wait until that has ended") from error
+        yield
+    except KeyboardInterrupt:
+        _say("interrupted; call it again, and it goes on where it was")
+        raise SystemExit(130) from None
+    finally:
+        os.close(descriptor)
+
+
+def _failures(results: Path) -> list[str]:
+    """Why tasks failed, of each that did."""
+    found = []
+    with results.open("rb") as file:
+        file.seek(len(MAGIC))
+        while (frame := read_frame(file)) is not None:
+            if frame.header.kind == "failed":
+                found.append(str(frame.header.body.get("message")))
+    return found
 
 
 def _watch(job_folder: Path, job: Job) -> None:

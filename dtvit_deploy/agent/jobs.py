@@ -37,6 +37,8 @@ _TRIES = 4
 _PIECE = 1 << 20
 _MOST_TOLD = 20
 """Tasks of a job that are named where it is ended."""
+_ENDED = "ended"
+"""A file in a job's folder that says that its user wants it ended, and not begun again by whoever followed it."""
 _GRACE = 3.0
 """Seconds that a worker has to end once it is asked to."""
 
@@ -54,7 +56,7 @@ def begin(store: Store, content: bytes, who: str, *, wait: bool, first: bool = F
         ``state``: ``began``, ``running``, ``done``, or ``missing`` where blobs are; then ``missing`` has how many bytes of each are there.
 
     Raises:
-        InputError: it is no job.
+        InputError: it is no job; or it is not new, and was ended meanwhile by `stop_all`.
         MissingError: somebody has the device, or its disk is full.
     """
     job, name = decode_job(content), job_id(content)
@@ -68,6 +70,11 @@ def begin(store: Store, content: bytes, who: str, *, wait: bool, first: bool = F
     else:
         return {"state": "running"}
     try:
+        if (folder / _ENDED).exists() and not first:
+            raise InputError(
+                "somebody has ended the job there (`dtvit-deploy device stop`)", remedy="ask for it again, and it goes on where it was"
+            )
+        (folder / _ENDED).unlink(missing_ok=True)
         if (before := _before(folder, job, name)) is not None:
             if first and before.failed:  # of one that was given up, too: its other tasks were not waited for
                 (folder / "results").unlink()
@@ -153,6 +160,8 @@ def stop_all(store: Store) -> list[dict[str, Any]]:
             tasks: list[str] = []
             with contextlib.suppress(DeployError, OSError):
                 tasks = [task.name for task in decode_job((folder / "job.json").read_bytes()).tasks[:_MOST_TOLD]]
+            with contextlib.suppress(OSError):
+                (folder / _ENDED).touch()  # before: whoever follows it would begin it again
             if (folder / "job.json").is_file() and stop(store, folder.name):
                 found.append({"job": folder.name, "tasks": tasks})
     return found

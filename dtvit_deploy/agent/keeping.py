@@ -62,7 +62,7 @@ def clean(store: Store) -> int:
         InputError: a job goes on there.
     """
     if running := [folder.name for folder in store.jobs.iterdir() if alive(folder)]:
-        raise InputError(f"the job {running[0][:16]}… goes on there", remedy="end it first (`dtvit-deploy device stop`), or wait for it")
+        raise InputError(f"the job {running[0][:16]}… goes on there", remedy="end it (`dtvit-deploy device stop DEVICE`), or wait for it")
     freed = sum(size_of(path) for path in store.root.rglob("*"))
     for folder in store.jobs.iterdir():
         remove_job(folder)

@@ -68,11 +68,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """A hidden path of the same name to write one file to; moved to ``path`` when the block ends well, as in `staged`.
 
     Raises:
-        InputError: as in `staged`, or ``path`` is a folder.
+        InputError: as in `staged`, or ``path`` is something else than a file.
     """
     with staged(path.parent) as stage:
         if path.is_dir():
             raise InputError(f"{path} is a folder, and a file is to be written there", remedy="give the name of a file")
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is a device or a pipe, which a file would take the place of", remedy="give the name of a file")
         part = stage / path.name
         yield part
         if not part.is_file():

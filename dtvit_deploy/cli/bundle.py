@@ -60,6 +60,7 @@ def bundle(
 
     if evaluate and recipe.data.evaluation is None:
         raise InputError("accuracy needs images", remedy="give --data a folder with one sub-folder for each class, or leave --evaluate out")
+    given.say_if_crowded(recipe.run.threads)  # the reference has as many
     figures = Figures(parity=verify, layers=layers, accuracy=evaluate, latency=profile)
     # The archive's folder is opened first, so that one that cannot be written is refused before minutes of packing.
     with staged(out.parent if out is not None else Path()), working() as progress:

@@ -160,6 +160,7 @@ if os.uname()[4] == "aarch64" and sys.maxsize > 2**32:
     except (ImportError, AttributeError, OSError):
         pass  # a Python without ctypes, a C library without getauxval: then it is not told
 if sys.version_info >= (3, 8):
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # a module without metadata is imported for its version, and would leave files there
     package("numpy", "numpy", True)  # half of what goes wrong with it shows only then
     for module in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "coremltools"):
         package(module, module, False)

@@ -23,6 +23,7 @@ from dtvit_deploy.plural import counted
 from dtvit_deploy.recipe.tables import Recipe
 from dtvit_deploy.remote.asking import Asked, Asking, folder_for_blobs, offered
 from dtvit_deploy.remote.bundle import folder_of, lines_of, write_bundle
+from dtvit_deploy.remote.limits import require_askable
 from dtvit_deploy.remote.request import ask_for
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def bundle(given: Opened, recipe: Recipe, figures: Figures, out: Path | None, pr
     if not (figures.parity or figures.layers or figures.accuracy or figures.latency):
         raise InputError("a bundle that asks for nothing brings nothing back", remedy="leave out one of the --no-… flags")
     artifacts, material, program = given
+    require_askable(artifacts, timed=figures.latency, threads=recipe.run.threads)
     recipe = told_by(recipe)
     bench = Bench(program, (), material, recipe.run.threads, progress, called_scores=recipe.parity.class_scores)
     require_comparable(program, artifacts, recipe)
@@ -78,7 +80,7 @@ def bundle(given: Opened, recipe: Recipe, figures: Figures, out: Path | None, pr
         require_scores(bench)
     subjects = [(artifact, runtime) for artifact in artifacts for runtime in runtimes_on(_DEVICE, artifact, recipe, ())]
     with folder_for_blobs() as folder:
-        asking = Asking(folder, token="bundle")
+        asking = Asking(folder, token=f"bundle {figures.parity:d}{figures.accuracy:d}{figures.latency:d} {figures.layers}")
         timed = measure_options(recipe) if figures.latency else None
         vouched = {one.manifest.sha256 for one in artifacts if one.trusted}
         progress.step(f"packing {counted(len(artifacts), 'artefact')} and the samples")

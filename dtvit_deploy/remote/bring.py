@@ -50,7 +50,10 @@ if words == ["bring"]:
         part = place + "." + str(os.getpid())
         with open(part, "wb") as file: file.write(content)
         os.replace(part, place)
-    except OSError as error: sys.exit(str(error))
+    except OSError as error:
+        try: os.unlink(part)
+        except (OSError, NameError): pass
+        sys.exit(str(error))
     sys.exit(0)
 try:
     closed()
@@ -151,6 +154,11 @@ class Agent:
             message, remedy, code = clean(str(told["error"])), told["remedy"], told["exit_code"]
         except (ValueError, KeyError, TypeError, RecursionError):
             told = said or f"exit status {found.returncode}"
+            if words[0] == "bring":
+                return MissingError(
+                    f"{name}: the agent cannot be kept there: {told}",
+                    remedy="make room there, or set XDG_CACHE_HOME there to a folder of the user's that has some",
+                )
             return MissingError(
                 f"{name}: the agent cannot be called there ({words[0]}): {told}", remedy="see what the device's Python lacks"
             )

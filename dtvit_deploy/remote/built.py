@@ -63,6 +63,10 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     system: str = ""
 
 
+_MOST_CAPABILITIES = 20
+"""An engine of a Jetson has code for one GPU; others for each that there is."""
+
+
 class _Job(msgspec.Struct, frozen=True):
     """Of a job's `JOB`, what the engine is held to."""
 
@@ -148,6 +152,8 @@ def _held(told: Manifest, known: _Job, subject: Subject, path: Path, built: Buil
     asked = {known.options, msgspec.structs.replace(known.options, hardware_compatible=False)}  # which no Jetson has
     if passport.library != "tensorrt" or passport.options not in asked or passport.graph != subject.files[GRAPH]:
         raise _refused(subject, f"it was built by {clean(passport.library)}, with other options, or of another graph")
+    if len(passport.capabilities) > _MOST_CAPABILITIES or passport.bytes != (path / ENGINE).stat().st_size:
+        raise _refused(subject, "its passport is of another engine")
     if told.rung is not Rung.ON_DEVICE:
         raise _refused(subject, "the device does not say that its answers were checked")
     return msgspec.structs.replace(told, lineage=(*before, _link(link, passport, subject, built)))

@@ -62,6 +62,8 @@ def write_bundle(asked: Asked, path: Path, beside: Mapping[str, bytes] | None = 
         raise InputError(f"{path.name!r} is no name that can be typed on a device", remedy="give the archive another name")
     if path.is_dir():
         raise InputError(f"{path} is a folder, and the archive is to be written there", remedy="give the name of a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is a device or a pipe, which the archive would take the place of", remedy="give the name of a file")
     name = folder_of(asked.identity)
     there, back = lines_of(asked.identity, path.name)
     readme = (

@@ -30,6 +30,9 @@ LAST = 10
 """Earlier points that a report is held against."""
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
 
+_WIDEST = 1e6
+"""Times that the upper end of an interval is the lower one, at most: samples of one run lie closer."""
+
 
 class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One artefact in one report. Flat, but for the conditions, so that a table can be made of it.
@@ -72,6 +75,16 @@ class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     agreement: Share | None = None
     bytes: Count = 0
     schema: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        for low, middle, high in (
+            (self.p50_ms_low, self.p50_ms, self.p50_ms_high),
+            (self.p50_ratio_low, self.p50_ratio, self.p50_ratio_high),
+        ):
+            if (low is None) != (middle is None) or (high is None) != (middle is None):
+                raise ValueError("p50 has a part of an interval")
+            if low is not None and middle is not None and high is not None and not (low <= middle <= high and high < _WIDEST * low):
+                raise ValueError(f"p50 is {middle}, and its interval from {low} to {high}")
 
     def level(self, *, in_units: bool) -> Level | None:
         """p50 with its interval, in units of the reference's or in milliseconds."""

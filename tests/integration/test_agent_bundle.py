@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import tarfile
@@ -160,6 +161,42 @@ def test_a_bundle_that_was_damaged_is_one_message(tmp_path: Path, board: Board, 
     assert "Traceback" not in found.stderr
     assert not (folder / RESULTS).exists()
     assert board.processes() == []
+
+
+def test_where_nothing_can_be_done_that_is_said_and_good_results_stay(tmp_path: Path, board: Board, asked: Asked) -> None:
+    write_bundle(asked, tmp_path / "bundle.tar")
+    folder, _ = done(board, tmp_path / "bundle.tar")
+    results = (folder / RESULTS).read_bytes()
+    (board.folder / "packages" / "numpy").rename(board.folder / "numpy")
+    again = run(board, folder)
+    assert again.returncode == 3
+    assert "nothing that was asked could be done here" in again.stderr
+    assert "PYTHON=" in again.stderr
+    assert (folder / RESULTS).read_bytes() == results
+
+
+def test_two_at_once_do_not_disturb_each_other(tmp_path: Path, board: Board, asked: Asked) -> None:
+    write_bundle(asked, tmp_path / "bundle.tar")
+    folder, _ = done(board, tmp_path / "bundle.tar")
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        refused = run(board, folder)
+    finally:
+        os.close(held)
+    assert refused.returncode == 2
+    assert "is being done already" in refused.stderr
+    assert run(board, folder).returncode == 0
+
+
+@pytest.mark.parametrize(("kind"), ["fifo", "folder"])
+def test_an_archive_takes_the_place_of_files_alone(tmp_path: Path, asked: Asked, kind: str) -> None:
+    place = tmp_path / "out"
+    os.mkfifo(place) if kind == "fifo" else place.mkdir()
+    before = place.lstat().st_mode
+    with pytest.raises(InputError, match=r"written there|take the place"):
+        write_bundle(asked, place)
+    assert place.lstat().st_mode == before
 
 
 def test_results_that_were_altered_or_are_of_another_job_are_refused(

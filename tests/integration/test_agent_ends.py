@@ -14,7 +14,7 @@ from commandline import deploy
 from devices import Board, killed_later
 from dtvit_deploy.artifacts.artifact import Artifact, load_artifact
 from dtvit_deploy.devices.transport import Shell
-from dtvit_deploy.errors import MissingError
+from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.formats.job.results import Results
 from dtvit_deploy.remote.asking import Asked, Asking
 from dtvit_deploy.remote.commands import Ended
@@ -154,6 +154,18 @@ class TestEnding:
         assert "answers of" in str(ended[0])
         assert board.workers() == []
         assert board.device().end() == ()
+
+    def test_it_is_not_begun_again_by_the_command_that_follows_it_and_is_by_the_next(self, board: Board, asked: Asked) -> None:
+        ended: list[Ended] = []
+
+        def end(task: str, part: float) -> None:
+            if task != "sending" and not ended:
+                ended.extend(Device(Shell(board.folder), python=str(board.python)).end())
+
+        with pytest.raises(InputError, match="somebody has ended the job there"):
+            perform(board.device(), asked, advanced=end)
+        assert board.workers() == []
+        assert perform(board.device(), asked).ended
 
     def test_where_nothing_is_no_agent_is_brought(self, board: Board) -> None:
         assert board.device().end() == ()

@@ -11,7 +11,7 @@ from dtvit_deploy.artifacts.bounds import Natural
 
 RTX_CAPABILITIES = ("8.9", "12.0")
 """GeForce RTX 40 and 50."""
-Capability = Annotated[str, msgspec.Meta(pattern=r"^[1-9]\d?\.\d$")]
+Capability = Annotated[str, msgspec.Meta(pattern=r"\A[1-9][0-9]?\.[0-9]\Z")]
 """A GPU's compute capability, like ``8.9``."""
 
 
