@@ -59,7 +59,7 @@ def artefacts(model: Model, folder: Path) -> dict[Precision, Artifact]:
         export=Export(targets=(Target.OPENVINO,), precisions=PRECISIONS),
         int8=Int8(random_data=True, samples=FEEDS),
     )
-    _, built = export(recipe, folder / "out", Cache(folder / "cache"), Silent())
+    built = export(recipe, folder / "out", Cache(folder / "cache"), Silent()).artifacts
     return {artifact.manifest.precision: artifact for artifact in built}
 
 

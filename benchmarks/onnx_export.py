@@ -54,7 +54,7 @@ def by_hand(model: Model, path: Path) -> None:
 
 def ours(model: Model, folder: Path) -> Path:
     with tempfile.TemporaryDirectory() as cache:
-        _, artifacts = export(Recipe(model=model), folder, Cache(Path(cache)), Silent())
+        artifacts = export(Recipe(model=model), folder, Cache(Path(cache)), Silent()).artifacts
     return artifacts[0].path
 
 

@@ -94,7 +94,7 @@ def compare(asked: argparse.Namespace, folder: Path) -> int:
     model = Model(name=name, checkpoint=checkpoint)
     reference = load_reference(model)
     recipe = Recipe(model=model, export=Export(targets=(Target.OPENVINO,), precisions=tuple(PRECISIONS)))
-    _, artifacts = export(recipe, folder / "out", Cache(folder / "cache"), Silent())
+    artifacts = export(recipe, folder / "out", Cache(folder / "cache"), Silent()).artifacts
 
     name, example = next(iter(reference.inputs.items()))
     feed = np.random.default_rng(0).standard_normal(tuple(example.shape)).astype(np.float32)

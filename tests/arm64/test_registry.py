@@ -58,7 +58,7 @@ def artifacts(
         export=Export(precisions=precisions),
         int8=Int8(random_data=True, samples=2),
     )
-    _, made = export(recipe, folder / "out", cache, Silent())
+    made = export(recipe, folder / "out", cache, Silent()).artifacts
     return dict(zip(precisions, made, strict=True))
 
 
