@@ -213,7 +213,7 @@ class Doing:
 
 def ending(name: str) -> str:
     """What ends the jobs that go on on a device, for people to type."""
-    return f"`dtvit-deploy device stop {shlex.quote(name)}` (with -r RECIPE, where a recipe defines it)"
+    return f"`dtvit-deploy device stop {shlex.quote(name)}`"
 
 
 def asking_user() -> str:

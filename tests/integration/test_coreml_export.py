@@ -381,6 +381,7 @@ class TestRefusals:
         assert caught.value.remedy == "pip install 'dtvit-deploy[coreml]'"
 
 
+@pytest.mark.thorough
 def test_the_digits_answer_as_in_torch(checkpoint: Path, digits: Path, tmp_path: Path) -> None:
     asked = ("-c", checkpoint, "-t", "coreml", "-p", "fp32", "-p", "fp16", "--data", digits / "held-out")
     deploy("export", *asked, "-o", tmp_path)

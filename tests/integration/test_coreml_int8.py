@@ -73,6 +73,7 @@ def packaged(folder: Path, precision: Precision) -> Artifact:
     return load_artifact(folder / f"dualtoken-vit-t-mix.{precision}.mlpackage")
 
 
+@pytest.mark.thorough
 class TestDigits:
     def test_every_product_stands_between_quantise_and_dequantise(self, exported: Path) -> None:
         saved = Saved(packaged(exported, Precision.INT8).path)
@@ -119,7 +120,6 @@ class TestDigits:
                 compared += 1
         assert compared > 150
 
-    @pytest.mark.thorough
     def test_at_most_two_of_500_images_are_lost(self, exported: Path, digits: Path) -> None:
         path = packaged(exported, Precision.INT8).path
         report = json.loads(deploy("evaluate", path, "--data", digits / "held-out", "--json").stdout)

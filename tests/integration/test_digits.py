@@ -97,6 +97,7 @@ def test_the_hash_chain_leads_from_the_file_to_the_checkpoint(exported: Path, ch
     assert artifact.manifest.lineage[3].sha256 == fp32.manifest.sha256
 
 
+@pytest.mark.thorough
 def test_two_exports_without_the_cache_are_byte_identical(exported: Path, digits: Path, checkpoint: Path, tmp_path: Path) -> None:
     command("export", "-c", checkpoint, "-p", "fp32", "-p", "fp16", "--data", digits / "held-out", "-o", tmp_path, "--no-cache", fresh=True)
     names = sorted(path.name for path in exported.iterdir())
@@ -145,6 +146,7 @@ def test_a_recipe_ends_in_a_report(digits: Path, checkpoint: Path, tmp_path: Pat
     assert all(one["latency"]["peak_memory_mib"] > 0 for one in report["subjects"])
 
 
+@pytest.mark.thorough
 def test_s_mix_exports_without_a_checkpoint_and_says_so_loudly(tmp_path: Path) -> None:
     text = command("export", "--model", "dualtoken-vit-s-mix", "--target", "onnx", "-p", "fp32", "-p", "fp16", "-o", tmp_path)
     assert "RANDOM" in text

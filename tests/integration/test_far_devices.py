@@ -35,6 +35,7 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Far]]:
         yield devices
 
 
+@pytest.mark.thorough
 def test_delay_loss_and_a_cable_that_is_pulled_in_the_middle_cost_no_answer(
     tmp_path: Path, board: Board, exported: list[Artifact], far: dict[str, Far]
 ) -> None:

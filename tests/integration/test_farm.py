@@ -217,6 +217,7 @@ def test_stretches_side_by_side_on_one_machine_are_the_same_too(work: Path, alon
     assert hashes(work / "cut") == alone[1]
 
 
+@pytest.mark.thorough
 def test_a_worker_that_is_lost_in_an_evaluation_costs_no_figure(
     farm: Farm, work: Path, alone: tuple[dict[str, Any], dict[str, str]]
 ) -> None:

@@ -78,6 +78,7 @@ def test_a_module_that_is_to_stay_in_float_does(ranges: Path, checkpoint: Path, 
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.thorough
 def test_the_search_names_modules_and_says_why(ranges: Path, checkpoint: Path, digits: Path, tmp_path: Path) -> None:
     held_out = ("--evaluation", digits / "held-out")
     command("export", "-c", checkpoint, "-p", "int8", "--ranges", ranges, "--calibration", digits / "train", *held_out, "-o", tmp_path)

@@ -52,15 +52,6 @@ def test_what_a_stage_raises_comes_through_with_its_way_out(pool: Processes, tmp
     assert over.result is None
 
 
-def test_what_this_process_does_itself_waits_for_the_others_and_starts_none(pool: Processes, tmp_path: Path) -> None:
-    mine = Stage("mine", "trace", 0, own=True)
-    assert pool.room(mine, [])
-    assert not pool.room(mine, [Stage("another", "trace", 0)])
-    over = done(pool, msgspec.structs.replace(order(tmp_path, "no-such-network"), stage=mine))
-    assert isinstance(over.error, InputError)
-    assert children() == []
-
-
 def test_a_result_that_was_removed_from_the_cache_meanwhile_is_told(pool: Processes, tmp_path: Path) -> None:
     gone = tmp_path / "stage-trace-0"
     given = {"trace": str(gone)}

@@ -88,6 +88,7 @@ def test_everything_is_done_once_and_the_report_again_where_a_gate_changed(work:
     assert sorted(begun) == sorted(EVERY)
 
 
+@pytest.mark.thorough
 def test_one_process_and_several_make_the_same(work: Path) -> None:
     run(work, "--workers", "1", "-o", "one")
     os.environ["DTVIT_DEPLOY_CACHE"] = str(work / "other")  # monkeypatch puts it back
@@ -95,6 +96,7 @@ def test_one_process_and_several_make_the_same(work: Path) -> None:
     assert hashes(work / "one") == hashes(work / "three")
 
 
+@pytest.mark.thorough
 def test_a_part_of_it_and_the_plan_alone(work: Path) -> None:
     done = deploy("run", "--dry-run", "--json", cwd=work)
     assert {one["stage"]: one["state"] for one in json.loads(done.stdout)}["trace"] == "anew"

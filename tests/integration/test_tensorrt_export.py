@@ -195,6 +195,7 @@ def test_auto_says_what_it_took_and_why(checkpoint: Path, tmp_path: Path) -> Non
     assert any(note.startswith("flavour rtx was chosen; not tensorrt: ") for note in notes)
 
 
+@pytest.mark.thorough
 def test_the_fp16_engine_of_a_larger_network_is_at_most_65_percent_of_the_fp32_one(tmp_path: Path) -> None:
     """S (mix), 11 million weights. Of the digits' T, the kernels are more than half of the file, and no precision halves those."""
     command("export", "-m", "dualtoken-vit-s-mix", "-t", "trt", "--flavour", "rtx", "-p", "fp32", "-p", "fp16", "-o", tmp_path)

@@ -612,6 +612,6 @@ UNLIKE = [f"dualtoken-vit-{name}" for name in ("s-mix-one-step", "s-mix-window",
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", UNLIKE)
+@pytest.mark.parametrize("name", [UNLIKE[0], *(pytest.param(name, marks=pytest.mark.thorough) for name in UNLIKE[1:])])
 def test_what_this_project_makes_of_its_networks_is_clean(name: str, parse: Parse) -> None:
     nothing_against(Model(name=name, num_classes=10), Cache.default(), parse)

@@ -23,6 +23,8 @@ from dtvit_deploy.formats.job.frames import MAGIC, frame_bytes
 from dtvit_deploy.formats.job.job import Answers, Job, Latency, Layers, decode_job, encode_job, job_id
 from dtvit_deploy.formats.job.results import Results, read_results
 from dtvit_deploy.harness.latency import MeasureOptions
+from dtvit_deploy.harness.state.carried import state_arrays
+from dtvit_deploy.harness.state.record import Watched
 from dtvit_deploy.remote.asking import Asked, Asking
 from dtvit_deploy.remote.brought import Brought
 from dtvit_deploy.remote.request import ask_for
@@ -87,6 +89,8 @@ def results_of(job: Job, *, device: dict[str, Any] = HERE, failed: Sequence[int]
             }  # fmt: skip
             series = {"samples_ms": np.full(70, 1.0), "stamps_s": np.arange(70.0)}
             bodies += [frame_bytes("part", task=index, index=part, arrays=series, body=told) for part in range(len(task.subjects))]
+            arrays, body = state_arrays(Watched(times_s=(), channels=()), ())
+            bodies.append(frame_bytes("part", task=index, index=len(task.subjects), arrays=arrays, body=body))
         bodies.append(frame_bytes("done", task=index, body={"conditions": {"runtime": "r 1"}}))
     written = Results(job, identity, io.BytesIO())
     written.begin()
