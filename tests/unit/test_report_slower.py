@@ -113,7 +113,7 @@ def test_a_median_under_a_load_that_lasts_is_not_comparable_with_one_of_seconds(
 
 def test_a_state_that_only_one_report_knows_is_not_comparable_either() -> None:
     (gate,) = compare_reports(timed_report(seed=1), timed_report(seed=2, **{"power mode": "locked"})).verdict.failed
-    assert gate.reason == "not comparable: clocks was not recorded and is locked"
+    assert gate.reason == "not comparable: power mode was not recorded and is locked"
 
 
 def test_a_report_from_elsewhere_with_times_of_nothing_is_not_comparable_and_no_traceback() -> None:
