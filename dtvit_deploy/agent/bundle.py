@@ -21,6 +21,8 @@ from dtvit_deploy.formats.job.frames import MAGIC, CutOffError, ResultsError, re
 from dtvit_deploy.formats.job.job import Job, decode_job, job_id
 
 _LOOKS = 0.2
+_ENDS = 2.0
+"""Seconds that whoever was killed just now may take to be gone."""
 
 
 def do_bundle(folder: Path, identity: str) -> None:
@@ -87,10 +89,15 @@ def _alone(folder: Path) -> Iterator[None]:
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"the bundle in {folder} is being done already", remedy="wait until that has ended") from error
+        until = time.monotonic() + _ENDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > until:
+                    raise InputError(f"the bundle in {folder} is being done already", remedy="wait until that has ended") from error
+                time.sleep(_LOOKS)
         yield
     except KeyboardInterrupt:
         _say("interrupted; call it again, and it goes on where it was")

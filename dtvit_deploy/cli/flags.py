@@ -25,6 +25,11 @@ def _unique(values: Iterable[Any]) -> list[Any]:
     return [getattr(value, "value", value) for value in dict.fromkeys(values)]
 
 
+def _tables(names: Iterable[str]) -> list[dict[str, str]]:
+    """Devices as a recipe's tables have them."""
+    return [{"name": name} for name in _unique(names)]
+
+
 def _value(one: Any) -> Any:
     return one.value
 
@@ -192,7 +197,7 @@ DEVICE = Flag(
     ("--device",),
     list[str],
     "Measure there, repeatable: local, ssh://[USER@]HOST[:PORT], or a name or tag of devices.toml.",
-    lambda names: [{"name": name} for name in _unique(names)],
+    _tables,
     "this machine",
 )
 BUILDER = Flag(
@@ -200,7 +205,7 @@ BUILDER = Flag(
     ("--device",),
     list[str],
     "Of trt: build the engine there and bring it back, repeatable: ssh://[USER@]HOST[:PORT], or a name or tag of devices.toml.",
-    lambda names: [{"name": name} for name in _unique(names)],
+    _tables,
     "only the job for it",
 )
 RUNNING = (THREADS, RUNTIME)

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -282,7 +281,6 @@ def test_what_is_interrupted_there_goes_on_when_it_is_called_again(work: Path, b
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert not (board.folder / made["back"]).exists()
-    time.sleep(0.1)
     found = told(work, answered(board, work, made))
     assert len(found["subjects"]) == 3, (found["notes"], found["verdict"])
 
