@@ -16,6 +16,7 @@ from typing import BinaryIO, cast
 from dtvit_deploy.devices.transport import Finished, LostError, Shell
 from dtvit_deploy.remote.bring import HOME
 from dtvit_deploy.remote.device import Device
+from processes import lives
 
 PACKAGES = ("numpy", "numpy.libs", "onnxruntime", "openvino")
 """What a device's Python has: no msgspec, no onnx, no torch."""
@@ -59,7 +60,7 @@ class Board:
         for lock in self.root.glob("jobs/*/lock"):
             with contextlib.suppress(ValueError, OSError):
                 worker = int(lock.read_text())
-                if _lives(worker):
+                if lives(worker):
                     found.append(worker)
         return found
 
@@ -145,10 +146,3 @@ def place_of(name: str) -> Path | None:
     if found is None:
         return None
     return Path(found.origin).parent if found.origin else Path(next(iter(found.submodule_search_locations or ())))
-
-
-def _lives(process: int) -> bool:
-    try:
-        return (Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dtvit_deploy.process.child import child_command
+from processes import lives
 
 PREAMBLE = """
 import ctypes, os, signal, subprocess, sys, threading, time
@@ -216,7 +217,7 @@ def test_processes_that_it_started_end_with_it(number: signal.Signals) -> None:
     process.send_signal(number)
     process.communicate(timeout=30)
     for _ in range(200):
-        if not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]:
+        if not lives(child):
             break
         time.sleep(0.05)
     else:

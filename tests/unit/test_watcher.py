@@ -21,6 +21,7 @@ from dtvit_deploy.harness.latency import Measurement, MeasureOptions, measure, s
 from dtvit_deploy.harness.state.blocks import take_blocks
 from dtvit_deploy.harness.state.record import Watched
 from dtvit_deploy.runtimes.fake import FakeClock
+from processes import lives, seconds_of
 
 QUICK = MeasureOptions(min_samples=64, min_seconds=0.0, warmup_seconds=0.0)
 
@@ -142,9 +143,9 @@ def test_it_ends_with_the_process_that_measures(board: captured.Tree) -> None:
         other = int(process.stdout.readline())
         process.kill()
     until = time.monotonic() + 60
-    while Path(f"/proc/{other}").exists() and "Z" not in Path(f"/proc/{other}/stat").read_text().split()[2] and time.monotonic() < until:
+    while lives(other) and time.monotonic() < until:
         time.sleep(0.05)
-    assert not Path(f"/proc/{other}").exists() or "Z" in Path(f"/proc/{other}/stat").read_text().split()[2]
+    assert not lives(other)
 
 
 def test_energy_of_a_real_process_is_read_of_a_simulated_rail(board: captured.Tree) -> None:
@@ -185,19 +186,14 @@ def test_a_tree_without_anything_is_watched_too(tmp_path: Path) -> None:
 
 def test_a_reading_takes_next_to_no_time_of_a_processor(board: captured.Tree) -> None:
     with watching(root=board.root, interval=0.01) as watch:
-        began, before = processor_seconds(process_of(watch)), len(watch._lines())
+        process = process_of(watch).pid
+        began, before = seconds_of(process), len(watch._lines())
         until = time.monotonic() + 60
         while len(watch._lines()) < before + 100 and time.monotonic() < until:
             time.sleep(0.1)
-        took, readings = processor_seconds(process_of(watch)) - began, len(watch._lines()) - before
+        took, readings = seconds_of(process) - began, len(watch._lines()) - before
     assert readings > 20
     assert took / readings < 0.004  # 0.4 ms where it was measured; it reads twice a second
-
-
-def processor_seconds(process: subprocess.Popen[bytes]) -> float:
-    """Of a process that runs: the fourteenth and fifteenth figure of its line."""
-    figures = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(figures[11]) + int(figures[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_a_mode_that_is_changed_in_the_middle_makes_it_invalid(board: captured.Tree) -> None:
