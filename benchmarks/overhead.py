@@ -130,7 +130,7 @@ def alone(artifact: Artifact, seconds: float) -> tuple[float, str]:
     with open_session(artifact, SessionOptions(threads=1)) as session:
         feed = still_feeds(artifact.manifest)
         found = measure({"it": lambda: session.run(feed)}, MeasureOptions(min_seconds=seconds))["it"]
-        return found.p50_ms, session.conditions[HINT]
+        return found.p50, session.conditions[HINT]
 
 
 def through_agent(path: Path, seconds: float, server: Sshd, device: str) -> float:
@@ -140,7 +140,7 @@ def through_agent(path: Path, seconds: float, server: Sshd, device: str) -> floa
     command = [sys.executable, "-m", "dtvit_deploy", *words]
     done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False, cwd=server.folder.parent)
     assert done.returncode in (0, 1), done.stderr
-    (taken,) = (one["latency"]["p50_ms"] for one in json.loads(done.stdout)["subjects"] if one.get("latency"))
+    (taken,) = (one["latency"]["p50"] for one in json.loads(done.stdout)["subjects"] if one.get("latency"))
     return float(taken)
 
 
