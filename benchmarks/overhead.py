@@ -2,7 +2,7 @@
 
     python benchmarks/overhead.py ARTEFACT [--rounds 15] [--seconds 3]
 
-`app`: OpenVINO's own benchmark_app on the same IR, with the same threads, stream, hints and precision. `here`: this project's harness in a
+`app`: OpenVINO's own benchmark_app on the same IR, with the same threads, stream and precision. `here`: this project's harness in a
 fresh process. `local`, `ssh`: `profile --device` through the agent, once as a child of the command and once over an ssh server on this
 machine. Each way runs once in each round, in a fresh process, and none beside another; the order turns. A ratio is the median over rounds
 of one p50 by the other, its 95 % interval a bootstrap over rounds.
@@ -110,7 +110,7 @@ def ratio(above: list[float], below: list[float]) -> tuple[float, float, float]:
 def benchmark_app(artifact: Artifact, seconds: float, hint: str) -> float:
     """Median of OpenVINO's own tool, with the settings of `dtvit_deploy.runtimes.openvino`."""
     with tempfile.TemporaryDirectory() as folder:
-        words = ["-m", str(artifact.path / GRAPH), "-d", "CPU", "-api", "sync", "-hint", "latency", "-nstreams", "1", "-nthreads", "1"]
+        words = ["-m", str(artifact.path / GRAPH), "-d", "CPU", "-api", "sync", "-hint", "none", "-nstreams", "1", "-nthreads", "1"]
         words += ["-pin", "NO", "-infer_precision", hint, "-t", str(round(seconds))]
         command = [Path(sys.executable).with_name("benchmark_app"), *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
@@ -140,7 +140,7 @@ def through_agent(path: Path, seconds: float, server: Sshd, device: str) -> floa
     command = [sys.executable, "-m", "dtvit_deploy", *words]
     done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False, cwd=server.folder.parent)
     assert done.returncode in (0, 1), done.stderr
-    (taken,) = (one["latency"]["p50"] for one in json.loads(done.stdout)["subjects"] if one.get("latency"))
+    (taken,) = (one["latency"]["p50"] for one in json.loads(done.stdout)["subjects"] if one["file"])
     return float(taken)
 
 

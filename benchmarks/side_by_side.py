@@ -6,8 +6,8 @@
 Without --real the machine is simulated: rounds that a wandering clock slows together, noise of each run, rare runs of half as long again,
 and for each process and candidate a level of its own, as the layout of memory gives it. With --real, as many comparisons of A with A and
 of A with B are measured on this machine by turns, each in fresh processes; where none are given, A is T (mix) for OpenVINO in FP32 and B
-the same network with one convolution more, which takes about 2 %. How much it does is told of all pairs together. Exit code 1 where more than 1 % of equal pairs are called different, or
-fewer than 80 % of the different ones are found.
+the same network with one convolution more, which takes about 2 %. How much it does is told of all pairs together. Exit code 1 where more
+than 1 % of equal pairs are called different, or fewer than 80 % of the different ones are found.
 """
 
 from __future__ import annotations
@@ -82,10 +82,8 @@ def tried(name: str, outcomes: list[SideBySide]) -> float:
     """Share of comparisons that found a difference, of either sign."""
     found = [one.found for one in outcomes]
     counts = ", ".join(f"{found.count(kind)} {kind}" for kind in ("slower", "faster", "alike", "undecided"))
-    width = np.median([one.growth.high - one.growth.low for one in outcomes])
-    print(
-        f"{name}: {counts} of {len(found)}; median difference {np.median([one.growth.median for one in outcomes]):+.2%}, of its interval {width:.2%}"
-    )
+    difference, width = (np.median([take(one.growth) for one in outcomes]) for take in (lambda it: it.median, lambda it: it.high - it.low))
+    print(f"{name}: {counts} of {len(found)}; median difference {difference:+.2%}, median width of its interval {width:.2%}")
     return (found.count("slower") + found.count("faster")) / len(found)
 
 
