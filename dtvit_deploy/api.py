@@ -84,7 +84,13 @@ __all__ = [
 
 
 def export(
-    recipe: Recipe, out: Path, *, workers: int | None = None, cache: Cache | None = None, progress: Progress | None = None
+    recipe: Recipe,
+    out: Path,
+    *,
+    workers: int | None = None,
+    wait: bool = True,
+    cache: Cache | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Artifact, ...]:
     """Build every target and precision of a request into ``out``, all or none; INT8 is calibrated where no table is given.
 
@@ -93,6 +99,7 @@ def export(
         out: the folder; it is made where it is not there.
         workers: processes that build side by side; none besides this one where 1; where None as many as there are cores and builds that
             take longer than to start one.
+        wait: for a device of the recipe's that somebody else has.
         cache: what was built before; the user's own where None.
         progress: told what is going on; nobody where None.
 
@@ -102,7 +109,7 @@ def export(
     """
     from dtvit_deploy.plan.exporting import export as exported
 
-    return exported(validated(recipe), out, cache or Cache.default(), progress or Silent(), workers).artifacts
+    return exported(validated(recipe), out, cache or Cache.default(), progress or Silent(), workers, wait=wait).artifacts
 
 
 def calibrate(recipe: Recipe, out: Path, *, cache: Cache | None = None, progress: Progress | None = None) -> RangeTable:
@@ -123,6 +130,7 @@ def verify(
     recipe: Recipe | None = None,
     *,
     layers: bool | None = None,
+    wait: bool = True,
     progress: Progress | None = None,
 ) -> Report:
     """Compare artefacts of one export with torch: outputs on ``recipe.data.evaluation`` and adversarial feeds, within measured tolerances.
@@ -131,30 +139,35 @@ def verify(
         artifacts: files, the folder of an export, or what `export` returned.
         recipe: data, runtimes, tolerances and gates; noise is fed where it names no data.
         layers: walk the inner tensors too; by itself where outputs are wrong, if None.
+        wait: for a device of the recipe's that somebody else has.
 
     Raises:
         InputError: an artefact or the data cannot be used, or the reference is not here and cannot be made.
         MissingError: a runtime is not usable here.
     """
-    return checked("verify", artifacts, recipe or Recipe(), Figures(parity=True, layers=layers), progress or Silent())
+    return checked("verify", artifacts, recipe or Recipe(), Figures(parity=True, layers=layers), progress or Silent(), wait=wait)
 
 
-def evaluate(artifacts: Sequence[Artifact | Path | str], recipe: Recipe, *, progress: Progress | None = None) -> Report:
-    """Top-1, top-5 and agreement with torch over every image of ``recipe.data.evaluation``.
+def evaluate(
+    artifacts: Sequence[Artifact | Path | str], recipe: Recipe, *, wait: bool = True, progress: Progress | None = None
+) -> Report:
+    """Top-1, top-5 and agreement with torch over every image of ``recipe.data.evaluation``; ``wait`` as in `verify`.
 
     Raises:
         InputError, MissingError: as `verify`; or no output is a row of scores.
     """
-    return checked("evaluate", artifacts, recipe, Figures(accuracy=True), progress or Silent())
+    return checked("evaluate", artifacts, recipe, Figures(accuracy=True), progress or Silent(), wait=wait)
 
 
-def profile(artifacts: Sequence[Artifact | Path | str], recipe: Recipe | None = None, *, progress: Progress | None = None) -> Report:
-    """Latency in milliseconds of artefacts and of torch, interleaved in one run on this machine.
+def profile(
+    artifacts: Sequence[Artifact | Path | str], recipe: Recipe | None = None, *, wait: bool = True, progress: Progress | None = None
+) -> Report:
+    """Latency in milliseconds of artefacts and of torch, interleaved in one run on this machine, or on the recipe's devices.
 
     Raises:
         InputError, MissingError: as `verify`; or nothing that could be timed is here.
     """
-    return checked("profile", artifacts, recipe or Recipe(), Figures(latency=True), progress or Silent())
+    return checked("profile", artifacts, recipe or Recipe(), Figures(latency=True), progress or Silent(), wait=wait)
 
 
 def run(

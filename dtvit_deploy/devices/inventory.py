@@ -137,24 +137,25 @@ def find(asked: str, folder: Path = Path(), *, inventory: Path | None = None, de
     """The devices that a user means: those of a request first, then those of the inventory, each in its order.
 
     Args:
-        asked: ``local``, an address, or a device's name or tag.
+        asked: ``local``, an address, or a device's name or tag. The address of a device that has a name means that device, with the Python
+            and whatever else is said of it.
         folder: whose inventory is looked for: see `place`.
         inventory: a file in its place, as a recipe names one; the user's own where it is not there.
         defined: by the request itself; it takes the place of one of its name in the inventory.
 
     Raises:
-        InputError: there is none of that name, the address or the inventory is wrong.
+        InputError: there is none of that name, the address or the inventory is wrong, or several devices have the address.
     """
     if asked == LOCAL:
         return (Device(name=LOCAL, address=None),)
-    if "://" in asked or "@" in asked:
-        address = parse(asked)
-        return (Device(name=str(address), address=address),)
-    if found := tuple(device for device in defined if device.name == asked):
-        return found  # whatever the inventory says, which need not be right
+    address = parse(asked) if "://" in asked or "@" in asked else None
+    if found := tuple(device for device in defined if asked == device.name or (address is not None and address == device.address)):
+        return found[:1]  # whatever the inventory says, which need not be right
     path, own = place(folder, inventory), {device.name for device in defined}
     listed = () if path is None else read_inventory(path)
     devices = (*defined, *(device for device in listed if device.name not in own))
+    if address is not None:
+        return (_at(address, devices, asked),)
     named = tuple(device for device in devices if device.name == asked)
     if found := named or tuple(device for device in devices if asked in device.tags):
         return found
@@ -165,6 +166,15 @@ def find(asked: str, folder: Path = Path(), *, inventory: Path | None = None, de
         known = dict.fromkeys([device.name for device in devices] + [tag for device in devices for tag in device.tags])
         told = f"there is no device {asked!r:.100} in {path or 'the recipe'}; known there: {', '.join(known) or 'none'}"
     raise InputError(told, remedy=_ADD)
+
+
+def _at(address: Address, devices: Sequence[Device], asked: str) -> Device:
+    """The device that is there, or one that nobody has named."""
+    there = [device for device in devices if device.address == address]
+    if len(there) > 1:
+        names = " and ".join(device.name for device in there)
+        raise InputError(f"{asked!r:.100} is the address of {names}", remedy="say which by its name")
+    return there[0] if there else Device(name=str(address), address=address)
 
 
 def _device(path: Path, number: int, raw: Any) -> Device:

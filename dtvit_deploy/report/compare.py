@@ -14,6 +14,9 @@ The limits:
 * agreement with the reference may not fall;
 * the file may grow by 5 %.
 
+Where both reports have latencies and none of them can be compared, that is told first; and where the later report is about nothing else
+(``profile``), it is a gate that fails, as `profile` itself does: nothing was proved.
+
 The reference itself is shown and not held to a limit of its own on latency: it is the yardstick.
 """
 
@@ -148,6 +151,13 @@ def compare_reports(before: Report, after: Report, *, slower: float | None = Non
                 undecided.append(moved.undecided(name, slower))
         elif name in one:
             gates.append(holds(f"{name}: present", False, "it is in the earlier report and not in the later one"))
+    timed = [name for name in one.keys() & two.keys() if one[name].file and one[name].latency is not None and two[name].latency is not None]
+    if timed and all(_invalid(one[name], two[name]) for name in timed):
+        told = f"of {counted(len(timed), 'artefact')} none has a VALID latency in both reports"
+        if after.command == "profile":
+            gates.append(holds("a latency to compare", False, f"{told}; measure the INVALID ones again"))
+        else:
+            not_compared.insert(0, f"speed: {told}, so that the verdict says nothing of it")
     return Comparison(rows=tuple(rows), verdict=verdict(gates), not_compared=tuple(not_compared), undecided=tuple(undecided))
 
 

@@ -81,6 +81,7 @@ class TestResume:
         assert (out / "ranges.json").read_bytes() == whole
         assert [path.name for path in out.iterdir()] == ["ranges.json"]
 
+    @pytest.mark.thorough
     def test_killed_at_any_moment(self, given: Path) -> None:
         command = [DEPLOY, *CALIBRATE, "--samples", "8000", "-o", "moments/ranges.json"]
         assert run(*command[:-1], "uninterrupted/ranges.json", cwd=given).returncode == 0

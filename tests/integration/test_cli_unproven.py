@@ -108,7 +108,7 @@ def test_gates_for_what_is_not_built_are_refused(work: Path) -> None:
     assert not (work / "unbuilt").exists()
 
 
-@pytest.mark.parametrize("command", ["evaluate", "run"])
+@pytest.mark.parametrize("command", ["evaluate", pytest.param("run", marks=pytest.mark.thorough)])
 def test_folders_that_are_not_as_many_as_scores_are_no_labels(command: str, work: Path) -> None:
     if command == "evaluate":
         done = deploy("evaluate", ARTEFACT, "--data", "images", cwd=work, code=2)

@@ -232,6 +232,7 @@ def test_a_worker_that_is_lost_in_an_evaluation_costs_no_figure(
     assert figures(json.loads((work / "out" / "report.json").read_text())) == figures(alone[0])
 
 
+@pytest.mark.thorough
 def test_a_latency_is_not_taken_a_second_time_where_its_worker_was_lost(work: Path, tmp_path: Path) -> None:
     (work / "dtvit-deploy.toml").write_text(CUT.replace("seconds = 0.1", "seconds = 20"))
     (tmp_path / "farm").mkdir()

@@ -86,7 +86,7 @@ def test_the_same_images_make_the_same_bytes(said_and_made: tuple[str, Artifact]
     assert load_artifact(tmp_path / said_and_made[1].name).manifest == said_and_made[1].manifest
 
 
-@pytest.mark.parametrize("option", ["smooth_quant", "bias_correction"])
+@pytest.mark.parametrize("option", ["smooth_quant", pytest.param("bias_correction", marks=pytest.mark.thorough)])
 def test_an_option_reaches_nncf_and_is_recorded(
     option: str, said_and_made: tuple[str, Artifact], few: Path, checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -207,7 +207,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("number", "stage"),
-    [(signal.SIGTERM, "trace"), (signal.SIGTERM, "parity"), (signal.SIGKILL, "onnx fp16")],
+    [
+        pytest.param(signal.SIGTERM, "trace", marks=pytest.mark.thorough),
+        pytest.param(signal.SIGTERM, "parity", marks=pytest.mark.thorough),
+        (signal.SIGKILL, "onnx fp16"),
+    ],
     ids=lambda value: getattr(value, "name", None) or value,
 )
 def test_whenever_it_ends_the_next_goes_on_and_comes_to_the_same(

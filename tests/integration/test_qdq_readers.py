@@ -172,7 +172,7 @@ def test_tensorrt_compiles_it_with_every_product_quantised(trained: Digits, comp
     assert (engine is not None, refusals) == (True, [])
 
 
-@pytest.mark.parametrize("keep_fp32", [(), ("stages.1.0",)])
+@pytest.mark.parametrize("keep_fp32", [pytest.param((), marks=pytest.mark.thorough), ("stages.1.0",)])
 def test_tensorrt_compiles_it_with_fp16_for_the_rest(trained: Digits, compile_ahead: Compile, keep_fp32: tuple[str, ...]) -> None:
     """And with some of it in FP32."""
     engine, refusals = compile_ahead(load_onnx(with_fp16_rest(trained, *keep_fp32)))

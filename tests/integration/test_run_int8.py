@@ -205,6 +205,7 @@ class TestAnEvaluationImageAmongThoseOfTheCalibration:
         assert ": building" not in done.stderr
         assert not (work / "leak").exists()
 
+    @pytest.mark.thorough
     def test_is_let_through_where_the_recipe_says_so_and_every_page_says_it_loudly(self, work: Path) -> None:
         ran = Ran(work, recipe(work, "allowed.toml", "mixed", allow_leak=True), "allowed")
         require_agreement(ran)

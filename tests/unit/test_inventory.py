@@ -58,6 +58,16 @@ def test_local_and_addresses_need_no_inventory(tmp_path: Path, monkeypatch: pyte
         find("me@orin", tmp_path)
 
 
+def test_the_address_of_a_device_means_that_device_with_all_that_is_said_of_it(bench: Path) -> None:
+    (found,) = find("ssh://me@orin-1.lab", bench)
+    assert (found.name, found.python) == ("orin-1", "venv/bin/python")
+    (other,) = find("ssh://you@orin-1.lab", bench)
+    assert (other.name, other.python) == ("ssh://you@orin-1.lab", "python3")
+    (bench / FILE).write_text(BENCH.replace("ssh://orin-2:2222", "ssh://me@orin-1.lab"))
+    with pytest.raises(InputError, match="is the address of orin-1 and orin-2"):
+        find("ssh://me@orin-1.lab", bench)
+
+
 def test_an_unknown_name_is_told_with_those_that_are_known(bench: Path) -> None:
     with pytest.raises(InputError, match=r"no device 'oring' in .*; known there: orin-1, orin-2, here, orin, jetson"):
         find("oring", bench)

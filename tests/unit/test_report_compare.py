@@ -107,16 +107,25 @@ class TestLatency:
         found = compared(subject(latency=pair["earlier"]), subject(latency=pair["later"]))
         assert [gate.name for gate in found.verdict.gates] == ["ONNX FP32: present", "ONNX FP32: size"]
         assert found.verdict.passed
-        assert found.not_compared == (f"ONNX FP32: p50: the {invalid} measurement is INVALID (too few samples)",)
+        assert found.not_compared == (
+            "speed: of 1 artefact none has a VALID latency in both reports, so that the verdict says nothing of it",
+            f"ONNX FP32: p50: the {invalid} measurement is INVALID (too few samples)",
+        )
         assert [row.cells()[-1] for row in found.rows if row.figure == "p50 ms"] == ["not compared"]
 
     def test_a_report_with_an_invalid_latency_is_no_regression_of_itself(self) -> None:
         shaky = subject(latency=latency(10.0, samples=10), accuracy=accuracy())
         found = compared(shaky, shaky)
         assert found.verdict.passed
-        assert len(found.not_compared) == 1
-        assert "the earlier" in found.not_compared[0]
-        assert "the later" in found.not_compared[0]
+        assert len(found.not_compared) == 2
+        assert "the earlier" in found.not_compared[1]
+        assert "the later" in found.not_compared[1]
+
+    def test_reports_of_latency_alone_do_not_pass_where_none_can_be_compared(self) -> None:
+        shaky, steady = subject(latency=latency(10.0, samples=10)), subject("ONNX FP16", latency=latency(10.0))
+        alone, beside = (msgspec.structs.replace(report(*them), command="profile") for them in ((shaky,), (shaky, steady)))
+        assert failed(compare_reports(alone, alone)) == ["a latency to compare"]
+        assert failed(compare_reports(beside, beside)) == []
 
     def test_a_latency_that_is_gone_fails_even_when_it_was_invalid(self) -> None:
         found = compared(subject(latency=latency(10.0, samples=10)), subject())

@@ -68,6 +68,7 @@ class TestAFullDisk:
         assert f"cannot write to the folder {small_disk}/new: No space left on device" in said
         assert list(tree(small_disk)) == ["ballast"]
 
+    @pytest.mark.thorough
     def test_under_the_report_of_a_run(self, work: Path, small_disk: Path) -> None:
         (small_disk / "ballast").write_bytes(bytes((1 << 20) - (80 << 10)))
         (work / "recipe.toml").write_text('[model]\nname = "networks:net"\n[data]\nevaluation = "images"\n')

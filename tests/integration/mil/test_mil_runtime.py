@@ -65,7 +65,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> ProgramEntry:
 
 class TestOurNetworks:
     @pytest.mark.slow
-    @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16], ids=str)
+    @pytest.mark.parametrize("precision", [pytest.param(Precision.FP32, marks=pytest.mark.thorough), Precision.FP16], ids=str)
     def test_a_saved_package_answers_as_torch_does(self, traced: ProgramEntry, precision: Precision, tmp_path: Path) -> None:
         program, artifact = traced.artifact, converted(traced, precision, tmp_path / "net.mlpackage")
         known = set(TorchRuntime().tensors(program))
