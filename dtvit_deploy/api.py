@@ -148,9 +148,7 @@ def verify(
     return checked("verify", artifacts, recipe or Recipe(), Figures(parity=True, layers=layers), progress or Silent(), wait=wait)
 
 
-def evaluate(
-    artifacts: Sequence[Artifact | Path | str], recipe: Recipe, *, wait: bool = True, progress: Progress | None = None
-) -> Report:
+def evaluate(artifacts: Sequence[Artifact | Path | str], recipe: Recipe, *, wait: bool = True, progress: Progress | None = None) -> Report:
     """Top-1, top-5 and agreement with torch over every image of ``recipe.data.evaluation``; ``wait`` as in `verify`.
 
     Raises:

@@ -53,7 +53,9 @@ def test_a_check_with_sessions_a_process_of_its_own_and_a_report_with_pictures(e
     require_quiet(place, found)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.thorough)], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.thorough)], ids=lambda number: number.name
+)
 def test_a_core_ml_export_that_is_ended_after_its_first_package(number: signal.Signals, tmp_path: Path) -> None:
     place = quiet_place(tmp_path / "place")
     eighth = 8  # of ten, so that something was built; what follows is there to be cut short, however late the signal comes
