@@ -82,7 +82,7 @@ def tried(name: str, outcomes: list[SideBySide]) -> float:
     """Share of comparisons that found a difference, of either sign."""
     found = [one.found for one in outcomes]
     counts = ", ".join(f"{found.count(kind)} {kind}" for kind in ("slower", "faster", "alike", "undecided"))
-    difference, width = (np.median([take(one.growth) for one in outcomes]) for take in (lambda it: it.median, lambda it: it.high - it.low))
+    difference, width = (np.median([take(one.growth) for one in outcomes]) for take in (lambda it: it.share, lambda it: it.high - it.low))
     print(f"{name}: {counts} of {len(found)}; median difference {difference:+.2%}, median width of its interval {width:.2%}")
     return (found.count("slower") + found.count("faster")) / len(found)
 
@@ -98,7 +98,7 @@ def real(asked: argparse.Namespace) -> tuple[float, float]:
         for turn in range(count):
             for other, outcomes in ((a, equal), (b, different)):
                 outcomes.append(compare_side_by_side(a, other, options, processes=asked.processes).outcome)
-            told = ", ".join(f"{one.growth.median:+.2%} {one.found}" for one in (equal[-1], different[-1]))
+            told = ", ".join(f"{one.growth.share:+.2%} {one.found}" for one in (equal[-1], different[-1]))
             print(f"{turn + 1} of {count} after {time.perf_counter() - began:.0f} s: {told}", file=sys.stderr)
     print(f"measured: {asked.processes} processes, each at least {asked.seconds:g} s for either")
     return tried("A and A", equal), tried("A and B", different)

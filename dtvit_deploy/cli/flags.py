@@ -249,6 +249,18 @@ PROFILE = (
         "On a GPU: launch all kernels of an inference at once.",
         shown="cuda-graph",
     ),
+    Flag(
+        "profile.layer_times",
+        ("--layer-times/--no-layer-times",),
+        bool,
+        "Where the time goes, by layers and torch modules.",
+    ),
+    Flag(
+        "profile.roofline",
+        ("--roofline/--no-roofline",),
+        bool,
+        "Beside each p50: its share of what this machine can do, by peaks measured once (some 10 s).",
+    ),
 )
 TIMES = (
     PROFILE[0],

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dtvit_deploy.report import figures
+from dtvit_deploy.report import figures, roofline
 from dtvit_deploy.report.content import gates_in_words, grouped_failures, measured_on, most_decisive, real_sqnr
 from dtvit_deploy.report.devices import whose
 from dtvit_deploy.report.figures import plain
@@ -165,6 +165,8 @@ def _summary(found: Report, out: Stream) -> None:
         columns.append(("gates", [gates_in_words(subject) for subject in subjects]))
     if any(subject.latency for subject in subjects):
         columns += _latency_columns([subject.latency for subject in subjects], whole=found.command == "profile")
+    if any(subject.roof for subject in subjects):
+        columns.append((roofline.HEADING, list(map(roofline.used, subjects))))
     columns.append(("MB", [figures.megabytes(subject.bytes) for subject in subjects]))
     columns.append(("rung", [str(subject.rung) for subject in subjects]))
     columns.append(("file", [subject.file or "–" for subject in subjects]))

@@ -72,6 +72,8 @@ def subject_of(
         latency=timed.latency,
         layers=layers,
         plan=timed.plan,
+        roof=timed.roof,
+        layer_times=timed.layers,
         search=_search_of(artifact),
         verdict=verdict(held) if held else None,
     )

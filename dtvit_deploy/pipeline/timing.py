@@ -14,6 +14,8 @@ from dtvit_deploy.artifacts.nodes import NodeMap
 from dtvit_deploy.devices.state.watcher import watching
 from dtvit_deploy.errors import DeployError
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions, interleaved, measure, stated
+from dtvit_deploy.harness.layer_times import LayerTimes
+from dtvit_deploy.harness.roofline import Roof
 from dtvit_deploy.harness.state.blocks import Block, take_blocks
 from dtvit_deploy.pipeline.measure import Bench, check_feeds
 from dtvit_deploy.runtimes.base import DeviceTimed, Elsewhere, OnDevice, Planned, Session
@@ -28,11 +30,15 @@ class Timed(NamedTuple):
 
     Attributes:
         plan: where its runtime tells one.
+        roof: the least time that this machine allows for it; None where nobody asked, or it is not known.
+        layers: where its time goes; None where nobody asked, or its runtime does not tell.
         notes: why it does not, where it should.
     """
 
     latency: Measurement | None = None
     plan: ComputePlan | None = None
+    roof: Roof | None = None
+    layers: LayerTimes | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -82,7 +88,8 @@ def _latency(bench: Bench, subjects: Sequence[Pairing], options: MeasureOptions 
                 first_ms=start and start.first_ms,
                 peak_memory_mib=start and start.peak_mib,
             )
-            found.append(Timed(one, *_planned(session, bench.program.nodes)))
+            plan, why = _planned(session, bench.program.nodes)
+            found.append(Timed(one, plan, notes=why))
     return found
 
 

@@ -205,12 +205,16 @@ class Profile(Table, frozen=True):
         samples: least number of samples for each; fewer than 64 are INVALID.
         sustained: length of a load of all artefacts together, in seconds, after which burst and sustained latency are told apart.
         cuda_graph: on a GPU, launch all kernels of an inference at once.
+        layer_times: profile each artefact once more, by layers and torch modules, where its runtime tells them.
+        roofline: tell beside each p50 what share it is of what this machine can do, by peaks that are measured once.
     """
 
     seconds: Annotated[float, msgspec.Meta(ge=0.1, le=1e9)] = 3.0
     samples: Natural = 64
     sustained: Annotated[float, msgspec.Meta(ge=60, le=1e6, examples=[60.0])] | None = None
     cuda_graph: bool = True
+    layer_times: bool = False
+    roofline: bool = False
 
 
 class Parity(Table, frozen=True):

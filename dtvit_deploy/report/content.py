@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dtvit_deploy.harness.parity import REAL
-from dtvit_deploy.report import device_state, devices, figures, int8, measured
+from dtvit_deploy.report import device_state, devices, figures, int8, layer_times, measured, roofline
 from dtvit_deploy.report.figures import ABSENT, plain
 from dtvit_deploy.report.tables import Section, Table, amounts, labels, ordered, prose, section, table, words
 
@@ -48,6 +48,8 @@ def content(report: Report) -> Content:
         measured.parity(pairs),
         measured.accuracy(report, pairs),
         measured.latency(report, pairs),
+        roofline.roofline(pairs),
+        layer_times.layer_times(pairs),
         devices.devices(report, pairs),
         device_state.state(pairs),
         measured.plans(pairs),
@@ -156,6 +158,7 @@ def _summary(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
     costs = (
         named,
         amounts("p50 ms", (_p50(time) for time in times)),
+        amounts(roofline.HEADING, map(roofline.used, subjects)),
         amounts("p90 ms", (figures.milliseconds(None if time is None else time.p90) for time in times)),
         amounts("p99 ms", (figures.milliseconds(None if time is None else time.p99) for time in times)),
         amounts("load ms", (figures.milliseconds(None if time is None else time.load_ms) for time in times)),

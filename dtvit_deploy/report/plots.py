@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dtvit_deploy.report import figures
+from dtvit_deploy.report import figures, layer_times
 from dtvit_deploy.report.canvas import BLUE, GREY, INK, RED, Decades, Plot, drawing, name_rows, new_figure, short, svg_of
 from dtvit_deploy.report.int8_plots import int8
 from dtvit_deploy.report.latency_plots import latency
@@ -39,6 +39,7 @@ def draw(report: Report) -> dict[str, list[Plot]]:
             "accuracy": _accuracy(pairs),
             "latency": latency(pairs),
             "state": state(pairs),
+            "layer-times": layer_times.plots(pairs),
             "int8": int8(report, pairs),
             "layers": _layers(pairs),
         }

@@ -10,9 +10,11 @@ from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.calibration.ranges import Convergence
 from dtvit_deploy.harness.accuracy import Accuracy
 from dtvit_deploy.harness.latency import Measurement
+from dtvit_deploy.harness.layer_times import LayerTimes
 from dtvit_deploy.harness.layers import LayerReport
 from dtvit_deploy.harness.parity import Difference
 from dtvit_deploy.harness.recommend import Recommendation
+from dtvit_deploy.harness.roofline import Roof
 from dtvit_deploy.harness.search import Search
 from dtvit_deploy.harness.verdict import Verdict
 from dtvit_deploy.runtimes.compute_plan import ComputePlan
@@ -31,6 +33,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         conditions: what every session reports of itself: runtime, version, threads, precision really used.
         bytes: size of the file; 0 for the reference.
         plan: which unit each operation is meant for; None where the runtime has one unit, or does not tell.
+        roof: the least time that this machine's measured peaks allow for it; None where nobody asked.
+        layer_times: where its time goes, by layers and torch modules; None where nobody asked, or the runtime does not tell.
         search: which modules stay in float in an INT8 artefact, and why; None where nobody searched.
     """
 
@@ -47,6 +51,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     latency: Measurement | None = None
     layers: LayerReport | None = None
     plan: ComputePlan | None = None
+    roof: Roof | None = None
+    layer_times: LayerTimes | None = None
     search: Search | None = None
     verdict: Verdict | None = None
 

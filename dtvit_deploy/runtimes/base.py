@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dtvit_deploy.harness.energies import Sums
     from dtvit_deploy.harness.latency import Measurement
     from dtvit_deploy.runtimes.compute_plan import ComputePlan
+    from dtvit_deploy.runtimes.layer_times import Told
 
 ASKED_FOR = "emulation was asked for"
 """Why an artefact is emulated where nothing keeps its own runtime from loading it."""
@@ -118,6 +119,19 @@ class OnDevice(DeviceTimed, Protocol):
     @property
     def first_ms(self) -> float:
         """Milliseconds that the first run took there."""
+        ...
+
+
+@runtime_checkable
+class Profiled(Protocol):
+    """A runtime that tells how long each layer takes that it executes."""
+
+    def layer_times(self, artifact: Artifact, feed: Feeds, threads: int) -> Told:
+        """Profile some inferences of an artefact, in a session of its own.
+
+        Raises:
+            InputError: the runtime refuses the artefact.
+        """
         ...
 
 

@@ -15,6 +15,7 @@ from dtvit_deploy.artifacts.signature import Signature
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
+from dtvit_deploy.runtimes.layer_times import Told, of_onnxruntime
 from dtvit_deploy.runtimes.trial import require_survived
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ class OnnxRuntime:
         model = _read(artifact)
         content = with_outputs(model, options.taps).SerializeToString() if options.taps else str(artifact.path)
         return OnnxSession(content, artifact.manifest.signature, artifact.manifest.precision, options, artifact.name)
+
+    def layer_times(self, artifact: Artifact, feed: Feeds, threads: int) -> Told:
+        return of_onnxruntime(str(artifact.path), feed, threads)
 
 
 class OnnxSession:

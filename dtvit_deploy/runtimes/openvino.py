@@ -19,6 +19,7 @@ from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
+from dtvit_deploy.runtimes.layer_times import Told, of_openvino
 from dtvit_deploy.runtimes.trial import require_survived
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ class OpenVinoRuntime:
     def load(self, artifact: Artifact, options: SessionOptions) -> OpenVinoSession:
         return OpenVinoSession(_read(artifact), artifact, options)
 
+    def layer_times(self, artifact: Artifact, feed: Feeds, threads: int) -> Told:
+        return of_openvino(_read(artifact), feed, settings(_able(_asked(artifact)), threads))
+
 
 class OpenVinoSession:
     """One compiled graph and one request, used again and again.
@@ -94,8 +98,7 @@ class OpenVinoSession:
         _require_tensors(model, options.taps)
         asked = _asked(artifact)
         core = openvino.Core()
-        capable = TYPES[asked].value.upper() in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        chosen = settings(asked if capable else "f32", options.threads)
+        chosen = settings(_able(asked), options.threads)
         try:
             if options.taps:
                 model.add_outputs(list(options.taps))
@@ -146,6 +149,13 @@ class OpenVinoSession:
 
     def __exit__(self, *exc: object) -> None:
         self._compiled = self._request = None
+
+
+def _able(hint: str) -> str:
+    """That hint, or FP32's where the CPU has no kernels for it."""
+    import openvino
+
+    return hint if TYPES[hint].value.upper() in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
 def _read(artifact: Artifact) -> openvino.Model:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dtvit_deploy.artifacts.nodes import NodeMap
 
 MODULE = "module"
+NO_MODULE, NETWORK = "(no module)", "(the network itself)"
 """Key of the node metadata that names the torch module."""
 
 
@@ -61,7 +62,7 @@ def name_nodes(model: onnx.ModelProto, nodes: NodeMap) -> None:
 def module_of(node: onnx.NodeProto) -> str:
     """The torch module that a node names, as a person would write it."""
     path = next((entry.value for entry in node.metadata_props if entry.key == MODULE), None)
-    return "(no module)" if path is None else path or "(the network itself)"
+    return NO_MODULE if path is None else path or NETWORK
 
 
 def nodes_of(model: onnx.ModelProto, modules: Iterable[str]) -> frozenset[int]:
