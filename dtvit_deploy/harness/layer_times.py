@@ -14,7 +14,7 @@ import msgspec
 from dtvit_deploy.artifacts.bounds import Amount, Natural
 
 NOBODY = "(not told)"
-MOST_ROWS = 12
+MOST_ROWS = 16
 """Modules that a table has room for."""
 
 
