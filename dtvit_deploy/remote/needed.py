@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from itertools import chain
 
-from dtvit_deploy.agent.sessions import MODULES
+from dtvit_deploy.runtimes.cold import MODULES
 from dtvit_deploy.devices.needs import Needs
 from dtvit_deploy.formats.job.job import Build, Job, Latency, State
 

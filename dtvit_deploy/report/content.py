@@ -13,7 +13,7 @@ from dtvit_deploy.report.figures import ABSENT, plain
 from dtvit_deploy.report.tables import Section, Table, amounts, labels, ordered, prose, section, table, words
 
 if TYPE_CHECKING:
-    from dtvit_deploy.harness.latency import Measurement
+    from dtvit_deploy.harness.latency.starts import Starts
     from dtvit_deploy.harness.parity import Difference
     from dtvit_deploy.report.schema import Report, Subject
 
@@ -140,6 +140,7 @@ def _summary(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
     subjects = [subject for _, subject in pairs]
     parities = [most_decisive(subject) for subject in subjects]
     times = [subject.latency for subject in subjects]
+    starts = [None if time is None else time.starts for time in times]
     named = words("", (name for name, _ in pairs))
     rungs = words("rung", (str(subject.rung) for subject in subjects))
     answers = (
@@ -155,12 +156,13 @@ def _summary(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
     )
     costs = (
         named,
-        amounts("p50 ms", (_p50(time) for time in times)),
+        amounts("p50 ms", (_p50(subject) for subject in subjects)),
         amounts("p90 ms", (figures.milliseconds(None if time is None else time.p90) for time in times)),
         amounts("p99 ms", (figures.milliseconds(None if time is None else time.p99) for time in times)),
-        amounts("load ms", (figures.milliseconds(None if time is None else time.load_ms) for time in times)),
-        amounts("first ms", (figures.milliseconds(None if time is None else time.first_ms) for time in times)),
-        amounts("peak MiB", (_mebibytes(time) for time in times)),
+        amounts("load ms", (figures.milliseconds(start and start.first_load.median_ms) for start in starts)),
+        amounts("warm load ms", (figures.milliseconds(start and start.warm_load and start.warm_load.median_ms) for start in starts)),
+        amounts("first ms", (figures.milliseconds(start and start.first_inference.median_ms) for start in starts)),
+        amounts("peak MiB", (_mebibytes(start) for start in starts)),
         amounts("size MB", (figures.megabytes(subject.bytes) for subject in subjects)),
         amounts("threads", (subject.conditions.get("threads", ABSENT) for subject in subjects)),
         rungs,
@@ -181,7 +183,10 @@ def _summary(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
             " to their tolerance or furthest beyond it; cosine is the lowest of them, SQNR the lowest on real input where there was some."
         )
     if any(times):
-        sentences.append("Load, first inference and peak memory are each from a process of its own; “?” marks a latency that is INVALID.")
+        sentences.append(
+            "Load, first inference and peak memory are the median and the greatest of processes that do nothing else; a warm load follows"
+            " another one of the same artefact. “?” marks a latency that is INVALID."
+        )
     return section("summary", "Summary", sentences, ([table("", answers, failed)] if answered else []) + [table("", costs)])
 
 
@@ -192,12 +197,16 @@ def _top1(subject: Subject) -> str:
     return f"{figures.share(accuracy.top1)} {figures.interval(accuracy.interval)}".strip()
 
 
-def _p50(time: Measurement | None) -> str:
+def _p50(subject: Subject) -> str:
+    """The median; in its place the class of a failure."""
+    time = subject.latency
+    if subject.failure is not None:
+        return str(subject.failure.kind)
     return figures.milliseconds(None if time is None else time.p50) + ("" if time is None or time.status == "VALID" else " ?")
 
 
-def _mebibytes(time: Measurement | None) -> str:
-    return ABSENT if time is None or time.peak_memory_mib is None else f"{time.peak_memory_mib:,.0f}"
+def _mebibytes(start: Starts | None) -> str:
+    return ABSENT if start is None or start.peak_mib is None else f"{start.peak_mib:,.0f}"
 
 
 def _gates(report: Report) -> Section | None:

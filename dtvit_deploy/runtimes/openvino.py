@@ -96,6 +96,8 @@ class OpenVinoSession:
         core = openvino.Core()
         capable = TYPES[asked].value.upper() in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         chosen = settings(asked if capable else "f32", options.threads)
+        if options.cache:
+            core.set_property({"CACHE_DIR": options.cache})
         try:
             if options.taps:
                 model.add_outputs(list(options.taps))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.harness.latency.starts import Start, Taken, starts_of
 from dtvit_deploy.harness.latency import (
     Measurement,
     MeasureOptions,
@@ -314,5 +315,5 @@ def test_options_that_cannot_be_are_refused(options: dict[str, float]) -> None:
 
 
 def test_a_measurement_survives_its_report() -> None:
-    found = msgspec.structs.replace(summary(noisy(64)), conditions={"runtime": "fake 1"}, load_ms=1.5)
+    found = msgspec.structs.replace(summary(noisy(64)), conditions={"runtime": "fake 1"}, starts=starts_of(Taken(first=(Start(load_ms=1.5, first_ms=2.0),))))
     assert msgspec.json.decode(msgspec.json.encode(found), type=Measurement) == found
