@@ -12,7 +12,6 @@ from msgspec import Meta
 _LARGEST = 2**63 - 1
 
 
-
 def unit(name: str) -> Meta:
     """Beside the type of a number: what it counts, or is measured in, for who reads the published schema. ``1`` is of a ratio."""
     return Meta(extra_json_schema={"unit": name})

@@ -25,7 +25,6 @@ from dtvit_deploy.runtimes.failed import LOAD, of_error
 from dtvit_deploy.runtimes.pairing import Pairing
 from dtvit_deploy.runtimes.probe import probe
 
-
 _Key = tuple[str, str]
 """Of a pairing."""
 

@@ -182,7 +182,7 @@ def _forked(manifest: Manifest, load: Callable[[], Session]) -> Start:
             sys.stderr.flush()
             os._exit(status)  # what a library does at its own end is no fault of the artefact's
     os.close(writing)
-    with open(reading, "rb") as pipe:
+    with os.fdopen(reading, "rb") as pipe:
         said = pipe.read()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status < 0:

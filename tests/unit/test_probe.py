@@ -16,8 +16,8 @@ from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.runtimes.memory import forget_peak, peak_memory_mib
 from dtvit_deploy.runtimes.fake import FakeRuntime
+from dtvit_deploy.runtimes.memory import forget_peak, peak_memory_mib
 from dtvit_deploy.runtimes.pairing import Pairing
 from dtvit_deploy.runtimes.probe import main, probe
 from dtvit_deploy.runtimes.registry import RUNTIMES

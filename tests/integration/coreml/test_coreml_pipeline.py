@@ -23,6 +23,7 @@ from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.cli import show
 from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.harness.latency.starts import Start, Starts, Taken, starts_of
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline import timing
 from dtvit_deploy.pipeline.figures import Figures
@@ -33,7 +34,6 @@ from dtvit_deploy.report.content import content
 from dtvit_deploy.report.markdown import render_markdown
 from dtvit_deploy.report.schema import Report
 from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.harness.latency.starts import Start, Starts, Taken, starts_of
 from dtvit_deploy.runtimes.coreml.session import CoreMlRuntime
 from dtvit_deploy.runtimes.mil.runtime import MilRuntime
 from dtvit_deploy.runtimes.pairing import Pairing, pairings
