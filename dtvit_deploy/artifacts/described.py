@@ -11,6 +11,7 @@ import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,8 @@ def attributes(cls: type) -> dict[str, str]:
     _, _, section = (python.getdoc(cls) or "").partition("\nAttributes:\n")
     found: dict[str, str] = {}
     names: list[str] = []
-    for line in textwrap.dedent(section).splitlines():
+    inside = takewhile(lambda line: not line or line.startswith(" "), section.splitlines())
+    for line in textwrap.dedent("\n".join(inside)).splitlines():
         if match := re.fullmatch(r"([a-z_0-9]+(?:, [a-z_0-9]+)*): (.*)", line):
             names = match[1].split(", ")
             found |= dict.fromkeys(names, match[2])

@@ -13,7 +13,7 @@ from dtvit_deploy.report.figures import ABSENT, plain
 from dtvit_deploy.report.tables import Section, Table, amounts, labels, ordered, prose, section, table, words
 
 if TYPE_CHECKING:
-    from dtvit_deploy.harness.latency.starts import Starts
+    from dtvit_deploy.harness.latency.starts import Stage, Starts
     from dtvit_deploy.harness.parity import Difference
     from dtvit_deploy.report.schema import Report, Subject
 
@@ -159,9 +159,9 @@ def _summary(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
         amounts("p50 ms", (_p50(subject) for subject in subjects)),
         amounts("p90 ms", (figures.milliseconds(None if time is None else time.p90) for time in times)),
         amounts("p99 ms", (figures.milliseconds(None if time is None else time.p99) for time in times)),
-        amounts("load ms", (figures.milliseconds(start and start.first_load.median_ms) for start in starts)),
-        amounts("warm load ms", (figures.milliseconds(start and start.warm_load and start.warm_load.median_ms) for start in starts)),
-        amounts("first ms", (figures.milliseconds(start and start.first_inference.median_ms) for start in starts)),
+        amounts("load ms", (_stage(start, "first_load") for start in starts)),
+        amounts("warm load ms", (_stage(start, "warm_load") for start in starts)),
+        amounts("first ms", (_stage(start, "first_inference") for start in starts)),
         amounts("peak MiB", (_mebibytes(start) for start in starts)),
         amounts("size MB", (figures.megabytes(subject.bytes) for subject in subjects)),
         amounts("threads", (subject.conditions.get("threads", ABSENT) for subject in subjects)),
@@ -203,6 +203,11 @@ def _p50(subject: Subject) -> str:
     if subject.failure is not None:
         return str(subject.failure.kind)
     return figures.milliseconds(None if time is None else time.p50) + ("" if time is None or time.status == "VALID" else " ?")
+
+
+def _stage(start: Starts | None, name: str) -> str:
+    stage: Stage | None = getattr(start, name, None)
+    return figures.milliseconds(None if stage is None else stage.median_ms)
 
 
 def _mebibytes(start: Starts | None) -> str:

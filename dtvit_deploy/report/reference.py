@@ -16,8 +16,8 @@ _INTRODUCTION = f"""\
 # report.json
 
 Every field of a report, with its unit. `run` writes `report.json`, and so do `verify`, `evaluate` and `profile` with `--out`; Markdown and
-HTML are made from it, and `dtvit-deploy report` makes them again. [report.schema.json](report.schema.json) is the same as a JSON schema, which
-`dtvit-deploy report --schema` prints. This is schema {SCHEMA}; a report of another one is refused.
+HTML are made from it, and `dtvit-deploy report` makes them again. [report.schema.json](report.schema.json) is the same as a JSON schema,
+which `dtvit-deploy report --schema` prints. This is schema {SCHEMA}; a report of another one is refused.
 
 All fields of a type are written, those without a value as `null`. A number that is not finite (an SQNR where nothing differs) is the
 largest double, since JSON has none. `1` is the unit of a ratio, `count` that of a number of things; other units are spelt out.

@@ -84,7 +84,9 @@ def take(runtime: str, manifest: Manifest, path: Path, load: Load, *, warm: bool
             _let_go(path)
         one = start(manifest, lambda: load(""))
         return Taken(warm=(one,)) if warm else Taken(first=(one,))
-    began, first, later = time.monotonic(), [], []
+    began = time.monotonic()
+    first: list[Start] = []
+    later: list[Start] = []
     with tempfile.TemporaryDirectory(prefix="dtvit-deploy-") as kept:
         cache = kept if runtime in CACHES else ""
         if cache:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dtvit_deploy.artifacts.artifact import load_artifact
+from dtvit_deploy.artifacts.failure import FailedError
 from dtvit_deploy.harness.latency.starts import Starts, Taken
 from dtvit_deploy.process.child import child_command
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.cold import Told, required, starts_in, take, told
-from dtvit_deploy.runtimes.failed import FailedError, of_process, timed_out
+from dtvit_deploy.runtimes.failed import of_process, timed_out
 from dtvit_deploy.runtimes.pairing import Pairing
 
 if TYPE_CHECKING:
