@@ -15,4 +15,5 @@ def assert_valid(report: dict[str, Any]) -> None:
     """Every error at once, with its place in the report."""
     jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed: make setup")
     validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
-    assert [f"{error.json_path}: {error.message[:200]}" for error in validator.iter_errors(report)] == []
+    wrong = [f"{error.json_path}: {error.message[:200]}" for error in validator.iter_errors(report)]
+    assert not wrong, wrong

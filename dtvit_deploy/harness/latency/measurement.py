@@ -250,10 +250,10 @@ def summarise(
     )
 
 
-def device_time(samples_ms: Sequence[float], host_ms: Sequence[float]) -> DeviceTime:
+def device_time(samples_ms: Sequence[float], host_ms: Sequence[float] = ()) -> DeviceTime:
     """Percentiles of a device's own times, and of what the host's clock counts beyond them in the same runs."""
     ordered = sorted(samples_ms)
-    beyond = sorted(max(0.0, host - device) for host, device in zip(host_ms, samples_ms, strict=True))
+    beyond = sorted(max(0.0, host - device) for host, device in zip(host_ms, samples_ms, strict=bool(host_ms)))
     return DeviceTime(
         samples_ms=tuple(samples_ms),
         p50=nearest_rank(ordered, P50),
