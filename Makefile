@@ -60,9 +60,13 @@ wheel: $(STAMP) ## dist/*.whl, built from the source distribution and so from no
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 
-docs: $(STAMP) ## docs/recipe.md, from the types of a recipe
+docs: $(STAMP) ## docs/recipe.md, report.md and report.schema.json, from the types of recipes and reports
 	$(BIN)/python -c 'from dtvit_deploy.recipe.keys import reference; print(reference(), end="")' > docs/recipe.md.new
 	mv docs/recipe.md.new docs/recipe.md
+	$(BIN)/python -c 'from dtvit_deploy.report.reference import page; print(page(), end="")' > docs/report.md.new
+	mv docs/report.md.new docs/report.md
+	$(BIN)/dtvit-deploy report --schema > docs/report.schema.json.new
+	mv docs/report.schema.json.new docs/report.schema.json
 
 audit: $(STAMP) ## what every command does behind one's back, under strace; 20 minutes
 	$(BIN)/python tests/audit.py

@@ -2,6 +2,8 @@
 
     DeployError
     ├── InputError        the input or the options are wrong                  exit code 2
+    │   ├── CorruptError      a file is not what its manifest says
+    │   └── MismatchError     it is for another version, or another device
     └── MissingError      something needed is not installed or not here       exit code 3
 
 A failed gate is no error: it is a verdict, and exit code 1. This file imports nothing, not even from ``__future__``: with ``python -m`` it
@@ -27,6 +29,14 @@ class InputError(DeployError):
     """The input or the options are wrong."""
 
     exit_code = 2
+
+
+class CorruptError(InputError):
+    """A file is not what its own manifest says."""
+
+
+class MismatchError(InputError):
+    """An artefact is for another version, or for another device, than what is here."""
 
 
 class MissingError(DeployError):

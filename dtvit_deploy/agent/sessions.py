@@ -68,13 +68,6 @@ OPENERS: Mapping[str, Opener] = {
     "coreml-ne": _coreml("ne"),
 }
 """By the runtime's name."""
-MODULES: Mapping[str, tuple[str, ...]] = {
-    "onnxruntime": ("onnxruntime",),
-    "openvino": ("openvino",),
-    "tensorrt": ("tensorrt", "cuda.bindings"),
-    "tensorrt-rtx": ("tensorrt_rtx", "cuda.bindings"),
-} | dict.fromkeys(("coreml", "coreml-cpu", "coreml-gpu", "coreml-ne"), ("coremltools",))
-"""What each needs of the device's Python."""
 
 
 def opener(runtime: str) -> Opener:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import os
 import signal
 import subprocess
@@ -21,7 +19,7 @@ import msgspec
 
 from dtvit_deploy.agent.building import built, empty, sent
 from dtvit_deploy.agent.log import how_ended, last_line
-from dtvit_deploy.agent.sessions import MODULES, assembled, blob_bytes, open_subject
+from dtvit_deploy.agent.sessions import assembled, blob_bytes, open_subject
 from dtvit_deploy.agent.store import Store
 from dtvit_deploy.agent.worker import ARTIFACTS
 from dtvit_deploy.artifacts.artifact import Artifact
@@ -34,15 +32,17 @@ from dtvit_deploy.formats.job.frames import Kind, frame_bytes
 from dtvit_deploy.formats.job.job import Answers, Build, Digest, Job, Latency, Layers, State, Task, decode_job
 from dtvit_deploy.harness.energies import noise_energies
 from dtvit_deploy.harness.latency import MeasureOptions, sample
+from dtvit_deploy.harness.latency.starts import Starts, Taken
 from dtvit_deploy.harness.state.blocks import take_blocks
 from dtvit_deploy.harness.state.carried import state_arrays
 from dtvit_deploy.process.child import child_command
 from dtvit_deploy.process.memory import ran_out
 from dtvit_deploy.runtimes.base import DeviceTimed, SessionOptions
-from dtvit_deploy.runtimes.cold import Cold, cold_start
+from dtvit_deploy.runtimes.cold import Told, required, starts_in, take, told
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.signature import Outputs
+    from dtvit_deploy.runtimes.base import Session
 
 _COLD = "from dtvit_deploy.agent.tasks import cold; cold(*sys.argv[1:])"
 _COLD_SECONDS = 600
@@ -72,13 +72,19 @@ def main(root: str, name: str, index: str) -> None:
     os._exit(0)  # what a library does at its own end is no fault of the artefact's
 
 
-def cold(root: str, name: str, subject: str, threads: str) -> None:
-    """What a cold start's own process does: prints one `Cold` as JSON."""
-    doing = _Doing(Store(Path(root), private=False), name, lambda kind, **what: None)
-    artifact, runtime = doing.artifact(int(subject)), doing.job.subjects[int(subject)].runtime
-    _import(runtime)
-    found = cold_start(artifact.manifest, lambda: open_subject(artifact, runtime, SessionOptions(threads=int(threads))))
-    sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+def cold(root: str, name: str, subject: str, threads: str, warm: str) -> None:
+    """What the own process of starts does: prints `Told` as JSON."""
+
+    def taking() -> Taken:
+        doing = _Doing(Store(Path(root), private=False), name, lambda kind, **what: None)
+        artifact, runtime = doing.artifact(int(subject)), doing.job.subjects[int(subject)].runtime
+
+        def load(cache: str) -> Session:
+            return open_subject(artifact, runtime, SessionOptions(threads=int(threads), cache=cache))
+
+        return take(runtime, artifact.manifest, artifact.path, load, warm=warm == "True")
+
+    sys.stdout.write(msgspec.json.encode(told(taking)).decode() + "\n")
     sys.stdout.flush()
     os._exit(0)
 
@@ -138,7 +144,7 @@ class _Doing:
             return session.conditions
 
     def latency(self, task: Latency) -> dict[str, str]:
-        """Send each subject's samples, and its cold start; then the state that the device was in meanwhile.
+        """Send each subject's samples, and its starts; then the state that the device was in meanwhile.
 
         Raises:
             InputError: the processor is emulated, which says nothing of how long anything takes.
@@ -150,7 +156,7 @@ class _Doing:
         import numpy as np
 
         options = msgspec.convert(_whole(task.options), MeasureOptions)
-        starts = [self.cold(subject, task.threads) for subject in task.subjects]
+        starts = [self.starts(subject, task.threads) for subject in task.subjects]
         with ExitStack() as stack:
             runs: dict[str, Callable[[], object]] = {}
             opened = []
@@ -173,8 +179,8 @@ class _Doing:
         for index, (one, start, conditions) in enumerate(zip(taken.values(), starts, said, strict=True)):
             series = {"samples_ms": np.array(one.samples_ms, np.float64), "stamps_s": np.array(one.stamps_s, np.float64)}
             series |= {"device_ms": np.array(one.device_ms, np.float64)} if one.device_ms else {}
-            told = {"warmup": msgspec.to_builtins(one.warmup), "tick_ms": one.tick_ms, "conditions": conditions}
-            self.put("part", index=index, arrays=series, body={**told, "cold": msgspec.to_builtins(start)})
+            about = {"warmup": msgspec.to_builtins(one.warmup), "tick_ms": one.tick_ms, "conditions": conditions}
+            self.put("part", index=index, arrays=series, body={**about, "starts": msgspec.to_builtins(start)})
         arrays, body = state_arrays(watched, blocks)
         self.put("part", index=len(runs), arrays=arrays, body=body)
         return {}
@@ -197,14 +203,22 @@ class _Doing:
             )
         return {"built": f"in {took:.1f} s", "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
 
-    def cold(self, subject: int, threads: int) -> Cold:
-        """A cold start in a process of its own.
+    def starts(self, subject: int, threads: int) -> Starts:
+        """Its starts, in processes of their own.
+
+        Raises:
+            InputError: it does not load or run there.
+        """
+        return starts_in(self.job.subjects[subject].runtime, partial(self.started, subject, threads))
+
+    def started(self, subject: int, threads: int, warm: bool) -> Taken:
+        """What one of those processes finds.
 
         Raises:
             InputError: it does not load or run there.
         """
         name = self.artifact(subject).name
-        command = child_command(_COLD, str(self.store.root), self.folder.name, str(subject), str(threads))
+        command = child_command(_COLD, str(self.store.root), self.folder.name, str(subject), str(threads), str(warm))
         for _ in range(2):
             try:
                 done = subprocess.run(command, capture_output=True, timeout=_COLD_SECONDS, check=False, stdin=subprocess.DEVNULL)
@@ -217,8 +231,8 @@ class _Doing:
             raise InputError(
                 f"{name} could not be loaded and run alone: the process {how_ended(done.returncode)}", remedy=f"it said: {words}"
             )
-        found: Cold = msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=Cold)
-        return found
+        said: Told = msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=Told)
+        return required(said)
 
     def feeds(self, digests: tuple[Digest, ...]) -> Iterator[Outputs]:
         """What several blobs hold, one feed in memory at a time."""
@@ -254,10 +268,3 @@ def _whole(options: Mapping[str, float]) -> dict[str, float]:
 
 def _device_ms(session: DeviceTimed) -> float:
     return session.device_ms
-
-
-def _import(runtime: str) -> None:
-    """What a runtime's import takes is no part of how long an artefact takes to load."""
-    for module in MODULES.get(runtime, ()):
-        with contextlib.suppress(ImportError):  # whoever opens the session says so
-            importlib.import_module(module)

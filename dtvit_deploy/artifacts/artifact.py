@@ -21,7 +21,7 @@ from dtvit_deploy.artifacts.nesting import require_shallow_json
 from dtvit_deploy.artifacts.signature import MOST_VALUES, Signature
 from dtvit_deploy.artifacts.staging import replacing
 from dtvit_deploy.artifacts.target import Cpu, Precision
-from dtvit_deploy.errors import InputError
+from dtvit_deploy.errors import CorruptError, InputError
 
 SCHEMA = 1
 NAMES = {
@@ -242,13 +242,13 @@ def load_artifact(path: Path) -> Artifact:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     if found != manifest.sha256:
-        raise InputError(
+        raise CorruptError(
             f"{path} was changed after export: its SHA-256 is {found[:16]}…, the manifest says {manifest.sha256[:16]}…",
             remedy="export it again, or fetch a whole copy of it and of its manifest",
         )
     made = manifest.lineage[-1]
     if made.sha256 != found:
-        raise InputError(
+        raise CorruptError(
             f"the lineage in {beside} does not lead to {path.name}: its last step, {made.kind}, made SHA-256 {made.sha256[:16]}…,"
             f" not {found[:16]}…",
             remedy="export it again, or fetch a whole copy of both files",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from dtvit_deploy.artifacts.artifact import encode_json, read_json
+from dtvit_deploy.artifacts.bounds import Natural, Share, unit
 from dtvit_deploy.artifacts.nodes import NodeMap, is_view
 from dtvit_deploy.artifacts.signature import Signature
 from dtvit_deploy.calibration.method import Method
@@ -32,9 +33,7 @@ SHARE = 0.95
 _AGAIN = "calibrate again with `dtvit-deploy calibrate`"
 
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Natural = Annotated[int, msgspec.Meta(ge=1)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Change = Annotated[float, msgspec.Meta(ge=0)]
+Change = Annotated[float, msgspec.Meta(ge=0), unit("1")]
 
 
 class Interval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,14 +76,23 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far the ranges of one method still were from the final ones, relative to those: over all tensors."""
+    """How far the ranges of one method still were from the final ones, relative to those: over all tensors.
+
+    Attributes:
+        median, p95: of the tensors' changes.
+    """
 
     median: Change
     p95: Change
 
 
 class Convergence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The ranges after the first ``images``."""
+    """The ranges after the first images.
+
+    Attributes:
+        images: how many.
+        minmax, percentile, entropy, mse: the ranges of the method of that name.
+    """
 
     images: Natural
     minmax: Settling

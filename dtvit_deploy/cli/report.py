@@ -38,6 +38,7 @@ def report(
     layers: Annotated[
         bool | None, typer.Option("--layers/--no-layers", help="Of --import: compare inner tensors.", show_default="as bundled")
     ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema that every report.json keeps to.")] = False,
     out: given.ReportFolder = None,
     as_json: given.Json = False,
 ) -> None:
@@ -45,6 +46,11 @@ def report(
 
     Flags of samples and network are of --import: for what is elsewhere now than when the bundle was made.
     """
+    if schema:
+        if said or device or layers is not None or source is not None or results is not None or out is not None:
+            raise InputError("the schema is that of every report", remedy="give --schema by itself")
+        print_schema()
+        return
     if results is None:
         if source is None:
             raise InputError(
@@ -70,6 +76,13 @@ def report(
         with working() as progress:
             found = imported(results, source, corrections, Cache.default(), progress)
         finish(found.report if before is None else merged(before, found.report, found.device), out, as_json)
+
+
+def print_schema() -> None:
+    from dtvit_deploy.cli import show
+    from dtvit_deploy.report.reference import json_schema
+
+    show.as_json(json_schema())
 
 
 def read_report(path: Path) -> Report:

@@ -163,8 +163,8 @@ def _summary(found: Report, out: Stream) -> None:
             )  # what INT8 is held to in place of max |Δ|
     if any(subject.verdict for subject in subjects):
         columns.append(("gates", [gates_in_words(subject) for subject in subjects]))
-    if any(subject.latency for subject in subjects):
-        columns += _latency_columns([subject.latency for subject in subjects], whole=found.command == "profile")
+    if any(subject.latency or subject.failure for subject in subjects):
+        columns += _latency_columns(subjects, whole=found.command == "profile")
     if any(subject.roof for subject in subjects):
         columns.append((roofline.HEADING, list(map(roofline.used, subjects))))
     columns.append(("MB", [figures.megabytes(subject.bytes) for subject in subjects]))
@@ -215,8 +215,9 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.1e}"
 
 
-def _latency_columns(measured: list[Measurement | None], *, whole: bool) -> list[tuple[str, list[str]]]:
-    """The median and the tail; ``whole`` adds what is measured once, and whether the measurement is to be believed."""
+def _latency_columns(subjects: Sequence[Subject], *, whole: bool) -> list[tuple[str, list[str]]]:
+    """The median and the tail; ``whole`` adds the starts. Whether the measurement is to be believed, or why there is none."""
+    measured = [subject.latency for subject in subjects]
     every: list[tuple[str, Callable[[Measurement], float | None]]] = [("p50 ms", lambda one: one.p50), ("p90 ms", lambda one: one.p90)]
     if whole:
         tail: list[tuple[str, Callable[[Measurement], float | None]]] = [
@@ -229,12 +230,21 @@ def _latency_columns(measured: list[Measurement | None], *, whole: bool) -> list
         if any(one and one.sustained for one in measured):
             every.append(("burst ms", lambda one: one.sustained.burst_ms if one.sustained else None))
             every.append(("sustained ms", lambda one: one.sustained.sustained_ms if one.sustained else None))
-        every += [("load ms", lambda one: one.load_ms), ("first ms", lambda one: one.first_ms)]
-        every.append(("peak MiB", lambda one: one.peak_memory_mib))
+        every.append(("load ms", lambda one: one.starts.first_load.median_ms if one.starts else None))
+        if any(one and one.starts and one.starts.warm_load for one in measured):
+            every.append(("warm load", lambda one: one.starts.warm_load.median_ms if one.starts and one.starts.warm_load else None))
+        every.append(("first ms", lambda one: one.starts.first_inference.median_ms if one.starts else None))
+        every.append(("peak MiB", lambda one: one.starts.peak_mib if one.starts else None))
     if any(one and one.energy for one in measured):
         every.append(("mJ", lambda one: one.energy[0].millijoules if one.energy else None))
     columns = [(name, [_figure(pick(one) if one else None) for one in measured]) for name, pick in every]
-    return [*columns, ("measured", [one.status if one else "–" for one in measured])]
+    return [*columns, ("measured", [_status(subject) for subject in subjects])]
+
+
+def _status(subject: Subject) -> str:
+    if subject.failure is not None:
+        return str(subject.failure.kind)
+    return subject.latency.status if subject.latency else "–"
 
 
 def _figure(value: float | None) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from dtvit_deploy.artifacts.bounds import Count, Magnitude, Natural, Share
+from dtvit_deploy.artifacts.bounds import Count, Magnitude, Natural, Share, unit
 from dtvit_deploy.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ FEWEST_CLASSES_FOR_TOP5 = 6
 """With five classes or fewer, every answer is among the first five."""
 
 
-_Answer = Annotated[int, msgspec.Meta(ge=-1, le=2**31)]
+_Answer = Annotated[int, msgspec.Meta(ge=-1, le=2**31), unit("class")]
 
 
 class Flip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,10 +39,10 @@ class Flip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     image: str
-    label: Count | None
+    label: Annotated[Count, unit("class")] | None
     reference: _Answer
     artifact: _Answer
-    margin: Magnitude
+    margin: Annotated[Magnitude, unit("logit")]
     picture: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9+/]*={0,2}$", max_length=LARGEST_PICTURE)] = ""
 
 

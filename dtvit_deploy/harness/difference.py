@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import msgspec
 
-from dtvit_deploy.artifacts.bounds import Cosine, Count, Magnitude, Natural, Share
+from dtvit_deploy.artifacts.bounds import Cosine, Count, Magnitude, Natural, Share, unit
+
+_OwnUnits = Annotated[Magnitude, unit("the output's own")]
+_Decibels = Annotated[float, unit("dB")]
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,19 +37,19 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     output: str
     feeds: str
     samples: Natural
-    max_abs: Magnitude
-    mean_abs: Magnitude
-    max_rel: Magnitude
+    max_abs: _OwnUnits
+    mean_abs: _OwnUnits
+    max_rel: Annotated[Magnitude, unit("1")]
     cosine: Cosine
-    sqnr: float
-    floor: Magnitude | None
-    tolerance: Magnitude | None
-    at: tuple[Count, ...]
+    sqnr: _Decibels
+    floor: _OwnUnits | None
+    tolerance: _OwnUnits | None
+    at: tuple[Annotated[Count, unit("index")], ...]
     agreement: Share | None
     near_ties: Count
     passed: bool
     reason: str = ""
-    least_sqnr: float | None = None
+    least_sqnr: _Decibels | None = None
 
     @property
     def title(self) -> str:

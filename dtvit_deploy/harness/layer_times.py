@@ -11,7 +11,7 @@ from collections import defaultdict
 
 import msgspec
 
-from dtvit_deploy.artifacts.bounds import Amount, Natural
+from dtvit_deploy.artifacts.bounds import Milliseconds, Natural
 
 NOBODY = "(not told)"
 MOST_ROWS = 16
@@ -35,7 +35,7 @@ class LayerTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     type: str
     kernel: str
     unit: str
-    ms: Amount
+    ms: Milliseconds
     node: str = ""
     module: str = ""
 
@@ -51,22 +51,23 @@ class ModuleTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     module: str
-    ms: Amount
+    ms: Milliseconds
     share: float
     layers: int
 
 
 class LayerTimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All layers that were executed, in the runtime's order.
+    """What a runtime tells of an inference.
 
     Attributes:
+        layers: all that were executed, in the runtime's order.
         runs: profiled ones, after warm-up.
         whole_ms: median of a whole profiled inference by this machine's clock.
     """
 
     layers: tuple[LayerTime, ...]
     runs: Natural
-    whole_ms: Amount
+    whole_ms: Milliseconds
 
     @property
     def ms(self) -> float:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 
-from dtvit_deploy.artifacts.bounds import Count, Magnitude
+from dtvit_deploy.artifacts.bounds import Count, Magnitude, unit
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.nodes import Node, NodeMap, is_view
 from dtvit_deploy.artifacts.target import Precision
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dtvit_deploy.harness.energies import Sums
 
 
+_Relative = Annotated[Magnitude, unit("1")]
 NEARLY = 0.5
 """Share of its limit above which a tensor's error is followed further back."""
 
@@ -62,20 +63,27 @@ class LayerDifference(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     module: str
     op: str
-    error: Magnitude
-    floor: Magnitude
-    inherited: Magnitude
+    error: _Relative
+    floor: _Relative
+    inherited: _Relative
     suspect: bool
 
 
 class ModuleDifference(msgspec.Struct, frozen=True, kw_only=True):
-    """One torch module: the greatest error among its tensors and among what they were computed from."""
+    """One torch module: the greatest error among its tensors and among what they were computed from.
+
+    Attributes:
+        module: its path.
+        tensors: that were compared in it.
+        error, floor, inherited: as of one tensor, the greatest.
+        suspect: whether one of them is.
+    """
 
     module: str
     tensors: Count
-    error: Magnitude
-    floor: Magnitude
-    inherited: Magnitude
+    error: _Relative
+    floor: _Relative
+    inherited: _Relative
     suspect: bool
 
     @property
@@ -90,6 +98,8 @@ class LayerReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         samples: feeds that the errors were taken over.
         program_tensors: tensors of the exported program, of which ``layers`` could be found in the artefact.
+        layers: tensors that were found.
+        modules: the same by module.
         first: the module where the error that reaches an output arose; None when no output is suspect.
         verdict: what that means, in a sentence.
         conditions: of the session that gave the artefact's tensors, which need not be in the runtime that its outputs are from: engines and

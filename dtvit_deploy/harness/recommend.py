@@ -58,6 +58,7 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """What to ship for one runtime.
 
     Attributes:
+        runtime: the target's name, and where else it was loaded (`` in coreml-ne``).
         file: the artefact's; empty when none of them is sound, and when it is not decided.
         reason: why it, and why not the others.
         decided: False where only a measurement can tell: one on the device, or one that is VALID.

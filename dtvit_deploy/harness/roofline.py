@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from dtvit_deploy.artifacts.bounds import Amount, Count, Natural
+from dtvit_deploy.artifacts.bounds import Amount, Count, Milliseconds, Natural, unit
 
+_Rate = Annotated[Amount, unit("10⁹ operations/s")]
 WIDER = {"int8": ("fp16", "bf16", "fp32"), "fp16": ("fp32",), "bf16": ("fp32",), "fp32": ()}
 """By precision, in what its products can be computed too, without losing any of it."""
 
@@ -35,10 +36,10 @@ class Peak(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     precision: str
-    gflops: Amount
+    gflops: _Rate
     runtime: str
     size: str
-    median_gflops: Amount
+    median_gflops: _Rate
     runs: Natural
 
 
@@ -54,8 +55,8 @@ class Peaks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """
 
     products: tuple[Peak, ...]
-    copy_gb_s: Amount
-    copy_mib: Natural
+    copy_gb_s: Annotated[Amount, unit("GB/s")]
+    copy_mib: Annotated[Natural, unit("MiB")]
     threads: Natural
     taken: str
 
@@ -74,7 +75,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     macs: dict[str, Count]
-    bytes: Count
+    bytes: Annotated[Count, unit("byte")]
 
 
 class Roof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,8 +88,8 @@ class Roof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         peaks: by which it was found.
     """
 
-    arithmetic_ms: Amount
-    memory_ms: Amount
+    arithmetic_ms: Milliseconds
+    memory_ms: Milliseconds
     work: Work
     peaks: Peaks
 

@@ -14,10 +14,11 @@ from typing import Annotated
 
 import msgspec
 
-from dtvit_deploy.artifacts.bounds import Natural, Share
+from dtvit_deploy.artifacts.bounds import Natural, Share, unit
 from dtvit_deploy.plural import counted
 
 Finite = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+_Decibels = Annotated[Finite, unit("dB")]
 LEAST_GAIN = 0.0005
 """Share of the whole latency that a module must gain to count as gaining; less is what a profile says by chance."""
 
@@ -32,7 +33,7 @@ class ModuleFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """
 
     module: str
-    sqnr: Finite
+    sqnr: _Decibels
     gain_ms: Finite | None = None
 
     @property
@@ -52,7 +53,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     in_float: tuple[str, ...]
     agreement: Share | None
-    sqnr: Finite
+    sqnr: _Decibels
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,7 +71,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     in_float: tuple[str, ...]
     reached: bool
-    goal: Finite
+    goal: Annotated[Finite, unit("1 (agreement), dB (SQNR)")]
     samples: Natural
     modules: tuple[ModuleFigures, ...]
     trials: tuple[Trial, ...]

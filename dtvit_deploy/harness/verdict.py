@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 
+from dtvit_deploy.artifacts.bounds import unit
+
 NOT_MEASURED = "not measured"
+_Figure = Annotated[float, unit("that of the reason")]
 
 
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One limit and what was reached. Made by :func:`at_least`, :func:`at_most`, :func:`enough`, :func:`few_enough` or :func:`holds`.
 
     Attributes:
+        name: which artefact it is about, and what.
         limit: what was asked; None for a gate that is a yes or no.
         reached: what was measured; None when it was not, or for a yes or no.
+        passed: whether the limit was kept.
         reason: why it passed or failed, with both figures and their unit.
     """
 
     name: str
-    limit: float | None
-    reached: float | None
+    limit: _Figure | None
+    reached: _Figure | None
     passed: bool
     reason: str
 
 
 class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Pass or fail of all gates, in the order they were given."""
+    """Pass or fail of all gates, in the order they were given.
+
+    Attributes:
+        passed: whether all did.
+        gates: each of them.
+        reason: how many failed, and which.
+    """
 
     passed: bool
     gates: tuple[Gate, ...]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dtvit_deploy.agent.sessions import MODULES, OPENERS
+from dtvit_deploy.agent.sessions import OPENERS
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.devices.inventory import Device
@@ -23,6 +23,7 @@ from dtvit_deploy.recipe.devices import resolved
 from dtvit_deploy.recipe.tables import Recipe
 from dtvit_deploy.remote.limits import require_room_here
 from dtvit_deploy.remote.place import Place
+from dtvit_deploy.runtimes.cold import MODULES
 from dtvit_deploy.runtimes.pairing import Pairing, loading
 
 if TYPE_CHECKING:

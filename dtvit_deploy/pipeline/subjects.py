@@ -14,7 +14,7 @@ from dtvit_deploy.harness.layers import LayerReport
 from dtvit_deploy.harness.parity import Difference
 from dtvit_deploy.harness.recommend import Candidate
 from dtvit_deploy.harness.search import Search
-from dtvit_deploy.harness.verdict import verdict
+from dtvit_deploy.harness.verdict import holds, verdict
 from dtvit_deploy.pipeline.gates import gates_of, not_measured
 from dtvit_deploy.pipeline.measure import Bench
 from dtvit_deploy.pipeline.timing import Timed
@@ -56,6 +56,7 @@ def subject_of(
     """
     artifact, manifest = pairing.artifact, pairing.artifact.manifest
     held = gates_of(gates.of(manifest.precision), parity, accuracy, reference, timed.latency, pairing.name)
+    held += [holds(f"{pairing.name}: measured", False, f"{timed.failure}")] if timed.failure is not None else []
     held += not_measured(getattr(gates, manifest.precision.value), held, pairing.name)
     notes = [note for link in manifest.lineage for note in link.notes if link.kind not in ("checkpoint", "seeded")]
     return Subject(
@@ -70,6 +71,7 @@ def subject_of(
         parity=parity,
         accuracy=accuracy,
         latency=timed.latency,
+        failure=timed.failure,
         layers=layers,
         plan=timed.plan,
         roof=timed.roof,

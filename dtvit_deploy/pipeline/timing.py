@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
@@ -10,19 +11,24 @@ from typing import NamedTuple
 import msgspec
 
 from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.failure import Failure
 from dtvit_deploy.artifacts.nodes import NodeMap
 from dtvit_deploy.devices.state.watcher import watching
 from dtvit_deploy.errors import DeployError
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions, interleaved, measure, stated
+from dtvit_deploy.harness.latency.starts import Start, Starts, Taken, starts_of
 from dtvit_deploy.harness.layer_times import LayerTimes
 from dtvit_deploy.harness.roofline import Roof
 from dtvit_deploy.harness.state.blocks import Block, take_blocks
 from dtvit_deploy.pipeline.measure import Bench, check_feeds
 from dtvit_deploy.runtimes.base import DeviceTimed, Elsewhere, OnDevice, Planned, Session
-from dtvit_deploy.runtimes.cold import Cold
 from dtvit_deploy.runtimes.compute_plan import ComputePlan
+from dtvit_deploy.runtimes.failed import LOAD, of_error
 from dtvit_deploy.runtimes.pairing import Pairing
 from dtvit_deploy.runtimes.probe import probe
+
+_Key = tuple[str, str]
+"""Of a pairing."""
 
 
 class Timed(NamedTuple):
@@ -32,6 +38,7 @@ class Timed(NamedTuple):
         plan: where its runtime tells one.
         roof: the least time that this machine allows for it; None where nobody asked, or it is not known.
         layers: where its time goes; None where nobody asked, or its runtime does not tell.
+        failure: why there is no latency, where it failed.
         notes: why it does not, where it should.
     """
 
@@ -40,12 +47,16 @@ class Timed(NamedTuple):
     roof: Roof | None = None
     layers: LayerTimes | None = None
     notes: tuple[str, ...] = ()
+    failure: Failure | None = None
 
 
 def latency(bench: Bench, options: MeasureOptions | None = None) -> list[Timed]:
-    """Latency of all but those that are emulated, interleaved in one run; load time, first inference and peak memory each from a process
-    of its own. Nothing for what is emulated; and for the reference too where nothing is left to show beside it. What a device has measured
-    is as it is told, of a run of the device's own.
+    """Latency of all but those that are emulated, interleaved in one run; load times, first inference and memory from processes of their
+    own. Nothing for what is emulated; and for the reference too where nothing is left to show beside it. What a device has measured is as
+    it is told, of a run of the device's own. An artefact that fails costs the others nothing: its failure is told in place of its latency.
+
+    Raises:
+        InputError: all of them fail; as the first did.
     """
     timed = [one for one in bench.pairings if not one.emulated and not isinstance(one.runtime, Elsewhere)]
     here = [bench.reference, *timed] if timed else []
@@ -59,11 +70,22 @@ def _measured_elsewhere(pairing: Pairing) -> Timed | None:
 
 def _latency(bench: Bench, subjects: Sequence[Pairing], options: MeasureOptions | None) -> list[Timed]:
     feed = next(iter(bench.material.feeds()))
-    cold = [_cold(bench, pairing) for pairing in bench.progress.track(subjects, "cold start", len(subjects))]
     options = options or MeasureOptions()
+    starts: dict[_Key, Starts | None] = {}
+    failures: dict[_Key, DeployError] = {}
+    opened: dict[_Key, Session] = {}
+    for pairing in bench.progress.track(subjects, "starts", len(subjects)):
+        with _kept(failures, pairing, bench.reference):
+            starts[pairing.key] = _starts(bench, pairing)
     with ExitStack() as stack:
-        sessions = [stack.enter_context(bench.open(pairing)) for pairing in subjects]
-        check_feeds(sessions[0], feed)
+        for pairing in (one for one in subjects if one.key in starts):
+            with _kept(failures, pairing, bench.reference):
+                session = stack.enter_context(bench.open(pairing))
+                check_feeds(session, feed)
+                opened[pairing.key] = session
+        if len(failures) == len(subjects) - 1:  # nothing is left beside the reference
+            raise next(iter(failures.values()))
+        sessions = list(opened.values())
         runs: Mapping[str, Callable[[], object]] = {str(index): partial(session.run, feed) for index, session in enumerate(sessions)}
         bench.progress.step(f"measuring latency of {len(sessions)}, interleaved")
         devices = {str(index): partial(_device_ms, session) for index, session in enumerate(sessions) if isinstance(session, DeviceTimed)}
@@ -78,22 +100,38 @@ def _latency(bench: Bench, subjects: Sequence[Pairing], options: MeasureOptions 
             blocks = take_blocks([runs[name] for name in here], options.energy_seconds, since=watch.origin)
         watched = watch.finished()
         measured |= {name: stated(measured[name], watched, blocks, place) for place, name in enumerate(here)}
-        found = []
-        for index, (session, start) in enumerate(zip(sessions, cold, strict=True)):
-            start = Cold(load_ms=session.load_ms, first_ms=session.first_ms, peak_mib=None) if isinstance(session, OnDevice) else start
+        found = {}
+        for index, (key, session) in enumerate(opened.items()):
             one = msgspec.structs.replace(
                 measured[str(index)],
                 conditions={**session.conditions, "measured": interleaved(str(index), measured), "batch": "1"},
-                load_ms=start and start.load_ms,
-                first_ms=start and start.first_ms,
-                peak_memory_mib=start and start.peak_mib,
+                starts=_told_by(session) if isinstance(session, OnDevice) else starts[key],
             )
             plan, why = _planned(session, bench.program.nodes)
-            found.append(Timed(one, plan, notes=why))
-    return found
+            found[key] = Timed(one, plan, notes=why)
+    for key, error in failures.items():
+        found[key] = Timed(failure=of_error(error, LOAD))
+        bench.said.setdefault(key, {"runtime": key[1], "threads": str(bench.threads)})
+    return [found[pairing.key] for pairing in subjects]
 
 
-def _cold(bench: Bench, pairing: Pairing) -> Cold | None:
+@contextlib.contextmanager
+def _kept(failures: dict[_Key, DeployError], pairing: Pairing, reference: Pairing) -> Iterator[None]:
+    """Keep the failure of an artefact, which is a result; without the reference there is none."""
+    try:
+        yield
+    except DeployError as error:
+        if pairing is reference:
+            raise
+        failures[pairing.key] = error
+
+
+def _told_by(session: OnDevice) -> Starts:
+    """The one start that a device tells of, its memory not."""
+    return starts_of(Taken(first=(Start(load_ms=session.load_ms, first_ms=session.first_ms),)))
+
+
+def _starts(bench: Bench, pairing: Pairing) -> Starts | None:
     """Nothing for a device, which tells its own: a process here would time how its app is built."""
     return None if pairing.runtime.rung is Rung.ON_DEVICE else probe(pairing, bench.options())
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import inspect as python
-import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import inspect
 
+from dtvit_deploy.artifacts.described import Vocabulary, attributes, bare, in_words, plain, summary
 from dtvit_deploy.recipe.tables import Recipe
 from dtvit_deploy.recipe.writing import toml
 
@@ -72,20 +70,20 @@ def _tables(kind: inspect.StructType, path: tuple[str, ...]) -> Iterator[Table]:
     for (cls, repeated), group in groupby(inner, key=lambda one: (one[1][0].cls, one[1][1])):
         fields = [field for field, _ in group]
         struct = _struct(inspect.type_info(cls))
-        texts = _attributes(cls)
+        texts = attributes(cls)
         keys = tuple(_key(field, texts.get(field.name, "")) for field in struct.fields if _is_key(field))
         paths = tuple(".".join((*path, field.name)) for field in fields)
         if keys:
-            yield Table(paths, repeated, _plain(_summary(cls)), keys)
+            yield Table(paths, repeated, plain(summary(cls)), keys)
         yield from _tables(struct, (*path, fields[0].name))
 
 
 def _table_of(kind: inspect.Type) -> tuple[inspect.StructType, bool] | None:
     """The table that a field is, and whether it is a list of them; None for a plain key."""
-    kind = _bare(kind)
+    kind = bare(kind)
     if isinstance(kind, inspect.StructType):
         return kind, False
-    if isinstance(kind, inspect.VarTupleType | inspect.ListType) and isinstance(item := _bare(kind.item_type), inspect.StructType):
+    if isinstance(kind, inspect.VarTupleType | inspect.ListType) and isinstance(item := bare(kind.item_type), inspect.StructType):
         return item, True
     return None
 
@@ -99,17 +97,14 @@ def _key(field: inspect.Field, text: str) -> Key:
     default = None if field.required else field.default_factory() if field.default is msgspec.NODEFAULT else field.default
     shown = None if default is None else toml(default)
     example = not default if isinstance(default, bool) else default or _example(field.type)
-    return Key(field.encode_name, _words(field.type), shown, field.required, _plain(text), toml(example))
+    return Key(field.encode_name, in_words(field.type, _WORDS), shown, field.required, plain(text), toml(example))
 
 
-def _bare(kind: inspect.Type) -> inspect.Type:
-    """A type without what stands beside it, and without None."""
-    if isinstance(kind, inspect.Metadata):
-        return _bare(kind.type)
-    if isinstance(kind, inspect.UnionType):
-        some = [one for one in kind.types if not isinstance(one, inspect.NoneType)]
-        return _bare(some[0]) if len(some) == 1 else kind
-    return kind
+def _table_in_words(kind: inspect.StructType) -> str:
+    return "table: " + ", ".join(f"`{field.encode_name}`" for field in kind.fields)
+
+
+_WORDS = Vocabulary(struct=_table_in_words, mapping="table by name", path="path, relative to the recipe")
 
 
 def _struct(kind: inspect.Type) -> inspect.StructType:
@@ -129,7 +124,7 @@ def _example(kind: inspect.Type) -> Any:
     """The example beside the type, else the least value of it that says something."""
     if (given := _given_example(kind)) is not None:
         return given
-    kind = _bare(kind)
+    kind = bare(kind)
     if isinstance(kind, inspect.EnumType):
         return next(iter(kind.cls))
     if isinstance(kind, inspect.LiteralType):
@@ -145,67 +140,6 @@ def _example(kind: inspect.Type) -> Any:
     if isinstance(kind, inspect.StructType):
         return {field.encode_name: _example(field.type) for field in kind.fields if field.required}
     return True if isinstance(kind, inspect.BoolType) else "…"
-
-
-def _words(kind: inspect.Type) -> str:
-    """A type as people say it."""
-    kind = _bare(kind)
-    if isinstance(kind, inspect.UnionType):
-        return " or ".join(map(_words, kind.types))
-    if isinstance(kind, inspect.EnumType):
-        return "one of " + ", ".join(f"`{toml(one)}`" for one in kind.cls)
-    if isinstance(kind, inspect.LiteralType):
-        return "one of " + ", ".join(f"`{toml(one)}`" for one in kind.values)
-    if isinstance(kind, inspect.VarTupleType | inspect.ListType):
-        least = f", at least {kind.min_length}" if kind.min_length else ""
-        return f"list: {_words(kind.item_type)}{least}"
-    if isinstance(kind, inspect.DictType):
-        return f"table by name: {_words(kind.value_type)}"
-    if isinstance(kind, inspect.TupleType):
-        kinds = list(map(_words, kind.item_types))
-        return f"list of {len(kinds)}: {kinds[0]}" if len(set(kinds)) == 1 else "list: " + ", ".join(kinds)
-    if isinstance(kind, inspect.IntType | inspect.FloatType):
-        return ("integer" if isinstance(kind, inspect.IntType) else "number") + _bounds(kind)
-    if isinstance(kind, inspect.StructType):
-        return "table: " + ", ".join(f"`{field.encode_name}`" for field in kind.fields)
-    if isinstance(kind, inspect.CustomType) and kind.cls is Path:
-        return "path, relative to the recipe"
-    return "true or false" if isinstance(kind, inspect.BoolType) else "text"
-
-
-def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
-    least = "" if kind.ge is None else f"from {kind.ge}" if kind.gt is None else ""
-    above = f"above {kind.gt}" if kind.gt is not None else ""
-    most = f"to {kind.le}" if kind.le is not None and kind.le < 1 << 62 else ""
-    told = " ".join(part for part in (least, above, most) if part)
-    return f", {told}" if told else ""
-
-
-def _attributes(cls: type) -> dict[str, str]:
-    """What a class's docstring says of each of its attributes."""
-    _, _, section = (python.getdoc(cls) or "").partition("\nAttributes:\n")
-    found: dict[str, str] = {}
-    names: list[str] = []
-    for line in textwrap.dedent(section).splitlines():
-        if match := re.fullmatch(r"([a-z_0-9]+(?:, [a-z_0-9]+)*): (.*)", line):
-            names = match[1].split(", ")
-            found |= dict.fromkeys(names, match[2])
-        elif line.startswith(" "):
-            found |= {name: f"{found[name]} {line.strip()}" for name in names}
-        else:
-            break
-    return found
-
-
-def _summary(cls: type) -> str:
-    return " ".join((python.getdoc(cls) or "").partition("\n\n")[0].split())
-
-
-def _plain(text: str) -> str:
-    """A docstring's words without its mark-up."""
-    text = re.sub(r":\w+:`~?([^`]*)`", lambda role: role[1].rpartition(".")[2], text)
-    text = text.replace("``", "`").rstrip(".")
-    return text[:1].upper() + text[1:] + "." if text else ""
 
 
 def reference() -> str:

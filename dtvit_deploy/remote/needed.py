@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from itertools import chain
 
-from dtvit_deploy.agent.sessions import MODULES
 from dtvit_deploy.devices.needs import Needs
 from dtvit_deploy.formats.job.job import Build, Job, Latency, State
+from dtvit_deploy.runtimes.cold import MODULES
 
 SPARE = 256 << 20
 """Bytes that a device has to have free beside what it is sent: what runtimes unpack, and the results."""

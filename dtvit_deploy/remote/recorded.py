@@ -23,6 +23,7 @@ from dtvit_deploy.formats.job.results import Outcome, Results
 from dtvit_deploy.formats.job.words import clean, cleaned
 from dtvit_deploy.harness.energies import add_feed
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Samples, Warmup, interleaved, stated
+from dtvit_deploy.harness.latency.starts import Starts
 from dtvit_deploy.harness.state.blocks import Block
 from dtvit_deploy.harness.state.carried import state_of
 from dtvit_deploy.harness.state.record import Watched
@@ -191,9 +192,7 @@ def latencies(asked: Asked, results: Results, task: int) -> list[Measurement]:
         msgspec.structs.replace(
             measured[str(index)],
             conditions={**about, **each.conditions, "measured": interleaved(str(index), measured), "batch": "1"},
-            load_ms=each.cold.load_ms,
-            first_ms=each.cold.first_ms,
-            peak_memory_mib=each.cold.peak_mib,
+            starts=each.starts,
         )
         for index, each in enumerate(told)
     ]
@@ -213,12 +212,6 @@ def options_of(task: Latency) -> MeasureOptions:
         raise InputError(f"the options of {task.name!r} make no sense: {error}", remedy="ask again with this version") from error
 
 
-class _Cold(msgspec.Struct, frozen=True, kw_only=True):
-    load_ms: Amount
-    first_ms: Amount
-    peak_mib: Amount | None
-
-
 class _Warm(msgspec.Struct, frozen=True, kw_only=True):
     runs: Count
     seconds: Amount
@@ -232,7 +225,7 @@ class _Timed(msgspec.Struct, frozen=True, kw_only=True):
     warmup: _Warm
     tick_ms: Amount
     conditions: dict[str, str]
-    cold: _Cold
+    starts: Starts
     samples_ms: Annotated[tuple[Amount, ...], msgspec.Meta(min_length=1)]
     stamps_s: tuple[Amount, ...]
     device_ms: tuple[Amount, ...] = ()
@@ -252,7 +245,8 @@ def _timed(body: dict[str, Any], arrays: Outputs) -> _Timed:
         raise ResultsError(
             f"the samples from the device are none: {clean(str(error))}", remedy="have the device do the job again"
         ) from error
-    return msgspec.structs.replace(found, conditions=cleaned(found.conditions))
+    starts = msgspec.structs.replace(found.starts, warm=clean(found.starts.warm))
+    return msgspec.structs.replace(found, conditions=cleaned(found.conditions), starts=starts)
 
 
 def _watched(body: dict[str, Any], arrays: Outputs) -> tuple[Watched, tuple[Block, ...]]:

@@ -13,7 +13,7 @@ from dtvit_deploy.report.figures import ABSENT, plain
 from dtvit_deploy.report.tables import Section, Table, amounts, labels, ordered, prose, section, table, words
 
 if TYPE_CHECKING:
-    from dtvit_deploy.harness.latency import Measurement
+    from dtvit_deploy.harness.latency.starts import Stage, Starts
     from dtvit_deploy.harness.parity import Difference
     from dtvit_deploy.report.schema import Report, Subject
 
@@ -142,6 +142,7 @@ def _summary(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
     subjects = [subject for _, subject in pairs]
     parities = [most_decisive(subject) for subject in subjects]
     times = [subject.latency for subject in subjects]
+    starts = [None if time is None else time.starts for time in times]
     named = words("", (name for name, _ in pairs))
     rungs = words("rung", (str(subject.rung) for subject in subjects))
     answers = (
@@ -157,13 +158,14 @@ def _summary(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
     )
     costs = (
         named,
-        amounts("p50 ms", (_p50(time) for time in times)),
+        amounts("p50 ms", (_p50(subject) for subject in subjects)),
         amounts(roofline.HEADING, map(roofline.used, subjects)),
         amounts("p90 ms", (figures.milliseconds(None if time is None else time.p90) for time in times)),
         amounts("p99 ms", (figures.milliseconds(None if time is None else time.p99) for time in times)),
-        amounts("load ms", (figures.milliseconds(None if time is None else time.load_ms) for time in times)),
-        amounts("first ms", (figures.milliseconds(None if time is None else time.first_ms) for time in times)),
-        amounts("peak MiB", (_mebibytes(time) for time in times)),
+        amounts("load ms", (_stage(start, "first_load") for start in starts)),
+        amounts("warm load ms", (_stage(start, "warm_load") for start in starts)),
+        amounts("first ms", (_stage(start, "first_inference") for start in starts)),
+        amounts("peak MiB", (_mebibytes(start) for start in starts)),
         amounts("size MB", (figures.megabytes(subject.bytes) for subject in subjects)),
         amounts("threads", (subject.conditions.get("threads", ABSENT) for subject in subjects)),
         rungs,
@@ -184,7 +186,10 @@ def _summary(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | 
             " to their tolerance or furthest beyond it; cosine is the lowest of them, SQNR the lowest on real input where there was some."
         )
     if any(times):
-        sentences.append("Load, first inference and peak memory are each from a process of its own; “?” marks a latency that is INVALID.")
+        sentences.append(
+            "Load, first inference and peak memory are the median and the greatest of processes that do nothing else; a warm load follows"
+            " another one of the same artefact. “?” marks a latency that is INVALID."
+        )
     return section("summary", "Summary", sentences, ([table("", answers, failed)] if answered else []) + [table("", costs)])
 
 
@@ -195,12 +200,21 @@ def _top1(subject: Subject) -> str:
     return f"{figures.share(accuracy.top1)} {figures.interval(accuracy.interval)}".strip()
 
 
-def _p50(time: Measurement | None) -> str:
+def _p50(subject: Subject) -> str:
+    """The median; in its place the class of a failure."""
+    time = subject.latency
+    if subject.failure is not None:
+        return str(subject.failure.kind)
     return figures.milliseconds(None if time is None else time.p50) + ("" if time is None or time.status == "VALID" else " ?")
 
 
-def _mebibytes(time: Measurement | None) -> str:
-    return ABSENT if time is None or time.peak_memory_mib is None else f"{time.peak_memory_mib:,.0f}"
+def _stage(start: Starts | None, name: str) -> str:
+    stage: Stage | None = getattr(start, name, None)
+    return figures.milliseconds(None if stage is None else stage.median_ms)
+
+
+def _mebibytes(start: Starts | None) -> str:
+    return ABSENT if start is None or start.peak_mib is None else f"{start.peak_mib:,.0f}"
 
 
 def _gates(report: Report) -> Section | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
-from dtvit_deploy.artifacts.bounds import Count, Natural
+from dtvit_deploy.artifacts.bounds import Count, Natural, unit
 from dtvit_deploy.artifacts.evidence import Rung
+from dtvit_deploy.artifacts.failure import Failure
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.calibration.ranges import Convergence
 from dtvit_deploy.harness.accuracy import Accuracy
@@ -19,8 +22,8 @@ from dtvit_deploy.harness.search import Search
 from dtvit_deploy.harness.verdict import Verdict
 from dtvit_deploy.runtimes.compute_plan import ComputePlan
 
-SCHEMA = 2
-"""2: percentiles may be withheld, and stand beside their early stopping estimates."""
+SCHEMA = 3
+"""2: percentiles may be withheld, and stand beside their early stopping estimates. 3: starts, stage by stage, and failures by class."""
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,13 +32,22 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: as tables show it (``ONNX FP16``).
         file: the artefact's file name; empty for the reference.
+        sha256: of the artefact's content; of the exported program for the reference.
+        precision: that it was exported in: ``fp32``, ``fp16``, ``bf16`` or ``int8``.
         rung: how far these figures were proved.
         conditions: what every session reports of itself: runtime, version, threads, precision really used.
         bytes: size of the file; 0 for the reference.
+        notes: what its manifest and its runtime have to say.
+        parity: how far each output is from the reference's, on each group of feeds; empty where nobody asked.
+        accuracy: top-1, top-5 and agreement; None where nobody asked, or no output is class scores.
+        latency: with all samples; None where it was not measured.
+        failure: why it has no latency, where it failed; None where it did not.
+        layers: inner tensors beside the reference's; None where they were not compared.
         plan: which unit each operation is meant for; None where the runtime has one unit, or does not tell.
         roof: the least time that this machine's measured peaks allow for it; None where nobody asked.
         layer_times: where its time goes, by layers and torch modules; None where nobody asked, or the runtime does not tell.
         search: which modules stay in float in an INT8 artefact, and why; None where nobody searched.
+        verdict: over its own gates; None where it is held to none.
     """
 
     name: str
@@ -49,6 +61,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     parity: tuple[Difference, ...] = ()
     accuracy: Accuracy | None = None
     latency: Measurement | None = None
+    failure: Failure | None = None
     layers: LayerReport | None = None
     plan: ComputePlan | None = None
     roof: Roof | None = None
@@ -92,10 +105,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         data: what was fed: source, digest, counts, preprocessing, seed.
         device: state of the device.
         versions: of the tools.
+        subjects: what was measured, the reference first.
         notes: what a reader must know before any figure (seeded weights, random feeds, …).
         recommendations: what to ship, for each runtime that has an INT8 artefact.
         calibration: of those; None where nothing says.
         verdict: over all subjects' gates; None when nothing was asked.
+        schema: number of this form of a report.
     """
 
     command: str
@@ -110,7 +125,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     recommendations: tuple[Recommendation, ...] = ()
     calibration: Calibration | None = None
     verdict: Verdict | None = None
-    schema: int = SCHEMA
+    schema: Annotated[int, unit("version")] = SCHEMA
 
     @property
     def agreement_only(self) -> bool:

@@ -61,12 +61,14 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         threads: compute threads of one inference; recorded with every figure.
         taps: names of inner tensors to return beside the outputs (by their exported program's node name).
+        cache: folder in which a runtime that compiles at load may keep what it compiled, for a later load; empty for none.
         cuda_graph: on a GPU, all kernels of one inference are launched at once where they can be; the conditions say whether they were.
     """
 
     threads: int = 1
     taps: tuple[str, ...] = ()
     cuda_graph: bool = True
+    cache: str = ""
 
 
 class Availability(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import msgspec
 
-from dtvit_deploy.artifacts.bounds import Amount, Count
+from dtvit_deploy.artifacts.bounds import Amount, Count, unit
+
+_Cost = Annotated[Amount, unit("1")]
 
 
 class PlannedOperation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,7 +35,7 @@ class PlannedOperation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     operator: str
     preferred: str
     supported: tuple[str, ...] = ()
-    cost: Amount | None = None
+    cost: _Cost | None = None
     node: str = ""
     module: str = ""
 
@@ -42,6 +45,7 @@ class ComputePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     Attributes:
         units: the units that were allowed.
+        operations: each of them.
         shares: estimated share of the cost that falls to each unit.
         crossings: how often the next operation is meant for another unit than the one before it.
         unplanned: operations that Core ML says nothing of.
@@ -49,7 +53,7 @@ class ComputePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     units: str
     operations: tuple[PlannedOperation, ...]
-    shares: dict[str, Amount]
+    shares: dict[str, _Cost]
     crossings: Count
     unplanned: Count = 0
 

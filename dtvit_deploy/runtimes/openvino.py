@@ -99,6 +99,8 @@ class OpenVinoSession:
         asked = _asked(artifact)
         core = openvino.Core()
         chosen = settings(_able(asked), options.threads)
+        if options.cache:
+            core.set_property({"CACHE_DIR": options.cache})
         try:
             if options.taps:
                 model.add_outputs(list(options.taps))

@@ -1,4 +1,4 @@
-"""Cold figures of one artefact, from a process that does nothing else: load time, first inference, peak memory.
+"""Starts of one artefact, from processes that do nothing else: load times, first inference, memory.
 
 In the process that compares runtimes, memory and warm caches of one would be counted for another.
 """
@@ -8,46 +8,73 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from dtvit_deploy.artifacts.artifact import load_artifact
-from dtvit_deploy.errors import InputError
+from dtvit_deploy.artifacts.failure import FailedError
+from dtvit_deploy.harness.latency.starts import Starts, Taken
 from dtvit_deploy.process.child import child_command
 from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.runtimes.cold import Cold, cold_start
+from dtvit_deploy.runtimes.cold import Told, required, starts_in, take, told
+from dtvit_deploy.runtimes.failed import of_process, timed_out
 from dtvit_deploy.runtimes.pairing import Pairing
+
+if TYPE_CHECKING:
+    from dtvit_deploy.runtimes.base import Session
 
 TIMEOUT = 600
 """Seconds."""
 
 
-def probe(pairing: Pairing, options: SessionOptions) -> Cold:
-    """Measure in a fresh process, in the same runtime.
+def probe(pairing: Pairing, options: SessionOptions) -> Starts:
+    """Measure in fresh processes, in the same runtime.
 
     Raises:
-        InputError: the artefact does not load or run there; the message is that process's last line.
+        FailedError: the artefact does not load or run there; the message has that process's last line.
     """
     artifact = pairing.artifact
-    told = (pairing.runtime.name, str(options.threads), str(options.cuda_graph), artifact.manifest.sha256 if artifact.trusted else "")
-    command = child_command("from dtvit_deploy.runtimes.probe import main; main(*sys.argv[1:])", str(artifact.path), *told)
+    asked = (pairing.runtime.name, str(options.threads), str(options.cuda_graph), artifact.manifest.sha256 if artifact.trusted else "")
+
+    def process(warm: bool) -> Taken:
+        code = "from dtvit_deploy.runtimes.probe import main; main(*sys.argv[1:])"
+        command = child_command(code, str(artifact.path), *asked, str(warm))
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL)
+        except subprocess.TimeoutExpired as error:
+            raise FailedError(timed_out(f"{pairing.name} did not load and run once within {TIMEOUT} s")) from error
+        if done.returncode:
+            doing = f"{pairing.name} could not be loaded and run in a process of its own"
+            failure = of_process(doing, done.returncode, done.stderr)
+            raise FailedError(failure) from ChildProcessError(failure.message)
+        return _taken(pairing.name, msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=Told))
+
+    return starts_in(pairing.runtime.name, process)
+
+
+def _taken(name: str, said: Told) -> Taken:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired as error:
-        raise InputError(f"{pairing.name} did not load and run once within {TIMEOUT} s") from error
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise InputError(f"{pairing.name} could not be loaded and run in a process of its own: {last}") from ChildProcessError(last)
-    return msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=Cold)
+        return required(said)
+    except FailedError as error:
+        failure = msgspec.structs.replace(error.failure, message=f"{name} could not be loaded and run in a process of its own: {error}")
+        raise FailedError(failure, remedy=error.remedy) from error
 
 
-def main(path: str, runtime: str, threads: str, cuda_graph: str, trusted: str) -> None:
-    """What the fresh process does: prints one `Cold` as JSON. ``trusted`` is the digest of an artefact whose native code may run."""
+def main(path: str, runtime: str, threads: str, cuda_graph: str, trusted: str, warm: str) -> None:
+    """What a fresh process does: prints `Told` as JSON. ``trusted`` is the digest of an artefact whose native code may run."""
     from dtvit_deploy.runtimes.registry import RUNTIMES
 
-    artifact = load_artifact(Path(path))
-    artifact = msgspec.structs.replace(artifact, trusted=artifact.manifest.sha256 == trusted)
     options = SessionOptions(threads=int(threads), cuda_graph=cuda_graph == "True")
-    loader = RUNTIMES[runtime]()
-    cold = cold_start(artifact.manifest, lambda: loader.load(artifact, options))
-    sys.stdout.write(msgspec.json.encode(cold).decode() + "\n")
+
+    def taking() -> Taken:
+        artifact = load_artifact(Path(path))
+        artifact = msgspec.structs.replace(artifact, trusted=artifact.manifest.sha256 == trusted)
+        loader = RUNTIMES[runtime]()
+
+        def load(cache: str) -> Session:
+            return loader.load(artifact, msgspec.structs.replace(options, cache=cache))
+
+        return take(runtime, artifact.manifest, artifact.path, load, warm=warm == "True")
+
+    sys.stdout.write(msgspec.json.encode(told(taking)).decode() + "\n")

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dtvit_deploy.artifacts.artifact import Artifact, Manifest
+from dtvit_deploy.artifacts.failure import FailedError, Failure, FailureClass
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.process.child import child_command
 from dtvit_deploy.process.memory import ran_out
+from dtvit_deploy.runtimes.failed import of_error
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.signature import Feeds
@@ -44,6 +46,7 @@ _within: ContextVar[bool] = ContextVar("within", default=False)
 class _Refusal(msgspec.Struct, frozen=True):
     """Why an artefact is not loaded here."""
 
+    kind: FailureClass
     message: str
     remedy: str | None = AGAIN
 
@@ -61,7 +64,7 @@ def require_survived(artifact: Artifact, runtime: type[Runtime], title: str) -> 
         title: what people call that.
 
     Raises:
-        InputError: the runtime refuses it, the process ended on it, or it took too long or too much memory.
+        FailedError: the runtime refuses it, the process ended on it, or it took too long or too much memory.
     """
     if artifact.trusted or _within.get():
         return
@@ -69,7 +72,7 @@ def require_survived(artifact: Artifact, runtime: type[Runtime], title: str) -> 
     if key in _SURVIVED:
         return
     if (refusal := _tried(artifact, runtime, title)) is not None:
-        raise InputError(refusal.message, remedy=refusal.remedy)
+        raise FailedError(Failure(kind=refusal.kind, stage="load", message=refusal.message), remedy=refusal.remedy)
     _SURVIVED.add(key)
 
 
@@ -90,18 +93,20 @@ def _tried(artifact: Artifact, runtime: type[Runtime], title: str) -> _Refusal |
     try:
         done = subprocess.run(command, input=manifest, capture_output=True, timeout=SECONDS * _busy(), check=False)
     except subprocess.TimeoutExpired:
-        return _Refusal(f"{title} does not load {artifact.name} within {SECONDS} s of a machine's time, and run it twice")
+        told = f"{title} does not load {artifact.name} within {SECONDS} s of a machine's time, and run it twice"
+        return _Refusal(FailureClass.TIMEOUT, told)
     except OSError as error:
-        return _Refusal(f"{artifact.name} cannot be tried in a process of its own: {error.strerror or error}", "end other programs")
+        told = f"{artifact.name} cannot be tried in a process of its own: {error.strerror or error}"
+        return _Refusal(FailureClass.CRASH, told, "end other programs")
     if done.returncode == -signal.SIGXCPU:
-        return _Refusal(f"{doing} takes more than {CPU_SECONDS} s of processor time")
+        return _Refusal(FailureClass.TIMEOUT, f"{doing} takes more than {CPU_SECONDS} s of processor time")
     if done.returncode < 0:
-        return _Refusal(f"{doing} ends the process ({_signal_name(-done.returncode)})")
+        return _Refusal(FailureClass.CRASH, f"{doing} ends the process ({_signal_name(-done.returncode)})")
     try:
         return msgspec.json.decode((done.stdout.splitlines() or [b""])[-1], type=_Refusal | None)
     except msgspec.DecodeError:  # nothing was said in the end; whatever did this may have said something else
         said = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        return _Refusal(f"{doing} ends the process ({said})")
+        return _Refusal(FailureClass.CRASH, f"{doing} ends the process ({said})")
 
 
 def _named(runtime: type[Runtime]) -> str:
@@ -138,9 +143,9 @@ def main(runtime: str, title: str, path: str, memory: str, seconds: str) -> None
         pass  # whoever loads it here will say so
     except Exception as error:
         if ran_out(error):
-            refusal = _Refusal(f"{artifact.name} takes more memory in {title} than {int(memory):,} bytes")
+            refusal = _Refusal(FailureClass.OUT_OF_MEMORY, f"{artifact.name} takes more memory in {title} than {int(memory):,} bytes")
         elif isinstance(error, InputError):
-            refusal = _Refusal(str(error), error.remedy)
+            refusal = _Refusal(of_error(error, "load").kind, str(error), error.remedy)
         else:
             raise
     sys.stdout.flush()

@@ -186,10 +186,11 @@ class TestLatency:
             assert found.reasons[0].startswith("too few samples: ")
             assert found.conditions["measured"] == "interleaved with 1 other"
             assert found.conditions["threads"] == "1"
-            assert found.load_ms
-            assert found.load_ms > 0
-            assert found.peak_memory_mib
-            assert found.peak_memory_mib > 10
+            assert found.starts is not None
+            assert found.starts.first_load.least_ms > 0
+            assert found.starts.warm_load is not None
+            assert found.starts.memory == "of each stage"
+            assert (found.starts.peak_mib or 0) > 10
             assert found.state is not None  # read there, by a process beside the runs, and judged here
             assert found.state.failure == ""
             assert min(found.state.times_s) <= 0 < found.state.sampled_s <= max(found.state.times_s)

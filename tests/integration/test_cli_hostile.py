@@ -158,7 +158,7 @@ class TestReports:
             (("latency", "samples_ms", 3), -0.1, "Expected `float` >= 0.0 - at `$.subjects[1].latency.samples_ms[3]`"),
             (("latency", "p50"), -1, "Expected `float` >= 0.0 - at `$.subjects[1].latency.p50`"),
             (("latency", "p99"), 1e300, "at `$.subjects[1].latency.p99`"),
-            (("latency", "peak_memory_mib"), -5, "at `$.subjects[1].latency.peak_memory_mib`"),
+            (("latency", "starts", "steady_peak_mib"), -5, "at `$.subjects[1].latency.starts.steady_peak_mib`"),
             (("latency", "mean"), None, "Expected `float`, got `null` - at `$.subjects[1].latency.mean`"),
             (("latency", "mean"), b"NaN", "JSON is malformed"),
             (("latency", "mean"), b"-Infinity", "JSON is malformed"),

@@ -15,6 +15,7 @@ import pytest
 from commandline import deploy
 from dtvit_deploy.artifacts.artifact import Artifact, Manifest, load_artifact, manifest_path, sha256_of
 from dtvit_deploy.errors import InputError
+from reports import assert_valid
 
 pytestmark = pytest.mark.slow
 
@@ -143,7 +144,11 @@ def test_a_recipe_ends_in_a_report(digits: Path, checkpoint: Path, tmp_path: Pat
     assert {"report.json", "report.md", "report.html", "dualtoken-vit-t-mix.fp32.onnx"} <= {path.name for path in out.iterdir()}
     report = json.loads((out / "report.json").read_text())
     assert all(len(one["latency"]["samples_ms"]) >= 64 for one in report["subjects"])
-    assert all(one["latency"]["peak_memory_mib"] > 0 for one in report["subjects"])
+    for one in report["subjects"]:
+        starts = one["latency"]["starts"]
+        assert min(starts["first_load"]["peak_mib"], starts["first_inference"]["peak_mib"], starts["steady_peak_mib"]) > 0
+        assert bool(starts["warm_load"]) == bool(one["file"])  # of torch, the yardstick, one start is told
+    assert_valid(report)
 
 
 @pytest.mark.thorough

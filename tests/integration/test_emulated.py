@@ -336,11 +336,11 @@ class TestLatency:
 
 
 def _recording(names: list[str]) -> Callable[[Pairing, SessionOptions], Any]:
-    from dtvit_deploy.runtimes.cold import Cold
+    from dtvit_deploy.harness.latency.starts import Start, Starts, Taken, starts_of
 
-    def probe(pairing: Pairing, options: SessionOptions) -> Cold:
+    def probe(pairing: Pairing, options: SessionOptions) -> Starts:
         names.append(pairing.name)
-        return Cold(load_ms=1.0, first_ms=1.0, peak_mib=None)
+        return starts_of(Taken(first=(Start(load_ms=1.0, first_ms=1.0),)))
 
     return probe
 

@@ -23,6 +23,7 @@ from dtvit_deploy.formats.job.frames import MAGIC, frame_bytes
 from dtvit_deploy.formats.job.job import Answers, Job, Latency, Layers, decode_job, encode_job, job_id
 from dtvit_deploy.formats.job.results import Results, read_results
 from dtvit_deploy.harness.latency import MeasureOptions
+from dtvit_deploy.harness.latency.starts import Start, Taken, starts_of
 from dtvit_deploy.harness.state.carried import state_arrays
 from dtvit_deploy.harness.state.record import Watched
 from dtvit_deploy.remote.asking import Asked, Asking
@@ -67,6 +68,9 @@ def job(artifacts: list[Artifact], tmp_path_factory: pytest.TempPathFactory) -> 
     return asking.asked.job
 
 
+STARTS = msgspec.to_builtins(starts_of(Taken(first=(Start(load_ms=1.0, first_ms=2.0),))))
+
+
 def results_of(job: Job, *, device: dict[str, Any] = HERE, failed: Sequence[int] = ()) -> Results:
     """What a device that does such a job writes; ``failed`` are the tasks that it cannot do."""
     identity = job_id(encode_job(job))
@@ -85,7 +89,7 @@ def results_of(job: Job, *, device: dict[str, Any] = HERE, failed: Sequence[int]
         elif isinstance(task, Latency):
             told = {
                 "warmup": {"runs": 9, "seconds": 0.1, "change": 0.0, "first_ms": 2.0},
-                "tick_ms": 1e-4, "conditions": {}, "cold": {"load_ms": 1.0, "first_ms": 2.0, "peak_mib": None},
+                "tick_ms": 1e-4, "conditions": {}, "starts": STARTS,
             }  # fmt: skip
             series = {"samples_ms": np.full(70, 1.0), "stamps_s": np.arange(70.0)}
             bodies += [frame_bytes("part", task=index, index=part, arrays=series, body=told) for part in range(len(task.subjects))]

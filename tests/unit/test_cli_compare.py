@@ -71,5 +71,5 @@ def test_an_older_report_is_refused_with_one_message_whatever_else_is_in_it(repo
     for given in ((older, reports["slow"]), (reports["before"], older), (older, "--history", tmp_path / "series.jsonl")):
         done = compare(*given)
         assert done.exit_code == 2
-        assert f"{older} has schema 1; this version reads schema 2" in done.output.replace("\n", "")
+        assert f"{older} has schema 1; this version reads schema 3" in done.output.replace("\n", "")
     assert not (tmp_path / "series.jsonl").exists()

@@ -22,6 +22,7 @@ from dtvit_deploy.harness.latency import (
     ratio,
     summarise,
 )
+from dtvit_deploy.harness.latency.starts import Start, Taken, starts_of
 from dtvit_deploy.runtimes.fake import FakeClock
 
 WARM = Warmup(runs=10, seconds=0.3, change=0.01, first_ms=30.0)
@@ -314,5 +315,7 @@ def test_options_that_cannot_be_are_refused(options: dict[str, float]) -> None:
 
 
 def test_a_measurement_survives_its_report() -> None:
-    found = msgspec.structs.replace(summary(noisy(64)), conditions={"runtime": "fake 1"}, load_ms=1.5)
+    found = msgspec.structs.replace(
+        summary(noisy(64)), conditions={"runtime": "fake 1"}, starts=starts_of(Taken(first=(Start(load_ms=1.5, first_ms=2.0),)))
+    )
     assert msgspec.json.decode(msgspec.json.encode(found), type=Measurement) == found

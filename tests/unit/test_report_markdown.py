@@ -20,6 +20,7 @@ from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.harness.accuracy import Accuracy, Flip, wilson
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Warmup, summarise
 from dtvit_deploy.harness.latency.measurement import device_time
+from dtvit_deploy.harness.latency.starts import Start, Taken, starts_of
 from dtvit_deploy.harness.layers import LayerReport, ModuleDifference
 from dtvit_deploy.harness.parity import Difference
 from dtvit_deploy.harness.verdict import at_least, holds, verdict
@@ -38,7 +39,11 @@ def latency(samples: int = 64, median: float = 20.0) -> Measurement:
     warmup = Warmup(runs=31, seconds=0.5, change=0.0, first_ms=90.0)
     found = summarise(times, [0.02 * i for i in range(samples)], MeasureOptions(), warmup=warmup)
     conditions = {"runtime": "onnxruntime 1.0", "threads": "3", "batch": "1"}
-    return msgspec.structs.replace(found, load_ms=123.4, first_ms=55.5, peak_memory_mib=321.0, conditions=conditions)
+    return msgspec.structs.replace(
+        found,
+        starts=starts_of(Taken(first=(Start(load_ms=123.4, first_ms=55.5, load_mib=321.0, first_mib=300.0, steady_mib=290.0),))),
+        conditions=conditions,
+    )
 
 
 def test_a_device_s_own_time_has_columns_where_there_is_one() -> None:

@@ -14,10 +14,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from dtvit_deploy.artifacts.bounds import Amount, Count
+from dtvit_deploy.artifacts.bounds import Amount, Count, Milliseconds
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.drift import drift_of
 from dtvit_deploy.harness.latency.percentiles import P50, P90, P99, P99_9, early_stopping, fewest, nearest_rank, percentile
+from dtvit_deploy.harness.latency.starts import Starts
 from dtvit_deploy.harness.latency.sustained import Sustained, sustained
 from dtvit_deploy.harness.state.energy import Energy
 from dtvit_deploy.harness.state.record import Watched
@@ -97,13 +98,17 @@ class DeviceTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     Attributes:
         samples_ms: one for each of the host's samples; percentiles are nearest-rank.
+        p50: their median.
+        transfer_p50: median of what the host's clock counts beyond the device's in the same run: copies into pinned memory, transfers to
+            the device and back, the calls, and the wait; None where the way to the device is no part of the host's samples.
         p90, p99: None where there are too few samples for them.
     """
 
     samples_ms: Annotated[tuple[Amount, ...], msgspec.Meta(min_length=1)]
-    p50: Amount
-    p90: Amount | None
-    p99: Amount | None
+    p50: Milliseconds
+    p90: Milliseconds | None
+    p99: Milliseconds | None
+    transfer_p50: Milliseconds | None = None
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,16 +120,21 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Attributes:
         samples_ms: every sample, in the order taken. Sample i of all candidates of one ``measure`` is from the same round.
         stamps_s: when each began, in seconds since sampling began.
+        warmup_runs: runs before the first sample.
+        stable: whether the median had settled by then.
+        p50: the median.
         p90, p99, p99_9: None where there are fewer samples than early stopping needs: 64, 662 and 6,636. The median is always told, since
             everything is divided by it; below 64 samples it is INVALID as the rest.
         p90_early_stopping, p99_early_stopping, p99_9_early_stopping: what the device's own percentile exceeds with a chance of at most
             1 %, as LoadGen has it, for runs that are independent; None as above.
+        mean, min, max: of all samples.
         iqr: p75 – p25.
+        status: whether the figures can be believed.
         reasons: why it is INVALID, with figures; empty when VALID.
         notes: what a reader of the figures must know even when they are VALID.
         conditions: runtime, version, threads, precision, device: of the session, added by the caller.
-        load_ms, peak_memory_mib: added by the caller, from a process of their own (:mod:`dtvit_deploy.runtimes.cold`).
-        first_ms: the first run that ``measure`` made, unless the caller puts that of such a process in its place.
+        first_ms: the first run of the session that was sampled, before its warm-up.
+        starts: load, first inference and memory, added by the caller, from processes of their own (:mod:`dtvit_deploy.runtimes.cold`).
         device: the same runs by the device's own clock; None where there is none.
         sustained: of its first second and of what it came to; None where no lasting load was asked for.
         state: of the machine around it; None where nobody watched.
@@ -135,24 +145,23 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     stamps_s: tuple[Amount, ...]
     warmup_runs: Count
     stable: bool
-    p50: Amount
-    p90: Amount | None
-    p99: Amount | None
-    p99_9: Amount | None
-    p90_early_stopping: Amount | None
-    p99_early_stopping: Amount | None
-    p99_9_early_stopping: Amount | None
-    mean: Amount
-    iqr: Amount
-    min: Amount
-    max: Amount
+    p50: Milliseconds
+    p90: Milliseconds | None
+    p99: Milliseconds | None
+    p99_9: Milliseconds | None
+    p90_early_stopping: Milliseconds | None
+    p99_early_stopping: Milliseconds | None
+    p99_9_early_stopping: Milliseconds | None
+    mean: Milliseconds
+    iqr: Milliseconds
+    min: Milliseconds
+    max: Milliseconds
     status: Literal["VALID", "INVALID"]
     reasons: tuple[str, ...]
     notes: tuple[str, ...] = ()
     conditions: dict[str, str] = {}
-    load_ms: Amount | None = None
     first_ms: Amount | None = None
-    peak_memory_mib: Amount | None = None
+    starts: Starts | None = None
     device: DeviceTime | None = None
     sustained: Sustained | None = None
     state: Watched | None = None
@@ -183,7 +192,7 @@ class Samples(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def summary(self, options: MeasureOptions) -> Measurement:
         """Percentiles and validity."""
         found = summarise(self.samples_ms, self.stamps_s, options, warmup=self.warmup, tick_ms=self.tick_ms)
-        return msgspec.structs.replace(found, device=device_time(self.device_ms)) if self.device_ms else found
+        return msgspec.structs.replace(found, device=device_time(self.device_ms, self.samples_ms)) if self.device_ms else found
 
 
 def summarise(
@@ -241,11 +250,16 @@ def summarise(
     )
 
 
-def device_time(samples_ms: Sequence[float]) -> DeviceTime:
-    """Percentiles of a device's own times."""
+def device_time(samples_ms: Sequence[float], host_ms: Sequence[float] = ()) -> DeviceTime:
+    """Percentiles of a device's own times, and of what the host's clock counts beyond them in the same runs."""
     ordered = sorted(samples_ms)
+    beyond = sorted(max(0.0, host - device) for host, device in zip(host_ms, samples_ms, strict=bool(host_ms)))
     return DeviceTime(
-        samples_ms=tuple(samples_ms), p50=nearest_rank(ordered, P50), p90=percentile(ordered, P90), p99=percentile(ordered, P99)
+        samples_ms=tuple(samples_ms),
+        p50=nearest_rank(ordered, P50),
+        p90=percentile(ordered, P90),
+        p99=percentile(ordered, P99),
+        transfer_p50=nearest_rank(beyond, P50) if any(beyond) else None,  # a device far away has no samples of the host
     )
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
-from dtvit_deploy.artifacts.bounds import Amount, Natural
+from dtvit_deploy.artifacts.bounds import Amount, Natural, unit
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.latency.percentiles import P50, fewest, nearest_rank
 
@@ -31,6 +32,7 @@ class Sustained(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         burst_ms: median of the samples that began within the first second of sampling, after warm-up; of the first eleven, where a second
             has fewer.
         burst_seconds: what those took.
+        burst_samples, sustained_samples: how many samples either median is of.
         sustained_ms: median of the samples of the last third.
         ratio: sustained ÷ burst; None where it cannot be told.
         reason: why it cannot; empty where it is.
@@ -43,7 +45,7 @@ class Sustained(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     burst_samples: Natural
     sustained_ms: Amount
     sustained_samples: Natural
-    ratio: Amount | None
+    ratio: Annotated[Amount, unit("1")] | None
     reason: str = ""
 
     def __str__(self) -> str:

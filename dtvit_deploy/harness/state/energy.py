@@ -10,10 +10,11 @@ import math
 import statistics
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import msgspec
 
-from dtvit_deploy.artifacts.bounds import Count
+from dtvit_deploy.artifacts.bounds import Count, unit
 from dtvit_deploy.harness.state.blocks import IDLE, Block
 from dtvit_deploy.harness.state.record import Channel, Number, Watched
 
@@ -42,8 +43,8 @@ class Energy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rail: str
     source: str
     millijoules: Number
-    low: Number
-    high: Number
+    low: Annotated[Number, unit("mJ")]
+    high: Annotated[Number, unit("mJ")]
     busy_mw: Number
     idle_mw: Number
     blocks: Count

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from dtvit_deploy.artifacts.bounds import Amount
+from dtvit_deploy.artifacts.bounds import Amount, unit
 
 Kind = Literal["temperature", "clock", "power", "energy", "events", "flag", "seconds", "share"]
 UNITS: dict[str, str] = {
@@ -25,6 +25,8 @@ UNITS: dict[str, str] = {
     "share": "%",
 }
 """Of a channel's values and its limit. ``energy``, ``events`` and ``seconds`` are counted since the device began, ``flag`` is 0 or 1."""
+_BY_KIND = "; ".join(f"{called or 'count'} ({kind})" for kind, called in UNITS.items())
+"""Which it is depends on the kind."""
 Number = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
 """Of a sensor: more than any has, and little enough to add up."""
 Name = Annotated[str, msgspec.Meta(max_length=200)]
@@ -47,8 +49,8 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     kind: Kind
     source: Name
     harm: bool = False
-    limit: Number | None = None
-    values: tuple[Number | None, ...] = ()
+    limit: Annotated[Number, unit(_BY_KIND)] | None = None
+    values: tuple[Annotated[Number, unit(_BY_KIND)] | None, ...] = ()
 
     @property
     def unit(self) -> str:

@@ -18,7 +18,7 @@ from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.signature import Signature
 from dtvit_deploy.artifacts.target import Precision
-from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.errors import InputError, MismatchError, MissingError
 from dtvit_deploy.formats.engine.fit import Fit, fit
 from dtvit_deploy.formats.engine.gpu import gpus
 from dtvit_deploy.formats.engine.header import read_header
@@ -98,7 +98,7 @@ class TensorRtRuntime:
         library = load_library(self.name)
         how, misfit, remedy = misfit_of(artifact, _here(library))
         if misfit or how.gpu is None:
-            raise InputError(f"{artifact.name} cannot be loaded here: {misfit}", remedy=remedy)
+            raise MismatchError(f"{artifact.name} cannot be loaded here: {misfit}", remedy=remedy)
         if not artifact.trusted:
             raise InputError(f"{artifact.name} is not executed: {UNTRUSTED}", remedy="give --trust if you know where it is from")
         return TensorRtSession(library, how.gpu, passport_of(artifact.manifest), artifact, options)

@@ -23,6 +23,7 @@ from dtvit_deploy.artifacts.artifact import Artifact, Link, Manifest
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.cli import show
 from dtvit_deploy.errors import InputError, MissingError
+from dtvit_deploy.harness.latency.starts import Start, Starts, Taken, starts_of
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.pipeline import timing
 from dtvit_deploy.pipeline.figures import Figures
@@ -33,7 +34,6 @@ from dtvit_deploy.report.content import content
 from dtvit_deploy.report.markdown import render_markdown
 from dtvit_deploy.report.schema import Report
 from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.runtimes.cold import Cold
 from dtvit_deploy.runtimes.coreml.session import CoreMlRuntime
 from dtvit_deploy.runtimes.mil.runtime import MilRuntime
 from dtvit_deploy.runtimes.pairing import Pairing, pairings
@@ -85,11 +85,11 @@ def package(program: ProgramEntry, tmp_path_factory: pytest.TempPathFactory) -> 
 def checked(program: ProgramEntry, package: Callable[..., Artifact], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Report]:
     """A check of the plain package; what a process of its own would find, which has no stand-ins, is made up."""
 
-    def cold(pairing: Pairing, options: SessionOptions) -> Cold:
+    def starts(pairing: Pairing, options: SessionOptions) -> Starts:
         assert pairing.runtime.name != "coreml-iphone", "the device tells its own"
-        return Cold(load_ms=7.0, first_ms=3.0, peak_mib=99.0)
+        return starts_of(Taken(first=(Start(load_ms=7.0, first_ms=3.0, load_mib=99.0, first_mib=99.0, steady_mib=99.0),)))
 
-    monkeypatch.setattr(timing, "probe", cold)
+    monkeypatch.setattr(timing, "probe", starts)
     plain = package()
 
     def report(
@@ -215,7 +215,9 @@ class TestIPhone:
         assert subject.rung is Rung.ON_DEVICE
         measured = subject.latency
         assert measured is not None
-        assert (measured.p50, measured.load_ms, measured.first_ms, measured.peak_memory_mib) == (1.5, 250.0, 9.0, None)
+        assert measured.starts is not None
+        told = measured.starts.first_load.median_ms, measured.starts.first_inference.median_ms, measured.starts.peak_mib
+        assert (measured.p50, *told) == (1.5, 250.0, 9.0, None)
         assert measured.conditions["device"] == "My iPhone (iphone)"
         assert subject.plan is not None
         assert phone._builds == 1

@@ -15,7 +15,7 @@ NODEFAULT = object()
 
 
 class Meta:
-    """Bounds of a value, as an annotation; those that are not given do not bind. Examples are for people."""
+    """Bounds of a value, as an annotation; those that are not given do not bind. Examples and units are for people."""
 
     def __init__(
         self,
@@ -26,6 +26,7 @@ class Meta:
         min_length: int | None = None,
         max_length: int | None = None,
         examples: Any = None,
+        extra_json_schema: Any = None,
     ) -> None:
         self.ge, self.le, self.pattern, self.min_length, self.max_length = ge, le, pattern, min_length, max_length
 
