@@ -2,10 +2,12 @@
 
     python benchmarks/t2t.py IMAGES [NAME …] [-t TARGET …] [-p PRECISION …] [--energy |k|²/2]
 
+IMAGES has the folders `train`, of which INT8 takes its ranges, and `held-out`, which `verify` takes (examples/digits/data.py writes such).
+
 Fresh weights are too tame to prove anything: their branches hardly move the residuals, and the Performer's exponents are near 0. Here
 biases and norms are random, linear layers keep the size of what they are given, and the keys of the Performer layers have `--energy`
-as their |k|²/2 (100 by default; where the published form is 0/0 in FP16). The weights are random, so nothing here is an accuracy. INT8 takes
-its ranges from the same images. TensorRT is an engine of TensorRT-RTX, compiled here and its typed graph emulated.
+as their |k|²/2 (100 by default; where the published form is 0/0 in FP16). The weights are random, so nothing here is an accuracy.
+TensorRT is an engine of TensorRT-RTX, compiled here and its typed graph emulated.
 
 Exit code 1 when a network cannot be exported, fails `verify`, or has an operator in its ONNX graph that some compilers lack
 (:data:`UNWANTED`), or a tensor of more than four axes.

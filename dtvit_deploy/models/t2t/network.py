@@ -78,8 +78,8 @@ class T2TViT(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         x = self.tokens_to_token(image)
         x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], 1) + self.pos_embed
-        # A norm acts on each token alone: that of the class token suffices.
-        return cast(Tensor, self.head(self.norm(self.blocks(x)[:, 0])))
+        # A norm acts on each token alone: that of the class token suffices. A slice, as an index would be a gather in some formats.
+        return cast(Tensor, self.head(self.norm(self.blocks(x)[:, :1].flatten(1))))
 
 
 def _tokens(config: T2TConfig) -> nn.Module:
