@@ -25,8 +25,8 @@ class PerformerLayer(nn.Module):
     With φ(z)ᵢ = exp(wᵢ·z − |z|²/2) / √m the published layer answers φ(q)·Σφ(k)v / (φ(q)·Σφ(k) + ε). In FP16 each φ of large
     inputs underflows, ε is zero, and the answer is 0/0. Here numerator and denominator are divided by one number for each query,
     which changes nothing but the size of what is computed: keys are shifted by each feature's greatest exponent, and queries by the
-    greatest among their features and ε itself. Every exponential is at most 1, and the denominator at least 1/N, for inputs of any
-    size. What scales a query alone, |q|²/2, cancels everywhere but beside ε.
+    greatest among their features and ε itself. Every exponential is at most 1, and the denominator at least 1/N, for inputs
+    whose |z|² the type can hold. What scales a query alone, |q|²/2, cancels everywhere but beside ε.
     """
 
     def __init__(self, inputs: int, width: int, tokens: int) -> None:
