@@ -21,7 +21,7 @@ from dtvit_deploy.models.options import Model
 from dtvit_deploy.models.registry import VARIANTS
 from dtvit_deploy.models.t2t.attention import ChannelScale
 from dtvit_deploy.models.t2t.config import T2TConfig
-from dtvit_deploy.models.t2t.network import T2TViT, sinusoids
+from dtvit_deploy.models.t2t.network import DenseBlock, T2TViT, sinusoids
 from dtvit_deploy.models.t2t.split import SoftSplit, SplitProjection
 from dtvit_deploy.models.t2t.token_layers import PerformerLayer
 from dtvit_deploy.pipeline.check import check
@@ -234,6 +234,13 @@ def test_all_but_positions_and_features_are_trained() -> None:
     network(torch.randn(2, 3, 48, 32)).sum().backward()
     frozen = [name for name, parameter in network.named_parameters() if parameter.grad is None]
     assert set(frozen) == {"pos_embed", "tokens_to_token.attention1.w", "tokens_to_token.attention2.w"}
+
+
+def test_drop_path_grows_by_blocks_and_in_the_dense_backbone_by_groups_of_twelve_steps() -> None:
+    plain = [block.drop_path.rate for block in T2TViT(dataclasses.replace(SMALL, depths=(5,))).blocks]
+    assert plain == pytest.approx([0, 0.025, 0.05, 0.075, 0.1])
+    dense = [block.drop_path.rate for block in T2TViT(KINDS["dense"]).blocks if isinstance(block, DenseBlock)]
+    assert dense == pytest.approx([0, 0, 0.1 / 11, 0.2 / 11, 0.2 / 11])
 
 
 def test_a_channel_scale_costs_what_its_published_convolution_does() -> None:
