@@ -268,8 +268,17 @@ def net():
 """
 
 
-@pytest.mark.parametrize("name", ["t2t-vit-7", "tiny_t2t:net"])
-def test_exports_without_what_compilers_lack_and_answers_as_torch(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "targets"),
+    [
+        ("t2t-vit-7", (Target.ONNX,)),
+        ("tiny_t2t:net", (Target.ONNX, Target.OPENVINO)),
+        pytest.param("t2t-vit-7", (Target.ONNX, Target.OPENVINO, Target.COREML), marks=pytest.mark.thorough),
+    ],
+)
+def test_exports_without_what_compilers_lack_and_answers_as_torch(
+    name: str, targets: tuple[Target, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny_t2t.py").write_text(TINY)
     config, size = KINDS["transformer"], None
@@ -281,7 +290,7 @@ def test_exports_without_what_compilers_lack_and_answers_as_torch(name: str, tmp
     recipe = Recipe(
         model=Model(name=name, checkpoint=tmp_path / "lively.pth", input_size=size),
         data=Data(samples=2),
-        export=Export(targets=(Target.ONNX, Target.OPENVINO), precisions=(Precision.FP32, Precision.FP16)),
+        export=Export(targets=targets, precisions=(Precision.FP32, Precision.FP16)),
     )
     cache = Cache(tmp_path / "cache")
     made = export(recipe, tmp_path / "out", cache, Silent()).artifacts
@@ -294,5 +303,5 @@ def test_exports_without_what_compilers_lack_and_answers_as_torch(name: str, tmp
     material = open_material(None, program.artifact.manifest)
     report = check("verify", program, made, material, recipe, Figures(parity=True, layers=False), Silent())
     verdicts = [subject.verdict for subject in report.subjects if subject.verdict is not None]
-    assert len(verdicts) == 4
+    assert len(verdicts) == 2 * len(targets)
     assert [gate.reason for verdict in verdicts for gate in verdict.gates if not gate.passed] == []
