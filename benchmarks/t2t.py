@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--target", "-t", action="append", type=Target, choices=list(Target), help="repeatable")
     parser.add_argument("--precision", "-p", action="append", type=Precision, choices=PRECISIONS, help="repeatable")
     parser.add_argument("--energy", type=float, default=100.0)
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     failed = []
     for name in asked.names or sorted(NETWORKS, key=lambda name: VARIANTS[name].macs):
