@@ -72,8 +72,10 @@ def models(as_json: given.Json = False) -> None:
         for v in VARIANTS.values()
     ]
     headings = ("name", "parameters", "paper, M", "MACs", "paper, G", "what it is")
-    show.rows("DualToken-ViT at 224×224, 1000 classes", headings, body, right=headings[1:5])
-    show.console().say("* no structure reaches the paper's figure; this is the nearest", "dim")
+    show.rows("networks at 224×224 unless said otherwise, 1000 classes", headings, body, right=headings[1:5])
+    for v in VARIANTS.values():
+        if not v.reached:
+            show.console().say(f"* {v.name}: {v.why}", "dim")
 
 
 app.command()(export)

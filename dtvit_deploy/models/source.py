@@ -54,14 +54,14 @@ def network_of(name: str, options: Model, checkpoint: Checkpoint | None, descrip
 def _from_registry(name: str, options: Model, checkpoint: Checkpoint | None, description: Description) -> Network:
     import torch
 
-    from dtvit_deploy.models.dualtoken.network import DualTokenViT
     from dtvit_deploy.models.metadata import for_size
+    from dtvit_deploy.models.networks import network_from_config
 
     config = registry.variant(name).config
     size = options.input_size or description.crop or config.input_size
     classes = _classes(options, checkpoint, description, in_head=_classes_of_head(checkpoint)) or config.num_classes
     config = dataclasses.replace(config, input_size=size, num_classes=classes)
-    module = DualTokenViT(config).eval()
+    module = network_from_config(config).eval()
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(options.seed))
     preprocessing = for_size(description.preprocessing, description.crop, size)
     return Network(

@@ -56,7 +56,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     rung: Rung
     conditions: dict[str, str]
-    bytes: Count = 0
+    bytes: Annotated[Count, unit("byte")] = 0
     notes: tuple[str, ...] = ()
     parity: tuple[Difference, ...] = ()
     accuracy: Accuracy | None = None

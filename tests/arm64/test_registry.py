@@ -1,4 +1,4 @@
-"""Every network of the registry, in every precision of ONNX, loads on an emulated ARM64 core and answers as it does on x86-64.
+"""Every kind of network of the registry, in every precision of ONNX, loads on an emulated ARM64 core and answers as it does on x86-64.
 
 At 64×64 pixels, where the operators are those of 224×224 and emulation takes a tenth of the time; DTVIT_DEPLOY_ARM64_SIDE=224 asks for
 that of all.
@@ -37,6 +37,8 @@ pytestmark = [pytest.mark.arm64, pytest.mark.slow]
 SIDE = int(os.environ.get("DTVIT_DEPLOY_ARM64_SIDE", "64"))
 SIDES = {"dualtoken-vit-s-mix-window": 224}
 """Its windows are of seven by seven, at every stage."""
+LIKE_ANOTHER = {f"t2t-vit-{one}" for one in ("10", "12", "14", "19", "24", "14-384", "t-19", "t-24", "14-resnext", "14-wide")}
+"""T2T-ViTs with the operators of `t2t-vit-7` or `t2t-vit-t-14` in other widths and numbers, up to 64 million weights to emulate."""
 LEAST_SQNR = 30.0
 """dB of INT8's answers over what another CPU moves them by: codes beside a tie tip, and no more."""
 HALF = "cortex-a76"
@@ -44,7 +46,9 @@ HALF = "cortex-a76"
 Array = NDArray[Any]
 
 
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in VARIANTS])
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in VARIANTS if name not in LIKE_ANOTHER]
+)
 def artifacts(
     request: pytest.FixtureRequest, environment: Environment, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[Precision, Artifact]:

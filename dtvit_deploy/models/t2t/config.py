@@ -1,0 +1,98 @@
+"""The sizes of T2T-ViT and of the backbones that its paper studies, as plain values.
+
+Nothing here needs torch, so a registry, a command line or a report can list every variant at once. Sizes come from arXiv 2101.11986; where
+its tables contradict the parameters that they print, the released modules decide (:mod:`dtvit_deploy.models.t2t_variants` says where).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dtvit_deploy.errors import InputError
+
+STRIDE = 16
+"""Input pixels per token of the backbone, on each side."""
+SQUEEZE = 16
+"""How many times narrower the channel attention's middle is than its ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class T2TConfig:
+    """One T2T-ViT, completely described.
+
+    Attributes:
+        dim: channels of the backbone's tokens, at its start where it is dense.
+        depths: blocks of each group; all but the dense backbone have one group.
+        heads: attention heads of every block.
+        mlp_ratio: hidden width of every block's MLP, in multiples of its channels.
+        tokens: the layers between the soft splits: ``performer`` and ``transformer`` are attention of 64 channels and one head,
+            ``convolution`` puts three convolutions in place of splits and layers.
+        backbone: ``plain``; ``channel-attention`` gates every attention's output by squeeze and excitation; ``ghost`` computes half
+            of each projection, and a third of each hidden layer, and scales it for the rest; ``dense`` appends ``growth`` channels
+            in each block.
+        growth: channels that a dense block appends.
+        input_size: height and width of the input image, in pixels; both divide by 16.
+        num_classes: outputs of the classifier.
+        token_dim: channels of the layers between the soft splits.
+        drop_path: greatest stochastic-depth rate, reached at the last block; used in training only.
+    """
+
+    dim: int
+    depths: tuple[int, ...]
+    heads: int
+    mlp_ratio: int
+    tokens: Literal["performer", "transformer", "convolution"] = "performer"
+    backbone: Literal["plain", "channel-attention", "ghost", "dense"] = "plain"
+    growth: int = 64
+    input_size: tuple[int, int] = (224, 224)
+    num_classes: int = 1000
+    token_dim: int = 64
+    drop_path: float = 0.1
+
+    def __post_init__(self) -> None:
+        height, width = self.input_size
+        if height < STRIDE or width < STRIDE or height % STRIDE or width % STRIDE:
+            raise InputError(
+                f"input size {height}×{width} cannot be used: T2T-ViT makes a token of every {STRIDE}×{STRIDE} pixels, and its soft"
+                f" splits need a height and width that divide by {STRIDE}",
+                remedy=f"use {_nearest(height)}×{_nearest(width)}",
+            )
+        if self.num_classes < 1:
+            raise InputError(f"{self.num_classes} classes asked for", remedy="give at least one class")
+        if self.backbone != "dense" and len(self.depths) != 1:
+            raise InputError(f"{len(self.depths)} groups of blocks asked for; only the dense backbone has more than one")
+        if odd := [width for width in self.widths if width % self.heads]:
+            raise InputError(
+                f"{odd[0]} channels cannot be shared among {self.heads} heads", remedy="give a number of heads that divides them"
+            )
+
+    def grid(self, stride: int) -> tuple[int, int]:
+        """Height and width of the map with one token for each ``stride`` × ``stride`` pixels (4, 8 or 16)."""
+        return self.input_size[0] // stride, self.input_size[1] // stride
+
+    @property
+    def token_count(self) -> int:
+        """Tokens of the backbone, without the class token."""
+        height, width = self.grid(STRIDE)
+        return height * width
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the tokens before each block."""
+        if self.backbone != "dense":
+            return (self.dim,) * self.depths[0]
+        found, start = [], self.dim
+        for depth in self.depths:
+            found += [start + index * self.growth for index in range(depth)]
+            start = (start + depth * self.growth) // 2
+        return tuple(found)
+
+    @property
+    def last_width(self) -> int:
+        """Channels of the class token that the classifier reads."""
+        return self.widths[-1] + (self.growth if self.backbone == "dense" else 0)
+
+
+def _nearest(side: int) -> int:
+    return max(STRIDE, round(side / STRIDE) * STRIDE)
