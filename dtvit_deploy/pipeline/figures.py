@@ -41,7 +41,11 @@ def measure_options(recipe: Recipe) -> MeasureOptions:
     asked = recipe.profile
     longest = max(MeasureOptions().max_seconds, asked.seconds)
     return MeasureOptions(
-        min_seconds=asked.seconds, min_samples=asked.samples, max_seconds=longest, sustained_seconds=asked.sustained or 0.0
+        min_seconds=asked.seconds,
+        min_samples=asked.samples,
+        max_seconds=longest,
+        sustained_seconds=asked.sustained or 0.0,
+        energy_seconds=asked.energy,
     )
 
 

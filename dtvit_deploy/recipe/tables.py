@@ -204,12 +204,14 @@ class Profile(Table, frozen=True):
         seconds: least time for each artefact.
         samples: least number of samples for each; fewer than 64 are INVALID.
         sustained: length of a load of all artefacts together, in seconds, after which burst and sustained latency are told apart.
+        energy: seconds of each block in which one artefact runs alone while rails are read, where there are any; 0 takes no energy.
         cuda_graph: on a GPU, launch all kernels of an inference at once.
     """
 
     seconds: Annotated[float, msgspec.Meta(ge=0.1, le=1e9)] = 3.0
     samples: Natural = 64
     sustained: Annotated[float, msgspec.Meta(ge=60, le=1e6, examples=[60.0])] | None = None
+    energy: Annotated[float, msgspec.Meta(ge=0, le=600)] = 2.5
     cuda_graph: bool = True
 
 
