@@ -250,6 +250,13 @@ PROFILE = (
         least=0,
     ),
     Flag(
+        "profile.lock_clocks",
+        ("--lock-clocks/--clocks-as-shipped",),
+        bool,
+        "Hold this machine's processor at one clock, without turbo; root alone may.",
+        shown="clocks-as-shipped",
+    ),
+    Flag(
         "profile.cuda_graph",
         ("--cuda-graph/--no-cuda-graph",),
         bool,

@@ -5,8 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import msgspec
+
 from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.target import Cpu, Precision
+from dtvit_deploy.devices.clocks.guard import give_back_left
+from dtvit_deploy.devices.clocks.locking import locked
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.class_scores import require_rows
 from dtvit_deploy.harness.layers import LayerReport
@@ -123,7 +128,22 @@ def compared_of(bench: measure.Bench, recipe: Recipe, figures: Figures) -> Measu
 
 def latency_of(bench: measure.Bench, recipe: Recipe) -> Measured:
     """How long every artefact takes, interleaved in one run."""
-    return Measured(timed=tuple(timing.latency(bench, measure_options(recipe))))
+    give_back_left()
+    if not recipe.profile.lock_clocks:
+        return Measured(timed=tuple(timing.latency(bench, measure_options(recipe))))
+    with locked() as how:
+        bench.progress.step(f"clocks {how}")
+        timed = timing.latency(bench, measure_options(recipe))
+    return Measured(timed=tuple(_said(one, how) if _is_here(of) else one for one, of in zip(timed, bench.everything, strict=True)))
+
+
+def _said(one: timing.Timed, how: str) -> timing.Timed:
+    latency = one.latency and msgspec.structs.replace(one.latency, conditions=one.latency.conditions | {"clocks": how})
+    return one._replace(latency=latency)
+
+
+def _is_here(pairing: Pairing) -> bool:
+    return pairing.runtime.rung is not Rung.ON_DEVICE
 
 
 def conditions_of(bench: measure.Bench) -> tuple[dict[str, str], ...]:

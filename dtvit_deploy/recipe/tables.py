@@ -205,6 +205,8 @@ class Profile(Table, frozen=True):
         samples: least number of samples for each; fewer than 64 are INVALID.
         sustained: length of a load of all artefacts together, in seconds, after which burst and sustained latency are told apart.
         energy: seconds of each block in which one artefact runs alone while rails are read, where there are any; 0 takes no energy.
+        lock_clocks: whether this machine's processor is held at one clock meanwhile, which root alone may; as shipped and locked are
+            two conditions.
         cuda_graph: on a GPU, launch all kernels of an inference at once.
     """
 
@@ -212,6 +214,7 @@ class Profile(Table, frozen=True):
     samples: Natural = 64
     sustained: Annotated[float, msgspec.Meta(ge=60, le=1e6, examples=[60.0])] | None = None
     energy: Annotated[float, msgspec.Meta(ge=0, le=600)] = 2.5
+    lock_clocks: bool = False
     cuda_graph: bool = True
 
 

@@ -228,6 +228,25 @@ def test_two_artefacts_on_a_board_that_holds_itself_back_are_not_compared_as_if_
     made.close()
 
 
+def test_figures_of_locked_clocks_are_not_those_of_clocks_as_shipped(work: Path, tmp_path: Path) -> None:
+    made = captured.Tree(tmp_path / "board", captured.lines("raspberry-pi-5.tree"))
+    policy = "/sys/devices/system/cpu/cpufreq/policy0"
+    for name, value in (("scaling_governor", "ondemand"), ("scaling_min_freq", "1500000"), ("scaling_max_freq", "2400000")):
+        made.put(f"{policy}/{name}", value)
+    made.put(f"{policy}/cpuinfo_max_freq", "2400000")
+    board = "import functools, pathlib; import dtvit_deploy.pipeline.taking as taking\n"
+    board += f"taking.locked = functools.partial(taking.locked, root=pathlib.Path({str(made.root)!r}))"
+    few = ("profile", ARTEFACT, "--seconds", "0.2", "--samples", "64")
+    deploy(*few, "-o", "shipped", cwd=work, code=None)
+    deploy(*few, "--lock-clocks", "-o", "locked", cwd=work, code=None, before=board)
+    latencies = [one["latency"] for one in json.loads((work / "locked/report.json").read_text())["subjects"] if one["latency"]]
+    assert {one["conditions"]["clocks"] for one in latencies} == {"locked at 2400 MHz"}
+    assert (made.root / policy[1:] / "scaling_governor").read_text().strip() == "ondemand"
+    told = deploy("compare", "shipped", "locked", cwd=work, code=None)
+    assert "clocks was not recorded and is locked at 2400 MHz" in told.stdout
+    made.close()
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
