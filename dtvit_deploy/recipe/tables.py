@@ -1,7 +1,6 @@
 """A recipe: what to build from which model, on which data, and the gates it must pass. It is the one form of a request.
 
     [model]
-    name = "dualtoken-vit-t-mix"        # or leave it to what the checkpoint says
     checkpoint = "digits.safetensors"   # paths are relative to the recipe
 
     [data]
@@ -10,9 +9,6 @@
     [export]
     targets = ["onnx"]
     precisions = ["fp32", "fp16"]
-
-    [gates.fp16]
-    top1_drop = 0.004
 
 A file of TOML is read into it, and a command's flags are (`dtvit_deploy.recipe.reading`).
 """
@@ -205,8 +201,7 @@ class Profile(Table, frozen=True):
         samples: least number of samples for each; fewer than 64 are INVALID.
         sustained: length of a load of all artefacts together, in seconds, after which burst and sustained latency are told apart.
         energy: seconds of each block in which one artefact runs alone while rails are read, where there are any; 0 takes no energy.
-        lock_clocks: whether this machine's processor is held at one clock meanwhile, which root alone may; as shipped and locked are
-            two conditions.
+        lock_clocks: whether this machine's processor is held at one clock, for root alone; as shipped and locked are two conditions.
         cuda_graph: on a GPU, launch all kernels of an inference at once.
     """
 
