@@ -28,21 +28,9 @@ from dtvit_deploy.formats.mlpackage.options import CoreMlOptions
 from dtvit_deploy.models.options import Model
 from dtvit_deploy.pipeline.figures import Figures
 from dtvit_deploy.pipeline.progress import Progress, Silent
+from dtvit_deploy.recipe.judging import Gates, Limits, Parity, Profile
 from dtvit_deploy.recipe.reading import load_recipe, validated
-from dtvit_deploy.recipe.tables import (
-    Data,
-    Device,
-    Export,
-    Gates,
-    Int8,
-    Limits,
-    Parity,
-    PreprocessingChanges,
-    Profile,
-    Recipe,
-    Run,
-    TensorRt,
-)
+from dtvit_deploy.recipe.tables import Data, Device, Export, Int8, PreprocessingChanges, Recipe, Run, TensorRt
 from dtvit_deploy.report.schema import Report
 
 if TYPE_CHECKING:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+
+from dtvit_deploy.devices.state.source import Source
 
 FOLDER = Path(__file__).parent / "captures"
 
@@ -49,3 +52,20 @@ class Tree:
     def close(self) -> None:
         for file in self._held:
             os.close(file)
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    """A device's program that does what a script of a shell says."""
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+def until_told(source: Source, seconds: float = 30.0) -> list[float | None]:
+    """What a source tells next."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = list(source.read())
+        if any(value is not None for value in found):
+            return found
+        time.sleep(0.02)
+    raise AssertionError("nothing was told")

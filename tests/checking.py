@@ -11,7 +11,8 @@ from dtvit_deploy.pipeline.figures import Figures
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.recipe.tables import Data, Export, Gates, Parity, Profile, Recipe, Run
+from dtvit_deploy.recipe.judging import Gates, Parity, Profile
+from dtvit_deploy.recipe.tables import Data, Export, Recipe, Run
 from dtvit_deploy.report.schema import Report
 
 PARITY = Figures(parity=True)

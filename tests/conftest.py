@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 # Before anything that counts cores: files run side by side, and threads that wait for each other actively take what others would use.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -27,3 +28,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "thorough" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="takes long; `make test-thorough` runs it"))
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of a device's programs (`captured.program`), which is searched before all others."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder

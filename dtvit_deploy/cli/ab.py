@@ -28,7 +28,10 @@ def ab(
     trust: given.Trust = False,
     as_json: given.Json = False,
 ) -> None:
-    """Whether artefact B is slower than A: interleaved, in several fresh processes. Fails where it is."""
+    """Whether artefact B is slower than A: interleaved, in several fresh processes. Fails where it is.
+
+    And where the device held itself back in one of them.
+    """
     from dtvit_deploy.cli import show
     from dtvit_deploy.cli.progress import working
     from dtvit_deploy.harness.latency import MeasureOptions
@@ -48,7 +51,7 @@ def ab(
         show.as_json(found._asdict())
     else:
         _show(found)
-    if found.outcome.found == "slower":
+    if found.invalid or found.outcome.found == "slower":
         raise SystemExit(GATE_FAILED)
 
 
@@ -72,8 +75,10 @@ def _show(found: Compared) -> None:
     show.rows("A and B side by side", headings, body, right=headings[:4])
     for letter, name, conditions in zip("AB", found.names, found.conditions, strict=True):
         out.say(f"{letter}: {name}: {listed(conditions)}", "dim")
+    verdict = f"INVALID, else {_SAID[outcome.found]}" if found.invalid else _SAID[outcome.found]
+    for reason in found.invalid:
+        out.say(f"INVALID: {reason}", "red")
     more = "; more processes (--processes) or samples decide" if outcome.found == "undecided" else ""
     out.say(
-        f"{_SAID[outcome.found]}: {outcome.growth}, 95 % interval over {len(outcome.processes)} processes;"
-        f" the band is ±{percent(outcome.band)}{more}"
+        f"{verdict}: {outcome.growth}, 95 % interval over {len(outcome.processes)} processes; the band is ±{percent(outcome.band)}{more}"
     )

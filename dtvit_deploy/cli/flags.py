@@ -243,6 +243,20 @@ PROFILE = (
         least=60,
     ),
     Flag(
+        "profile.energy",
+        ("--energy",),
+        float,
+        "Seconds of each block in which energy is taken, where a rail can be read; 0 for no energy.",
+        least=0,
+    ),
+    Flag(
+        "profile.lock_clocks",
+        ("--lock-clocks/--clocks-as-shipped",),
+        bool,
+        "Hold this machine's processor at one clock, without turbo; root alone may.",
+        shown="clocks-as-shipped",
+    ),
+    Flag(
         "profile.cuda_graph",
         ("--cuda-graph/--no-cuda-graph",),
         bool,

@@ -13,7 +13,7 @@ from dtvit_deploy.formats.job.job import Layers
 from dtvit_deploy.pipeline.bundle_request import Request, Wanted, encode_request, file_of, told_by
 from dtvit_deploy.pipeline.compared import require_outputs
 from dtvit_deploy.pipeline.elsewhere import feeds_for, runtimes_on
-from dtvit_deploy.pipeline.figures import Figures, measure_options
+from dtvit_deploy.pipeline.figures import Figures, measure_options, require_as_shipped
 from dtvit_deploy.pipeline.measure import LAYER_SAMPLES, Bench, Reference, inner_tensors
 from dtvit_deploy.pipeline.opened import Opened
 from dtvit_deploy.pipeline.progress import Progress
@@ -73,6 +73,8 @@ def bundle(given: Opened, recipe: Recipe, figures: Figures, out: Path | None, pr
     artifacts, material, program = given
     require_askable(artifacts, timed=figures.latency, threads=recipe.run.threads)
     recipe = told_by(recipe)
+    if figures.latency:
+        require_as_shipped(recipe)
     bench = Bench(program, (), material, recipe.run.threads, progress, called_scores=recipe.parity.class_scores)
     require_comparable(program, artifacts, recipe)
     require_outputs(material.signature, recipe.parity.tolerance)

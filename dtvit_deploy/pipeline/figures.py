@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.accuracy import Accuracy
 from dtvit_deploy.harness.latency import MeasureOptions
 from dtvit_deploy.harness.layers import LayerReport
@@ -41,8 +42,25 @@ def measure_options(recipe: Recipe) -> MeasureOptions:
     asked = recipe.profile
     longest = max(MeasureOptions().max_seconds, asked.seconds)
     return MeasureOptions(
-        min_seconds=asked.seconds, min_samples=asked.samples, max_seconds=longest, sustained_seconds=asked.sustained or 0.0
+        min_seconds=asked.seconds,
+        min_samples=asked.samples,
+        max_seconds=longest,
+        sustained_seconds=asked.sustained or 0.0,
+        energy_seconds=asked.energy,
     )
+
+
+def require_as_shipped(recipe: Recipe) -> None:
+    """Refuse to lock clocks where nobody here could see to it that they are given back.
+
+    Raises:
+        InputError: a request asks for it.
+    """
+    if recipe.profile.lock_clocks:
+        raise InputError(
+            "--lock-clocks holds the clocks of this machine alone, and latency is asked of a device",
+            remedy="lock them there (`sudo jetson_clocks`, `cpupower`) and measure without it: the report says how they were",
+        )
 
 
 class Compared(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from dtvit_deploy.harness.latency import Measurement
 from dtvit_deploy.harness.parity import REAL, Difference
 from dtvit_deploy.harness.verdict import NOT_MEASURED, Gate, at_least, at_most, enough, few_enough, holds, needed
 from dtvit_deploy.plural import counted
-from dtvit_deploy.recipe.tables import Gates, Limits
+from dtvit_deploy.recipe.judging import Gates, Limits
 
 if TYPE_CHECKING:
     from dtvit_deploy.pipeline.figures import Figures

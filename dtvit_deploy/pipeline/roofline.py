@@ -39,8 +39,14 @@ _CARRIED = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten",
 """Operators that a factor may pass between its dequantisation and its product."""
 
 
-def peaks_here(threads: int, cache: Cache, progress: Progress) -> Peaks:
+def peaks_here(threads: int, clocks: str, cache: Cache, progress: Progress) -> Peaks:
     """What this machine can do: measured now, or when it was asked for the first time.
+
+    Args:
+        threads: of every product and copy.
+        clocks: how they are locked; empty as shipped.
+        cache: where peaks are kept.
+        progress: told that they are measured.
 
     Raises:
         InputError: the cache cannot be written.
@@ -49,6 +55,7 @@ def peaks_here(threads: int, cache: Cache, progress: Progress) -> Peaks:
     key = {
         "machine": {name: about.get(name, "") for name in _MACHINE},
         "threads": threads,
+        "clocks": clocks,
         "tools": versions("onnxruntime", "openvino", "numpy"),
         "source": source_digest(peaks.__name__),
     }

@@ -18,7 +18,7 @@ from dtvit_deploy.harness.verdict import holds, verdict
 from dtvit_deploy.pipeline.gates import gates_of, not_measured
 from dtvit_deploy.pipeline.measure import Bench
 from dtvit_deploy.pipeline.timing import Timed
-from dtvit_deploy.recipe.tables import Gates
+from dtvit_deploy.recipe.judging import Gates
 from dtvit_deploy.report.schema import Subject
 from dtvit_deploy.runtimes.pairing import Pairing
 

@@ -4,37 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from dtvit_deploy.artifacts.artifact import Artifact
-from dtvit_deploy.artifacts.cache import Cache
-from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.target import Cpu, Precision
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.class_scores import require_rows
 from dtvit_deploy.harness.layers import LayerReport
 from dtvit_deploy.harness.parity import Difference
-from dtvit_deploy.harness.roofline import Peaks
-from dtvit_deploy.pipeline import measure, scoring, timing
+from dtvit_deploy.pipeline import measure, scoring
 from dtvit_deploy.pipeline.arm64 import SAMPLES, emulated_arm64, meant_for_arm64
 from dtvit_deploy.pipeline.compared import parity
 from dtvit_deploy.pipeline.elsewhere import asked_there, no_time
-from dtvit_deploy.pipeline.figures import Compared, Figures, Measured, measure_options
+from dtvit_deploy.pipeline.figures import Compared, Figures, Measured
 from dtvit_deploy.pipeline.gates import disagrees
-from dtvit_deploy.pipeline.layer_times import NOT_TOLD, layer_times
+from dtvit_deploy.pipeline.latencies import latency_of
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.origin import require_same_root
 from dtvit_deploy.pipeline.program import ProgramEntry
 from dtvit_deploy.pipeline.progress import Progress
-from dtvit_deploy.pipeline.roofline import NO_ROOF, NOT_THERE, peaks_here, roof_of
-from dtvit_deploy.recipe.tables import Gates, Recipe
+from dtvit_deploy.recipe.judging import Gates
+from dtvit_deploy.recipe.tables import Recipe
 from dtvit_deploy.remote.place import Place
 from dtvit_deploy.runtimes.base import Elsewhere
 from dtvit_deploy.runtimes.pairing import Pairing, pairings
 from dtvit_deploy.runtimes.registry import why_emulated
-
-if TYPE_CHECKING:
-    from dtvit_deploy.artifacts.signature import Feeds
 
 
 def bench_of(
@@ -128,36 +121,6 @@ def parity_of(bench: measure.Bench, recipe: Recipe, figures: Figures) -> Measure
 def compared_of(bench: measure.Bench, recipe: Recipe, figures: Figures) -> Measured:
     """Outputs and layers of every artefact."""
     return Measured(compared=_compared(bench, recipe, figures, recipe.data.samples))
-
-
-def latency_of(bench: measure.Bench, recipe: Recipe) -> Measured:
-    """How long every artefact takes, interleaved in one run; where that is asked, what this machine could do and where time goes."""
-    able = peaks_here(bench.threads, Cache.default(), bench.progress) if recipe.profile.roofline and bench.pairings else None
-    found = timing.latency(bench, measure_options(recipe))
-    if able is not None:
-        found[1:] = [_under_roof(pairing, one, able) for pairing, one in zip(bench.pairings, found[1:], strict=True)]
-    if recipe.profile.layer_times:
-        feed = next(iter(bench.material.feeds()))
-        timed = bench.progress.track(zip(bench.pairings, found[1:], strict=True), "profiling layers", len(bench.pairings))
-        found[1:] = [_with_layers(bench, pairing, one, feed) for pairing, one in timed]
-    return Measured(timed=tuple(found))
-
-
-def _with_layers(bench: measure.Bench, pairing: Pairing, timed: timing.Timed, feed: Feeds) -> timing.Timed:
-    if timed.latency is None:
-        return timed
-    found = layer_times(pairing, feed, bench.program.nodes, bench.threads)
-    return timed._replace(layers=found) if found is not None else timed._replace(notes=(*timed.notes, NOT_TOLD))
-
-
-def _under_roof(pairing: Pairing, timed: timing.Timed, able: Peaks) -> timing.Timed:
-    """With the roof of an artefact that this machine's processor has run; a device's peaks are not known here."""
-    if timed.latency is None:
-        return timed
-    if isinstance(pairing.runtime, Elsewhere) or pairing.runtime.rung is Rung.ON_DEVICE:
-        return timed._replace(notes=(*timed.notes, NOT_THERE))
-    found = roof_of(pairing.artifact, able)
-    return timed._replace(roof=found) if found is not None else timed._replace(notes=(*timed.notes, NO_ROOF))
 
 
 def conditions_of(bench: measure.Bench) -> tuple[dict[str, str], ...]:

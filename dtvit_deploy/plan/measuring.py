@@ -10,9 +10,10 @@ import msgspec
 from dtvit_deploy.devices.local import state
 from dtvit_deploy.pipeline import scoring
 from dtvit_deploy.pipeline.figures import Figures, Measured
+from dtvit_deploy.pipeline.latencies import latency_of
 from dtvit_deploy.pipeline.material import class_map_of, open_material
 from dtvit_deploy.pipeline.measure import Bench
-from dtvit_deploy.pipeline.taking import bench_of, conditions_of, latency_of, parity_of
+from dtvit_deploy.pipeline.taking import bench_of, conditions_of, parity_of
 from dtvit_deploy.plan.work import PASSING, Task
 
 FIGURES = "figures.msgpack"

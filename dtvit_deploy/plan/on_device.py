@@ -22,10 +22,11 @@ from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.pipeline import scoring
 from dtvit_deploy.pipeline.elsewhere import runs_on
 from dtvit_deploy.pipeline.figures import Figures, Measured
+from dtvit_deploy.pipeline.latencies import latency_of
 from dtvit_deploy.pipeline.material import Material, class_map_of, open_material
 from dtvit_deploy.pipeline.measure import Bench
 from dtvit_deploy.pipeline.measured_there import Kept
-from dtvit_deploy.pipeline.taking import bench_of, compared_of, conditions_of, latency_of
+from dtvit_deploy.pipeline.taking import bench_of, compared_of, conditions_of
 from dtvit_deploy.plan.measuring import dated, figures_of, let_pass
 from dtvit_deploy.plan.work import Task
 from dtvit_deploy.remote.place import Place

@@ -6,7 +6,8 @@ from dtvit_deploy.artifacts.target import Cpu, Precision, Target, pairs
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.formats.mlpackage.options import CoreMlOptions
 from dtvit_deploy.models import registry
-from dtvit_deploy.recipe.tables import Int8, Limits, Recipe, TensorRt
+from dtvit_deploy.recipe.judging import Limits
+from dtvit_deploy.recipe.tables import Int8, Recipe, TensorRt
 
 _IMAGES = "give --calibration (in a recipe: data.calibration) a folder of some hundred training images"
 

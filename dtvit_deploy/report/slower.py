@@ -27,7 +27,7 @@ BAND_ALONE = 0.05
 SAME_DEVICE = ("device", "model", "processor", "architecture", "cores", "governor", "power mode")
 SAME_CONDITIONS = (
     "rung", "device", "chip", "runtime", "provider", "threads", "threads used", "precision", "batch",
-    "sustained load", "launch", "transfers", "latency", "host latency", "device latency",
+    "sustained load", "clocks", "launch", "transfers", "latency", "host latency", "device latency",
 )  # fmt: skip
 """What must be equal for latencies to compare; the last ones say what of a run was timed."""
 _ROUNDING = 1e-9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -41,10 +42,16 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What it answers, in the order of the contestants."""
+    """What it answers, in the order of the contestants.
+
+    Attributes:
+        began, ended: when sampling did, by `time.monotonic`.
+    """
 
     samples: tuple[Samples, Samples]
     conditions: tuple[dict[str, str], dict[str, str]]
+    began: float
+    ended: float
 
 
 def beside(a: Pairing, b: Pairing, options: SessionOptions, measuring: MeasureOptions, *, last_first: bool = False) -> Answer:
@@ -90,6 +97,8 @@ def main() -> None:
             session = stack.enter_context(RUNTIMES[one.runtime]().load(artifact, asked.options))
             runs[str(index)] = partial(session.run, still_feeds(artifact.manifest))
             conditions[index] = dict(session.conditions)
-        found = sample(runs, asked.measuring)
-    answer = Answer(samples=(found["0"], found["1"]), conditions=(conditions[0], conditions[1]))
+        moments: list[float] = []
+        found = sample(runs, asked.measuring, begins=lambda: moments.append(time.monotonic()))
+        ended = time.monotonic()
+    answer = Answer(samples=(found["0"], found["1"]), conditions=(conditions[0], conditions[1]), began=moments[0], ended=ended)
     sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")

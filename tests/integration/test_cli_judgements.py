@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+import captured
 from commandline import deploy, refused
 from dtvit_deploy.artifacts.artifact import load_artifact, sha256_of
 from dtvit_deploy.artifacts.cache import Cache
@@ -190,6 +191,7 @@ def test_an_artefact_is_not_slower_than_itself_in_five_processes_with_both(work:
     assert found["outcome"]["found"] == "alike"  # within a band that no noise leaves
     assert len(found["outcome"]["processes"]) == len(found["measured"]) == 5
     assert found["names"] == ["network.net.fp32.onnx"] * 2
+    assert found["invalid"] == []
     for pair in found["measured"]:
         one, other = (each["samples_ms"] for each in pair)
         assert len(one) == len(other) >= 8
@@ -204,6 +206,45 @@ def test_an_artefact_that_is_slower_by_more_than_the_band_is_exit_code_1(work: P
     few = ("--processes", "5", "--seconds", "0.1", "--samples", "8")
     done = deploy("ab", ARTEFACT, ARTEFACT, *few, cwd=work, code=1, before=slow)
     assert "B is slower: +" in done.stdout
+
+
+def test_two_artefacts_on_a_board_that_holds_itself_back_are_not_compared_as_if_it_had_not(work: Path, tmp_path: Path) -> None:
+    made = captured.Tree(tmp_path / "board", captured.lines("raspberry-pi-4.tree"))  # of which the supply is too weak, now
+    board = "import functools, pathlib; import dtvit_deploy.pipeline.ab as ab\n"
+    board += f"ab.watching = functools.partial(ab.watching, root=pathlib.Path({str(made.root)!r}))"
+    few = ("--processes", "5", "--seconds", "0.1", "--samples", "8", "--band", "9")
+    done = deploy("ab", ARTEFACT, ARTEFACT, *few, "--json", cwd=work, code=1, before=board)
+    found = json.loads(done.stdout)
+    assert found["outcome"]["found"] == "alike"
+    assert [line.partition(": throttled: ")[0] for line in found["invalid"]] == [f"process {n}" for n in range(1, 6) for _ in "ab"]
+    assert {name for line in found["invalid"] for name in ("under-voltage now", "throttled now") if name in line} == {
+        "under-voltage now",
+        "throttled now",
+    }
+    for pair in found["measured"]:
+        assert all(one["status"] == "INVALID" and one["state"]["before"]["model"].startswith("Raspberry Pi 4") for one in pair)
+        times = pair[0]["state"]["times_s"]
+        assert times[0] < 0 < pair[0]["state"]["sampled_s"]  # watched from before it was loaded, on the clock of its stamps
+    made.close()
+
+
+def test_figures_of_locked_clocks_are_not_those_of_clocks_as_shipped(work: Path, tmp_path: Path) -> None:
+    made = captured.Tree(tmp_path / "board", captured.lines("raspberry-pi-5.tree"))
+    policy = "/sys/devices/system/cpu/cpufreq/policy0"
+    for name, value in (("scaling_governor", "ondemand"), ("scaling_min_freq", "1500000"), ("scaling_max_freq", "2400000")):
+        made.put(f"{policy}/{name}", value)
+    made.put(f"{policy}/cpuinfo_max_freq", "2400000")
+    board = "import functools, pathlib; import dtvit_deploy.pipeline.taking as taking\n"
+    board += f"taking.locked = functools.partial(taking.locked, root=pathlib.Path({str(made.root)!r}))"
+    few = ("profile", ARTEFACT, "--seconds", "0.2", "--samples", "64")
+    deploy(*few, "-o", "shipped", cwd=work, code=None)
+    deploy(*few, "--lock-clocks", "-o", "locked", cwd=work, code=None, before=board)
+    latencies = [one["latency"] for one in json.loads((work / "locked/report.json").read_text())["subjects"] if one["latency"]]
+    assert {one["conditions"]["clocks"] for one in latencies} == {"locked at 2400 MHz"}
+    assert (made.root / policy[1:] / "scaling_governor").read_text().strip() == "ondemand"
+    told = deploy("compare", "shipped", "locked", cwd=work, code=None)
+    assert "clocks was not recorded and is locked at 2400 MHz" in told.stdout
+    made.close()
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from dtvit_deploy.pipeline.float16 import float16_stage
 from dtvit_deploy.pipeline.material import Material, open_material
 from dtvit_deploy.pipeline.onnx import onnx_stage
 from dtvit_deploy.pipeline.program import ProgramEntry, read_program_entry, write_program
-from dtvit_deploy.recipe.tables import Gates, Limits
+from dtvit_deploy.recipe.judging import Gates, Limits
 from dtvit_deploy.report.markdown import render_markdown
 from dtvit_deploy.report.schema import Report
 from dtvit_deploy.runtimes.base import SessionOptions

@@ -22,7 +22,8 @@ from dtvit_deploy.harness.latency import MeasureOptions
 from dtvit_deploy.models.options import Model
 from dtvit_deploy.pipeline.bundle_request import SUFFIX, Request, Wanted, encode_request, file_of, find_request, read_request, told_by
 from dtvit_deploy.pipeline.imported import _called
-from dtvit_deploy.recipe.tables import Data, Gates, Limits, Parity, Recipe, Run
+from dtvit_deploy.recipe.judging import Gates, Limits, Parity
+from dtvit_deploy.recipe.tables import Data, Recipe, Run
 from dtvit_deploy.remote.bundle import job_answered, lines_of
 
 DIGEST, OTHER = "a" * 64, "b" * 64

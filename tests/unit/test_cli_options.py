@@ -186,6 +186,7 @@ WORDS = {
     "int8.percentile": "99",
     "profile.seconds": "1",
     "profile.sustained": "90",
+    "profile.energy": "1",
 }
 NEEDS = {"int8.smooth_quant": ("--quantizer", "nncf"), "int8.bias_correction": ("--quantizer", "nncf")}
 

@@ -12,7 +12,7 @@ from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Warmup, su
 from dtvit_deploy.harness.parity import Difference, difference
 from dtvit_deploy.harness.verdict import Gate
 from dtvit_deploy.pipeline.gates import gates_of, measured_at_all, not_measured
-from dtvit_deploy.recipe.tables import Gates, Limits
+from dtvit_deploy.recipe.judging import Gates, Limits
 
 SCORES = np.eye(10)[np.arange(200) % 10] * 5
 """200 samples, each sure of one of ten classes."""

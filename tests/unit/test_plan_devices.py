@@ -20,7 +20,8 @@ from dtvit_deploy.plan.keys import key_of, kind_of
 from dtvit_deploy.plan.pool import Processes
 from dtvit_deploy.plan.stages import plan
 from dtvit_deploy.plan.work import PASSING
-from dtvit_deploy.recipe.tables import Device, Gates, Limits, Profile, Recipe
+from dtvit_deploy.recipe.judging import Gates, Limits, Profile
+from dtvit_deploy.recipe.tables import Device, Recipe
 
 HERE, PI, ORIN = Device(name="local"), Device(name="pi", address="ssh://me@pi"), Device(name="ssh://orin:2222")
 

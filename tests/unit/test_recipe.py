@@ -16,8 +16,9 @@ from dtvit_deploy.artifacts.target import Precision, Target
 from dtvit_deploy.artifacts.toml_file import LARGEST
 from dtvit_deploy.calibration.preprocessing import Preprocessing
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.recipe.judging import Gates
 from dtvit_deploy.recipe.reading import load_recipe
-from dtvit_deploy.recipe.tables import Gates, PreprocessingChanges, Recipe
+from dtvit_deploy.recipe.tables import PreprocessingChanges, Recipe
 
 Write = Callable[[str], Path]
 

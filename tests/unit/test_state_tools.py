@@ -3,39 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
 
 import captured
+from captured import program, until_told
 from dtvit_deploy.devices.state import raspberry, tegrastats, tools
-from dtvit_deploy.devices.state.source import Source
-
-
-@pytest.fixture
-def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is searched before all others."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return folder
-
-
-def program(folder: Path, name: str, script: str) -> None:
-    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
-    (folder / name).chmod(0o755)
-
-
-def until_told(source: Source, seconds: float = 30.0) -> list[float | None]:
-    """What it tells next."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        found = list(source.read())
-        if any(value is not None for value in found):
-            return found
-        time.sleep(0.02)
-    raise AssertionError("nothing was told")
 
 
 def test_tegrastats_is_read_as_it_goes_on(programs: Path, tmp_path: Path) -> None:

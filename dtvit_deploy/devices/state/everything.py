@@ -7,7 +7,7 @@ from pathlib import Path
 from dtvit_deploy.devices import local
 from dtvit_deploy.devices.files import text
 from dtvit_deploy.devices.half import half_arithmetic
-from dtvit_deploy.devices.state import apple, cpufreq, jetson, load, powercap, rails, raspberry, tegrastats, thermal, throttling
+from dtvit_deploy.devices.state import apple, cpufreq, jetson, load, nvidia, powercap, rails, raspberry, tegrastats, thermal, throttling
 from dtvit_deploy.devices.state.source import Source
 from dtvit_deploy.formats.job.words import HALF
 from dtvit_deploy.plural import counted
@@ -22,7 +22,7 @@ def sources(root: Path = Path("/")) -> list[Source]:
     found += [*jetson.sources(root), *raspberry.sources(root), *load.sources(root)]
     if root == Path("/"):  # a tree that only stands for a machine has no programs
         found += apple.sources()
-        found += tegrastats.sources(channel.kind for one in found for channel in one.channels) if jetson.is_one(root) else []
+        found += tegrastats.sources(channel.kind for one in found for channel in one.channels) if jetson.is_one(root) else nvidia.sources()
     kept, channels = [], 0
     for one in found:
         channels += len(one.channels)
@@ -58,5 +58,7 @@ def facts(root: Path = Path("/")) -> dict[str, str]:
         found[HALF] = "yes" if half else "no"
     found["power mode"] = text(root / "sys/firmware/acpi/platform_profile") or ""  # of a PC; a Jetson tells its own below
     found |= cpufreq.facts(root) | load.facts(root) | powercap.facts(root) | jetson.facts(root) | apple.facts()
+    if root == Path("/") and not jetson.is_one(root):
+        found |= nvidia.facts()
     found |= throttling.facts(root, [*raspberry.sources(root), *(apple.flags() if root == Path("/") else ())])
     return {name: value for name, value in found.items() if value}

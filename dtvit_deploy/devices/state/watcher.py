@@ -50,6 +50,10 @@ class Watch:
         """Sampling has ended now."""
         self._end = time.monotonic()
 
+    def sampled(self, began: float, ended: float) -> None:
+        """Another process of this machine sampled between these moments of `time.monotonic`, which all processes share."""
+        self.origin, self._end = began, ended
+
     @property
     def rails(self) -> bool:
         """Whether a rail or a counter of energy can be read."""

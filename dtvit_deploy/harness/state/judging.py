@@ -17,7 +17,7 @@ CLOCK_FALL = 0.10
 """Change of a clock's median within a measurement that is worth a word."""
 SETTINGS = (
     *("governor", "clock driver", "clock bounds", "energy preference", "turbo", "power mode", "jetson_clocks", "low power mode"),
-    *("power source", "cores allowed", "memory limit"),
+    *("power source", "cores allowed", "memory limit", "GPU power limit", "GPU persistence"),
 )
 """Facts that somebody sets: a device on which one of them changed in between is two devices."""
 
@@ -56,6 +56,9 @@ def remarks(watched: Watched) -> list[str]:
                 found.append(f"{channel.name}: {rise:.2f} s in {lasted:.1f} s of sampling")
         elif channel.kind == "events" and rise and not channel.harm:
             found.append(f"{channel.name}: {rise:.0f} while sampling")
+        elif channel.kind == "flag" and channel.limit is not None and not channel.harm:
+            on = [value > channel.limit for _, value in watched.during(channel)]
+            found += [f"{channel.name} in {sum(on)} of {len(on)} readings while sampling"] if any(on) else []
     return found
 
 

@@ -41,7 +41,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         source: the file or the tool that it was read from.
         harm: whether an event or a flag of it means that the device held itself back, so that a latency is of another device.
         limit: of a temperature, that from which on the device holds itself back; of a counter of energy, its last value before 0; of time
-            that is lost, the share of sampling from which on it is worth a word.
+            that is lost, the share of sampling from which on it is worth a word; of a flag that does no harm, beyond which it is.
         values: one for each time; None where it did not answer.
     """
 
