@@ -17,9 +17,11 @@ PUBLIC = {
     " TensorSpec __version__ calibrate evaluate export load_artifact load_recipe profile run verify",
     "dtvit_deploy.artifacts.artifact": "Artifact Link Manifest called encode_json load_artifact manifest_path named_artifacts read_json"
     " sha256_of write_json",
-    "dtvit_deploy.errors": "DeployError InputError MissingError",
+    "dtvit_deploy.errors": "CorruptError DeployError InputError MismatchError MissingError",
     "dtvit_deploy.artifacts.evidence": "Rung",
-    "dtvit_deploy.runtimes.base": "Availability DeviceTimed Elsewhere MissingOperatorError OnDevice Planned Runtime Session SessionOptions",
+    "dtvit_deploy.runtimes.base": (
+        "Availability DeviceTimed Elsewhere MissingOperatorError OnDevice Planned Profiled Runtime Session SessionOptions"
+    ),
     "dtvit_deploy.artifacts.signature": "Signature TensorSpec",
     "dtvit_deploy.artifacts.staging": "replacing staged",
     "dtvit_deploy.artifacts.target": "Cpu Precision Target pairs",

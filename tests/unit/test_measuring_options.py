@@ -31,7 +31,12 @@ CONSTANT = {
 
 def test_every_option_has_a_key_or_a_reason_to_have_none() -> None:
     assert set(MeasureOptions.__struct_fields__) == ASKED.keys() | CONSTANT.keys()
-    keys = {key for key, _ in ASKED.values()} | {"cuda_graph", "lock_clocks"}  # which are a session's, and the machine's
+    keys = {key for key, _ in ASKED.values()} | {
+        "cuda_graph",
+        "lock_clocks",
+        "layer_times",
+        "roofline",
+    }  # a session's, the machine's, and what is told beside
     assert set(Profile.__struct_fields__) == keys
 
 
