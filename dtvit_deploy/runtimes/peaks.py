@@ -101,11 +101,8 @@ def _of_openvino(size: tuple[int, int, int], threads: int) -> Iterator[_Product]
             rows = ops.parameter(given.shape, np.float32)
             factors = [rows, ops.constant(weights)]
             if quantised:
-                # Bytes without a sign by bytes with one: of other ranges OpenVINO computes the product in float.
-                factors = [
-                    ops.fake_quantize(one, low, 1.0, low, 1.0, levels)
-                    for one, low, levels in zip(factors, (0.0, -1.0), (256, 255), strict=True)
-                ]
+                # 255 levels of weights: where zero lies between two, as of 256 from -1 to 1, OpenVINO computes the product in float.
+                factors = [ops.fake_quantize(one, -1.0, 1.0, -1.0, 1.0, levels) for one, levels in zip(factors, (256, 255), strict=True)]
             model = vendor.Model([ops.matmul(*factors, False, False)], [rows])
             request = core.compile_model(model, "CPU", openvino.settings(hint, threads)).create_infer_request()
             request.set_input_tensor(vendor.Tensor(given.copy()))
