@@ -59,23 +59,45 @@ def top(
 
 @app.command()
 @explained
-def models(as_json: given.Json = False) -> None:
-    """List the reference networks: parameters and MACs, the paper's figures beside them."""
+def models(
+    family: Annotated[str | None, typer.Argument(help="Whose networks are listed; the families themselves if none.")] = None,
+    as_json: given.Json = False,
+) -> None:
+    """List the reference networks, family by family: parameters and MACs, the papers' figures beside them."""
     from dtvit_deploy.cli import show
-    from dtvit_deploy.models.registry import VARIANTS
+    from dtvit_deploy.models import registry
 
+    found = tuple(registry.VARIANTS.values()) if family is None else registry.family(family)
     if as_json:
-        show.as_json(list(VARIANTS.values()))
+        show.as_json(found)
+        return
+    if family is None:
+        show.rows(
+            "dtvit-deploy models FAMILY lists its networks",
+            ("family", "networks", "parameters, M", "what it is"),
+            _families(),
+            right=("networks",),
+        )
         return
     body = [
         (v.name, f"{v.params:,}", v.paper_params or "–", f"{v.macs:,}", v.paper_gflops or "–", v.description + ("" if v.reached else " *"))
-        for v in VARIANTS.values()
+        for v in found
     ]
     headings = ("name", "parameters", "paper, M", "MACs", "paper, G", "what it is")
     show.rows("networks at 224×224 unless said otherwise, 1000 classes", headings, body, right=headings[1:5])
-    for v in VARIANTS.values():
+    for v in found:
         if not v.reached:
             show.console().say(f"* {v.name}: {v.why}", "dim")
+
+
+def _families() -> list[tuple[str, str, str, str]]:
+    from dtvit_deploy.models.registry import FAMILIES, family
+
+    rows = []
+    for name, what in FAMILIES.items():
+        sizes = [each.params / 1e6 for each in family(name)]
+        rows.append((name, str(len(sizes)), f"{min(sizes):.1f} to {max(sizes):.1f}", what))
+    return rows
 
 
 app.command()(export)

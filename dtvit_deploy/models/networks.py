@@ -6,10 +6,14 @@ from torch import nn
 
 from dtvit_deploy.models.dualtoken.config import DualTokenConfig
 from dtvit_deploy.models.dualtoken.network import DualTokenViT
+from dtvit_deploy.models.lightvit.config import LightViTConfig
+from dtvit_deploy.models.lightvit.network import LightViT
 from dtvit_deploy.models.t2t.network import T2TViT
 from dtvit_deploy.models.variant import Config
 
 
 def network_from_config(config: Config) -> nn.Module:
     """The network of that configuration, with fresh weights."""
-    return DualTokenViT(config) if isinstance(config, DualTokenConfig) else T2TViT(config)
+    if isinstance(config, DualTokenConfig):
+        return DualTokenViT(config)
+    return LightViT(config) if isinstance(config, LightViTConfig) else T2TViT(config)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.dualtoken.config import DualTokenConfig
+from dtvit_deploy.models.lightvit_variants import variants as lightvit_variants
 from dtvit_deploy.models.t2t_variants import variants as t2t_variants
 from dtvit_deploy.models.variant import Variant
 
@@ -118,11 +119,35 @@ def _variants() -> Iterable[Variant]:
         reached=False,
         why="no structure of whole projections reaches 13.0 and 0.99; this is the nearest",
     )
+    yield from lightvit_variants()
     yield from t2t_variants()
 
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType({variant.name: variant for variant in _variants()})
 """Every variant by name, in the order in which people should meet them."""
+
+
+FAMILIES: Mapping[str, str] = MappingProxyType(
+    {
+        "dualtoken-vit": "DualToken-ViT (arXiv 2309.12424), the paper's networks and ablations",
+        "lightvit": "LightViT (arXiv 2207.05557), which DualToken-ViT was made from",
+        "t2t-vit": "T2T-ViT (arXiv 2101.11986) and the backbones that its paper studies",
+    }
+)
+"""Every family, by what the names of its networks begin with."""
+
+
+def family(name: str) -> tuple[Variant, ...]:
+    """The networks of a family.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in FAMILIES:
+        of = next((each for each in FAMILIES if name.startswith(f"{each}-")), None)
+        known = f"families: {', '.join(FAMILIES)}"
+        raise InputError(f"there is no family {name!r:.100}", remedy=f"it would be in {of}: give that" if of else known)
+    return tuple(each for each in VARIANTS.values() if each.name.startswith(f"{name}-"))
 
 
 def variant(name: str) -> Variant:

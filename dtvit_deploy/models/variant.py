@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dtvit_deploy.models.dualtoken.config import DualTokenConfig
+from dtvit_deploy.models.lightvit.config import LightViTConfig
 from dtvit_deploy.models.t2t.config import T2TConfig
 
-Config = DualTokenConfig | T2TConfig
+Config = DualTokenConfig | LightViTConfig | T2TConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,10 +35,11 @@ from dtvit_deploy.runtimes.onnxruntime import OnnxRuntime
 
 pytestmark = [pytest.mark.arm64, pytest.mark.slow]
 SIDE = int(os.environ.get("DTVIT_DEPLOY_ARM64_SIDE", "64"))
-SIDES = {"dualtoken-vit-s-mix-window": 224}
-"""Its windows are of seven by seven, at every stage."""
+SIDES = {"dualtoken-vit-s-mix-window": 224, "lightvit-t": 224}
+"""Their windows are of seven by seven, at every stage."""
 LIKE_ANOTHER = {f"t2t-vit-{one}" for one in ("10", "12", "14", "19", "24", "14-384", "t-19", "t-24", "14-resnext", "14-wide")}
-"""T2T-ViTs with the operators of `t2t-vit-7` or `t2t-vit-t-14` in other widths and numbers, up to 64 million weights to emulate."""
+LIKE_ANOTHER |= {"lightvit-s", "lightvit-b"}
+"""With the operators of `t2t-vit-7`, `t2t-vit-t-14` or `lightvit-t` in other widths and numbers, up to 64 million weights to emulate."""
 LEAST_SQNR = 30.0
 """dB of INT8's answers over what another CPU moves them by: codes beside a tie tip, and no more."""
 HALF = "cortex-a76"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.models.registry import VARIANTS, variant
+from dtvit_deploy.models.registry import FAMILIES, VARIANTS, family, variant
 
 
 def printed_figures_match(printed: str, exact: float) -> bool:
@@ -46,6 +46,16 @@ def test_of_t2t_vit_those_are_not_reached_whose_figures_the_released_code_does_n
 @pytest.mark.parametrize("each", VARIANTS.values(), ids=lambda each: each.name)
 def test_a_figure_that_is_not_reached_says_why_and_no_other_does(each) -> None:  # type: ignore[no-untyped-def]
     assert bool(each.why) != each.reached
+
+
+def test_every_network_is_of_one_family() -> None:
+    found = [each.name for name in FAMILIES for each in family(name)]
+    assert sorted(found) == sorted(VARIANTS)
+    with pytest.raises(InputError, match=r"no family 'lightvit-t'") as caught:
+        family("lightvit-t")
+    assert caught.value.remedy == "it would be in lightvit: give that"
+    with pytest.raises(InputError, match="no family 'resnet'"):
+        family("resnet")
 
 
 def test_two_names_are_never_the_same_network() -> None:

@@ -1,6 +1,6 @@
-"""Every T2T-ViT to every target, with weights that do something, on real images: exported, verified, and its graph looked at.
+"""Every LightViT and T2T-ViT to every target, with weights that do something, on real images: exported, verified, and its graph looked at.
 
-    python benchmarks/t2t.py IMAGES [NAME …] [-t TARGET …] [-p PRECISION …] [--energy |k|²/2]
+    python benchmarks/families.py IMAGES [NAME …] [-t TARGET …] [-p PRECISION …] [--energy |k|²/2]
 
 IMAGES has the folders `train`, of which INT8 takes its ranges, and `held-out`, which `verify` takes (examples/digits/data.py writes such).
 
@@ -44,9 +44,9 @@ from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.plan.exporting import export
 from dtvit_deploy.recipe.tables import Data, Export, Int8, Recipe, TensorRt
 
-NETWORKS = [name for name in VARIANTS if name.startswith("t2t-")]
+NETWORKS = [name for name in VARIANTS if not name.startswith("dualtoken-")]
 PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
-SAMPLED = ("t2t-vit-7", "t2t-vit-t-14", "t2t-vit-16-ghost", "t2t-vit-dense")
+SAMPLED = ("lightvit-t", "t2t-vit-7", "t2t-vit-t-14", "t2t-vit-16-ghost", "t2t-vit-dense")
 """What is built in INT8 unless other names are asked for."""
 UNWANTED = {"Einsum", "GatherND", "Tile", "Col2Im", "Loop", "If"}
 AXES = 4

@@ -1,0 +1,59 @@
+"""The sizes of LightViT, as plain values: arXiv 2207.05557, and where it leaves one open the released module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dtvit_deploy.errors import InputError
+
+WINDOW = 7
+"""Positions on each side of a window of local attention."""
+STRIDE = 32 * WINDOW
+"""Input pixels on each side that the last stage makes one window of: its grids are whole windows in every stage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LightViTConfig:
+    """One LightViT, completely described.
+
+    Attributes:
+        dims: channels of the three stages.
+        depths: blocks in each stage.
+        heads: attention heads in each stage, of 32 channels each.
+        tokens: global tokens.
+        mlp_ratios: hidden width of each stage's MLP, in multiples of its channels.
+        input_size: height and width of the input image, in pixels; both divide by 224.
+        num_classes: outputs of the classifier.
+        drop_path: greatest stochastic-depth rate, reached at the last block; used in training only.
+    """
+
+    dims: tuple[int, int, int]
+    depths: tuple[int, int, int]
+    heads: tuple[int, int, int]
+    tokens: int
+    mlp_ratios: tuple[int, int, int] = (8, 4, 4)
+    input_size: tuple[int, int] = (224, 224)
+    num_classes: int = 1000
+    drop_path: float = 0.1
+
+    def __post_init__(self) -> None:
+        height, width = self.input_size
+        if height < STRIDE or width < STRIDE or height % STRIDE or width % STRIDE:
+            raise InputError(
+                f"input size {height}×{width} cannot be used: LightViT attends within {WINDOW}×{WINDOW} windows down to 1/32 of the image,"
+                f" and whole windows need a height and width that divide by {STRIDE}",
+                remedy=f"use {_nearest(height)}×{_nearest(width)}",
+            )
+        if self.num_classes < 1:
+            raise InputError(f"{self.num_classes} classes asked for", remedy="give at least one class")
+        if odd := [dim for dim, heads in zip(self.dims, self.heads, strict=True) if dim % heads or dim % 4]:
+            raise InputError(f"{odd[0]} channels cannot be shared among its heads and gates", remedy="give channels that both divide")
+
+    def grid(self, stage: int) -> tuple[int, int]:
+        """Height and width of the feature map of stage 0, 1 or 2 (strides 8, 16, 32)."""
+        stride = 8 << stage
+        return self.input_size[0] // stride, self.input_size[1] // stride
+
+
+def _nearest(side: int) -> int:
+    return max(STRIDE, round(side / STRIDE) * STRIDE)
