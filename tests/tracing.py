@@ -28,6 +28,8 @@ _CALL = re.compile(r"(\w+)\((.*)\) += (-?\d+)(?:<([^>]*)>)?.*")
 _WRITING = re.compile(r"O_(?:WRONLY|RDWR|CREAT|TRUNC|TMPFILE)")
 _PLACE = re.compile(r"(?:\w+<([^>]*)>, )?(\"(?:[^\"\\]|\\.)*\")")
 _DEVICES = ("/dev/null", "/dev/tty", "/dev/full")
+_OWN = re.compile(r"/proc/\d+/clear_refs")
+"""Has the kernel forget the greatest memory of a process: a process that measures its own writes there."""
 
 
 def why_not() -> str:
@@ -101,7 +103,7 @@ def traced(command: Sequence[str], cwd: Path, env: dict[str, str], log: Path, at
     found = Traced(code, "".join(said))
     for file in sorted(log.iterdir()):
         for call, arguments, result, opened in _calls(file):
-            _note(found, log, cwd, call, arguments, result, opened)
+            _note(found, file, cwd, call, arguments, result, opened)
     return found
 
 
@@ -119,14 +121,15 @@ def _calls(file: Path) -> Iterator[tuple[str, str, int, str]]:
             yield match[1], match[2], -1, ""
 
 
-def _note(found: Traced, log: Path, cwd: Path, call: str, arguments: str, result: int, opened: str) -> None:
+def _note(found: Traced, caller: Path, cwd: Path, call: str, arguments: str, result: int, opened: str) -> None:
     if call.startswith("socket"):
         found.sockets.append(f"{call}({arguments})")
     elif call in ("fork", "vfork", "clone", "clone3"):
-        if "CLONE_THREAD" not in arguments and not _is_ours(became := _became(log / f"trace.{result}")):
-            found.forks.append(became)
+        became = _became(caller.with_name(f"trace.{result}"))
+        if "CLONE_THREAD" not in arguments and not _is_ours(became or _became(caller)):
+            found.forks.append(became or "a copy of the command itself")
     elif call in ("open", "openat", "openat2", "creat"):
-        if (call == "creat" or _WRITING.search(arguments)) and not opened.startswith(_DEVICES):
+        if (call == "creat" or _WRITING.search(arguments)) and not opened.startswith(_DEVICES) and not _OWN.fullmatch(opened):
             found.written.add(Path(opened.removesuffix(" (deleted)")))
     elif call not in ("execve", "execveat"):
         folder, name = _PLACE.findall(arguments)[-1]  # the last one is what comes to be
@@ -134,11 +137,11 @@ def _note(found: Traced, log: Path, cwd: Path, call: str, arguments: str, result
 
 
 def _became(file: Path) -> str:
-    """The program that a new process turned into, with its arguments; or that it went on as the one it came from."""
+    """The program that a process turned into, with its arguments; empty where it went on as the one it came from."""
     for call, arguments, _, _ in _calls(file) if file.exists() else ():
         if call == "execve":
             return arguments
-    return "a copy of the command itself"
+    return ""
 
 
 def _is_ours(program: str) -> bool:

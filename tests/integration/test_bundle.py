@@ -282,7 +282,7 @@ def test_what_is_interrupted_there_goes_on_when_it_is_called_again(work: Path, b
     process.communicate()
     assert not (board.folder / made["back"]).exists()
     found = told(work, answered(board, work, made))
-    assert len(found["subjects"]) == 3, (found["notes"], found["verdict"])
+    assert len(found["subjects"]) == 3, [gate["reason"] for gate in found["verdict"]["gates"]]
 
 
 def test_a_name_of_an_archive_runs_nothing_there(work: Path, board: Board) -> None:

@@ -172,7 +172,8 @@ def test_a_profile_without_a_latency_to_believe_does_not_end_as_if_it_had_measur
     done = deploy("profile", ARTEFACT, "--samples", "8", "--seconds", "0.1", "-o", "profiled", cwd=work, code=1, before=never)
     assert done.stdout.splitlines()[-1] == "FAIL: 1 of 1 gates failed"
     assert "✗ a latency to believe: none of 1 measurement is VALID; ONNX FP32, network.net.fp32.onnx: INVALID (too few" in done.stdout
-    deploy("compare", "profiled", "profiled", cwd=work)  # which says something about the machine, and nothing about the artefact
+    compared = deploy("compare", "profiled", "profiled", cwd=work, code=1)  # which says something about the machine alone
+    assert "✗ a latency to compare: of 1 artefact none has a VALID latency in both reports" in compared.stdout
 
 
 def test_of_what_can_never_be_int8_calibration_says_so_before_it_reads_an_image(work: Path) -> None:
@@ -234,8 +235,8 @@ def test_figures_of_locked_clocks_are_not_those_of_clocks_as_shipped(work: Path,
     for name, value in (("scaling_governor", "ondemand"), ("scaling_min_freq", "1500000"), ("scaling_max_freq", "2400000")):
         made.put(f"{policy}/{name}", value)
     made.put(f"{policy}/cpuinfo_max_freq", "2400000")
-    board = "import functools, pathlib; import dtvit_deploy.pipeline.taking as taking\n"
-    board += f"taking.locked = functools.partial(taking.locked, root=pathlib.Path({str(made.root)!r}))"
+    board = "import functools, pathlib; from dtvit_deploy.pipeline import latencies\n"
+    board += f"latencies.locked = functools.partial(latencies.locked, root=pathlib.Path({str(made.root)!r}))"
     few = ("profile", ARTEFACT, "--seconds", "0.2", "--samples", "64")
     deploy(*few, "-o", "shipped", cwd=work, code=None)
     deploy(*few, "--lock-clocks", "-o", "locked", cwd=work, code=None, before=board)

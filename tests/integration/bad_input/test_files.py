@@ -10,6 +10,7 @@ from PIL import Image
 
 from commandline import deploy, refused
 from dtvit_deploy.artifacts.artifact import manifest_path, sha256_of
+from dtvit_deploy.report.schema import SCHEMA
 
 
 class TestArtefacts:
@@ -71,7 +72,7 @@ class TestReportsAndRecipes:
         empty: dict[str, object] = {"data": {}, "device": {}, "versions": {}, "subjects": [], "lineage": []}
         report = empty | {"command": "verify", "model": "m", "created": "", "schema": 99}
         (work / "report.json").write_text(json.dumps(report))
-        assert "has schema 99; this version reads schema 2" in refused("report", "report.json", cwd=work, out=False)
+        assert f"has schema 99; this version reads schema {SCHEMA}" in refused("report", "report.json", cwd=work, out=False)
 
     def test_a_report_with_nothing_in_it_does_no_harm(self, work: Path) -> None:
         empty: dict[str, object] = {"data": {}, "device": {}, "versions": {}, "subjects": [], "lineage": []}
