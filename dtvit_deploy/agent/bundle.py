@@ -20,6 +20,7 @@ from dtvit_deploy.formats.job.bundle import JOB, RESULTS
 from dtvit_deploy.formats.job.frames import MAGIC, CutOffError, ResultsError, read_frame
 from dtvit_deploy.formats.job.job import Job, decode_job, job_id
 
+_AGAIN = "remove that folder, and unpack the bundle again"
 _LOOKS = 0.2
 _ENDS = 2.0
 """Seconds that whoever was killed just now may take to be gone."""
@@ -39,7 +40,7 @@ def do_bundle(folder: Path, identity: str) -> None:
     try:
         content = (folder / JOB).read_bytes()
     except OSError as error:
-        raise InputError(f"{folder / JOB} cannot be read: {error.strerror}", remedy="unpack the whole bundle") from error
+        raise InputError(f"{folder / JOB} cannot be read: {error.strerror}", remedy=_AGAIN) from error
     job, store = decode_job(content), Store(folder, private=False)
     with _alone(folder):
         _do(folder, identity, content, job, store)
@@ -48,11 +49,11 @@ def do_bundle(folder: Path, identity: str) -> None:
 def _do(folder: Path, identity: str, content: bytes, job: Job, store: Store) -> None:
     name = job_id(content)
     if name != identity:
-        raise InputError(f"{folder / JOB} was changed: it is another job than the bundle's", remedy="unpack the whole bundle again")
+        raise InputError(f"{folder / JOB} was changed: it is another job than the bundle's", remedy=_AGAIN)
     try:
         state = jobs.begin(store, content, "whoever runs the bundle", wait=True)["state"]
         if state == "missing":
-            raise MissingError(f"files of the bundle are missing or damaged in {folder}", remedy="unpack the whole bundle again")
+            raise MissingError(f"files of the bundle are missing or damaged in {folder}", remedy=_AGAIN)
         _watch(store.jobs / name, job)
     except BaseException:
         if (store.jobs / name / JOB).is_file():

@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 from dtvit_deploy.agent.archive import agent_archive
 from dtvit_deploy.artifacts.staging import staged
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.formats.job.bundle import AGENT, BLOBS, JOB, README, RESULTS, RUN
+from dtvit_deploy.formats.job.bundle import AGENT, BLOBS, JOB, README, RESULTS, RUN, WHOLE
 from dtvit_deploy.formats.job.expected import parts_of
 from dtvit_deploy.formats.job.frames import LARGEST_FRAME, ResultsError, read_frame, read_magic
 from dtvit_deploy.formats.job.job import encode_job
@@ -44,7 +44,8 @@ def lines_of(identity: str, archive: str) -> tuple[str, str]:
     """
     name = folder_of(identity)
     quoted = shlex.quote(f"./{archive}" if archive.startswith("-") else archive)
-    return f"tar xf {quoted} && sh {name}/{RUN}", f"{name}/{RESULTS}"
+    # Once whole, it is not unpacked again: a call that was interrupted may have left a worker that reads these files.
+    return f"[ -e {name}/{WHOLE} ] || tar xf {quoted} && sh {name}/{RUN}", f"{name}/{RESULTS}"
 
 
 def write_bundle(asked: Asked, path: Path, beside: Mapping[str, bytes] | None = None) -> None:
@@ -85,6 +86,7 @@ def write_bundle(asked: Asked, path: Path, beside: Mapping[str, bytes] | None = 
                     raise InputError(f"{asked.blobs[blob.sha256]} was changed while the bundle was made", remedy="make it again")
                 with asked.blobs[blob.sha256].open("rb") as stream:
                     _add(archive, f"{name}/{BLOBS}/{blob.sha256}", cast(BinaryIO, stream), blob.bytes)
+            _add(archive, f"{name}/{WHOLE}", io.BytesIO(), 0)
 
 
 def job_answered(path: Path) -> str:

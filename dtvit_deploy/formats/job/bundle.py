@@ -6,3 +6,5 @@ AGENT, JOB, RUN, README, RESULTS = "agent.zip", "job.json", "run.sh", "README.tx
 """Its files; `RESULTS` is what it writes, and what is taken back."""
 BLOBS = "blobs"
 """Folder of what the job needs, by digest."""
+WHOLE = "whole"
+"""The last of an archive's files: where it is, the others are."""
