@@ -120,6 +120,11 @@ def lively(name: str, path: Path, energy: float) -> Path:
     network = load_reference(Model(name=name)).module
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
+        for key, tensor in network.named_buffers():
+            if key.endswith("running_mean"):
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.1)
+            elif key.endswith("running_var"):
+                tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
         for key, tensor in network.named_parameters():
             if not tensor.requires_grad:
                 continue
@@ -128,6 +133,8 @@ def lively(name: str, path: Path, energy: float) -> Path:
                 tensor.copy_(noise * 0.1)
             elif tensor.ndim == 1:
                 tensor.copy_(1 + noise * 0.2)
+            elif key.endswith(("global_token", "bias_table")):
+                tensor.copy_(noise)
             elif tensor.ndim > 1 and not key.endswith("cls_token"):
                 tensor.copy_(noise * max(1, tensor[0].numel()) ** -0.5)
         for layer in network.modules():

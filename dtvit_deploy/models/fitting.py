@@ -27,19 +27,21 @@ def load_state(module: nn.Module, checkpoint: Checkpoint) -> tuple[str, ...]:
 
     Names may begin with another prefix than the network's (``module.``, ``model.``, ``backbone.``, whatever a wrapper called it). Where
     one part of the file is the whole network, that part is taken. Integers and booleans are converted where no value changes. A tensor that
-    the network ties to another may be missing (safetensors stores shared weights once).
+    the network ties to another may be missing (safetensors stores shared weights once). A table that the network makes itself, an index or
+    a mask, may be in the file, which must then have the same.
 
     Returns:
         What was done to the names and values, for people.
 
     Raises:
-        InputError: names are missing or unexpected, two are one without their prefix, or a shape or a kind of type differs; some of each
-            are named.
+        InputError: names are missing or unexpected, two are one without their prefix, a shape or a kind of type differs, or a table is not
+            the network's; some of each are named.
     """
     whole = module.state_dict()
     expected = {name: value for name, value in whole.items() if isinstance(value, Tensor)}
     notes: list[str] = []
     state = _renamed(checkpoint, expected, notes)
+    state, contradicted = _without_made(state, module, whole, notes)
     state = _converted(state, expected, notes)
     given = {_place(tensor) for name, tensor in expected.items() if name in state}
     problems = {
@@ -57,6 +59,7 @@ def load_state(module: nn.Module, checkpoint: Checkpoint) -> tuple[str, ...]:
             for name, tensor in expected.items()
             if name in state and state[name].dtype != tensor.dtype and not {state[name].dtype, tensor.dtype} <= set(_FLOATS)
         ],
+        "other than what the network makes itself": contradicted,
     }
     if any(problems.values()):
         of_entry = f" ({checkpoint.entry})" if checkpoint.entry else ""
@@ -175,6 +178,27 @@ def _without_compiled(state: Mapping[str, Tensor], expected: Mapping[str, Tensor
         return dict(state)
     notes.append(f"names in the file hold {COMPILED!r}, which torch.compile puts there; it was dropped")
     return {new: state[old] for new, old in plain.items()}
+
+
+def _without_made(
+    state: dict[str, Tensor], module: nn.Module, whole: Mapping[str, object], notes: list[str]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The state without the tables that the network makes itself and does not store, and which of them have other values in the file.
+
+    Published modules often store theirs: of relative positions, of masks.
+    """
+    made = {name: buffer for name, buffer in module.named_buffers(remove_duplicate=False) if name not in whole and name in state}
+    same = [name for name, buffer in made.items() if _is(state[name], buffer)]
+    if same:
+        which = f"{counted(len(same), 'table')} that the network makes itself {_was(same)} left out"
+        notes.append(f"{which}, being the same: {named(same)}")
+    rest = {name: tensor for name, tensor in state.items() if name not in made}
+    return rest, [name for name in made if name not in same]
+
+
+def _is(stored: Tensor, made: Tensor) -> bool:
+    """The same values, as far as the type that they are stored in can hold them."""
+    return stored.shape == made.shape and torch.equal(stored, made.to(device=stored.device, dtype=stored.dtype))
 
 
 def _converted(state: dict[str, Tensor], expected: Mapping[str, Tensor], notes: list[str]) -> dict[str, Tensor]:

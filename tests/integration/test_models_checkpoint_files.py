@@ -407,6 +407,35 @@ def test_an_index_is_converted_only_where_every_value_is_kept(tmp_path: Path) ->
         loaded(written(tmp_path / "n.pt", fits | {"index": torch.tensor([1 << 40, 1, 2, 0])}), Indexed())
 
 
+class Tabled(nn.Module):
+    """Makes what others store: an index, a mask, and a table of floats."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+        self.register_buffer("index", torch.arange(4), persistent=False)
+        self.register_buffer("mask", torch.tensor([[0.0, float("-inf")]]), persistent=False)
+        self.register_buffer("scale", torch.tensor([1 / 3]), persistent=False)
+
+
+TABLES = {"index": torch.arange(4, dtype=torch.int32), "mask": torch.tensor([[0.0, float("-inf")]]), "scale": torch.tensor([1 / 3]).half()}
+
+
+@pytest.mark.parametrize("held", [(), ("index",), tuple(TABLES)], ids=str)
+def test_tables_that_the_network_makes_itself_may_be_in_the_file(held: tuple[str, ...], tmp_path: Path) -> None:
+    wanted = Tabled()
+    state = {f"module.{name}": tensor for name, tensor in (wanted.state_dict() | {name: TABLES[name] for name in held}).items()}
+    network, said = loaded(written(tmp_path / "m.pt", state), Tabled())
+    assert same(network, wanted)
+    assert ("that the network makes itself" in said) == bool(held)
+
+
+@pytest.mark.parametrize("other", [torch.arange(5), torch.tensor([0, 1, 2, 9]), torch.full((4,), float("nan"))], ids=repr)
+def test_a_table_that_is_not_the_networks_is_refused(other: torch.Tensor, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="1 other than what the network makes itself: index"):
+        loaded(written(tmp_path / "m.pt", Tabled().state_dict() | {"index": other}), Tabled())
+
+
 # Files that are not whole
 
 

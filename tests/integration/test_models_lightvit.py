@@ -67,6 +67,16 @@ def test_windows_are_taken_apart_and_put_together_again() -> None:
     assert torch.equal(unwindowed(found, (14, 21)), x)
 
 
+INDEX = torch.tensor([(i // 7 - j // 7 + 6) * 13 + (i % 7 - j % 7 + 6) for i in range(49) for j in range(49)])
+"""What the released module registers as a buffer of every block, and so stores."""
+
+
+def published(config: LightViTConfig) -> dict[str, torch.Tensor]:
+    """A state dict with every name of the released module's, the index among them."""
+    values = LightViT(config).state_dict()
+    return {name: INDEX if name.endswith("relative_position_index") else values[name].clone() for name in published_names(config)}
+
+
 def published_names(config: LightViTConfig) -> list[str]:
     """As the released module calls them, written from its list of layers."""
     names = ["global_token", "head.weight", "head.bias", "norm.weight", "norm.bias"]
@@ -81,7 +91,7 @@ def published_names(config: LightViTConfig) -> list[str]:
     for stage, depth in enumerate(config.depths):
         for index in range(bool(stage), depth + bool(stage)):
             names += [f"stages.{stage}.{index}.{layer}.{end}" for layer in layers for end in ("weight", "bias")]
-            names += [f"stages.{stage}.{index}.attn.relative_position_bias_table"]
+            names += [f"stages.{stage}.{index}.attn.relative_position_{end}" for end in ("bias_table", "index")]
         if stage:
             names += [f"stages.{stage}.0.{norm}.{end}" for norm in ("norm", "norm2") for end in ("weight", "bias")]
             names += [f"stages.{stage}.0.{linear}.weight" for linear in ("reduction", "res_proj", "proj")]
@@ -90,13 +100,20 @@ def published_names(config: LightViTConfig) -> list[str]:
 
 @pytest.mark.parametrize("config", [SMALL, VARIANTS["lightvit-t"].config], ids=["small", "T"])
 def test_a_published_state_dict_loads_by_its_own_names(config: LightViTConfig, tmp_path: Path) -> None:
-    source = LightViT(config)
-    state = {name: source.state_dict()[name].clone() for name in published_names(config)}
-    assert state.keys() == source.state_dict().keys()
+    state = published(config)
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}, "epoch": 300}, tmp_path / "published.ckpt")
     loaded = LightViT(config)
-    load_state(loaded, read_checkpoint(tmp_path / "published.ckpt"))
+    said = load_state(loaded, read_checkpoint(tmp_path / "published.ckpt"))
     assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
+    assert any(f"{sum(config.depths)} tables that the network makes itself were left out" in each for each in said)
+
+
+def test_a_checkpoint_of_other_relative_positions_is_refused(tmp_path: Path) -> None:
+    state = published(SMALL)
+    state["stages.1.1.attn.relative_position_index"] = INDEX.flip(0)
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(InputError, match=r"1 other than what the network makes itself: stages\.1\.1\.attn\.relative_position_index"):
+        load_state(LightViT(SMALL), read_checkpoint(tmp_path / "other.pth"))
 
 
 @pytest.mark.parametrize("size", [(224, 256), (192, 224), (0, 224)])

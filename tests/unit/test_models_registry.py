@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -6,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commandline import deploy
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.registry import FAMILIES, VARIANTS, family, variant
 
@@ -88,3 +90,16 @@ def test_listing_the_models_loads_no_framework() -> None:
     script = "import sys, dtvit_deploy.models.registry; print({'torch', 'numpy', 'onnx'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_command_lists_families_and_then_the_networks_of_one() -> None:
+    every, one = deploy("models").stdout, deploy("models", "lightvit").stdout
+    assert all(name in every for name in FAMILIES)
+    assert "lightvit-t" not in every
+    assert all(name in one for name in ("lightvit-t", "lightvit-s", "lightvit-b", "772,183,808"))
+    assert "there is no family 'resnet'" in deploy("models", "resnet", code=2).stderr
+    assert [each["name"] for each in json.loads(deploy("models", "lightvit", "--json").stdout)] == [
+        "lightvit-t",
+        "lightvit-s",
+        "lightvit-b",
+    ]

@@ -15,16 +15,16 @@ from dtvit_deploy.models.lightvit.config import WINDOW
 
 
 def relative_index() -> Tensor:
-    """(49, 49): for query i and key j of a window the row of the table of biases, one for each of the 13 × 13 offsets."""
+    """(49·49,): for query i and key j of a window, at 49·i + j, the row of the table of biases, one for each of the 13 × 13 offsets."""
     place = torch.stack(torch.meshgrid(torch.arange(WINDOW), torch.arange(WINDOW), indexing="ij")).flatten(1)
     offset = place[:, :, None] - place[:, None, :] + WINDOW - 1
-    return offset[0] * (2 * WINDOW - 1) + offset[1]
+    return (offset[0] * (2 * WINDOW - 1) + offset[1]).flatten()
 
 
 class Attention(nn.Module):
     """Image tokens attend within their window; global tokens attend to the image, and the image to what they have gathered."""
 
-    index: Tensor
+    relative_position_index: Tensor
 
     def __init__(self, dim: int, heads: int, tokens: int) -> None:
         super().__init__()
@@ -34,14 +34,16 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.register_buffer("index", relative_index(), persistent=False)
+        # The published checkpoints hold it, under this name; ours need not (models/fitting.py takes both).
+        self.register_buffer("relative_position_index", relative_index(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T + N, C), the image in window order → the same."""
         batch, _, channels = x.shape
         query, key, value = self.qkv(x).chunk(3, -1)
         image, key, value = query[:, self.tokens :], key[:, self.tokens :], value[:, self.tokens :]
-        bias = self.relative_position_bias_table[self.index].permute(2, 0, 1)
+        bias = self.relative_position_bias_table[self.relative_position_index]
+        bias = bias.reshape(WINDOW * WINDOW, WINDOW * WINDOW, self.heads).permute(2, 0, 1)
         query_in, key_in, value_in = (one.reshape(-1, WINDOW * WINDOW, channels) for one in (image, key, value))
         local = attend(query_in, key_in, value_in, self.heads, bias).reshape(batch, -1, channels)
         gathered = attend(query[:, : self.tokens], key, value, self.heads)
