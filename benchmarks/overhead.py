@@ -7,7 +7,8 @@ fresh process. `local`, `ssh`: `profile --device` through the agent, once as a c
 machine. Each way runs once in each round, in a fresh process, and none beside another; the order turns. A ratio is the median over rounds
 of one p50 by the other, its 95 % interval a bootstrap over rounds.
 
-Limits: here ÷ app and ssh ÷ local, 2 % and 1 % from 1; where the interval reaches beyond a limit, that is said, and the exit code is 1.
+Limits: here ÷ app and ssh ÷ local, 2 % and 1 % from 1; the exit code is 1 where a ratio
+is beyond, and where its interval alone reaches there, that is said.
 """
 
 from __future__ import annotations

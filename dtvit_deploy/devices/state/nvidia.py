@@ -26,7 +26,7 @@ _INTERVAL = "500"
 _MOST = 16
 """GPUs of a machine."""
 _NUMBER = re.compile(r"\d{1,6}(?:\.\d{1,3})?", re.ASCII)
-_NONE = re.compile(r"\[[A-Za-z/ ]{2,40}\]", re.ASCII)
+_NONE = re.compile(r"N/A|\[[A-Za-z/ ]{2,60}\]", re.ASCII)
 _WHOLE = re.compile(r"\d{1,2}", re.ASCII)
 _BITS = re.compile(r"0x[0-9a-fA-F]{16}", re.ASCII)
 

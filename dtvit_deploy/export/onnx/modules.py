@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from dtvit_deploy.artifacts.nodes import NodeMap
 
 MODULE = "module"
-NO_MODULE, NETWORK = "(no module)", "(the network itself)"
 """Key of the node metadata that names the torch module."""
+NO_MODULE, NETWORK = "(no module)", "(the network itself)"
+"""What people are told of a node that names none, and of one that is of no module within the network."""
 
 
 def name_nodes(model: onnx.ModelProto, nodes: NodeMap) -> None:
