@@ -21,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
 import dtvit_deploy  # noqa: F401 before the vendors, which it keeps from reporting home
 
 # isort: split
@@ -43,6 +45,7 @@ from dtvit_deploy.pipeline.program import program_stage
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.plan.exporting import export
 from dtvit_deploy.recipe.tables import Data, Export, Int8, Recipe, TensorRt
+from lively import lively as random_weights
 
 NETWORKS = [name for name in VARIANTS if not name.startswith("dualtoken-")]
 PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
@@ -118,25 +121,8 @@ def unwanted(artifact: Artifact) -> list[str]:
 def lively(name: str, path: Path, energy: float) -> Path:
     """A checkpoint of random weights with which every layer changes what passes it; the keys of Performer layers have that |k|²/2."""
     network = load_reference(Model(name=name)).module
-    generator = torch.Generator().manual_seed(0)
+    random_weights(network, gain=1.0, spread=0.2)
     with torch.no_grad():
-        for key, tensor in network.named_buffers():
-            if key.endswith("running_mean"):
-                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.1)
-            elif key.endswith("running_var"):
-                tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
-        for key, tensor in network.named_parameters():
-            if not tensor.requires_grad:
-                continue
-            noise = torch.randn(tensor.shape, generator=generator)
-            if key.endswith("bias"):
-                tensor.copy_(noise * 0.1)
-            elif tensor.ndim == 1:
-                tensor.copy_(1 + noise * 0.2)
-            elif key.endswith(("global_token", "bias_table")):
-                tensor.copy_(noise)
-            elif tensor.ndim > 1 and not key.endswith("cls_token"):
-                tensor.copy_(noise * max(1, tensor[0].numel()) ** -0.5)
         for layer in network.modules():
             if isinstance(layer, PerformerLayer):
                 width = layer.w.shape[1]

@@ -5,14 +5,12 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-import onnx
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dtvit_deploy.artifacts.cache import Cache
-from dtvit_deploy.artifacts.target import Precision, Target
+from dtvit_deploy.artifacts.target import Target
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.checkpoint import read_checkpoint
 from dtvit_deploy.models.cost import cost
@@ -24,13 +22,7 @@ from dtvit_deploy.models.t2t.config import T2TConfig
 from dtvit_deploy.models.t2t.network import DenseBlock, T2TViT, sinusoids
 from dtvit_deploy.models.t2t.split import SoftSplit, SplitProjection
 from dtvit_deploy.models.t2t.token_layers import PerformerLayer
-from dtvit_deploy.pipeline.check import check
-from dtvit_deploy.pipeline.figures import Figures
-from dtvit_deploy.pipeline.material import open_material
-from dtvit_deploy.pipeline.program import program_stage
-from dtvit_deploy.pipeline.progress import Silent
-from dtvit_deploy.plan.exporting import export
-from dtvit_deploy.recipe.tables import Data, Export, Recipe
+from lively import lively, verified
 from plain_t2t import Plain
 
 torch.set_num_threads(1)
@@ -49,23 +41,9 @@ KINDS = {
 kinds = pytest.mark.parametrize("config", KINDS.values(), ids=list(KINDS))
 
 
-def lively(config: T2TConfig) -> T2TViT:
-    """A network whose every layer changes what passes it, which fresh weights do not, in FP64."""
-    network = T2TViT(config).double().eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if parameter.requires_grad:
-                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-                fan_in = max(1, parameter[0].numel())
-                vector = noise * 0.3 if name.endswith("bias") else 1 + noise * 0.3
-                parameter.copy_(vector if parameter.ndim == 1 else noise * 1.5 * fan_in**-0.5)
-    return network
-
-
 @kinds
 def test_the_rewritten_form_is_the_published_one(config: T2TConfig) -> None:
-    network = lively(config)
+    network = lively(T2TViT(config).double())
     image = torch.randn(2, 3, *config.input_size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     image[1] = image[1] * 0.3 + 2  # brighter, and with less in it
     with torch.no_grad():
@@ -188,7 +166,7 @@ def published_names(config: T2TConfig) -> Iterator[str]:
 
 @kinds
 def test_a_published_state_dict_loads_by_its_own_names(config: T2TConfig, tmp_path: Path) -> None:
-    source = lively(config).float()
+    source = lively(T2TViT(config))
     state = {name: source.state_dict()[name].clone() for name in published_names(config)}
     assert state.keys() == source.state_dict().keys()
     path = tmp_path / "published.pth.tar"
@@ -286,22 +264,5 @@ def test_exports_without_what_compilers_lack_and_answers_as_torch(
         registered, size = VARIANTS[name].config, (64, 48)
         assert isinstance(registered, T2TConfig)
         config = dataclasses.replace(registered, input_size=size, num_classes=5)
-    torch.save(lively(config).float().state_dict(), tmp_path / "lively.pth")
-    recipe = Recipe(
-        model=Model(name=name, checkpoint=tmp_path / "lively.pth", input_size=size),
-        data=Data(samples=2),
-        export=Export(targets=targets, precisions=(Precision.FP32, Precision.FP16)),
-    )
-    cache = Cache(tmp_path / "cache")
-    made = export(recipe, tmp_path / "out", cache, Silent()).artifacts
-    for artifact in made:
-        if artifact.manifest.format == "onnx":
-            graph = onnx.shape_inference.infer_shapes(onnx.load(artifact.path)).graph
-            assert not {"Einsum", "GatherND", "Gather", "Tile", "Col2Im", "Loop"} & {node.op_type for node in graph.node}
-            assert max(len(value.type.tensor_type.shape.dim) for value in graph.value_info) <= 4
-    program = program_stage(recipe.model, cache)
-    material = open_material(None, program.artifact.manifest)
-    report = check("verify", program, made, material, recipe, Figures(parity=True, layers=False), Silent())
-    verdicts = [subject.verdict for subject in report.subjects if subject.verdict is not None]
-    assert len(verdicts) == 2 * len(targets)
-    assert [gate.reason for verdict in verdicts for gate in verdict.gates if not gate.passed] == []
+    lacking = frozenset({"Einsum", "GatherND", "Gather", "Tile", "Col2Im", "Loop"})
+    verified(Model(name=name, input_size=size), lively(T2TViT(config)), targets, tmp_path, lacking)

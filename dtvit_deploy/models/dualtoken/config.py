@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.models.sizes import require_classes, require_multiple
 
 STRIDE = 32
 """Input pixels per position of the last stage: a static grid needs an input that divides by it."""
@@ -54,18 +55,11 @@ class DualTokenConfig:
     drop_path: float = 0.1
 
     def __post_init__(self) -> None:
-        height, width = self.input_size
-        if height < STRIDE or width < STRIDE or height % STRIDE or width % STRIDE:
-            raise InputError(
-                f"input size {height}×{width} cannot be used: DualToken-ViT halves its grid down to 1/{STRIDE}, and a static"
-                f" grid needs a height and width that divide by {STRIDE}",
-                remedy=f"use {_nearest(height)}×{_nearest(width)}",
-            )
-        if self.num_classes < 1:
-            raise InputError(f"{self.num_classes} classes asked for", remedy="give at least one class")
+        require_multiple(self.input_size, STRIDE, f"DualToken-ViT halves its grid down to 1/{STRIDE}, and a static grid needs")
+        require_classes(self.num_classes)
         if self.local == "window" and any(side % 7 for stage in (0, 1) for side in self.grid(stage)):
             raise InputError(
-                f"input size {height}×{width} cannot be used with window attention: its grids {self.grid(0)} and"
+                f"input size {'×'.join(map(str, self.input_size))} cannot be used with window attention: its grids {self.grid(0)} and"
                 f" {self.grid(1)} are not whole 7×7 windows",
                 remedy="use a height and width that divide by 112, or the Conv Encoder variant",
             )
@@ -84,7 +78,3 @@ class DualTokenConfig:
     def token_count(self) -> int:
         """Global tokens that every block carries (0 for the variant without)."""
         return self.tokens**2 if self.fusion == "position-aware" else self.tokens
-
-
-def _nearest(side: int) -> int:
-    return max(STRIDE, round(side / STRIDE) * STRIDE)

@@ -103,6 +103,13 @@ class ConvResidual(nn.Module):
         return x + residual
 
 
+def relative_index(window: int) -> Tensor:
+    """(window², window²): for query i and key j of a window the row of a table of biases, one for each of their (2·window − 1)² offsets."""
+    place = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)
+    offset = place[:, :, None] - place[:, None, :] + window - 1
+    return offset[0] * (2 * window - 1) + offset[1]
+
+
 class WindowAttention(nn.Module):
     """x + W-MSA(x) over 7×7 windows with a relative position bias: the ablation that replaces the Conv Encoder."""
 
@@ -114,9 +121,7 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.position_bias = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
         nn.init.trunc_normal_(self.position_bias, std=0.02)
-        place = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)
-        offset = place[:, :, None] - place[:, None, :] + window - 1
-        self.register_buffer("index", offset[0] * (2 * window - 1) + offset[1], persistent=False)
+        self.register_buffer("index", relative_index(window), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, height, width, channels = x.shape
@@ -182,6 +187,18 @@ class AttendedFusion(nn.Module):
         return attended
 
 
+def gated(
+    x: Tensor, norm: nn.Module, global_reduce: nn.Module, local_reduce: nn.Module, channel_gate: nn.Module, spatial_gate: nn.Module
+) -> Tensor:
+    """LightViT's two gates over (B, N, C): of each channel, from all tokens' mean, and of each token, from itself beside that mean."""
+    u = norm(x)
+    pooled = F.gelu(global_reduce(u.mean(1, keepdim=True)))
+    local = F.gelu(local_reduce(u))
+    channel: Tensor = channel_gate(pooled).sigmoid()
+    spatial: Tensor = spatial_gate(torch.cat([local, pooled.expand(-1, x.shape[1], -1)], -1)).sigmoid()
+    return x * channel * spatial
+
+
 class BiDimAttention(nn.Module):
     """LightViT's bi-dimensional attention over an FFN's output: a channel gate and a spatial gate, C → C/4."""
 
@@ -196,9 +213,4 @@ class BiDimAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) → (B, N, C)."""
-        u = self.norm(x)
-        pooled = F.gelu(self.global_reduce(u.mean(1, keepdim=True)))
-        local = F.gelu(self.local_reduce(u))
-        channel: Tensor = self.channel_gate(pooled).sigmoid()
-        spatial: Tensor = self.spatial_gate(torch.cat([local, pooled.expand(-1, x.shape[1], -1)], -1)).sigmoid()
-        return x * channel * spatial
+        return gated(x, self.norm, self.global_reduce, self.local_reduce, self.channel_gate, self.spatial_gate)

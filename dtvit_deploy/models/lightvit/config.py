@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.models.sizes import require_classes, require_multiple
 
 WINDOW = 7
 """Positions on each side of a window of local attention."""
@@ -37,15 +38,9 @@ class LightViTConfig:
     drop_path: float = 0.1
 
     def __post_init__(self) -> None:
-        height, width = self.input_size
-        if height < STRIDE or width < STRIDE or height % STRIDE or width % STRIDE:
-            raise InputError(
-                f"input size {height}×{width} cannot be used: LightViT attends within {WINDOW}×{WINDOW} windows down to 1/32 of the image,"
-                f" and whole windows need a height and width that divide by {STRIDE}",
-                remedy=f"use {_nearest(height)}×{_nearest(width)}",
-            )
-        if self.num_classes < 1:
-            raise InputError(f"{self.num_classes} classes asked for", remedy="give at least one class")
+        why = f"LightViT attends within {WINDOW}×{WINDOW} windows down to 1/32 of the image, and whole windows need"
+        require_multiple(self.input_size, STRIDE, why)
+        require_classes(self.num_classes)
         if odd := [dim for dim, heads in zip(self.dims, self.heads, strict=True) if dim % heads or dim % 4]:
             raise InputError(f"{odd[0]} channels cannot be shared among its heads and gates", remedy="give channels that both divide")
 
@@ -53,7 +48,3 @@ class LightViTConfig:
         """Height and width of the feature map of stage 0, 1 or 2 (strides 8, 16, 32)."""
         stride = 8 << stage
         return self.input_size[0] // stride, self.input_size[1] // stride
-
-
-def _nearest(side: int) -> int:
-    return max(STRIDE, round(side / STRIDE) * STRIDE)

@@ -10,15 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dtvit_deploy.models.dualtoken.layers import DropPath, attend
+from dtvit_deploy.models.dualtoken.layers import DropPath, attend, gated, relative_index
 from dtvit_deploy.models.lightvit.config import WINDOW
-
-
-def relative_index() -> Tensor:
-    """(49·49,): for query i and key j of a window, at 49·i + j, the row of the table of biases, one for each of the 13 × 13 offsets."""
-    place = torch.stack(torch.meshgrid(torch.arange(WINDOW), torch.arange(WINDOW), indexing="ij")).flatten(1)
-    offset = place[:, :, None] - place[:, None, :] + WINDOW - 1
-    return (offset[0] * (2 * WINDOW - 1) + offset[1]).flatten()
 
 
 class Attention(nn.Module):
@@ -35,7 +28,7 @@ class Attention(nn.Module):
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         # The published checkpoints hold it, under this name; ours need not (models/fitting.py takes both).
-        self.register_buffer("relative_position_index", relative_index(), persistent=False)
+        self.register_buffer("relative_position_index", relative_index(WINDOW).flatten(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T + N, C), the image in window order → the same."""
@@ -54,7 +47,7 @@ class Attention(nn.Module):
 
 
 class Gates(nn.Module):
-    """A channel gate from the mean of all tokens and a spatial gate from each of them beside that, over an MLP's output."""
+    """The gates over an MLP's output, by their published names."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -67,12 +60,7 @@ class Gates(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) → (B, N, C)."""
-        z = self.norm(x)
-        pooled = F.gelu(self.global_reduce(z.mean(1, keepdim=True)))
-        local = F.gelu(self.local_reduce(z))
-        channel: Tensor = self.channel_select(pooled).sigmoid()
-        spatial: Tensor = self.spatial_select(torch.cat([local, pooled.expand(-1, x.shape[1], -1)], -1)).sigmoid()
-        return x * channel * spatial
+        return gated(x, self.norm, self.global_reduce, self.local_reduce, self.channel_select, self.spatial_select)
 
 
 class Mlp(nn.Module):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.models.sizes import require_classes, require_multiple
 
 STRIDE = 16
 """Input pixels per token of the backbone, on each side."""
@@ -51,15 +52,9 @@ class T2TConfig:
     drop_path: float = 0.1
 
     def __post_init__(self) -> None:
-        height, width = self.input_size
-        if height < STRIDE or width < STRIDE or height % STRIDE or width % STRIDE:
-            raise InputError(
-                f"input size {height}×{width} cannot be used: T2T-ViT makes a token of every {STRIDE}×{STRIDE} pixels, and its soft"
-                f" splits need a height and width that divide by {STRIDE}",
-                remedy=f"use {_nearest(height)}×{_nearest(width)}",
-            )
-        if self.num_classes < 1:
-            raise InputError(f"{self.num_classes} classes asked for", remedy="give at least one class")
+        why = f"T2T-ViT makes a token of every {STRIDE}×{STRIDE} pixels, and its soft splits need"
+        require_multiple(self.input_size, STRIDE, why)
+        require_classes(self.num_classes)
         if self.backbone != "dense" and len(self.depths) != 1:
             raise InputError(f"{len(self.depths)} groups of blocks asked for; only the dense backbone has more than one")
         if odd := [width for width in self.widths if width % self.heads]:
@@ -92,7 +87,3 @@ class T2TConfig:
     def last_width(self) -> int:
         """Channels of the class token that the classifier reads."""
         return self.widths[-1] + (self.growth if self.backbone == "dense" else 0)
-
-
-def _nearest(side: int) -> int:
-    return max(STRIDE, round(side / STRIDE) * STRIDE)
