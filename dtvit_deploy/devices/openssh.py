@@ -31,6 +31,9 @@ from dtvit_deploy.process.ending import removed_at_the_end, uninterrupted
 _LONGEST_SOCKET = 84
 """Letters of the socket's path: macOS allows 103, and ssh makes the socket under a name that is 17 letters longer."""
 _LOOKS = 0.02
+_REFUSED = b"Session open refused by peer"
+_FREED = 2.0
+"""Seconds in which a server that allows one session may still refuse the next: the client learns of an end before the server counts it."""
 _GUARD = (
     'exec 3<&0; "$@" </dev/null 3<&- & ssh=$!; (read -r _ <&3; kill -9 "$ssh") >/dev/null 2>&1 & guard=$!; exec 3<&- </dev/null;'
     ' wait "$ssh"; status=$?; kill "$guard" 2>/dev/null; exit "$status"'
@@ -86,7 +89,7 @@ class Connection:
         line = Line(command_words(command))
         self._require_alive()
         try:
-            done = exchange([*self._client, line.text], stdin=stdin, timeout=timeout, environment=ssh_options.environment())
+            done = self._exchanged(line.text, stdin, timeout)
         except TimeoutError as error:
             raise LostError(f"{self.name} has not answered within {timeout:g} s", remedy="see whether it is still there") from error
         except TooLongError as error:
@@ -105,13 +108,29 @@ class Connection:
         Raises:
             MissingError: the login shell there runs no commands.
         """
-        line = Line(command_words(command))
-        self._require_alive()
-        with followed([*self._client, line.text], environment=ssh_options.environment()) as stream:
-            if not line.begins(stream):
-                self.run(["true"])  # which says what is wrong
+        until = time.monotonic() + _FREED
+        while True:
+            line = Line(command_words(command))
+            self._require_alive()
+            with followed([*self._client, line.text], environment=ssh_options.environment()) as stream:
+                if line.begins(stream):
+                    yield stream
+                    return
+            self.run(["true"])  # which says what is wrong; where nothing is, no session was free
+            if time.monotonic() > until:
                 raise self._lost(b"")
-            yield stream
+
+    def _exchanged(self, line: str, stdin: bytes | BinaryIO, timeout: float | None) -> Finished:
+        """A session, asked for again for a moment where the server refuses one: nothing of the command has run then."""
+        until = time.monotonic() + _FREED
+        start = 0 if isinstance(stdin, bytes) else stdin.tell() if stdin.seekable() else None
+        while True:
+            done = exchange([*self._client, line], stdin=stdin, timeout=timeout, environment=ssh_options.environment())
+            if _REFUSED not in done.stderr or done.stdout or start is None or time.monotonic() > until:
+                return done
+            if not isinstance(stdin, bytes):
+                stdin.seek(start)
+            time.sleep(_LOOKS)
 
     def _await(self, master: subprocess.Popen[bytes], socket: Path, settings: Mapping[str, str]) -> None:
         """Wait until the client has logged in: that is when it makes its socket, whole, under this name."""
