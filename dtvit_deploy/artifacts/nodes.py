@@ -6,6 +6,8 @@ from collections.abc import Container, Iterable
 
 import msgspec
 
+NO_MODULE, NETWORK = "(no module)", "(the network itself)"
+"""What people are told of a tensor whose module is not known, and of one that is of no module within the network."""
 VIEWS = frozenset(
     [
         "_unsafe_view",
@@ -86,7 +88,7 @@ class NodeMap:
     def module_of(self, name: str) -> str:
         """Path of the module that made a tensor, as a person would write it."""
         node = self._by_name.get(name)
-        return node.module or "(the network itself)" if node else "(no module)"
+        return node.module or NETWORK if node else NO_MODULE
 
 
 def is_view(node: Node) -> bool:

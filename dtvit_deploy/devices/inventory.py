@@ -149,8 +149,10 @@ def find(asked: str, folder: Path = Path(), *, inventory: Path | None = None, de
     if asked == LOCAL:
         return (Device(name=LOCAL, address=None),)
     address = parse(asked) if "://" in asked or "@" in asked else None
-    if found := tuple(device for device in defined if asked == device.name or (address is not None and address == device.address)):
-        return found[:1]  # whatever the inventory says, which need not be right
+    if found := tuple(device for device in defined if device.name == asked):
+        return found  # whatever the inventory says, which need not be right
+    if address is not None and any(device.address == address for device in defined):
+        return (_at(address, defined, asked),)
     path, own = place(folder, inventory), {device.name for device in defined}
     listed = () if path is None else read_inventory(path)
     devices = (*defined, *(device for device in listed if device.name not in own))

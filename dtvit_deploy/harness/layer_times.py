@@ -12,6 +12,7 @@ from collections import defaultdict
 import msgspec
 
 from dtvit_deploy.artifacts.bounds import Milliseconds, Natural
+from dtvit_deploy.artifacts.nodes import NETWORK
 
 NOBODY = "(not told)"
 MOST_ROWS = 16
@@ -104,7 +105,7 @@ class LayerTimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def _row(self, path: tuple[str, ...], members: list[int]) -> ModuleTime:
         ms = self._ms(members)
-        name = ".".join(path) or "(the network itself)"
+        name = ".".join(path) or NETWORK
         return ModuleTime(module=name, ms=ms, share=ms / self.ms if self.ms else 0.0, layers=len(members))
 
     def _ms(self, members: list[int]) -> float:

@@ -42,11 +42,13 @@ def cost(network: nn.Module, shape: tuple[int, ...]) -> Cost:
         scaled += output.numel()
 
     hooks = [module.register_forward_hook(scale) for module in network.modules() if isinstance(module, ChannelScale)]
-    # Not under no_grad: the counter attributes operators to modules through hooks on autograd's graph.
-    with FlopCounterMode(display=False) as counter:
-        functional_call(network, meta, (torch.empty(shape, device="meta"),))
-    for hook in hooks:
-        hook.remove()
+    try:
+        # Not under no_grad: the counter attributes operators to modules through hooks on autograd's graph.
+        with FlopCounterMode(display=False) as counter:
+            functional_call(network, meta, (torch.empty(shape, device="meta"),))
+    finally:
+        for hook in hooks:
+            hook.remove()
     counts = counter.get_flop_counts()
     root = type(network).__name__
     uncounted_modules = (name for name, module in network.named_modules() if isinstance(module, UNCOUNTED))

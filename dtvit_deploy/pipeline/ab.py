@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from dtvit_deploy.artifacts.artifact import load_artifact
 from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.devices.clocks.guard import give_back_left
 from dtvit_deploy.devices.state.watcher import watching
 from dtvit_deploy.errors import MissingError
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions, stated
@@ -62,6 +63,7 @@ def compare_side_by_side(
         MissingError: nothing here runs one of them at its own speed.
     """
     require_enough(processes, band)
+    give_back_left()
     cache = Cache.default()
     one, two = (pairings((with_trust(load_artifact(path), cache, trust=trust),), timed=True)[0] for path in (a, b))
     for pairing in (one, two):
@@ -79,7 +81,8 @@ def compare_side_by_side(
             watched = watch.finished()
         first, second = (stated(each.summary(measuring), watched) for each in answer.samples)
         measured.append((first, second))
-        invalid += [f"process {number + 1}: {reason}" for reason in spoilt(watched)]
+        state = watched if first.device is not None or second.device is not None else watched.of_processor
+        invalid += [f"process {number + 1}: {reason}" for reason in spoilt(state)]
     outcome = side_by_side(measured, band=band)
     return Compared((one.name, two.name), answer.conditions, tuple(measured), outcome, tuple(invalid))
 

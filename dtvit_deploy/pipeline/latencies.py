@@ -9,7 +9,7 @@ import msgspec
 
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.evidence import Rung
-from dtvit_deploy.devices.clocks.guard import give_back_left
+from dtvit_deploy.devices.clocks.guard import give_back_left, locked_by_another
 from dtvit_deploy.devices.clocks.locking import locked
 from dtvit_deploy.harness.roofline import Peaks
 from dtvit_deploy.pipeline import timing
@@ -22,6 +22,8 @@ from dtvit_deploy.recipe.tables import Recipe
 from dtvit_deploy.runtimes.base import Elsewhere
 from dtvit_deploy.runtimes.pairing import Pairing
 
+LOCKED_BY_ANOTHER = "locked by another command"
+
 
 def latency_of(bench: Bench, recipe: Recipe) -> Measured:
     """How long every artefact takes, interleaved in one run.
@@ -32,24 +34,19 @@ def latency_of(bench: Bench, recipe: Recipe) -> Measured:
     give_back_left()
     asked = recipe.profile
     with _clocks(bench, asked) as how:
-        able = (
-            peaks_here(bench.threads, how, Cache.default(), bench.progress)
-            if asked.roofline and any(map(_is_here, bench.pairings))
-            else None
-        )
         found = [_said(one, how) for one in zip(bench.everything, timing.latency(bench, measure_options(recipe)), strict=True)]
         if asked.layer_times:
             found[1:] = _with_layers(bench, found[1:])
-    if able is not None:
-        found[1:] = [_under_roof(pairing, one, able) for pairing, one in zip(bench.pairings, found[1:], strict=True)]
+        if asked.roofline:  # after all latencies: a machine that was at full load is not the one that a first start finds
+            found[1:] = _under_roofs(bench, found[1:], how)
     return Measured(timed=tuple(found))
 
 
 @contextmanager
 def _clocks(bench: Bench, asked: Profile) -> Iterator[str]:
-    """How the clocks are within the block; empty where they are as shipped."""
+    """How the clocks are within the block; empty where they are as shipped. What another holds is a condition, too."""
     if not asked.lock_clocks:
-        yield ""
+        yield LOCKED_BY_ANOTHER if locked_by_another() else ""
         return
     with locked() as how:
         bench.progress.step(f"clocks {how}")
@@ -72,16 +69,41 @@ def _with_layers(bench: Bench, found: list[timing.Timed]) -> list[timing.Timed]:
     feed = next(iter(bench.material.feeds()))
     told = []
     for pairing, one in bench.progress.track(zip(bench.pairings, found, strict=True), "profiling layers", len(found)):
-        layers = None if one.latency is None else layer_times(pairing, feed, bench.program.nodes, bench.threads)
-        notes = (NOT_TOLD,) if layers is None and one.latency is not None else ()
+        layers, why = None, NOT_TOLD
+        if one.latency is not None:
+            try:
+                layers = layer_times(pairing, feed, bench.program.nodes, bench.threads)
+            except Exception as error:  # of whatever class a vendor's is: the latency was taken, and is not lost to it
+                why = f"where its time goes was not found: {_first_line(error)}"
+        notes = (why,) if layers is None and one.latency is not None else ()
         told.append(one._replace(layers=layers, notes=(*one.notes, *notes)))
     return told
 
 
-def _under_roof(pairing: Pairing, one: timing.Timed, able: Peaks) -> timing.Timed:
-    """With the roof of an artefact that this machine's processor has run; a device's peaks are not known here."""
+def _under_roofs(bench: Bench, found: list[timing.Timed], clocks: str) -> list[timing.Timed]:
+    """With the roof of each artefact that this machine's processor has run; a device's peaks are not known here."""
+    timed = [one.latency is not None for one in found]
+    able, why = None, NO_ROOF
+    if any(here and _is_here(pairing) for here, pairing in zip(timed, bench.pairings, strict=True)):
+        try:
+            able = peaks_here(bench.threads, clocks, Cache.default(), bench.progress)
+        except Exception as error:  # as above
+            why = f"what this machine can do was not measured: {_first_line(error)}"
+    return [_under_roof(pairing, one, able, why) for pairing, one in zip(bench.pairings, found, strict=True)]
+
+
+def _under_roof(pairing: Pairing, one: timing.Timed, able: Peaks | None, why: str) -> timing.Timed:
     if one.latency is None:
         return one
-    found = roof_of(pairing.artifact, able) if _is_here(pairing) else None
-    why = () if found is not None else (NO_ROOF if _is_here(pairing) else NOT_THERE,)
-    return one._replace(roof=found, notes=(*one.notes, *why))
+    if not _is_here(pairing):
+        return one._replace(notes=(*one.notes, NOT_THERE))
+    try:
+        found = roof_of(pairing.artifact, able) if able is not None else None
+    except Exception as error:  # as above
+        found, why = None, f"what it has to do was not counted: {_first_line(error)}"
+    return one._replace(roof=found, notes=(*one.notes, *(() if found is not None else (why,))))
+
+
+def _first_line(error: Exception) -> str:
+    """Of what an exception says, or its class."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.graph import read_graph
-from dtvit_deploy.artifacts.nodes import NodeMap
-from dtvit_deploy.export.onnx.modules import NETWORK, NO_MODULE, module_of
+from dtvit_deploy.artifacts.nodes import NETWORK, NO_MODULE, NodeMap
+from dtvit_deploy.export.onnx.modules import module_of
 from dtvit_deploy.harness.layer_times import LayerTime, LayerTimes
 from dtvit_deploy.runtimes.base import Profiled
 from dtvit_deploy.runtimes.pairing import Pairing

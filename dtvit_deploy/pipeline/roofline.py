@@ -20,12 +20,13 @@ from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.graph import inferred, read_graph
 from dtvit_deploy.artifacts.source import source_digest
 from dtvit_deploy.artifacts.target import Precision
-from dtvit_deploy.devices.local import state
+from dtvit_deploy.devices.files import text
+from dtvit_deploy.devices.local import quota, state
 from dtvit_deploy.harness.roofline import Peaks, Roof, Work, roof
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.stages import versions
 from dtvit_deploy.runtimes import peaks
-from dtvit_deploy.runtimes.openvino import GRAPH, TYPES
+from dtvit_deploy.runtimes.openvino import GRAPH, TYPES, asked_hint
 
 if TYPE_CHECKING:
     import onnx
@@ -35,6 +36,7 @@ FILE = "peaks.json"
 NO_ROOF = "what this machine could do for it is not known: of its format no graph is read here, or not with all shapes"
 NOT_THERE = "what that device could do was not measured: peaks are taken of this machine alone"
 _MACHINE = ("processor", "architecture", "cores", "governor", "memory")
+_PROFILE, _SUPPLIES = Path("/sys/firmware/acpi/platform_profile"), Path("/sys/class/power_supply")
 _CARRIED = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 """Operators that a factor may pass between its dequantisation and its product."""
 
@@ -53,7 +55,7 @@ def peaks_here(threads: int, clocks: str, cache: Cache, progress: Progress) -> P
     """
     about = state()
     key = {
-        "machine": {name: about.get(name, "") for name in _MACHINE},
+        "machine": {name: about.get(name, "") for name in _MACHINE} | {"quota": quota(), "profile": text(_PROFILE), "mains": _mains()},
         "threads": threads,
         "clocks": clocks,
         "tools": versions("onnxruntime", "openvino", "numpy"),
@@ -65,6 +67,11 @@ def peaks_here(threads: int, clocks: str, cache: Cache, progress: Progress) -> P
         (folder / FILE).write_bytes(msgspec.json.encode(peaks.measured(threads)))
 
     return msgspec.json.decode((cache.entry("peaks", key, take) / FILE).read_bytes(), type=Peaks)
+
+
+def _mains() -> list[str | None]:
+    """Which supplies are connected: on its battery, a laptop has other peaks."""
+    return [text(one) for one in sorted(_SUPPLIES.glob("*/online"))]
 
 
 def roof_of(artifact: Artifact, able: Peaks) -> Roof | None:
@@ -127,8 +134,7 @@ def _dequantised(name: str, makers: Mapping[str, onnx.NodeProto]) -> bool:
 def _in_openvino(artifact: Artifact) -> Counter[str] | None:
     import openvino
 
-    rest = artifact.manifest.precision if artifact.manifest.precision in TYPES.values() else Precision.FP32
-    return openvino_macs(openvino.Core().read_model(artifact.path / GRAPH), rest)
+    return openvino_macs(openvino.Core().read_model(artifact.path / GRAPH), TYPES[asked_hint(artifact)])
 
 
 def openvino_macs(model: openvino.Model, rest: Precision) -> Counter[str] | None:

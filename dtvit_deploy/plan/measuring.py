@@ -56,8 +56,8 @@ def latency(task: Task, folder: Path) -> None:
 
 
 def let_pass(measured: Measured, folder: Path) -> None:
-    """Have a result that holds an INVALID latency taken again by the next run."""
-    if any(one.latency is not None and one.latency.status != "VALID" for one in measured.timed):
+    """Have a result that holds an INVALID latency, or a failure, taken again by the next run: what failed once may not the next time."""
+    if any(one.failure is not None or (one.latency is not None and one.latency.status != "VALID") for one in measured.timed):
         (folder / PASSING).touch()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dtvit_deploy.artifacts.nodes import NETWORK
 from dtvit_deploy.harness.layer_times import NOBODY
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.canvas import BLUE, GREY, INK, Plot, name_rows, new_figure, short, svg_of
@@ -29,7 +30,7 @@ def layer_times(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
         p50 = "" if subject.latency is None else f" where its p50 is {figures.milliseconds(subject.latency.p50)} ms"
         sentences.append(
             f"{name}: {times.whole_ms:.2f} ms in {times.runs} profiled runs{p50}; its {len(times.layers)} layers have {times.ms:.2f} ms of"
-            f" that, {times.attributed:.0%} of it by a known torch module."
+            f" that, {times.attributed:.0%} of it by known nodes of the network."
         )
         rows = times.modules()
         tables.append(
@@ -57,7 +58,7 @@ def _slowest(name: str, times: LayerTimes) -> Table:
             words("kernel", (one.kernel for one in rows)),
             words("unit", (one.unit for one in rows)),
             amounts("ms", (figures.milliseconds(one.ms) for one in rows)),
-            words("torch module", (one.module or ("(the network itself)" if one.node else NOBODY) for one in rows)),
+            words("torch module", (one.module or (NETWORK if one.node else NOBODY) for one in rows)),
         ),
         long=True,
     )

@@ -49,6 +49,8 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "tensorrt-rtx": ("tensorrt_rtx", "cuda.bindings"),
 } | dict.fromkeys(("coreml", "coreml-cpu", "coreml-gpu", "coreml-ne"), ("coremltools",))
 """What each runtime needs of Python. What the import takes is no part of how long an artefact takes to load."""
+ALSO: Mapping[str, tuple[str, ...]] = {"onnxruntime": ("onnx",)}
+"""What this project looks at a file with before the runtime has it, where it is here; a device does without."""
 _FORKED = frozenset({"onnxruntime", "openvino"})
 _ONCE = frozenset({"torch"})
 """The yardstick, which nobody deploys: how it loads is told once, and costs no more."""
@@ -76,7 +78,7 @@ def take(runtime: str, manifest: Manifest, path: Path, load: Load, *, warm: bool
         path: of the artefact.
         warm: where only one is taken, whether it is to find the file in memory.
     """
-    for module in MODULES.get(runtime, ()):
+    for module in (*MODULES.get(runtime, ()), *ALSO.get(runtime, ())):
         with contextlib.suppress(ImportError):  # whoever opens the session says so
             importlib.import_module(module)
     if runtime not in _FORKED or sys.platform != "linux":
@@ -91,11 +93,12 @@ def take(runtime: str, manifest: Manifest, path: Path, load: Load, *, warm: bool
         cache = kept if runtime in CACHES else ""
         if cache:
             _forked(manifest, lambda: load(cache))  # fills it, and is none of either
+        filled = bool(cache) and any(Path(cache).iterdir())
         while not first or (len(first) < STARTS and time.monotonic() < began + SECONDS):
             _let_go(path)
             first.append(_forked(manifest, lambda: load("")))
             later.append(_forked(manifest, lambda: load(cache)))
-    return Taken(first=tuple(first), warm=tuple(later), found=CACHES.get(runtime, PAGES))
+    return Taken(first=tuple(first), warm=tuple(later), found=CACHES[runtime] if filled else PAGES)
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,4 +204,5 @@ def _let_go(path: Path) -> None:
         return
     for file in [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]:
         with contextlib.suppress(OSError), file.open("rb") as opened:
+            os.fsync(opened.fileno())  # what was written just now is kept until it is on the disk
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -52,11 +52,12 @@ class Told(NamedTuple):
     whole_ms: list[float]
 
 
-def of_onnxruntime(content: bytes | str, feed: Feeds, threads: int) -> Told:
+def of_onnxruntime(content: bytes | str, feed: Feeds, threads: int, *, leads: bool = True) -> Told:
     """Profile a graph in ONNX Runtime on the CPU.
 
     Args:
         content: the graph, or the path of its file.
+        leads: whether `Layer.leads_to` is wanted, which takes reading the graph that is executed.
     """
     import onnxruntime
 
@@ -67,11 +68,12 @@ def of_onnxruntime(content: bytes | str, feed: Feeds, threads: int) -> Told:
         settings.log_severity_level = 4
         settings.enable_profiling = True
         settings.profile_file_prefix = str(Path(folder) / "profile")
-        settings.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+        if leads:
+            settings.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
         session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
         whole = [_timed(lambda: session.run(None, dict(feed))) for _ in range(WARM_UP + RUNS)]
         events = json.loads(Path(session.end_profiling()).read_bytes())
-        follows = _following(Path(folder) / "optimized.onnx", _names(events))
+        follows = _following(Path(folder) / "optimized.onnx", _names(events)) if leads else {}
     taken: defaultdict[str, list[float]] = defaultdict(list)
     about: dict[str, tuple[str, str]] = {}
     for name, event in _names(events):

@@ -46,7 +46,7 @@ class Nodes:
 
 def onnxruntime_times(model: onnx.ModelProto, feed: Feeds, threads: int) -> dict[str, float]:
     """Milliseconds of each node in ONNX Runtime on the CPU, by node name."""
-    return _owned(model, of_onnxruntime(model.SerializeToString(), feed, threads).layers)
+    return _owned(model, of_onnxruntime(model.SerializeToString(), feed, threads, leads=False).layers)
 
 
 def openvino_times(model: onnx.ModelProto, feed: Feeds, threads: int, hint: str) -> dict[str, float]:

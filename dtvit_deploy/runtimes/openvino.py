@@ -81,7 +81,7 @@ class OpenVinoRuntime:
         return OpenVinoSession(_read(artifact), artifact, options)
 
     def layer_times(self, artifact: Artifact, feed: Feeds, threads: int) -> Told:
-        return of_openvino(_read(artifact), feed, settings(_able(_asked(artifact)), threads))
+        return of_openvino(_read(artifact), feed, settings(_able(asked_hint(artifact)), threads))
 
 
 class OpenVinoSession:
@@ -96,7 +96,7 @@ class OpenVinoSession:
 
         _require_as_described(model, artifact)
         _require_tensors(model, options.taps)
-        asked = _asked(artifact)
+        asked = asked_hint(artifact)
         core = openvino.Core()
         chosen = settings(_able(asked), options.threads)
         if options.cache:
@@ -230,7 +230,7 @@ def _require_tensors(model: openvino.Model, names: tuple[str, ...]) -> None:
         raise InputError(f"the graph has no tensor {', '.join(unknown[:5])}", remedy="ask `tensors` for what it has")
 
 
-def _asked(artifact: Artifact) -> str:
+def asked_hint(artifact: Artifact) -> str:
     """The hint that the artefact's manifest asks for."""
     link = artifact.manifest.parent("openvino")
     asked = link.options.get(HINT) if link else None

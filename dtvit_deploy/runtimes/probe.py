@@ -5,6 +5,7 @@ In the process that compares runtimes, memory and warm caches of one would be co
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,17 +39,21 @@ def probe(pairing: Pairing, options: SessionOptions) -> Starts:
     asked = (pairing.runtime.name, str(options.threads), str(options.cuda_graph), artifact.manifest.sha256 if artifact.trusted else "")
 
     def process(warm: bool) -> Taken:
-        code = "from dtvit_deploy.runtimes.probe import main; main(*sys.argv[1:])"
+        code = "from dtvit_deploy.runtimes.probe import alone; alone(*sys.argv[1:])"
         command = child_command(code, str(artifact.path), *asked, str(warm))
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL)
+            done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL)
         except subprocess.TimeoutExpired as error:
             raise FailedError(timed_out(f"{pairing.name} did not load and run once within {TIMEOUT} s")) from error
         if done.returncode:
             doing = f"{pairing.name} could not be loaded and run in a process of its own"
-            failure = of_process(doing, done.returncode, done.stderr)
+            failure = of_process(doing, done.returncode, done.stderr.decode(errors="replace"))
             raise FailedError(failure) from ChildProcessError(failure.message)
-        return _taken(pairing.name, msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=Told))
+        try:
+            said = msgspec.json.decode((done.stdout.strip().splitlines() or [b""])[-1], type=Told)
+        except msgspec.MsgspecError:  # a library has said the last word, or nothing was said at all
+            said = Told()
+        return _taken(pairing.name, said)
 
     return starts_in(pairing.runtime.name, process)
 
@@ -59,6 +64,14 @@ def _taken(name: str, said: Told) -> Taken:
     except FailedError as error:
         failure = msgspec.structs.replace(error.failure, message=f"{name} could not be loaded and run in a process of its own: {error}")
         raise FailedError(failure, remedy=error.remedy) from error
+
+
+def alone(*asked: str) -> None:
+    """`main`, and the end of its process: what a library does at its own end is no fault of the artefact's."""
+    main(*asked)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def main(path: str, runtime: str, threads: str, cuda_graph: str, trusted: str, warm: str) -> None:

@@ -88,7 +88,7 @@ def test_trust_and_options_arrive_in_the_process(
 
     def here(command: list[str], **_: Any) -> Any:
         main(*command[command.index("-c") + 3 :])
-        return SimpleNamespace(returncode=0, stdout=capsys.readouterr().out)
+        return SimpleNamespace(returncode=0, stdout=capsys.readouterr().out.encode())
 
     monkeypatch.setattr(subprocess, "run", here)
     artifact = msgspec.structs.replace(load_artifact(path), trusted=trusted)

@@ -21,7 +21,7 @@ from dtvit_deploy.devices.clocks.settings import Setting, given_back, how, put, 
 from dtvit_deploy.errors import DeployError
 
 RECORD = "run/dtvit-deploy/clocks.json"
-"""Below the root; only root writes in its folder, since root writes into files what stands in it."""
+"""Below the root; only root writes in its folder, since root writes into files what stands in it. Everybody may see that there is one."""
 LOCKED, REFUSED, RESTORED = "locked", "refused", "restored"
 
 
@@ -79,6 +79,14 @@ def give_back_left(root: Path = Path("/")) -> list[str]:
         return give_back_of(root, file) if _held(file) else []
 
 
+def locked_by_another(root: Path = Path("/")) -> bool:
+    """Whether somebody holds the clocks now, or left them so, and this user cannot give them back."""
+    try:
+        return (root / RECORD).stat().st_size > 0
+    except OSError:
+        return False
+
+
 def give_back_of(root: Path, file: IO[str]) -> list[str]:
     """Give back what a record has, and empty it; it stays where something did not take it."""
     file.seek(0)
@@ -99,10 +107,10 @@ def open_record(root: Path) -> IO[str]:
         OSError: this user may not.
     """
     path = root / RECORD
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     if path.parent.stat().st_uid != os.geteuid():
         raise PermissionError(1, "its folder is another user's")
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+")
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "r+")
 
 
 def _held(file: IO[str]) -> bool:

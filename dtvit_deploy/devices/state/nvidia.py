@@ -18,11 +18,12 @@ from dtvit_deploy.devices.files import between
 from dtvit_deploy.devices.state.source import Source
 from dtvit_deploy.devices.state.stream import Stream, streamed
 from dtvit_deploy.devices.state.tools import ended, said
-from dtvit_deploy.harness.state.record import Channel, Kind
+from dtvit_deploy.harness.state.record import CARD, Channel, Kind
 
-PROGRAM = "nvidia-smi"
+PROGRAM = CARD
 _FORM = "--format=csv,noheader,nounits"
-_INTERVAL = "500"
+_INTERVAL = "200"
+"""Milliseconds: a reading of the watcher, twice a second, finds at least one report."""
 _MOST = 16
 """GPUs of a machine."""
 _NUMBER = re.compile(r"\d{1,6}(?:\.\d{1,3})?", re.ASCII)
@@ -127,7 +128,7 @@ def channels(told: str, form: Form = FORMS[0]) -> tuple[Channel, ...]:
 
 
 def facts() -> dict[str, str]:
-    """Name and driver, and what somebody sets: the limit of power, persistence, the highest clock."""
+    """Name and driver, and what somebody sets: the limit of power, persistence."""
     return told_once(said(PROGRAM, f"--query-gpu={_ONCE}", _FORM))
 
 

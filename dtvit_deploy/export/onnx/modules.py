@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from dtvit_deploy.artifacts.nodes import NETWORK, NO_MODULE
 from dtvit_deploy.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 MODULE = "module"
 """Key of the node metadata that names the torch module."""
-NO_MODULE, NETWORK = "(no module)", "(the network itself)"
-"""What people are told of a node that names none, and of one that is of no module within the network."""
 
 
 def name_nodes(model: onnx.ModelProto, nodes: NodeMap) -> None:

@@ -15,7 +15,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     """One start of one process.
 
     Attributes:
-        load_ms: from the file to a session, the import of the runtime not counted.
+        load_ms: from the file to a session, this project's own look at the file included, the import of the runtime not.
         first_ms: the first inference, on zeros, or on black where pictures are taken.
         load_mib, first_mib, steady_mib: greatest resident memory of the process while it loaded, in the first inference and in those
             after it, the interpreter and the runtime's code included; None where the system does not say.

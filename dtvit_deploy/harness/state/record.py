@@ -27,6 +27,8 @@ UNITS: dict[str, str] = {
 """Of a channel's values and its limit. ``energy``, ``events`` and ``seconds`` are counted since the device began, ``flag`` is 0 or 1."""
 _BY_KIND = "; ".join(f"{called or 'count'} ({kind})" for kind, called in UNITS.items())
 """Which it is depends on the kind."""
+CARD = "nvidia-smi"
+"""Source of what a graphics card of a PC tells; a Jetson's GPU is part of its chip."""
 Number = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
 """Of a sensor: more than any has, and little enough to add up."""
 Name = Annotated[str, msgspec.Meta(max_length=200)]
@@ -74,6 +76,14 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     sampled_s: Amount = 0.0
     channels: tuple[Channel, ...] = ()
     failure: Name = ""
+
+    @property
+    def of_processor(self) -> Watched:
+        """The same without the graphics cards: what they do says nothing of a latency that none of them has a part in."""
+        facts = ({name: said for name, said in each.items() if not name.startswith("GPU ")} for each in (self.before, self.after))
+        before, after = facts
+        channels = tuple(one for one in self.channels if one.source != CARD)
+        return msgspec.structs.replace(self, before=before, after=after, channels=channels)
 
     def during(self, channel: Channel) -> list[tuple[float, float]]:
         """Times and values of a channel while samples were taken, those that could be read."""
