@@ -10,14 +10,15 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from dtvit_deploy.models.dense.layers import Resample
 from dtvit_deploy.models.dualtoken.layers import GridInterpolation
 from dtvit_deploy.models.networks import network_from_config
 from dtvit_deploy.models.t2t.attention import ChannelScale
 from dtvit_deploy.models.t2t.split import SoftSplit
 from dtvit_deploy.models.variant import Config
 
-UNCOUNTED = (GridInterpolation, SoftSplit)
-"""Arithmetic in form only: an interpolation written as products, a copy written as a convolution. The papers count both as nothing."""
+UNCOUNTED = (GridInterpolation, Resample, SoftSplit)
+"""Arithmetic in form only: interpolation and pooling written as products, a copy as a convolution. The papers count them as nothing."""
 
 
 @dataclass(frozen=True)

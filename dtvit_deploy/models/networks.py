@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from torch import nn
 
-from dtvit_deploy.models.dualtoken.config import DualTokenConfig
-from dtvit_deploy.models.dualtoken.network import DualTokenViT
-from dtvit_deploy.models.lightvit.config import LightViTConfig
-from dtvit_deploy.models.lightvit.network import LightViT
-from dtvit_deploy.models.t2t.network import T2TViT
+from dtvit_deploy.models.classifiers import classifier
+from dtvit_deploy.models.dense.backbone import Features
+from dtvit_deploy.models.dense.config import DenseConfig
+from dtvit_deploy.models.dense.retinanet import RetinaNet
+from dtvit_deploy.models.dense.segmentation import Segmenter
 from dtvit_deploy.models.variant import Config
+
+_BY_TASK = {"features": Features, "retinanet": RetinaNet, "deeplabv3": Segmenter, "pspnet": Segmenter}
 
 
 def network_from_config(config: Config) -> nn.Module:
     """The network of that configuration, with fresh weights."""
-    if isinstance(config, DualTokenConfig):
-        return DualTokenViT(config)
-    return LightViT(config) if isinstance(config, LightViTConfig) else T2TViT(config)
+    return _BY_TASK[config.task](config) if isinstance(config, DenseConfig) else classifier(config)

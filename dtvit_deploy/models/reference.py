@@ -76,10 +76,10 @@ def load_reference(asked: Model) -> Reference:
         network = network_of(name, asked, checkpoint, description)
     fitted: tuple[str, ...] = ()
     if checkpoint:
-        with users_code(f"{name} does not take the weights of {checkpoint.path}") if name not in registry.VARIANTS else nullcontext():
+        with users_code(f"{name} does not take the weights of {checkpoint.path}") if not registry.has(name) else nullcontext():
             fitted = load_state(network.module, checkpoint)
     require_finite(network.module, str(checkpoint.path) if checkpoint else name)
-    if name not in registry.VARIANTS:
+    if not registry.has(name):
         _require_answer(network, name)
     digest = weights_digest(network.module)
     if checkpoint:
@@ -117,7 +117,7 @@ def require_form(model: str) -> None:
         if model == TIMM:
             raise InputError("timm: is not followed by the name of a network", remedy="give timm:NAME, timm:resnet18 for example")
     elif _FACTORY.fullmatch(model) is None:
-        registry.variant(model)
+        registry.config_of(model)
 
 
 def _name(model: str | None, checkpoint: Checkpoint | None, description: Description) -> str:
@@ -129,14 +129,14 @@ def _name(model: str | None, checkpoint: Checkpoint | None, description: Descrip
                 f"no model was given, and {f'the metadata of {where} does not name one' if where else 'no checkpoint that names one'}",
                 remedy=f"give one of {', '.join(registry.VARIANTS)}; or {registry.FORMS}",
             )
-        if named not in registry.VARIANTS and not named.startswith(TIMM):
+        if not registry.has(named) and not named.startswith(TIMM):
             # A factory's name would import code on the word of a file from elsewhere.
             raise InputError(
                 f"the metadata of {where} names the model {named!r}, which is neither in the registry nor of timm",
                 remedy="if you trust it, give that model yourself",
             )
         return named
-    if named not in (None, model) and (model in registry.VARIANTS or model.startswith(TIMM)):
+    if named not in (None, model) and (registry.has(model) or model.startswith(TIMM)):
         raise InputError(
             f"the checkpoint {where} is of the model {named!r}, not of {model}", remedy="give that model, or another checkpoint"
         )

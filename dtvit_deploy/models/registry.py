@@ -11,12 +11,15 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.models.dense.config import DenseConfig
+from dtvit_deploy.models.dense_variants import task_of
+from dtvit_deploy.models.dense_variants import variants as dense_variants
 from dtvit_deploy.models.dualtoken.config import DualTokenConfig
 from dtvit_deploy.models.lightvit_variants import variants as lightvit_variants
 from dtvit_deploy.models.t2t_variants import variants as t2t_variants
-from dtvit_deploy.models.variant import Variant
+from dtvit_deploy.models.variant import Config, Variant
 
-FORMS = "timm:NAME, or package.module:factory for a network of your own"
+FORMS = "features:, retinanet:, deeplabv3: or pspnet:NAME on one of them; timm:NAME; or package.module:factory for a network of your own"
 """What a model can be besides a registry name."""
 
 
@@ -121,6 +124,7 @@ def _variants() -> Iterable[Variant]:
     )
     yield from lightvit_variants()
     yield from t2t_variants()
+    yield from dense_variants(_S_NORMAL)
 
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType({variant.name: variant for variant in _variants()})
@@ -132,6 +136,9 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
         "dualtoken-vit": "DualToken-ViT (arXiv 2309.12424), the paper's networks and ablations",
         "lightvit": "LightViT (arXiv 2207.05557), which DualToken-ViT was made from",
         "t2t-vit": "T2T-ViT (arXiv 2101.11986) and the backbones that its paper studies",
+        "retinanet": "detection, on any DualToken-ViT or LightViT: retinanet:NAME",
+        "deeplabv3": "segmentation, on any of the networks: deeplabv3:NAME",
+        "pspnet": "segmentation, on any of the networks: pspnet:NAME",
     }
 )
 """Every family, by what the names of its networks begin with."""
@@ -147,7 +154,25 @@ def family(name: str) -> tuple[Variant, ...]:
         of = next((each for each in FAMILIES if name.startswith(f"{each}-")), None)
         known = f"families: {', '.join(FAMILIES)}"
         raise InputError(f"there is no family {name!r:.100}", remedy=f"it would be in {of}: give that" if of else known)
-    return tuple(each for each in VARIANTS.values() if each.name.startswith(f"{name}-"))
+    return tuple(each for each in VARIANTS.values() if each.name.startswith((f"{name}-", f"{name}:")))
+
+
+def has(name: str) -> bool:
+    """Whether a name stands for a network of this registry: a variant, or a dense task on one."""
+    return name in VARIANTS or _dense(name) is not None
+
+
+def config_of(name: str) -> Config:
+    """The configuration that a name stands for.
+
+    Raises:
+        InputError: it stands for none, or the task cannot be done on that network.
+    """
+    return _dense(name) or variant(name).config
+
+
+def _dense(name: str) -> DenseConfig | None:
+    return task_of(name, {each.name: each.config for each in VARIANTS.values() if not isinstance(each.config, DenseConfig)})
 
 
 def variant(name: str) -> Variant:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models import registry
+from dtvit_deploy.models.dense.config import DenseConfig
 from dtvit_deploy.models.options import Model
+from dtvit_deploy.models.variant import Config
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from dtvit_deploy.models.metadata import Description
 
 TIMM = "timm:"
+LOGITS = "logits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +42,14 @@ def network_of(name: str, options: Model, checkpoint: Checkpoint | None, descrip
         InputError: there is none for these options, or the checkpoint says something else.
         MissingError: timm, or something that the user's module imports, is not installed.
     """
-    if name in registry.VARIANTS or name.startswith(TIMM):
+    if registry.has(name) or name.startswith(TIMM):
         if options.inputs:
             raise InputError(f"{name} has one input, an image; inputs are given for a factory only", remedy="give its input size instead")
-        if len(options.outputs) > 1:
-            raise InputError(f"{name} has one output, the logits, but {len(options.outputs)} names were given")
-    if name in registry.VARIANTS:
+        names = _outputs(registry.config_of(name)) if registry.has(name) else (LOGITS,)
+        if options.outputs and len(options.outputs) != len(names):
+            has = f"{len(names)} outputs, {', '.join(names)}" if len(names) > 1 else f"one output, {names[0]}"
+            raise InputError(f"{name} has {has}, and {len(options.outputs)} names were given", remedy="give as many, or none")
+    if registry.has(name):
         return _from_registry(name, options, checkpoint, description)
     if name.startswith(TIMM):
         return _from_timm(name, options, checkpoint, description)
@@ -57,7 +62,7 @@ def _from_registry(name: str, options: Model, checkpoint: Checkpoint | None, des
     from dtvit_deploy.models.metadata import for_size
     from dtvit_deploy.models.networks import network_from_config
 
-    config = registry.variant(name).config
+    config = registry.config_of(name)
     size = options.input_size or description.crop or config.input_size
     classes = _classes(options, checkpoint, description, in_head=_classes_of_head(checkpoint)) or config.num_classes
     config = dataclasses.replace(config, input_size=size, num_classes=classes)
@@ -67,10 +72,14 @@ def _from_registry(name: str, options: Model, checkpoint: Checkpoint | None, des
     return Network(
         module=module,
         inputs={"image": image},
-        output_names=("logits",),
+        output_names=_outputs(config),
         preprocessing=preprocessing,
         notes=_notes_of_size(preprocessing, description),
     )
+
+
+def _outputs(config: Config) -> tuple[str, ...]:
+    return config.outputs if isinstance(config, DenseConfig) else (LOGITS,)
 
 
 def _from_timm(name: str, options: Model, checkpoint: Checkpoint | None, description: Description) -> Network:
@@ -91,7 +100,7 @@ def _from_timm(name: str, options: Model, checkpoint: Checkpoint | None, descrip
     return Network(
         module=made.module,
         inputs=in_order_of_forward(made.module, (image,), name),
-        output_names=("logits",),
+        output_names=(LOGITS,),
         preprocessing=preprocessing,
         notes=notes,
     )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dtvit_deploy.models.dualtoken.config import DualTokenConfig
-from dtvit_deploy.models.lightvit.config import LightViTConfig
-from dtvit_deploy.models.t2t.config import T2TConfig
+from dtvit_deploy.models.backbones import Backbone
+from dtvit_deploy.models.dense.config import DenseConfig
 
-Config = DualTokenConfig | LightViTConfig | T2TConfig
+Config = Backbone | DenseConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +17,7 @@ class Variant:
     Attributes:
         paper_params: the paper's parameter count as printed, in millions; ``None`` where it has none.
         paper_gflops: the paper's FLOPs as printed, in units of 10⁹; it counts multiply–accumulates.
-        params: exact parameters, 1000 classes, frozen ones among them.
+        params: exact parameters, with the classes of ``config``, frozen ones among them.
         macs: exact multiply–accumulates of convolutions, linear layers and attention at the input size of ``config``.
         reached: whether ``params`` and ``macs``, rounded, are the paper's figures.
         why: where they are not, why; empty elsewhere.

@@ -70,6 +70,16 @@ class DualTokenConfig:
         return self.input_size[0] // stride, self.input_size[1] // stride
 
     @property
+    def step(self) -> int:
+        """Pixels that both sides of an input divide by."""
+        return 112 if self.local == "window" else STRIDE
+
+    @property
+    def maps(self) -> tuple[tuple[int, int], ...]:
+        """Channels and stride of the map at the end of each stage."""
+        return tuple((dim, 8 << stage) for stage, dim in enumerate(self.dims))
+
+    @property
     def aggregated_grid(self) -> tuple[int, int]:
         """Height and width of the map that global aggregation attends over, the same in every stage."""
         return self.grid(2)

@@ -65,8 +65,8 @@ class GridInterpolation(nn.Module):
     def __init__(self, source: tuple[int, int], target: tuple[int, int]) -> None:
         super().__init__()
         self.source, self.target = source, target
-        self.register_buffer("rows", _bilinear(source[0], target[0]), persistent=False)
-        self.register_buffer("columns", _bilinear(source[1], target[1]), persistent=False)
+        self.register_buffer("rows", bilinear_rows(source[0], target[0]), persistent=False)
+        self.register_buffer("columns", bilinear_rows(source[1], target[1]), persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, H·W, C) on the source grid → (B, H′·W′, C) on the target grid."""
@@ -77,7 +77,7 @@ class GridInterpolation(nn.Module):
         return x.reshape(batch, new_height * new_width, channels)
 
 
-def _bilinear(source: int, target: int) -> Tensor:
+def bilinear_rows(source: int, target: int) -> Tensor:
     centre = ((torch.arange(target, dtype=torch.float64) + 0.5) * source / target - 0.5).clamp(min=0)
     low = centre.floor().long().clamp(max=source - 1)
     high = (low + 1).clamp(max=source - 1)

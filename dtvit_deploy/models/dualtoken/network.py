@@ -143,8 +143,9 @@ class DualTokenViT(nn.Module):
         if self.tokens is not None:
             nn.init.trunc_normal_(self.tokens, std=0.02)
 
-    def forward(self, image: Tensor) -> Tensor:
-        x = self.stem(image)
+    def maps(self, image: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """The (B, H, W, C) map at the end of each stage, and the tokens of the last."""
+        x, found = self.stem(image), []
         tokens = None if self.tokens is None else self.tokens.expand(x.shape[0], -1, -1)
         for stage, blocks in enumerate(self.stages):
             if stage:
@@ -152,7 +153,12 @@ class DualTokenViT(nn.Module):
             assert isinstance(blocks, nn.ModuleList)
             for block in blocks:
                 x, tokens = block(x, tokens)
-        features = x.flatten(1, 2)
+            found.append(x)
+        return found, tokens
+
+    def forward(self, image: Tensor) -> Tensor:
+        found, tokens = self.maps(image)
+        features = found[-1].flatten(1, 2)
         if tokens is not None:
             features = torch.cat([tokens, features], 1)
         logits: Tensor = self.head(self.neck(self.norm(features)).mean(1))

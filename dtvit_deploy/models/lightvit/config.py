@@ -44,6 +44,16 @@ class LightViTConfig:
         if odd := [dim for dim, heads in zip(self.dims, self.heads, strict=True) if dim % heads or dim % 4]:
             raise InputError(f"{odd[0]} channels cannot be shared among its heads and gates", remedy="give channels that both divide")
 
+    @property
+    def step(self) -> int:
+        """Pixels that both sides of an input divide by."""
+        return STRIDE
+
+    @property
+    def maps(self) -> tuple[tuple[int, int], ...]:
+        """Channels and stride of the map at the end of each stage."""
+        return tuple((dim, 8 << stage) for stage, dim in enumerate(self.dims))
+
     def grid(self, stage: int) -> tuple[int, int]:
         """Height and width of the feature map of stage 0, 1 or 2 (strides 8, 16, 32)."""
         stride = 8 << stage

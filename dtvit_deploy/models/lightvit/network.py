@@ -53,19 +53,24 @@ class LightViT(nn.Module):
         self.apply(_initialise)
         nn.init.normal_(self.global_token, std=0.02)
 
-    def forward(self, image: Tensor) -> Tensor:
-        image = self.patch_embed(image)
+    def maps(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The (B, H, W, C) map at the end of each stage, and all tokens of the last, the global ones first, the others window by window."""
+        found: list[Tensor] = []
+        image, count = self.patch_embed(image), self.config.tokens
         y = torch.cat([self.global_token.expand(image.shape[0], -1, -1), windowed(image)], 1)
         for stage, layers in enumerate(self.stages):
             assert isinstance(layers, nn.ModuleList)
             blocks = list(layers)
             if stage:
-                grid, count = self.config.grid(stage - 1), self.config.tokens
-                tokens, image = blocks.pop(0)(y[:, :count], unwindowed(y[:, count:], grid))
+                tokens, image = blocks.pop(0)(y[:, :count], found[-1])
                 y = torch.cat([tokens, windowed(image)], 1)
             for block in blocks:
                 y = block(y)
-        # Nothing from here on depends on the order of tokens.
+            found.append(unwindowed(y[:, count:], self.config.grid(stage)))
+        return found, y
+
+    def forward(self, image: Tensor) -> Tensor:
+        y = self.maps(image)[1]  # nothing from here on depends on the order of tokens
         logits: Tensor = self.head(self.neck(self.norm(y)).mean(1))
         return logits
 

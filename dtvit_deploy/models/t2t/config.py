@@ -62,6 +62,16 @@ class T2TConfig:
                 f"{odd[0]} channels cannot be shared among {self.heads} heads", remedy="give a number of heads that divides them"
             )
 
+    @property
+    def step(self) -> int:
+        """Pixels that both sides of an input divide by."""
+        return STRIDE
+
+    @property
+    def maps(self) -> tuple[tuple[int, int], ...]:
+        """Channels and stride of the only map, of the tokens after the last block."""
+        return ((self.last_width, STRIDE),)
+
     def grid(self, stride: int) -> tuple[int, int]:
         """Height and width of the map with one token for each ``stride`` × ``stride`` pixels (4, 8 or 16)."""
         return self.input_size[0] // stride, self.input_size[1] // stride

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from dtvit_deploy.models.dualtoken.layers import DropPath
 from dtvit_deploy.models.t2t.attention import Attention, ChannelScale, GatedAttention, GhostAttention, GhostMlp, Mlp
-from dtvit_deploy.models.t2t.config import T2TConfig
+from dtvit_deploy.models.t2t.config import STRIDE, T2TConfig
 from dtvit_deploy.models.t2t.split import ConvolutionTokens, Tokens
 from dtvit_deploy.models.t2t.token_layers import PerformerLayer, TransformerLayer
 
@@ -75,11 +75,15 @@ class T2TViT(nn.Module):
         self.apply(_initialise)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def maps(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The (B, H, W, C) map of the tokens after the last block, and all of them, the class token first."""
         x = self.tokens_to_token(image)
-        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], 1) + self.pos_embed
+        x = self.blocks(torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], 1) + self.pos_embed)
+        return [x[:, 1:].reshape(x.shape[0], *self.config.grid(STRIDE), x.shape[2])], x
+
+    def forward(self, image: Tensor) -> Tensor:
         # A norm acts on each token alone: that of the class token suffices. A slice, as an index would be a gather in some formats.
-        return cast(Tensor, self.head(self.norm(self.blocks(x)[:, :1].flatten(1))))
+        return cast(Tensor, self.head(self.norm(self.maps(image)[1][:, :1].flatten(1))))
 
 
 def _tokens(config: T2TConfig) -> nn.Module:
