@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dtvit_deploy.artifacts.signature import Outputs
+
+
+class Span(NamedTuple):
+    """The part of an output that is one ranking's, where it puts those of several one after the other: of each level of a pyramid, say."""
+
+    axis: int
+    start: int
+    stop: int
+
+
+def cut(output: NDArray[Any], span: Span | None) -> NDArray[Any]:
+    """That part, a view; all of it where there is no other."""
+    return output if span is None else output[(slice(None),) * span.axis + (slice(span.start, span.stop),)]
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,7 @@ class Ranked:
         tie: scores no further apart than this may change places.
         direct: outputs that are indices.
         rows: for each output that holds what indices chose: the axis along which it has one entry for each rank.
+        spans: the part of that output that this ranking's are; None where it is all of it.
         candidates: items (indices along the axis) that could be among the chosen, those that were chosen first, in their order; empty where
             rows cannot be told apart, since more than one row is ranked at once.
         entries: for each such output an array with one entry for each of those candidates, along its axis.
@@ -44,6 +58,7 @@ class Ranked:
     tie: float
     direct: tuple[str, ...]
     rows: Mapping[str, int]
+    spans: Mapping[str, Span | None]
     candidates: NDArray[Any]
     entries: Outputs
 
@@ -56,7 +71,12 @@ def in_the_answers_order(reference: Outputs, answer: Outputs, ranked: Sequence[R
             if name in answer and answer[name].shape == reference[name].shape:
                 moved[name] = _indices(one, reference[name], answer[name])
         if one.candidates.size and all(name in answer and answer[name].shape == reference[name].shape for name in one.rows):
-            moved |= _rows(one, reference, answer)
+            for name, rows in _rows(one, answer).items():
+                span = one.spans[name]
+                whole = moved[name].copy() if span is not None else rows.astype(moved[name].dtype)
+                if span is not None:
+                    cut(whole, span)[...] = rows
+                moved[name] = whole
     return moved
 
 
@@ -77,14 +97,14 @@ def _indices(one: Ranked, reference: NDArray[Any], answer: NDArray[Any]) -> NDAr
     return np.where(allowed & ~repeated, asked, ours).astype(reference.dtype).reshape(reference.shape)
 
 
-def _rows(one: Ranked, reference: Outputs, answer: Outputs) -> dict[str, NDArray[Any]]:
+def _rows(one: Ranked, answer: Outputs) -> dict[str, NDArray[Any]]:
     """Each rank's entry is that of the candidate that the answer is nearest to, of those with a score as good and not yet taken."""
     scores = np.moveaxis(one.scores, one.axis, -1).reshape(-1)[one.candidates]
     ranks = int(np.prod(one.shape))
     distance = np.zeros((ranks, len(scores)))
     for name, axis in one.rows.items():
         mine = np.moveaxis(one.entries[name], axis, 0).reshape(len(scores), -1)
-        theirs = np.moveaxis(answer[name], axis, 0).reshape(ranks, -1)
+        theirs = np.moveaxis(cut(answer[name], one.spans[name]), axis, 0).reshape(ranks, -1)
         for rank in range(ranks):
             distance[rank] = np.maximum(distance[rank], _apart(theirs[rank], mine))
     distance[np.abs(scores[:ranks, None] - scores[None, :]) > one.tie] = np.inf
@@ -93,7 +113,7 @@ def _rows(one: Ranked, reference: Outputs, answer: Outputs) -> dict[str, NDArray
         best = int(np.argmin(distance[rank]))
         taken.append(best if np.isfinite(distance[rank, best]) else rank)
         distance[:, taken[-1]] = np.inf
-    return {name: np.take(one.entries[name], taken, axis=axis).astype(reference[name].dtype) for name, axis in one.rows.items()}
+    return {name: np.take(one.entries[name], taken, axis=axis) for name, axis in one.rows.items()}
 
 
 def _apart(row: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:

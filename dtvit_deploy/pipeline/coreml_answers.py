@@ -96,7 +96,8 @@ class _Answers:
         return ""
 
     def _is_unstable(self, feed: Feeds, name: str, expected: NDArray[np.generic], found: NDArray[np.generic]) -> bool:
-        from dtvit_deploy.runtimes.torch.session import Arithmetic, TorchSession, read_program
+        from dtvit_deploy.runtimes.torch.interpreter import Arithmetic
+        from dtvit_deploy.runtimes.torch.session import TorchSession, read_program
 
         signature = self._artifact.manifest.signature
         with TorchSession(read_program(self._artifact), signature, SessionOptions(), Arithmetic.FP64) as session:

@@ -12,7 +12,7 @@ import numpy as np
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.harness.distance import noise_floor
 from dtvit_deploy.harness.parity import FACTOR, ROUNDOFF
-from dtvit_deploy.harness.ranking import Ranked, in_the_answers_order
+from dtvit_deploy.harness.ranking import Ranked, cut, in_the_answers_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -135,22 +135,25 @@ def _ranked(one: Ranking, inner: Outputs, answer: Outputs, tie: float, fp32: Tor
     scores = inner[one.scores].astype(np.float64) * (-1 if one.ascending else 1)
     scores, axis = (scores.reshape(-1), 0) if one.axis is None else (scores, one.axis)
     indices = inner[one.indices]
-    rows = {name: place for name in one.chosen if (place := _axis_of_ranks(answer[name].shape, one)) is not None}
+    spans = one.chosen
+    rows = {name: place for name in spans if (place := _axis_of_ranks(cut(answer[name], spans[name]).shape, one)) is not None}
     candidates: NDArray[Any] = np.array([], np.int64)
     entries: dict[str, NDArray[Any]] = {}
     if rows and scores.size == scores.shape[axis] and indices.size:
         row, ranks = scores.reshape(-1), indices.reshape(-1)
         outside = np.setdiff1d(np.flatnonzero(row >= row[ranks].min() - tie), ranks)
         outside = outside[np.argsort(-row[outside], kind="stable")][: MOST_RUNS * len(ranks)]
-        parts: dict[str, list[NDArray[Any]]] = {name: [answer[name]] for name in rows}
-        for start in range(0, len(outside), len(ranks)):
-            some = outside[start : start + len(ranks)]
-            told = fp32.run_with(feed, [(one, np.resize(some, indices.shape))])
-            for name, place in rows.items():
-                parts[name].append(np.take(told[name], range(len(some)), axis=place))
+        parts: dict[str, list[NDArray[Any]]] = {name: [cut(answer[name], spans[name])] for name in rows}
+        if len(outside):
+            again = fp32.from_there(feed, one)
+            for start in range(0, len(outside), len(ranks)):
+                some = outside[start : start + len(ranks)]
+                told = again(np.resize(some, indices.shape))
+                for name, place in rows.items():
+                    parts[name].append(np.take(cut(told[name], spans[name]), range(len(some)), axis=place))
         candidates = np.concatenate([ranks, outside])
         entries = {name: np.concatenate(each, axis=rows[name]) for name, each in parts.items()}
-    return Ranked(scores, axis, one.shape, indices, tie, one.direct, rows, candidates, entries)
+    return Ranked(scores, axis, one.shape, indices, tie, one.direct, rows, spans, candidates, entries)
 
 
 def _axis_of_ranks(shape: Sequence[int], one: Ranking) -> int | None:

@@ -119,8 +119,9 @@ class Reference:
         ranked: bool = False,
         rounding: bool = False,
     ) -> None:
+        from dtvit_deploy.runtimes.torch.interpreter import Arithmetic
         from dtvit_deploy.runtimes.torch.rankings import rankings_of
-        from dtvit_deploy.runtimes.torch.session import Arithmetic, TorchSession, read_program
+        from dtvit_deploy.runtimes.torch.session import TorchSession, read_program
 
         exported, signature = read_program(program.artifact), program.artifact.manifest.signature
         names = [spec.name for spec in signature.outputs]

@@ -13,7 +13,8 @@ from dtvit_deploy.artifacts.artifact import Link
 from dtvit_deploy.export.program import Program, program_from_reference
 from dtvit_deploy.models.reference import Reference
 from dtvit_deploy.runtimes.base import SessionOptions
-from dtvit_deploy.runtimes.torch.session import Arithmetic, TorchSession
+from dtvit_deploy.runtimes.torch.interpreter import Arithmetic
+from dtvit_deploy.runtimes.torch.session import TorchSession
 
 FEED = {"x": np.random.default_rng(0).standard_normal((4, 16)).astype(np.float32)}
 

@@ -6,7 +6,8 @@ and in which direction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from dtvit_deploy.artifacts.nodes import VIEWS
+from dtvit_deploy.harness.ranking import Span
 
 _TUPLES = {"topk": (2, -1), "sort": (1, -1), "max": (1, None), "min": (1, None), "kthvalue": (2, -1)}
 """Operators that return values and indices: the place of the argument that is the axis, and its default."""
@@ -37,7 +39,8 @@ class Ranking:
         ascending: whether the smallest comes first.
         shape: of the indices.
         direct: names of the outputs that are the indices themselves, in their order.
-        chosen: names of the outputs that hold what the indices chose, and of which this is the nearest ranking.
+        chosen: names of the outputs that hold what the indices chose, and of which this is the nearest ranking; the part of each that is
+            this one's, where it puts those of several one after the other.
     """
 
     node: str
@@ -47,7 +50,7 @@ class Ranking:
     ascending: bool
     shape: tuple[int, ...]
     direct: tuple[str, ...]
-    chosen: tuple[str, ...]
+    chosen: Mapping[str, Span | None]
 
 
 def rankings_of(program: ExportedProgram, outputs: Sequence[str]) -> tuple[Ranking, ...]:
@@ -59,6 +62,7 @@ def rankings_of(program: ExportedProgram, outputs: Sequence[str]) -> tuple[Ranki
     """
     nodes = {node.name: node for node in program.graph.nodes}
     returned = {output: nodes.get(name) for output, name in zip(outputs, program.graph_signature.user_outputs, strict=True)}
+    deciding = {output: _deciding(at) if at is not None else {} for output, at in returned.items()}
     found = []
     for node in program.graph.nodes:
         name = _operator(node)
@@ -72,7 +76,7 @@ def rankings_of(program: ExportedProgram, outputs: Sequence[str]) -> tuple[Ranki
         shape = scores.meta["val"].shape
         axis = _axis(node, name)
         direct = tuple(output for output, at in returned.items() if at is not None and _through_views(at) is indices)
-        chosen = tuple(output for output, at in returned.items() if at is not None and output not in direct and _nearest(at) is indices)
+        chosen = {output: by[indices] for output, by in deciding.items() if output not in direct and indices in by}
         if direct or chosen:
             found.append(
                 Ranking(
@@ -121,6 +125,21 @@ def _through_views(node: Node) -> Node:
     while _operator(node) in (VIEWS | _CASTS) - _MOVING and isinstance(node.args[0], Node):
         node = node.args[0]
     return node
+
+
+def _deciding(output: Node) -> dict[Node, Span | None]:
+    """The indices that decide what an output holds, by the part of it that each decides: of all of it, or of what it is put together of."""
+    at = _through_views(output)
+    if _operator(at) == "cat":
+        pieces = [piece for piece in at.args[0] if isinstance(piece, Node)]  # type: ignore[union-attr]
+        nearest = [_nearest(piece) for piece in pieces]
+        if len({one for one in nearest if one is not None}) == len(nearest) > 1:
+            axis = (at.args[1] if len(at.args) > 1 else 0) % at.meta["val"].ndim
+            stops = list(itertools.accumulate(piece.meta["val"].shape[axis] for piece in pieces))
+            spans = [Span(axis, start, stop) for start, stop in zip((0, *stops), stops, strict=False)]
+            return {one: span for one, span in zip(nearest, spans, strict=True) if one is not None}
+    whole = _nearest(output)
+    return {} if whole is None else {whole: None}
 
 
 def _nearest(node: Node) -> Node | None:

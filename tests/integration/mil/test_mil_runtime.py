@@ -24,7 +24,8 @@ from dtvit_deploy.models.reference import Reference  # noqa: E402
 from dtvit_deploy.pipeline.program import ProgramEntry, program_stage, read_program_entry, write_program  # noqa: E402
 from dtvit_deploy.runtimes.base import SessionOptions  # noqa: E402
 from dtvit_deploy.runtimes.mil.runtime import MilRuntime  # noqa: E402
-from dtvit_deploy.runtimes.torch.session import Arithmetic, TorchRuntime, TorchSession, read_program  # noqa: E402
+from dtvit_deploy.runtimes.torch.interpreter import Arithmetic  # noqa: E402
+from dtvit_deploy.runtimes.torch.session import TorchRuntime, TorchSession, read_program  # noqa: E402
 from packages import converted  # noqa: E402
 
 Convert = Callable[[Artifact, Precision, Path], Artifact]
