@@ -195,6 +195,50 @@ def test_without_adversarial_feeds_there_are_none(detector: Judged) -> None:
     assert {one.feeds for one in detector.compared(adversarial=False)} == {"noise"}
 
 
+class Levels(nn.Module):
+    """The best boxes of two maps, one after the other; every box of the first has a twin with the same score, elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 8, 2, 2)
+        self.score, self.sides = nn.Conv2d(8, 1, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        fine = self.fine(image).relu()
+        boxes, scores = [], []
+        for level, x in enumerate((fine, self.coarse(fine).relu())):
+            rows, sides = self.score(x).flatten(1).sigmoid(), self.sides(x).flatten(2).transpose(1, 2)
+            if level == 0:
+                rows, sides = torch.cat([rows, rows], 1), torch.cat([sides, sides + 9], 1)
+            best, index = rows.topk(K, 1)
+            scores.append(best)
+            boxes.append(sides.gather(1, index[..., None].expand(-1, -1, 4)))
+        return {"boxes": torch.cat(boxes, 1), "scores": torch.cat(scores, 1)}
+
+
+@pytest.fixture(scope="module")
+def levels(tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    torch.manual_seed(0)
+    return judged(Levels(), picture(), tmp_path_factory.mktemp("levels"))
+
+
+class TestLevels:
+    def test_each_ranking_decides_about_its_part(self, levels: Judged) -> None:
+        found = rankings_of(read_program(levels.program.artifact), ["boxes", "scores"])
+        assert [one.chosen["boxes"] for one in found] == [(1, 0, K), (1, K, 2 * K)]
+
+    def test_a_right_artefact_passes_in_both_precisions(self, levels: Judged) -> None:
+        assert levels.failed() == set()
+        assert levels.failed(levels.float16()) == set()
+
+    def test_twins_may_change_places_within_their_level(self, levels: Judged) -> None:
+        assert levels.failed(levels.changed(reordered("boxes", [1, 0, *range(2, 2 * K)]))) == set()
+
+    def test_no_box_may_go_to_another_level_nor_to_another_score(self, levels: Judged) -> None:
+        assert ("boxes", "noise") in levels.failed(levels.changed(reordered("boxes", [K, *range(1, K), 0, *range(K + 1, 2 * K)])))
+        assert ("boxes", "noise") in levels.failed(levels.changed(reordered("boxes", [*range(K), K + 1, K, *range(K + 2, 2 * K)])))
+
+
 class Floating(nn.Module):
     """A label as a float, as those give it who hand every output to the same code."""
 
