@@ -179,7 +179,7 @@ def test_the_last_map_is_what_the_classifier_reads() -> None:
     config = small("features")
     whole = lively(classifier(dataclasses.replace(TINY, input_size=config.input_size)))
     network = network_from_config(config).eval()
-    missing, extra = network.backbone.body.load_state_dict(whole.state_dict(), strict=False)  # type: ignore[union-attr, operator]
+    missing, _ = network.backbone.body.load_state_dict(whole.state_dict(), strict=False)  # type: ignore[union-attr, operator]
     assert not missing
     with torch.no_grad():
         maps, _ = whole.maps(image())  # type: ignore[operator]
