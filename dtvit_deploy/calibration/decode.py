@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +44,18 @@ def decode_image(path: Path) -> Image:
         InputError: the file cannot be read, is no image of a known format, is truncated, too large, or of a kind whose
             value range is unknown (32-bit integer or float).
     """
+    with opened_image(path, FORMATS) as opened:
+        return _to_rgb(_upright(opened), getattr(opened, "tag_v2", {}), str(opened.format), path)
+
+
+@contextlib.contextmanager
+def opened_image(path: Path, formats: tuple[str, ...]) -> Iterator[Image]:
+    """A file's image as it is stored, loaded whole, while it is open. Sizes are looked at before anything is decoded.
+
+    Raises:
+        InputError: it cannot be read, is none of ``formats``, is truncated or too large, or what is done with it meets bytes that make no
+            sense.
+    """
     import warnings
 
     from PIL import Image, UnidentifiedImageError
@@ -51,14 +65,14 @@ def decode_image(path: Path) -> Image:
         _check_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own bomb warning: the limit below is ours and it refuses
-            with Image.open(path, formats=FORMATS) as opened:
+            with Image.open(path, formats=formats) as opened:
                 _check_size(path, *opened.size)
                 opened.load()
-                return _to_rgb(_upright(opened), getattr(opened, "tag_v2", {}), str(opened.format), path)
+                yield opened
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} is not an image of a known format ({', '.join(FORMATS)})", remedy=remedy) from error
+        raise InputError(f"{path} is not an image of a known format ({', '.join(formats)})", remedy=remedy) from error
     except OSError as error:
         raise InputError(f"{path} cannot be read as an image: {error.strerror or error}", remedy=remedy) from error
     # Hostile bytes make Pillow's readers raise whatever they run into: struct.error, KeyError, SyntaxError, MemoryError, …

@@ -100,13 +100,29 @@ def read_listing(file: Path) -> tuple[list[Row], tuple[str, ...]]:
         raise InputError(
             f"{len(short)} of the {len(table)} rows of {file} lack a column, the first is line {short[0]}", remedy="complete them"
         )
-    absent = [f"{row.path} (line {row.number})" for row in rows if not _is_file(row.path)]
-    if absent:
+    _require_there([(f"{row.path} (line {row.number})", row.path) for row in rows], file)
+    return rows, notes
+
+
+def image_paths(names: Sequence[str], file: Path) -> list[str]:
+    """Where the images lie that a file names, in its order: relative to it, or to a folder beside it, as in lists.
+
+    Raises:
+        InputError: one is not there.
+    """
+    base, _ = _paths([(number, [name]) for number, name in enumerate(names, 1)], ["file_name"], file)
+    paths = [_found(base, name) for name in names]
+    _require_there([(path, path) for path in paths], file)
+    return paths
+
+
+def _require_there(images: list[tuple[str, str]], file: Path) -> None:
+    """Refuse a list of which images are not there; each is given as it is called in the message, and by its path."""
+    if absent := [told for told, path in images if not _is_file(path)]:
         raise InputError(
-            f"{len(absent)} of the {len(rows)} images that {file} lists do not exist: {some(absent)}",
+            f"{len(absent)} of the {len(images)} images that {file} lists do not exist: {some(absent)}",
             remedy=f"paths are taken relative to {file.parent}, or to a folder in it or beside it that holds them all",
         )
-    return rows, notes
 
 
 def _from_lines(file: Path) -> Table:

@@ -44,6 +44,7 @@ PACKAGES = (
     Requirement("PIL", "pillow", "export", "images"),
     Requirement("jinja2", "jinja2", "report", "the report in HTML"),
     Requirement("matplotlib", "matplotlib", "report", "the pictures of the report"),
+    Requirement("pycocotools", "pycocotools", "coco", "average precision of detections, and polygons of annotations"),
     Requirement("distributed", "distributed", "farm", "plans on many machines"),
     Requirement("timm", "timm", "", "models named timm:NAME"),
 )

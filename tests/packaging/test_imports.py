@@ -25,6 +25,7 @@ EXTRAS = (
     "onnxscript",
     "onnxsim",
     "openvino",
+    "pycocotools",
     "safetensors",
     "sklearn",
     "tensorrt",
