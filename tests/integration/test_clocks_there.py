@@ -129,6 +129,7 @@ class Began:
         return self.error
 
 
+@pytest.mark.thorough
 def test_a_command_over_ssh_has_the_device_locked_and_its_figures_are_not_those_of_clocks_as_shipped(
     exported: Path, board: Board, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,7 +163,7 @@ def test_a_job_holds_them_and_gives_them_back_at_its_end(board: Board, root: Pat
     assert condition(shipped, perform(board.device(), shipped), task) is None
 
 
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("by", [pytest.param(signal.SIGTERM, marks=pytest.mark.thorough), signal.SIGKILL])
 def test_a_worker_that_is_killed_there_leaves_nothing_locked(
     by: signal.Signals, board: Board, root: Path, artifact: Artifact, tmp_path: Path
 ) -> None:
@@ -205,6 +206,7 @@ def test_a_guard_that_is_killed_there_fails_the_measurement(board: Board, root: 
     assert said(root) == before
 
 
+@pytest.mark.thorough
 def test_what_two_killed_ones_left_there_the_next_job_gives_back_whether_it_locks_or_not(
     board: Board, root: Path, artifact: Artifact, tmp_path: Path
 ) -> None:
