@@ -23,6 +23,7 @@ from dtvit_deploy.agent.sessions import assembled, blob_bytes, open_subject
 from dtvit_deploy.agent.store import Store
 from dtvit_deploy.agent.worker import ARTIFACTS
 from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.devices.clocks.locking import held
 from dtvit_deploy.devices.emulation import emulated
 from dtvit_deploy.devices.state.everything import facts
 from dtvit_deploy.devices.state.watcher import watching
@@ -148,6 +149,7 @@ class _Doing:
 
         Raises:
             InputError: the processor is emulated, which says nothing of how long anything takes.
+            MissingError: clocks are to be locked, and cannot be, or did not stay so.
         """
         if found := emulated():
             raise InputError(
@@ -156,8 +158,9 @@ class _Doing:
         import numpy as np
 
         options = msgspec.convert(_whole(task.options), MeasureOptions)
-        starts = [self.starts(subject, task.threads) for subject in task.subjects]
         with ExitStack() as stack:
+            clocks_are = stack.enter_context(held(task.lock_clocks))
+            starts = [self.starts(subject, task.threads) for subject in task.subjects]
             runs: dict[str, Callable[[], object]] = {}
             opened = []
             for subject, digest in zip(task.subjects, task.feeds, strict=True):
@@ -175,7 +178,8 @@ class _Doing:
             rails = watch.rails and options.energy_seconds
             blocks = take_blocks(tuple(runs.values()), options.energy_seconds, since=watch.origin) if rails else ()
             watched = watch.finished()
-            said = [session.conditions for session in opened]
+            told = {"clocks": clocks_are} if clocks_are else {}
+            said = [session.conditions | told for session in opened]
         for index, (one, start, conditions) in enumerate(zip(taken.values(), starts, said, strict=True)):
             series = {"samples_ms": np.array(one.samples_ms, np.float64), "stamps_s": np.array(one.stamps_s, np.float64)}
             series |= {"device_ms": np.array(one.device_ms, np.float64)} if one.device_ms else {}

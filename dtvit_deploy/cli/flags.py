@@ -253,7 +253,7 @@ PROFILE = (
         "profile.lock_clocks",
         ("--lock-clocks/--clocks-as-shipped",),
         bool,
-        "Hold this machine's processor at one clock, without turbo; root alone may.",
+        "Hold the clocks of this machine, or the device, still meanwhile; root alone may.",
         shown="clocks-as-shipped",
     ),
     Flag(

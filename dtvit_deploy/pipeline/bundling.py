@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.formats.job.job import Layers
+from dtvit_deploy.formats.job.job import Latency, Layers
 from dtvit_deploy.pipeline.bundle_request import Request, Wanted, encode_request, file_of, told_by
 from dtvit_deploy.pipeline.compared import require_outputs
 from dtvit_deploy.pipeline.elsewhere import feeds_for, runtimes_on
-from dtvit_deploy.pipeline.figures import Figures, measure_options, require_as_shipped
+from dtvit_deploy.pipeline.figures import Figures, measure_options
 from dtvit_deploy.pipeline.measure import LAYER_SAMPLES, Bench, Reference, inner_tensors
 from dtvit_deploy.pipeline.opened import Opened
 from dtvit_deploy.pipeline.progress import Progress
@@ -73,8 +73,6 @@ def bundle(given: Opened, recipe: Recipe, figures: Figures, out: Path | None, pr
     artifacts, material, program = given
     require_askable(artifacts, timed=figures.latency, threads=recipe.run.threads)
     recipe = told_by(recipe)
-    if figures.latency:
-        require_as_shipped(recipe)
     bench = Bench(program, (), material, recipe.run.threads, progress, called_scores=recipe.parity.class_scores)
     require_comparable(program, artifacts, recipe)
     require_outputs(material.signature, recipe.parity.tolerance)
@@ -87,7 +85,8 @@ def bundle(given: Opened, recipe: Recipe, figures: Figures, out: Path | None, pr
         vouched = {one.manifest.sha256 for one in artifacts if one.trusted}
         progress.step(f"packing {counted(len(artifacts), 'artefact')} and the samples")
         given_to = feeds_for(material, recipe, figures)
-        fed = ask_for(asking, subjects, given_to, threads=recipe.run.threads, timed=timed, apart=True, vouched=vouched)
+        locks = recipe.profile.lock_clocks
+        fed = ask_for(asking, subjects, given_to, threads=recipe.run.threads, timed=timed, apart=True, vouched=vouched, lock_clocks=locks)
         layers = figures.layers
         if layers is None and not figures.parity:
             layers = False
@@ -157,5 +156,6 @@ def _told(asked: Asked, samples: int) -> str:
     size = sum(blob.bytes for blob in asked.job.blobs if blob.sha256 in reference)
     what = [f"answers to {counted(samples, 'feed')}"]
     what += [f"layers ({size / 1e6:,.1f} MB)"] if reference else []
-    what += ["latency"] if asked.job.timed else []
+    locks = any(isinstance(task, Latency) and task.lock_clocks for task in asked.job.tasks)
+    what += [f"latency{' of locked clocks, for which run.sh is called by root' * locks}"] if asked.job.timed else []
     return f"{counted(len(names), 'artefact')} in {' and '.join(runtimes)}: {', '.join(what)}"

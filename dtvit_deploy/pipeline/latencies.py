@@ -9,8 +9,7 @@ import msgspec
 
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.evidence import Rung
-from dtvit_deploy.devices.clocks.guard import give_back_left, locked_by_another
-from dtvit_deploy.devices.clocks.locking import locked
+from dtvit_deploy.devices.clocks.locking import held
 from dtvit_deploy.harness.roofline import Peaks
 from dtvit_deploy.pipeline import timing
 from dtvit_deploy.pipeline.figures import Measured, measure_options
@@ -22,8 +21,6 @@ from dtvit_deploy.recipe.tables import Recipe
 from dtvit_deploy.runtimes.base import Elsewhere
 from dtvit_deploy.runtimes.pairing import Pairing
 
-LOCKED_BY_ANOTHER = "locked by another command"
-
 
 def latency_of(bench: Bench, recipe: Recipe) -> Measured:
     """How long every artefact takes, interleaved in one run.
@@ -31,7 +28,6 @@ def latency_of(bench: Bench, recipe: Recipe) -> Measured:
     Raises:
         InputError, MissingError: clocks were to be locked and cannot be, or nothing could be measured.
     """
-    give_back_left()
     asked = recipe.profile
     with _clocks(bench, asked) as how:
         found = [_said(one, how) for one in zip(bench.everything, timing.latency(bench, measure_options(recipe)), strict=True)]
@@ -44,12 +40,11 @@ def latency_of(bench: Bench, recipe: Recipe) -> Measured:
 
 @contextmanager
 def _clocks(bench: Bench, asked: Profile) -> Iterator[str]:
-    """How the clocks are within the block; empty where they are as shipped. What another holds is a condition, too."""
-    if not asked.lock_clocks:
-        yield LOCKED_BY_ANOTHER if locked_by_another() else ""
-        return
-    with locked() as how:
-        bench.progress.step(f"clocks {how}")
+    """How the clocks of this machine are within the block, where anything is measured on it; empty where they are as shipped."""
+    here = any(not one.emulated and _is_here(one) for one in bench.pairings)
+    with held(asked.lock_clocks and here) as how:
+        if asked.lock_clocks and here:
+            bench.progress.step(f"clocks {how}")
         yield how
 
 

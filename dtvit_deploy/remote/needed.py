@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from itertools import chain
 
+from dtvit_deploy.devices.clocks.locking import BY_HAND
 from dtvit_deploy.devices.needs import Needs
+from dtvit_deploy.devices.probe import Facts
+from dtvit_deploy.errors import MissingError
 from dtvit_deploy.formats.job.job import Build, Job, Latency, State
 from dtvit_deploy.runtimes.cold import MODULES
 
@@ -38,6 +41,16 @@ def needs_of(job: Job) -> Needs:
     return TO_BUILD._replace(
         runtimes=tuple(dict.fromkeys((*TO_BUILD.runtimes, *needs.runtimes))), disk=SPARE + _TIMES * size, memory=_KERNELS + _TIMES * size
     )
+
+
+def require_root(name: str, facts: Facts) -> None:
+    """Refuse to lock clocks where whoever logs in may not; on an emulated processor, where nothing is timed, nobody has to.
+
+    Raises:
+        MissingError: the user there is not root.
+    """
+    if facts.user not in ("", "root") and not facts.emulator:
+        raise MissingError(f"{name}: clocks are locked by root alone, and the user there is {facts.user}", remedy=BY_HAND)
 
 
 def _subjects(task: object) -> tuple[int, ...]:

@@ -124,11 +124,13 @@ class Place:
         threads: int,
         timed: MeasureOptions | None = None,
         vouched: Collection[str] = (),
+        lock_clocks: bool = False,
     ) -> tuple[There, ...]:
         """Ask for the answers of artefacts, each in a runtime, to all feeds; and, interleaved on the first feed, for how long they take.
 
         Args:
             vouched: digests of the engines that may be executed there.
+            lock_clocks: whether the device's clocks are held still while they are timed, for root alone.
 
         Raises:
             InputError: an artefact cannot be read, or the device's answers are none.
@@ -138,7 +140,7 @@ class Place:
         timed = None if self.emulator else timed
         with folder_for_blobs() as folder:
             asking = Asking(folder, token=self._token(timed=timed is not None))
-            ask_for(asking, subjects, feeds, threads=threads, timed=timed, vouched=vouched)
+            ask_for(asking, subjects, feeds, threads=threads, timed=timed, vouched=vouched, lock_clocks=lock_clocks)
             asked = asking.asked
             results = self._performed(asked, keep=timed is None)
         times = {subject: one for task in timings(asked) for subject, one in times_of(asked, results, task, self.name).items()}

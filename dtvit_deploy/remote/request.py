@@ -52,6 +52,7 @@ def ask_for(
     timed: MeasureOptions | None,
     apart: bool = False,
     vouched: Collection[str] = (),
+    lock_clocks: bool = False,
 ) -> FeedSet:
     """Ask for the answers of artefacts, each in a runtime, to all feeds; and, interleaved on the first feed, for how long they take.
 
@@ -59,8 +60,8 @@ def ask_for(
         asking: the job that is put together; the subjects have their order as their places in it.
         timed: how long to measure; None asks for no time.
         apart: whether each runtime is timed by a task of its own, so that one which is not there costs the others nothing.
-
         vouched: digests of those artefacts that the device executes for their native code too.
+        lock_clocks: whether the device's clocks are held still meanwhile.
 
     Returns:
         The feeds.
@@ -75,7 +76,7 @@ def ask_for(
     if timed is not None:
         runtimes = [runtime for _, runtime in subjects]
         for group in [[i for i in places if runtimes[i] == one] for one in dict.fromkeys(runtimes)] if apart else [places]:
-            asking.latency(group, [fed] * len(group), threads=threads, options=timed)
+            asking.latency(group, [fed] * len(group), threads=threads, options=timed, lock_clocks=lock_clocks)
     return fed
 
 

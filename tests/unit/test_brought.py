@@ -68,6 +68,16 @@ def job(artifacts: list[Artifact], tmp_path_factory: pytest.TempPathFactory) -> 
     return asking.asked.job
 
 
+def test_clocks_are_locked_of_every_latency_of_a_job_that_asks_for_it(artifacts: list[Artifact], job: Job, tmp_path: Path) -> None:
+    asking = Asking(tmp_path)
+    subjects = list(zip(artifacts, ("onnxruntime", "openvino"), strict=True))
+    ask_for(asking, subjects, FEEDS, threads=1, timed=MeasureOptions(), apart=True, lock_clocks=True)
+    asked = asking.asked.job
+    for found, locks in ((asked, [True, True]), (decode_job(encode_job(asked)), [True, True]), (job, [False, False])):
+        assert [task.lock_clocks for task in found.tasks if isinstance(task, Latency)] == locks
+    assert job_id(encode_job(asked)) != job_id(encode_job(job))  # figures of one are none of the other's
+
+
 STARTS = msgspec.to_builtins(starts_of(Taken(first=(Start(load_ms=1.0, first_ms=2.0),))))
 
 

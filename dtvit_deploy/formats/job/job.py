@@ -121,6 +121,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         subjects: places in the job's subjects.
         feeds: a blob for each of them, of which the first feed is run.
         options: the fields of `dtvit_deploy.harness.latency.MeasureOptions`.
+        lock_clocks: whether the device's clocks are held still meanwhile, and given back; its user is root then.
     """
 
     name: _Name
@@ -128,6 +129,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     threads: _Threads
     feeds: tuple[Digest, ...]
     options: dict[str, float]
+    lock_clocks: bool = False
 
 
 class Build(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="build"):
