@@ -181,3 +181,56 @@ def test_another_user_than_root_is_told_what_to_do_by_hand() -> None:
     with pytest.raises(MissingError, match="root alone may") as refused, locked():
         pass
     assert "sudo jetson_clocks" in str(refused.value.remedy)
+
+
+def leftover(board: captured.Tree, path: str, before: str) -> Path:
+    """A record of one file, as a killed guard leaves it."""
+    record = board.root / RECORD
+    record.parent.mkdir(parents=True, mode=0o755, exist_ok=True)
+    record.write_text(json.dumps([{"type": "processor", "files": [{"path": path, "before": before, "locked": "1"}]}]))
+    return record
+
+
+def test_a_record_is_written_into_no_other_file_than_those_of_clocks(board: captured.Tree) -> None:
+    board.put(f"{CPU}/cpufreq/boost", "0")
+    leftover(board, f"{CPU[1:]}/cpufreq/boost", "1")
+    assert give_back_left(board.root) == []
+    assert (board.root / CPU[1:] / "cpufreq/boost").read_text() == "1"  # what is ours is given back
+    victim = board.root / "victim"
+    victim.write_text("as it was")
+    for path in ("victim", f"{CPU[1:]}/cpufreq/../../../../../victim", f"../{board.root.name}/victim"):
+        leftover(board, path, "written")
+        give_back_left(board.root)
+        assert victim.read_text() == "as it was"
+
+
+@pytest.mark.parametrize("whose", ["folder", "record"])
+def test_a_record_that_others_may_write_is_none_of_ours(board: captured.Tree, whose: str) -> None:
+    board.put(f"{CPU}/cpufreq/boost", "0")
+    record = leftover(board, f"{CPU[1:]}/cpufreq/boost", "1")
+    (record if whose == "record" else record.parent).chmod(0o777)
+    assert give_back_left(board.root) == []
+    assert (board.root / CPU[1:] / "cpufreq/boost").read_text().strip() == "0"
+    with pytest.raises(MissingError, match="others may write there"), locked(board.root):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["bytes", "folder", "pipe", "link"])
+def test_what_is_no_record_stops_no_measurement(board: captured.Tree, kind: str) -> None:
+    record = leftover(board, "any", "1")
+    record.unlink()
+    if kind == "bytes":
+        record.write_bytes(b"\xff\xfe\x00")
+    elif kind == "folder":
+        record.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(record)
+    else:
+        record.symlink_to(board.root / "elsewhere")
+    assert give_back_left(board.root) == []
+
+
+def test_what_was_of_a_processor_that_is_gone_is_not_asked_for_any_more(board: captured.Tree) -> None:
+    record = leftover(board, f"{CPU[1:]}/cpufreq/policy99/scaling_max_freq", "400000")
+    assert give_back_left(board.root) == []
+    assert record.read_text() == ""

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Sequence
@@ -78,7 +79,11 @@ def give_back_left(root: Path = Path("/"), patience: float = PATIENCE) -> list[s
     path = root / RECORD
     if not os.access(path, os.R_OK | os.W_OK):
         return []
-    with open_record(root) as file:
+    try:
+        file = open_record(root)
+    except OSError:  # none of ours
+        return []
+    with file:
         return give_back_of(root, file) if _held(file, patience) else []
 
 
@@ -109,13 +114,30 @@ def open_record(root: Path) -> IO[str]:
     """The record, made where there is none.
 
     Raises:
-        OSError: this user may not.
+        OSError: this user may not, or somebody else may write what stands in it.
     """
     path = root / RECORD
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if path.parent.stat().st_uid != os.geteuid():
-        raise PermissionError(1, "its folder is another user's")
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "r+")
+    _require_ours(path.parent.stat())
+    # Not blocking: a pipe of that name would be waited for.
+    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    try:
+        status = os.fstat(number)
+        _require_ours(status)
+        if not stat.S_ISREG(status.st_mode):
+            raise PermissionError(1, "it is no file")
+        return os.fdopen(number, "r+", errors="replace")
+    except BaseException:
+        os.close(number)
+        raise
+
+
+def _require_ours(status: os.stat_result) -> None:
+    """What stands in the record is written into the kernel's files: nobody else may write there."""
+    if status.st_uid != os.geteuid():
+        raise PermissionError(1, "it is another user's")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(1, "others may write there")
 
 
 def _held(file: IO[str], patience: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -71,7 +72,7 @@ def locked(root: Path = Path("/"), patience: float = PATIENCE) -> Iterator[str]:
     try:
         assert guard.stdin is not None
         assert guard.stdout is not None
-        word, _, more = guard.stdout.readline().rstrip("\n").partition(" ")
+        word, _, more = _line(guard, patience).partition(" ")
         if word != LOCKED:
             why, remedy = (
                 json.loads(more) if more else (f"clocks cannot be locked: who locks them ended{_told(give_back_left(root))}", None)
@@ -101,7 +102,7 @@ def _released(guard: subprocess.Popen[str], root: Path) -> MissingError | None:
     assert guard.stdout is not None
     with contextlib.suppress(OSError):
         guard.stdin.close()
-    said = guard.stdout.readline().partition(" ")[2]
+    said = _line(guard, PATIENCE).partition(" ")[2]
     if not said:
         told = _told(give_back_left(root))
         return MissingError(f"clocks did not stay locked: the process that held them was ended{told}", remedy="measure again")
@@ -111,6 +112,13 @@ def _released(guard: subprocess.Popen[str], root: Path) -> MissingError | None:
     if found["moved"]:
         return MissingError(f"clocks did not stay locked: {', '.join(found['moved'])} changed meanwhile", remedy="measure again")
     return None
+
+
+def _line(guard: subprocess.Popen[str], patience: float) -> str:
+    """Its next line; empty where it ended, or says nothing for longer than it may wait itself."""
+    assert guard.stdout is not None
+    ready, _, _ = select.select([guard.stdout], [], [], patience + _PATIENCE)
+    return guard.stdout.readline().rstrip("\n") if ready else ""
 
 
 def _told(left: list[str]) -> str:

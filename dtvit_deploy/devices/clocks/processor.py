@@ -6,6 +6,7 @@ goes with heat.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,10 @@ from dtvit_deploy.errors import MissingError
 
 _CPU = "sys/devices/system/cpu"
 _TURBO = ((f"{_CPU}/intel_pstate/no_turbo", "1"), (f"{_CPU}/cpufreq/boost", "0"))
+
+
+_KNOWN = re.compile(rf"{_CPU}/(intel_pstate/no_turbo|cpufreq/(boost|policy\d+/scaling_(governor|max_freq|min_freq)))", re.ASCII)
+"""Every file that is written."""
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,8 +62,9 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
         Turbo first, since without it a kernel does not take its clocks as a highest one; then the lowest, the highest, the governor.
         """
-        turbo = [one for one in self.files if _is_turbo(one)]
-        others = [one for one in reversed(self.files) if one not in turbo]
+        known = [one for one in self.files if _KNOWN.fullmatch(one.path)]  # a record is read, and not believed
+        turbo = [one for one in known if _is_turbo(one)]
+        others = [one for one in reversed(known) if one not in turbo and (root / one.path).exists()]  # else its processor was taken away
         for _ in range(2):  # a lowest clock above the highest of now is taken only when that has been written
             left = [one for one in (*turbo, *others) if text(root / one.path) != one.before]
             for one in left:
