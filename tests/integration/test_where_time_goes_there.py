@@ -30,11 +30,15 @@ MEASURING = "measuring what it can do"
 TIMED = ("--seconds", "0.1", "--latency-samples", "16")
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
-    """Where the digits were exported as ONNX and OpenVINO in FP16."""
+@pytest.fixture(scope="module", params=["small", pytest.param("digits", marks=pytest.mark.thorough)])
+def work(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    """Where a network was exported as ONNX and OpenVINO."""
     out = tmp_path_factory.mktemp("work")
-    deploy("export", "-c", checkpoint, "-t", "onnx", "-t", "openvino", "-p", "fp16", "-o", out / "made")
+    if request.param == "small":
+        make_project(out, recipe="", side=64, width=16)
+        deploy("export", "-t", "onnx", "-t", "openvino", "-o", "made", cwd=out)
+    else:
+        deploy("export", "-c", checkpoint, "-t", "onnx", "-t", "openvino", "-p", "fp16", "-o", out / "made")
     return out
 
 
@@ -113,7 +117,7 @@ def test_the_time_on_a_device_is_that_of_torch_modules(work: Path, device: Board
         layers = one["layer_times"]["layers"]
         nobodys = [each["name"] for each in layers if not each["node"]]
         assert sum(each["ms"] for each in layers if each["node"]) / sum(each["ms"] for each in layers) >= 0.9, (one["name"], nobodys)
-        assert {each["module"].partition(".")[0] for each in layers} >= {"stem", "stages", "head"}
+        assert {each["module"].partition(".")[0] for each in layers} >= {"stem", "head"}
         assert one["roof"] is None  # which nobody asked for
     assert device.processes() == []
 
@@ -135,17 +139,21 @@ def test_what_a_device_can_do_is_measured_once(work: Path, device: Board) -> Non
 @pytest.mark.thorough
 def test_this_machine_and_a_device_have_roofs_of_their_own(work: Path, device: Board) -> None:
     artefacts, _ = profiled(work, "--roofline", "--device", "local", "-o", "report")
-    peaks = {one["name"]: one["roof"]["peaks"] for one in artefacts}
-    assert len(peaks) == 4
-    assert peaks["ONNX FP16"] == peaks["OpenVINO FP16"] != peaks["ONNX FP16 on bench"] == peaks["OpenVINO FP16 on bench"]
+    names, peaks = [one["name"] for one in artefacts], [one["roof"]["peaks"] for one in artefacts]
+    assert [" on bench" in name for name in names] == [False, False, True, True]
+    assert peaks[0] == peaks[1] != peaks[2] == peaks[3]
     told = (work / "report" / "report.md").read_text()
-    assert "ONNX FP16 on bench, OpenVINO FP16 on bench: measured" in told
+    assert f"{names[0]}, {names[1]}: measured" in told
+    assert f"{names[2]}, {names[3]}: measured" in told
 
 
 def test_a_device_that_cannot_be_measured_has_its_latency_and_says_why(work: Path, device: Board) -> None:
     told = device.python.read_text()
-    ends = 'for word in "$@"; do if grep -qs \'"type":"peaks"\' "$XDG_CACHE_HOME"/*/jobs/"$word"/job.json; then exit 9; fi; done'
-    device.python.write_text(told.replace("exec ", f'case "$*" in *agent.tasks*) {ends};; esac\nexec '))
+    refuses = """case "$*" in *" begin "*) cat >"$0.job"
+grep -q '"peaks"' "$0.job" && { echo '{"error": "it is too hot for that", "remedy": null, "exit_code": 3}' >&2; exit 3; }
+exec <"$0.job";; esac
+"""
+    device.python.write_text(told.replace("exec ", f"{refuses}exec ", 1))
     try:
         artefacts, _ = profiled(work, "--roofline", "--layer-times", "--threads", "3")  # for which nothing is known yet
     finally:
@@ -154,7 +162,7 @@ def test_a_device_that_cannot_be_measured_has_its_latency_and_says_why(work: Pat
     for one in artefacts:
         assert one["latency"]["p50"] > 0
         assert one["layer_times"] is not None
-        assert any("what bench can do was not measured: " in note for note in one["notes"]), one["notes"]
+        assert any(note.startswith("what bench can do was not measured: ") and "too hot" in note for note in one["notes"]), one["notes"]
 
 
 @pytest.mark.thorough
