@@ -19,7 +19,7 @@ import msgspec
 
 from dtvit_deploy.agent.building import built, empty, sent
 from dtvit_deploy.agent.log import how_ended, last_line
-from dtvit_deploy.agent.sessions import assembled, blob_bytes, open_subject
+from dtvit_deploy.agent.sessions import assembled, blob_bytes, open_subject, profiled_subject
 from dtvit_deploy.agent.store import Store
 from dtvit_deploy.agent.worker import ARTIFACTS
 from dtvit_deploy.artifacts.artifact import Artifact
@@ -30,7 +30,7 @@ from dtvit_deploy.devices.state.watcher import watching
 from dtvit_deploy.errors import DeployError, InputError
 from dtvit_deploy.formats.job.feeds import read_feeds
 from dtvit_deploy.formats.job.frames import Kind, frame_bytes
-from dtvit_deploy.formats.job.job import Answers, Build, Digest, Job, Latency, Layers, State, Task, decode_job
+from dtvit_deploy.formats.job.job import Answers, Build, Digest, Job, Latency, Layers, MeasurePeaks, ProfileLayers, State, Task, decode_job
 from dtvit_deploy.harness.energies import noise_energies
 from dtvit_deploy.harness.latency import MeasureOptions, sample
 from dtvit_deploy.harness.latency.starts import Starts, Taken
@@ -39,7 +39,9 @@ from dtvit_deploy.harness.state.carried import state_arrays
 from dtvit_deploy.process.child import child_command
 from dtvit_deploy.process.memory import ran_out
 from dtvit_deploy.runtimes.base import DeviceTimed, SessionOptions
+from dtvit_deploy.runtimes.carried_layers import layer_arrays
 from dtvit_deploy.runtimes.cold import Told, required, starts_in, take, told
+from dtvit_deploy.runtimes.peaks import measured
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.signature import Outputs
@@ -107,6 +109,10 @@ class _Doing:
             return self.layers(task)
         if isinstance(task, Latency):
             return self.latency(task)
+        if isinstance(task, ProfileLayers):
+            return self.profile_layers(task)
+        if isinstance(task, MeasurePeaks):
+            return self.measure_peaks(task)
         if isinstance(task, Build):
             return self.build(task)
         assert isinstance(task, State)
@@ -151,10 +157,7 @@ class _Doing:
             InputError: the processor is emulated, which says nothing of how long anything takes.
             MissingError: clocks are to be locked, and cannot be, or did not stay so.
         """
-        if found := emulated():
-            raise InputError(
-                f"no latency is taken on an emulated processor ({found})", remedy="compare answers there, and measure on a device"
-            )
+        _require_no_emulator()
         import numpy as np
 
         options = msgspec.convert(_whole(task.options), MeasureOptions)
@@ -187,6 +190,20 @@ class _Doing:
             self.put("part", index=index, arrays=series, body={**about, "starts": msgspec.to_builtins(start)})
         arrays, body = state_arrays(watched, blocks)
         self.put("part", index=len(runs), arrays=arrays, body=body)
+        return {}
+
+    def profile_layers(self, task: ProfileLayers) -> dict[str, str]:
+        """Send what the runtime tells of its layers; an emulated processor is refused, as of a latency."""
+        _require_no_emulator()
+        feed = next(self.feeds(task.feeds))
+        told = profiled_subject(self.artifact(task.subject), self.job.subjects[task.subject].runtime, feed, task.threads)
+        self.put("part", arrays=layer_arrays(told))
+        return {}
+
+    def measure_peaks(self, task: MeasurePeaks) -> dict[str, str]:
+        """Send what the device can do; an emulated processor is refused, as of a latency."""
+        _require_no_emulator()
+        self.put("part", body={"peaks": msgspec.to_builtins(measured(task.threads, _Steps(self.put)))})
         return {}
 
     def build(self, task: Build) -> dict[str, str]:
@@ -254,6 +271,11 @@ class _Steps:
         if fraction >= self._told + _STEP:
             self._told = fraction
             self._put("progress", body={"fraction": min(1.0, fraction)})
+
+
+def _require_no_emulator() -> None:
+    if found := emulated():
+        raise InputError(f"no latency is taken on an emulated processor ({found})", remedy="compare answers there, and measure on a device")
 
 
 def _told(error: Exception) -> dict[str, object]:

@@ -26,7 +26,7 @@ class Profile(Table, frozen=True):
         lock_clocks: whether the clocks of whatever is measured on are held still, for root alone; as shipped and locked are two conditions.
         cuda_graph: on a GPU, launch all kernels of an inference at once.
         layer_times: profile each artefact once more, by layers and torch modules, where its runtime tells them.
-        roofline: tell beside each p50 what share it is of what this machine can do, by peaks that are measured once.
+        roofline: tell beside each p50 what share it is of what the machine can do, by peaks that are measured once.
     """
 
     seconds: Annotated[float, msgspec.Meta(ge=0.1, le=1e9)] = 3.0

@@ -26,6 +26,8 @@ from dtvit_deploy.formats.job.job import (
     Job,
     Latency,
     Layers,
+    MeasurePeaks,
+    ProfileLayers,
     State,
     Subject,
     Task,
@@ -213,6 +215,15 @@ class Asking:
         blobs = tuple(each.blobs[0] for each in feeds)
         name, told_of = f"latency of {names}"[:1000], tuple(subjects)
         return self._task(Latency(name=name, subjects=told_of, threads=threads, feeds=blobs, options=told, lock_clocks=lock_clocks))
+
+    def profile_layers(self, subject: int, feeds: FeedSet, *, threads: int = 1) -> int:
+        """Ask what the runtime tells of its layers; the first feed is run."""
+        name = f"layer times of {self._subjects[subject].name}"[:1000]
+        return self._task(ProfileLayers(name=name, subject=subject, threads=threads, feeds=feeds.blobs[:1]))
+
+    def measure_peaks(self, *, threads: int = 1) -> int:
+        """Ask what the device can do at most."""
+        return self._task(MeasurePeaks(threads=threads))
 
     def build(self, subject: int) -> int:
         """Ask for the engine of a job that devices build for themselves."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from dtvit_deploy.artifacts.signature import Feeds, Outputs
     from dtvit_deploy.formats.job.results import Results
     from dtvit_deploy.harness.energies import Sums
+    from dtvit_deploy.harness.roofline import Peaks
+    from dtvit_deploy.runtimes.layer_times import Told
 
 
 class Answering(Protocol):
@@ -40,6 +42,19 @@ class Answering(Protocol):
         threads: int,
     ) -> tuple[Sums, int]:
         """Energies of inner tensors; see `dtvit_deploy.remote.recorded.layer_sums`."""
+        ...
+
+    def layers_told(self, artifact: Artifact, runtime: str, feed: Feeds, threads: int) -> Told:
+        """What the runtime tells of the artefact's layers; see `dtvit_deploy.remote.profiled.layers_told`."""
+        ...
+
+    @property
+    def kept_as(self) -> str:
+        """By what the device's peaks are kept; empty where they came with its answers."""
+        ...
+
+    def peaks(self, threads: int) -> Peaks:
+        """What the device can do; see `dtvit_deploy.remote.profiled.peaks_told`."""
         ...
 
 

@@ -253,3 +253,27 @@ def test_a_request_and_results_that_somebody_made_up_together_are_refused_or_rea
             refused += 1
     assert taken > 20
     assert refused > MUTANTS / 3
+
+
+def test_what_nobody_asked_for_is_not_made_up(artifacts: list[Artifact], job: Job) -> None:
+    runtime, _ = brought(job).answered(artifacts, FEEDS, threads=1)
+    assert runtime is not None
+    assert runtime.kept_as == ""  # by which nothing is kept: another bundle's device may be another
+    with pytest.raises(InputError, match="does not ask what the device can do"):
+        runtime.peaks(1)
+    with pytest.raises(InputError, match=r"asks nothing like that about one\.onnx"):
+        runtime.layer_times(artifacts[0], FEEDS[0], 1)
+
+
+def test_layers_and_peaks_of_other_threads_are_not_taken_for_those_of_these(artifacts: list[Artifact], tmp_path: Path) -> None:
+    asking = Asking(tmp_path)
+    fed = ask_for(asking, [(artifacts[0], "onnxruntime")], FEEDS, threads=1, timed=None)
+    asking.profile_layers(0, fed, threads=2)
+    asking.measure_peaks(threads=2)
+    (runtime,) = brought(asking.asked.job, failed=(1, 2)).answered(artifacts[:1], FEEDS, threads=1)
+    assert runtime is not None
+    for ask in (runtime.peaks, lambda threads: runtime.layer_times(artifacts[0], FEEDS[0], threads)):
+        with pytest.raises(InputError, match="has 2 threads"):
+            ask(1)
+        with pytest.raises(DeployError, match="it is not there"):
+            ask(2)
