@@ -99,7 +99,7 @@ def correlation(one: NDArray[Any], other: NDArray[Any]) -> float | None:
     if not (np.isfinite(a).all() and np.isfinite(b).all()) or (a == a[:1]).all() or (b == b[:1]).all():
         return None
     a, b = a - a.mean(), b - b.mean()
-    size = math.sqrt(float(a @ a)) * math.sqrt(float(b @ b))
+    size = math.sqrt(float(a @ a) * float(b @ b))  # one root, so that of equal arrays it is the product itself
     return max(-1.0, min(1.0, float(a @ b) / size)) if size else None
 
 

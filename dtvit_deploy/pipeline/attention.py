@@ -193,5 +193,5 @@ def _sights(pictures: Sequence[Picture], kinds: Sequence[AttentionMap]) -> Itera
                         map=kind.name,
                         subject=number,
                         strongest=strongest(maps[kind.name], kind),
-                        correlation=correlation(reference[kind.name], maps[kind.name]),
+                        correlation=correlation(reference[kind.name], maps[kind.name]) if number else None,
                     )

@@ -57,7 +57,7 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
         map: whose.
         subject: who looked, by its place among the subjects.
         strongest: numbers of its strongest tokens, the key token first.
-        correlation: with torch's map of this image.
+        correlation: with torch's map of this image; None of torch's own, and as in `MapDrift`.
     """
 
     image: str

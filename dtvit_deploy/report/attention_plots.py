@@ -6,19 +6,18 @@ Every number that a colour stands for is on torch's scale of the same panel, so 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dtvit_deploy.harness.attention import STRONGEST, strengths, strongest, strongest_heads
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.attention import Attention, Picture, picture_key
-from dtvit_deploy.report.canvas import Plot, drawing, new_figure, short, svg_of
+from dtvit_deploy.report.canvas import BLUE, RED, WIDTH, Plot, drawing, new_figure, short, svg_of
 from dtvit_deploy.report.tables import labels_of
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from dtvit_deploy.artifacts.attention import AttentionMap
@@ -26,14 +25,17 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-PANEL = 0.86
-"""Inches of a panel's side, its title left out."""
+_GAP, _TITLE, _HEADING = 0.05, 0.3, 0.22
+"""Inches between panels, of a figure's title and of a subject's."""
+PANEL = (WIDTH - _GAP) / (STRONGEST + 3) - _GAP
+"""Inches of a panel's side: the image, all tokens, the strongest ones, and their mean stand beside each other."""
+_ROW = PANEL + 0.2
+"""Inches of a row of panels with their titles."""
 SIDE = 112
 """Pixels of a panel's longer side: each image is in a page many times."""
 DENSITY = 160
 """Pixels an inch of a PNG."""
-_COLOURS, _GREY = "turbo", 0.45
-_FRAME = "#ffffff"
+_COLOURS, _GREY = "viridis", 0.4
 
 
 def attention_plots(found: Attention) -> dict[str, list[Plot]]:
@@ -68,7 +70,7 @@ def attention_png(found: Attention) -> bytes:
         sheet.paste(part, (0, top))
         top += part.height
     written = io.BytesIO()
-    sheet.save(written, "PNG", optimize=True)
+    sheet.save(written, "PNG")
     return written.getvalue()
 
 
@@ -81,97 +83,125 @@ def _png(figure: Figure) -> bytes:
 def _caption(asked: AttentionMap) -> str:
     heads = f"its {STRONGEST} strongest heads" if asked.shape[0] > STRONGEST else "each head"
     key = f"The key token in {heads}, and over all of them" if asked.tokens > 1 else f"The class token in {heads}, and over all of them"
-    scale = "Blue to red is torch's lowest to highest weight in the same panel; what lies beyond is drawn as those."
+    scale = "Violet to yellow is torch's lowest to highest weight in the same panel; what lies beyond is drawn as those."
     if asked.tokens == 1:
         return f"{asked.name}: {asked.what}. {key}. {scale}"
     rows = "rows are parts of the image, columns are tokens"
     placed = ", the key token framed" if asked.token_grid else ""
     first = (
         f"Above: the image, how strong each token is{placed}, the maps of torch's {min(STRONGEST, asked.tokens)} strongest tokens over the"
-        f" image (the mean of the heads), and the mean of those maps. Below: all weights ({rows}). {key}."
+        f" image (the mean of the heads){', and the mean of those maps' if _mean_tells(asked) else ''}. Below: all weights ({rows}). {key}."
     )
     return f"{asked.name}: {asked.what}. {first} {scale}"
 
 
 def _figure(found: Attention, picture: Picture, asked: AttentionMap) -> Figure:
+    """A map of an image, a band for each subject that gives it."""
     subjects = found.report.subjects
     names = labels_of([(one.name, one.file) for one in subjects])
-    correlations = {
-        sight.subject: sight.correlation for sight in found.report.sights if (sight.image, sight.map) == (picture.name, asked.name)
-    }
+    sights = {sight.subject: sight for sight in found.report.sights if (sight.image, sight.map) == (picture.name, asked.name)}
     shown = [(number, one[asked.name]) for number, one in enumerate(picture.maps) if asked.name in one]
-    rows = 1 if asked.tokens == 1 else 2
-    figure = new_figure(len(shown) * (rows * (PANEL + 0.16) + 0.24) + 0.3)
-    figure.suptitle(short(f"{picture.name} · {asked.name}", 120), x=0.01, ha="left", fontsize=9.5, fontweight="bold")
-    parts = figure.subfigures(len(shown), 1, squeeze=False)[:, 0]
+    band = _HEADING + (1 if asked.tokens == 1 else 2) * _ROW
+    height = _TITLE + len(shown) * band
+    figure = new_figure(height)
+    figure.set_layout_engine("none")  # every place is known, and to find dozens of them takes seconds
+    grid = _Grid(figure, height)
+    grid.say(short(f"{picture.name} · {asked.name}", 120), 0, size=9.5, weight="bold")
     backdrop, reference = _backdrop(picture.pixels), picture.maps[0][asked.name]
-    for part, (number, maps) in zip(parts, shown, strict=True):
-        drift = f" · correlation {figures.cosine(correlations.get(number))}" if number else ""
-        key = strongest(maps, asked, 1)[0]
-        told = f" · key token {key}" if asked.tokens > 1 else ""
-        part.suptitle(short(f"{names[number]}{drift}{told}", 120), x=0.01, ha="left", fontsize=8)
-        _rows(part, backdrop, reference, maps, asked)
+    for place, (number, maps) in enumerate(shown):
+        top = _TITLE + place * band
+        drift = f" · correlation {figures.cosine(sights[number].correlation)}" if number else ""
+        told = f" · key token {sights[number].strongest[0]}" if asked.tokens > 1 else ""
+        grid.say(short(f"{names[number]}{drift}{told}", 120), top, size=8)
+        _band(grid, top + _HEADING, backdrop, reference, maps, asked)
     return figure
 
 
-def _rows(part: SubFigure, backdrop: Pixels, reference: Maps, maps: Maps, asked: AttentionMap) -> None:
+class _Grid:
+    """Panels of a figure by column, and by inches from its top; all on one axes, whose units are inches: dozens of axes take seconds."""
+
+    def __init__(self, figure: Figure, height: float) -> None:
+        self.axes = figure.add_axes((0, 0, 1, 1))
+        self.axes.set(xlim=(0, WIDTH), ylim=(height, 0), autoscale_on=False)
+        self.axes.set_axis_off()
+
+    def say(self, text: str, top: float, *, size: float, weight: str = "normal") -> None:
+        """A line of text."""
+        self.axes.text(_GAP, top + 0.05, text, va="top", fontsize=size, fontweight=weight)
+
+    def place(self, column: int, top: float, title: str, columns: int = 1) -> tuple[float, float, float]:
+        """A panel with its title: left and upper edge, and its width; it is PANEL high."""
+        left, width = _GAP + column * (PANEL + _GAP), columns * (PANEL + _GAP) - _GAP
+        upper = top + _ROW - _GAP - PANEL
+        self.axes.text(left + width / 2, upper - 0.02, title, ha="center", va="bottom", fontsize=6.5)
+        return left, upper, width
+
+    def show(self, pixels: Pixels, column: int, top: float, title: str, columns: int = 1) -> tuple[float, float, float, float]:
+        """An image in the middle of a panel, or, over several columns, stretched: its left, right, lower and upper edge."""
+        left, upper, width = self.place(column, top, title, columns)
+        height, (rows, broad) = PANEL, pixels.shape[:2]
+        if columns == 1:
+            height, width = PANEL * min(1, rows / broad), PANEL * min(1, broad / rows)
+            left, upper = left + (PANEL - width) / 2, upper + (PANEL - height) / 2
+        extent = left, left + width, upper + height, upper
+        self.axes.imshow(pixels, extent=extent, interpolation="nearest", aspect="auto")
+        return extent
+
+
+def _band(grid: _Grid, top: float, backdrop: Pixels, reference: Maps, maps: Maps, asked: AttentionMap) -> None:
     """The panels of one subject, each on torch's scale."""
-    columns = STRONGEST + 3
-    rows = 1 if asked.tokens == 1 else 2
-    axes = part.subplots(rows, columns, squeeze=False)
-    for one in axes.ravel():
-        one.set_axis_off()
-    key = strongest(reference, asked, 1)[0]
+    chosen = strongest(reference, asked)
+    key, last = chosen[0], STRONGEST + 2
     ours, theirs = maps.mean(0), reference.mean(0)
-    _show(axes[0, 0], backdrop, "image")
-    if rows == 2:
-        _tokens(axes[0, 1], backdrop, maps, reference, asked)
-        chosen = list(strongest(reference, asked))
-        for axis, token in zip(axes[0, 2:-1], chosen, strict=False):
-            _overlay(axis, backdrop, ours[token], theirs[token], f"token {token}")
-        _overlay(axes[0, -1], backdrop, ours[chosen].mean(0), theirs[chosen].mean(0), "mean")
-        _weights(axes[1, 0], ours, theirs)
-    last = axes[-1]
-    for axis, head in zip(last[2:-1], strongest_heads(reference, key), strict=False):
-        _overlay(axis, backdrop, maps[head, key], reference[head, key], f"head {head}")
-    _overlay(last[-1], backdrop, ours[key], theirs[key], "all heads")
+
+    def overlay(column: int, values: NDArray[np.float64], scale: NDArray[np.float64], title: str) -> None:
+        grid.show(overlaid(backdrop, values, *_ends(scale)), column, top, title)
+
+    grid.show(backdrop, 0, top, "image")
+    if asked.tokens > 1:
+        _tokens(grid, top, backdrop, strengths(maps, asked), strengths(reference, asked), asked)
+        for place, token in enumerate(chosen):
+            overlay(2 + place, ours[token], theirs[token], f"token {token}")
+        several = list(chosen)
+        if _mean_tells(asked):
+            overlay(last, ours[several].mean(0), theirs[several].mean(0), "mean")
+        top += _ROW
+        flat, scale = (each.reshape(len(each), -1).T for each in (ours, theirs))
+        grid.show(coloured(flat, *_ends(scale)), 0, top, "parts × tokens", columns=2)
+    for place, head in enumerate(strongest_heads(reference, key)):
+        overlay(2 + place, maps[head, key], reference[head, key], f"head {head}")
+    overlay(last, ours[key], theirs[key], "all heads")
 
 
-def _show(axes: Axes, pixels: Pixels, title: str, aspect: Literal["equal", "auto"] = "equal") -> None:
-    axes.set_title(title, fontsize=6.5, loc="center", fontweight="normal", pad=2)
-    axes.imshow(pixels, interpolation="nearest", aspect=aspect)
+def _mean_tells(asked: AttentionMap) -> bool:
+    """Whether the strongest tokens' mean is a map at all: what a part of the image gives to all tokens is 1, wherever the part is."""
+    return asked.asker == "tokens" or asked.tokens > STRONGEST
 
 
-def _overlay(axes: Axes, backdrop: Pixels, values: NDArray[np.float64], reference: NDArray[np.float64], title: str) -> None:
-    _show(axes, overlaid(backdrop, values, float(np.nanmin(reference)), float(np.nanmax(reference))), title)
+def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The lowest and the highest that is a number; 0 and 0 where nothing is."""
+    known = values[np.isfinite(values)]
+    return (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
 
 
-def _tokens(axes: Axes, backdrop: Pixels, maps: Maps, reference: Maps, asked: AttentionMap) -> None:
-    """How strong each token is: where it has its place in the image, or as bars."""
-    ours, theirs = strengths(maps, asked), strengths(reference, asked)
-    if asked.token_grid is None:
-        axes.set_axis_on()
-        axes.set_title("tokens", fontsize=6.5, loc="center", fontweight="normal", pad=2)
-        axes.bar(range(len(ours)), ours, color="#0072b2")
-        axes.set_ylim(0, max(float(theirs.max()), 1e-12) * 1.05)
-        axes.tick_params(labelleft=False, labelsize=5, length=0)
-        axes.set_box_aspect(1)
-        return
-    rows, columns = asked.token_grid
-    height, width = backdrop.shape[:2]
-    pixels = overlaid(backdrop, ours.reshape(rows, columns), float(theirs.min()), float(theirs.max()), smooth=False)
-    _show(axes, pixels, "tokens")
-    row, column = divmod(strongest(maps, asked, 1)[0], columns)
+def _tokens(grid: _Grid, top: float, backdrop: Pixels, ours: NDArray[np.float64], theirs: NDArray[np.float64], asked: AttentionMap) -> None:
+    """How strong each token is: where it has its place in the image, the key token framed, or as bars."""
     from matplotlib.patches import Rectangle
 
-    side = width / columns, height / rows
-    axes.add_patch(Rectangle((column * side[0] - 0.5, row * side[1] - 0.5), *side, fill=False, edgecolor=_FRAME, linewidth=1))
-
-
-def _weights(axes: Axes, maps: NDArray[np.float64], reference: NDArray[np.float64]) -> None:
-    """Every weight: a row for each part of the image, a column for each token."""
-    flat, scale = (each.reshape(len(each), -1).T for each in (maps, reference))
-    _show(axes, coloured(flat, float(np.nanmin(scale)), float(np.nanmax(scale))), "parts × tokens", aspect="auto")
+    if asked.token_grid is None:
+        left, upper, width = grid.place(1, top, "tokens")
+        unit = PANEL / (1.05 * max(float(theirs.max()), 1e-12))
+        for place, value in enumerate(ours):
+            height = min(PANEL, float(value) * unit)
+            bar = (left + (place + 0.1) * width / len(ours), upper + PANEL - height)
+            grid.axes.add_patch(Rectangle(bar, 0.8 * width / len(ours), height, color=BLUE, linewidth=0))
+        return
+    rows, columns = asked.token_grid
+    left, right, lower, upper = grid.show(overlaid(backdrop, ours.reshape(rows, columns), *_ends(theirs), smooth=False), 1, top, "tokens")
+    row, column = divmod(int(np.argmax(ours)), columns)
+    side = (right - left) / columns, (lower - upper) / rows
+    corner = left + column * side[0], upper + row * side[1]
+    grid.axes.add_patch(Rectangle(corner, *side, fill=False, edgecolor=RED, linewidth=1.2))
 
 
 def _backdrop(pixels: Pixels) -> Pixels:
@@ -183,7 +213,7 @@ def _backdrop(pixels: Pixels) -> Pixels:
 
 
 def coloured(values: NDArray[np.float64], low: float, high: float) -> Pixels:
-    """(rows, columns) numbers as (rows, columns, 3) colours, from blue at ``low`` to red at ``high``; what is no number is black."""
+    """(rows, columns) numbers as (rows, columns, 3) colours, from violet at ``low`` to yellow at ``high``; what is no number is black."""
     import matplotlib
 
     span = high - low
