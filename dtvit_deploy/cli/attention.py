@@ -27,7 +27,7 @@ def attention(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGE... ARTEFACT...", help="Images to draw over, and artefacts of one export, or its folder.", show_default=False
+            metavar="IMAGE|ARTEFACT", help="Images to draw over, and artefacts of one export, or its folder.", show_default=False
         ),
     ],
     out: Annotated[

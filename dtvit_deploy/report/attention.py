@@ -169,7 +169,7 @@ def _drift(found: AttentionReport, names: list[str]) -> Section:
     lacking = [(name, kind, why) for name, one in zip(names, found.subjects, strict=True) for kind, why in one.lacking.items()]
     lacks = [words("", [name for name, _, _ in lacking]), words("map", [kind for _, kind, _ in lacking])]
     tables = [
-        table(f"on {found.data['samples']} images: {found.data['source']}", columns),
+        table(f"on {counted(int(found.data['samples']), 'image')}: {found.data['source']}", columns),
         table("maps that an artefact does not give", [*lacks, prose("why", [why for _, _, why in lacking])]),
     ]
     return Section(DRIFT, "Attention drift", tuple(map(plain, (told, *kinds, *apart))), tuple(one for one in tables if one.columns))
@@ -194,4 +194,4 @@ def _conditions(found: AttentionReport, names: list[str]) -> Section:
         words("conditions", [listed(subject.conditions) for subject in found.subjects]),
     ]
     told = [f"{name}: {value}" for name, value in found.data.items()]
-    return Section("conditions", "Conditions", tuple(map(plain, told)), (table(f"{counted(len(names), 'session')}", columns),))
+    return Section("conditions", "Conditions", tuple(map(plain, told)), (table(counted(len(names), "session"), columns),))

@@ -124,7 +124,12 @@ BOTH = (Target.ONNX, Target.OPENVINO)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "expected", "targets"),
-    [(DUAL, dual, (*BOTH, Target.COREML)), (LIGHT, light, BOTH), (T2T, class_token, BOTH), (DENSE, class_token, (Target.ONNX,))],
+    [
+        (DUAL, dual, (*BOTH, Target.COREML)),
+        pytest.param(LIGHT, light, BOTH, marks=pytest.mark.thorough),  # its smallest input is 224 pixels high
+        (T2T, class_token, BOTH),
+        pytest.param(DENSE, class_token, (Target.ONNX,), marks=pytest.mark.thorough),
+    ],
     ids=["dualtoken", "lightvit", "t2t", "dense"],
 )
 def test_every_artefact_attends_as_torch_does(
