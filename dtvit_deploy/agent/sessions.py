@@ -17,7 +17,9 @@ from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.trial import expendable
 
 if TYPE_CHECKING:
-    from dtvit_deploy.runtimes.base import Session
+    from dtvit_deploy.artifacts.signature import Feeds
+    from dtvit_deploy.runtimes.base import Profiled, Session
+    from dtvit_deploy.runtimes.layer_times import Told
 
 Opener = Callable[[Artifact, SessionOptions, bytes], "Session"]
 """Opens an artefact; the bytes are what is added to an ONNX file, for its graph to give inner tensors too."""
@@ -70,6 +72,22 @@ OPENERS: Mapping[str, Opener] = {
 """By the runtime's name."""
 
 
+def _profiling_onnxruntime() -> Profiled:
+    from dtvit_deploy.runtimes.onnxruntime import OnnxRuntime
+
+    return OnnxRuntime()
+
+
+def _profiling_openvino() -> Profiled:
+    from dtvit_deploy.runtimes.openvino import OpenVinoRuntime
+
+    return OpenVinoRuntime()
+
+
+PROFILING: Mapping[str, Callable[[], Profiled]] = {"onnxruntime": _profiling_onnxruntime, "openvino": _profiling_openvino}
+"""By its name, a runtime that tells how long each layer takes; the others tell nothing of that."""
+
+
 def opener(runtime: str) -> Opener:
     """What opens artefacts in a runtime.
 
@@ -90,6 +108,21 @@ def open_subject(artifact: Artifact, runtime: str, options: SessionOptions, suff
     """
     with expendable():
         return opener(runtime)(artifact, options, suffix)
+
+
+def profiled_subject(artifact: Artifact, runtime: str, feed: Feeds, threads: int) -> Told:
+    """What the runtime of an artefact tells of its layers.
+
+    Raises:
+        InputError: the runtime tells nothing of them, or refuses the artefact.
+        MissingError: it is not installed.
+    """
+    if runtime not in PROFILING:
+        raise InputError(f"{runtime} does not tell how long a layer takes", remedy=f"on a device do: {', '.join(PROFILING)}")
+    with expendable():
+        told = PROFILING[runtime]().layer_times(artifact, feed, threads)
+    assert told is not None  # which those do
+    return told
 
 
 def assembled(store: Store, subject: Subject, folder: Path) -> Artifact:

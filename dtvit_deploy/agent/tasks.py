@@ -19,17 +19,18 @@ import msgspec
 
 from dtvit_deploy.agent.building import built, empty, sent
 from dtvit_deploy.agent.log import how_ended, last_line
-from dtvit_deploy.agent.sessions import assembled, blob_bytes, open_subject
+from dtvit_deploy.agent.sessions import assembled, blob_bytes, open_subject, profiled_subject
 from dtvit_deploy.agent.store import Store
 from dtvit_deploy.agent.worker import ARTIFACTS
 from dtvit_deploy.artifacts.artifact import Artifact
+from dtvit_deploy.devices.clocks.locking import held
 from dtvit_deploy.devices.emulation import emulated
 from dtvit_deploy.devices.state.everything import facts
 from dtvit_deploy.devices.state.watcher import watching
 from dtvit_deploy.errors import DeployError, InputError
 from dtvit_deploy.formats.job.feeds import read_feeds
 from dtvit_deploy.formats.job.frames import Kind, frame_bytes
-from dtvit_deploy.formats.job.job import Answers, Build, Digest, Job, Latency, Layers, State, Task, decode_job
+from dtvit_deploy.formats.job.job import Answers, Build, Digest, Job, Latency, Layers, MeasurePeaks, ProfileLayers, State, Task, decode_job
 from dtvit_deploy.harness.energies import noise_energies
 from dtvit_deploy.harness.latency import MeasureOptions, sample
 from dtvit_deploy.harness.latency.starts import Starts, Taken
@@ -38,7 +39,9 @@ from dtvit_deploy.harness.state.carried import state_arrays
 from dtvit_deploy.process.child import child_command
 from dtvit_deploy.process.memory import ran_out
 from dtvit_deploy.runtimes.base import DeviceTimed, SessionOptions
+from dtvit_deploy.runtimes.carried_layers import layer_arrays
 from dtvit_deploy.runtimes.cold import Told, required, starts_in, take, told
+from dtvit_deploy.runtimes.peaks import measured
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.signature import Outputs
@@ -106,6 +109,10 @@ class _Doing:
             return self.layers(task)
         if isinstance(task, Latency):
             return self.latency(task)
+        if isinstance(task, ProfileLayers):
+            return self.profile_layers(task)
+        if isinstance(task, MeasurePeaks):
+            return self.measure_peaks(task)
         if isinstance(task, Build):
             return self.build(task)
         assert isinstance(task, State)
@@ -148,16 +155,15 @@ class _Doing:
 
         Raises:
             InputError: the processor is emulated, which says nothing of how long anything takes.
+            MissingError: clocks are to be locked, and cannot be, or did not stay so.
         """
-        if found := emulated():
-            raise InputError(
-                f"no latency is taken on an emulated processor ({found})", remedy="compare answers there, and measure on a device"
-            )
+        _require_no_emulator()
         import numpy as np
 
         options = msgspec.convert(_whole(task.options), MeasureOptions)
-        starts = [self.starts(subject, task.threads) for subject in task.subjects]
         with ExitStack() as stack:
+            clocks_are = stack.enter_context(held(task.lock_clocks))
+            starts = [self.starts(subject, task.threads) for subject in task.subjects]
             runs: dict[str, Callable[[], object]] = {}
             opened = []
             for subject, digest in zip(task.subjects, task.feeds, strict=True):
@@ -175,7 +181,8 @@ class _Doing:
             rails = watch.rails and options.energy_seconds
             blocks = take_blocks(tuple(runs.values()), options.energy_seconds, since=watch.origin) if rails else ()
             watched = watch.finished()
-            said = [session.conditions for session in opened]
+            told = {"clocks": clocks_are} if clocks_are else {}
+            said = [session.conditions | told for session in opened]
         for index, (one, start, conditions) in enumerate(zip(taken.values(), starts, said, strict=True)):
             series = {"samples_ms": np.array(one.samples_ms, np.float64), "stamps_s": np.array(one.stamps_s, np.float64)}
             series |= {"device_ms": np.array(one.device_ms, np.float64)} if one.device_ms else {}
@@ -183,6 +190,20 @@ class _Doing:
             self.put("part", index=index, arrays=series, body={**about, "starts": msgspec.to_builtins(start)})
         arrays, body = state_arrays(watched, blocks)
         self.put("part", index=len(runs), arrays=arrays, body=body)
+        return {}
+
+    def profile_layers(self, task: ProfileLayers) -> dict[str, str]:
+        """Send what the runtime tells of its layers; an emulated processor is refused, as of a latency."""
+        _require_no_emulator()
+        feed = next(self.feeds(task.feeds))
+        told = profiled_subject(self.artifact(task.subject), self.job.subjects[task.subject].runtime, feed, task.threads)
+        self.put("part", arrays=layer_arrays(told))
+        return {}
+
+    def measure_peaks(self, task: MeasurePeaks) -> dict[str, str]:
+        """Send what the device can do; an emulated processor is refused, as of a latency."""
+        _require_no_emulator()
+        self.put("part", body={"peaks": msgspec.to_builtins(measured(task.threads, _Steps(self.put)))})
         return {}
 
     def build(self, task: Build) -> dict[str, str]:
@@ -250,6 +271,11 @@ class _Steps:
         if fraction >= self._told + _STEP:
             self._told = fraction
             self._put("progress", body={"fraction": min(1.0, fraction)})
+
+
+def _require_no_emulator() -> None:
+    if found := emulated():
+        raise InputError(f"no latency is taken on an emulated processor ({found})", remedy="compare answers there, and measure on a device")
 
 
 def _told(error: Exception) -> dict[str, object]:

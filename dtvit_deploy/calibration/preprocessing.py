@@ -86,6 +86,16 @@ class Preprocessing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         normalised = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return np.ascontiguousarray(normalised.transpose(2, 0, 1))
 
+    def pixels(self, array: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """What `apply` made a (3, H, W) array of, cropped and resized, as (H, W, 3) RGB: the image as the network sees it."""
+        import numpy as np
+
+        values = array.transpose(1, 2, 0) * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32)
+        if self.channels == "bgr":
+            values = values[:, :, ::-1]
+        pixels: NDArray[np.uint8] = np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
+        return pixels
+
     def _resized(self, width: int, height: int) -> tuple[int, int]:
         """Width and height to resize to: the shorter side to ``resize``, or more where the crop would not fit."""
         scale = self.resize / min(width, height)

@@ -12,6 +12,7 @@ import dtvit_deploy
 from dtvit_deploy.cli import flags
 from dtvit_deploy.cli import options as given
 from dtvit_deploy.cli.ab import ab
+from dtvit_deploy.cli.attention import attention
 from dtvit_deploy.cli.bundle import bundle
 from dtvit_deploy.cli.cache import cache
 from dtvit_deploy.cli.calibrate import calibrate
@@ -190,6 +191,7 @@ def profile(
     _check("profile", artefacts, recipe, Figures(latency=True), out, as_json=as_json, trust=trust, wait=wait)
 
 
+app.command()(attention)
 app.command()(bundle)
 app.command()(report)
 

@@ -253,7 +253,7 @@ PROFILE = (
         "profile.lock_clocks",
         ("--lock-clocks/--clocks-as-shipped",),
         bool,
-        "Hold this machine's processor at one clock, without turbo; root alone may.",
+        "Hold the clocks of this machine, or the device, still meanwhile; root alone may.",
         shown="clocks-as-shipped",
     ),
     Flag(
@@ -273,11 +273,12 @@ PROFILE = (
         "profile.roofline",
         ("--roofline/--no-roofline",),
         bool,
-        "Beside each p50: its share of what this machine can do, by peaks measured once (some 10 s).",
+        "Beside each p50: its share of what the machine can do, by peaks measured once (some 10 s).",
     ),
 )
 TIMES = (
     PROFILE[0],
     Flag("profile.samples", ("--latency-samples",), int, "Least number of runs that are timed; fewer than 64 are INVALID.", least=1),
+    *(flag for flag in PROFILE if flag.key in ("profile.layer_times", "profile.roofline")),
 )
 """Of `PROFILE`, what is asked of a device, for a command whose ``--samples`` are those of parity."""

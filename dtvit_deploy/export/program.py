@@ -71,6 +71,7 @@ def program_from_reference(reference: Reference) -> Program:
     _require_deterministic(names, tensors, _outputs(reference)[1], reference.model)
     exported = _export(reference)
     rewrite(exported)
+    _require_static_outputs(exported, names, reference.model)
     signature = Signature(
         tuple(_spec(name, tensor) for name, tensor in inputs.items()),
         tuple(_spec(name, tensor) for name, tensor in zip(names, tensors, strict=True)),
@@ -136,6 +137,19 @@ def _require_deterministic(names: tuple[str, ...], first: list[torch.Tensor], se
                 f"{model} is not deterministic in eval: two runs of the same input differ{moved} in output {name!r}",
                 remedy="remove what is random (dropout called with training=True, torch.rand, …); parity needs one right answer",
             )
+
+
+def _require_static_outputs(exported: ExportedProgram, names: tuple[str, ...], model: str) -> None:
+    """Refuse an output whose shape depends on the data: the example's own would be written down for every input."""
+    sizes = [node for node in exported.graph.nodes if any(not isinstance(side, int) for side in getattr(node.meta.get("val"), "shape", ()))]
+    ends = exported.graph_signature.user_outputs
+    if odd := [name for name, end in zip(names, ends, strict=True) if end in {node.name for node in sizes}]:
+        first = sizes[0]
+        raise InputError(
+            f"{model} cannot be exported as a static program: the shape of output {odd[0]!r} depends on the data, by"
+            f" {first.name} in {module_path(first) or '(the network itself)'}",
+            remedy="choose by data with torch.where, which keeps every value, or take a fixed number of the best (torch.topk)",
+        )
 
 
 def _export(reference: Reference) -> ExportedProgram:

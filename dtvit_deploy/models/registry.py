@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from dtvit_deploy.artifacts.attention import AttentionMap
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.dense.config import DenseConfig
 from dtvit_deploy.models.dense_variants import task_of
@@ -188,3 +189,21 @@ def variant(name: str) -> Variant:
         f"there is no model {name!r}" + (f"; did you mean {near[0]}?" if near else ""),
         remedy=f"give one of {', '.join(VARIANTS)}; or {FORMS}",
     )
+
+
+def attention_maps(name: str, size: tuple[int, int]) -> tuple[AttentionMap, ...]:
+    """Which inner tensors of a network are its attention maps.
+
+    Args:
+        name: of the network.
+        size: height and width of its input, in pixels.
+
+    Raises:
+        InputError: it is none of the registry's, and nothing says which of its tensors they are; or it has no such input.
+    """
+    if name not in VARIANTS:
+        raise InputError(
+            f"{name} has no attention maps that are known here: nothing says which of its tensors they would be",
+            remedy=f"give artefacts of a network of {', '.join(FAMILIES)} (`dtvit-deploy models`)",
+        )
+    return dataclasses.replace(VARIANTS[name].config, input_size=size).attention_maps

@@ -12,6 +12,7 @@ from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.recipe.tables import Recipe
 from dtvit_deploy.remote.limits import require_room_here
+from dtvit_deploy.remote.needed import require_root
 from dtvit_deploy.remote.place import Place
 
 
@@ -46,4 +47,6 @@ def require_able(places: Sequence[Place], artifacts: Sequence[Artifact], materia
     for place, subjects in asked:
         answers = len(subjects) * size.answered
         place.require(subjects, fed=size.fed, answered=answers, timed=figures.latency, threads=recipe.run.threads)
+        if figures.latency and recipe.profile.lock_clocks:
+            require_root(place.name, place.facts)
     require_room_here(size.at_once(sum(len(subjects) for _, subjects in asked)), SAMPLES)

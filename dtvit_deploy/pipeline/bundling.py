@@ -7,21 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from dtvit_deploy.agent.sessions import PROFILING
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.formats.job.job import Layers
+from dtvit_deploy.formats.job.job import Latency, Layers, MeasurePeaks, ProfileLayers
 from dtvit_deploy.pipeline.bundle_request import Request, Wanted, encode_request, file_of, told_by
 from dtvit_deploy.pipeline.compared import require_outputs
 from dtvit_deploy.pipeline.elsewhere import feeds_for, runtimes_on
-from dtvit_deploy.pipeline.figures import Figures, measure_options, require_as_shipped
+from dtvit_deploy.pipeline.figures import Figures, measure_options
 from dtvit_deploy.pipeline.measure import LAYER_SAMPLES, Bench, Reference, inner_tensors
 from dtvit_deploy.pipeline.opened import Opened
 from dtvit_deploy.pipeline.progress import Progress
+from dtvit_deploy.pipeline.roofline import is_read
 from dtvit_deploy.pipeline.scoring import require_scores
 from dtvit_deploy.pipeline.taking import require_comparable
 from dtvit_deploy.plural import counted
 from dtvit_deploy.recipe.tables import Recipe
-from dtvit_deploy.remote.asking import Asked, Asking, folder_for_blobs, offered
+from dtvit_deploy.remote.asking import Asked, Asking, FeedSet, folder_for_blobs, offered
 from dtvit_deploy.remote.bundle import folder_of, lines_of, write_bundle
 from dtvit_deploy.remote.limits import require_askable
 from dtvit_deploy.remote.request import ask_for
@@ -73,8 +75,6 @@ def bundle(given: Opened, recipe: Recipe, figures: Figures, out: Path | None, pr
     artifacts, material, program = given
     require_askable(artifacts, timed=figures.latency, threads=recipe.run.threads)
     recipe = told_by(recipe)
-    if figures.latency:
-        require_as_shipped(recipe)
     bench = Bench(program, (), material, recipe.run.threads, progress, called_scores=recipe.parity.class_scores)
     require_comparable(program, artifacts, recipe)
     require_outputs(material.signature, recipe.parity.tolerance)
@@ -87,12 +87,15 @@ def bundle(given: Opened, recipe: Recipe, figures: Figures, out: Path | None, pr
         vouched = {one.manifest.sha256 for one in artifacts if one.trusted}
         progress.step(f"packing {counted(len(artifacts), 'artefact')} and the samples")
         given_to = feeds_for(material, recipe, figures)
-        fed = ask_for(asking, subjects, given_to, threads=recipe.run.threads, timed=timed, apart=True, vouched=vouched)
+        locks = recipe.profile.lock_clocks
+        fed = ask_for(asking, subjects, given_to, threads=recipe.run.threads, timed=timed, apart=True, vouched=vouched, lock_clocks=locks)
         layers = figures.layers
         if layers is None and not figures.parity:
             layers = False
         if layers is not False:
             layers = _with_layers(asking, subjects, bench, layers)
+        if figures.latency:
+            _with_profiles(asking, subjects, fed, recipe)
         asked = asking.asked
         told = _told(asked, len(fed.digests))
         archive = out if out is not None else Path(f"{folder_of(asked.identity)}.tar")
@@ -149,6 +152,15 @@ def _with_layers(asking: Asking, subjects: Sequence[tuple[Artifact, str]], bench
     return wanted
 
 
+def _with_profiles(asking: Asking, subjects: Sequence[tuple[Artifact, str]], fed: FeedSet, recipe: Recipe) -> None:
+    """Ask, after all latencies, where the time goes and what the device can do, as far as the recipe wants it and something tells it."""
+    for subject, (_, runtime) in enumerate(subjects):
+        if recipe.profile.layer_times and runtime in PROFILING:
+            asking.profile_layers(subject, fed, threads=recipe.run.threads)
+    if recipe.profile.roofline and any(is_read(artifact) for artifact, _ in subjects):
+        asking.measure_peaks(threads=recipe.run.threads)
+
+
 def _told(asked: Asked, samples: int) -> str:
     """What a job asks for, for a person; inner tensors with their size, by which one may want to leave them out."""
     names = dict.fromkeys(subject.name for subject in asked.job.subjects)
@@ -157,5 +169,8 @@ def _told(asked: Asked, samples: int) -> str:
     size = sum(blob.bytes for blob in asked.job.blobs if blob.sha256 in reference)
     what = [f"answers to {counted(samples, 'feed')}"]
     what += [f"layers ({size / 1e6:,.1f} MB)"] if reference else []
-    what += ["latency"] if asked.job.timed else []
+    locks = any(isinstance(task, Latency) and task.lock_clocks for task in asked.job.tasks)
+    latency = f"latency{' of locked clocks, for which run.sh is called by root' * locks}"
+    kinds = {Latency: latency, ProfileLayers: "layer times", MeasurePeaks: "what the device can do"}
+    what += [name for kind, name in kinds.items() if any(isinstance(task, kind) for task in asked.job.tasks)]
     return f"{counted(len(names), 'artefact')} in {' and '.join(runtimes)}: {', '.join(what)}"

@@ -32,7 +32,8 @@ from dtvit_deploy.pipeline.subjects import candidate_of, reference_subject, subj
 from dtvit_deploy.pipeline.taking import bench_of, for_arm64, is_half, require_timed, taken
 from dtvit_deploy.plural import counted, some
 from dtvit_deploy.recipe.tables import Recipe
-from dtvit_deploy.remote.place import Place, There
+from dtvit_deploy.remote.place import Place
+from dtvit_deploy.remote.there import There
 from dtvit_deploy.remote.told import ABOUT
 from dtvit_deploy.report.schema import Report, Subject
 from dtvit_deploy.runtimes.pairing import Pairing

@@ -15,7 +15,7 @@ from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.devices.inventory import Device
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.pipeline.figures import Figures, measure_options, require_as_shipped
+from dtvit_deploy.pipeline.figures import Figures, measure_options
 from dtvit_deploy.pipeline.material import Material
 from dtvit_deploy.pipeline.progress import Progress
 from dtvit_deploy.pipeline.trust import runs_there
@@ -93,12 +93,11 @@ def asked_there(place: Place, artifacts: Sequence[Artifact], material: Material,
         MissingError: the device lacks what is needed.
     """
     subjects = subjects_there(place, artifacts, recipe)
-    if figures.latency:
-        require_as_shipped(recipe)
     timed = measure_options(recipe) if figures.latency else None
     require_room_here(moved(material, recipe, figures).at_once(len(subjects)), SAMPLES)
     vouched = {one.manifest.sha256 for one in artifacts if runs_there(one, place.name, place.address, Cache.default())}
-    runtimes = place.ask(subjects, feeds_for(material, recipe, figures), threads=recipe.run.threads, timed=timed, vouched=vouched)
+    feeds, locks = feeds_for(material, recipe, figures), recipe.profile.lock_clocks
+    runtimes = place.ask(subjects, feeds, threads=recipe.run.threads, timed=timed, vouched=vouched, lock_clocks=locks)
     asked = bool(recipe.run.runtimes)
     return tuple(
         Pairing(artifact, runtime, asked=asked, device=place.name) for (artifact, _), runtime in zip(subjects, runtimes, strict=True)

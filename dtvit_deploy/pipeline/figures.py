@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.accuracy import Accuracy
 from dtvit_deploy.harness.latency import MeasureOptions
 from dtvit_deploy.harness.layers import LayerReport
@@ -48,19 +47,6 @@ def measure_options(recipe: Recipe) -> MeasureOptions:
         sustained_seconds=asked.sustained or 0.0,
         energy_seconds=asked.energy,
     )
-
-
-def require_as_shipped(recipe: Recipe) -> None:
-    """Refuse to lock clocks where nobody here could see to it that they are given back.
-
-    Raises:
-        InputError: a request asks for it.
-    """
-    if recipe.profile.lock_clocks:
-        raise InputError(
-            "--lock-clocks holds the clocks of this machine alone, and latency is asked of a device",
-            remedy="lock them there (`sudo jetson_clocks`, `cpupower`) and measure without it: the report says how they were",
-        )
 
 
 class Compared(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The latencies of a bench, with what is asked beside them: locked clocks, what this machine could do, and where the time goes."""
+"""The latencies of a bench, with what is asked beside them: locked clocks, what the machine could do, and where the time goes."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ import msgspec
 
 from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.evidence import Rung
-from dtvit_deploy.devices.clocks.guard import give_back_left, locked_by_another
-from dtvit_deploy.devices.clocks.locking import locked
+from dtvit_deploy.devices.clocks.locking import held
 from dtvit_deploy.harness.roofline import Peaks
 from dtvit_deploy.pipeline import timing
 from dtvit_deploy.pipeline.figures import Measured, measure_options
 from dtvit_deploy.pipeline.layer_times import NOT_TOLD, layer_times
 from dtvit_deploy.pipeline.measure import Bench
-from dtvit_deploy.pipeline.roofline import NO_ROOF, NOT_THERE, peaks_here, roof_of
+from dtvit_deploy.pipeline.peaks import peaks_here, peaks_there
+from dtvit_deploy.pipeline.roofline import NO_ROOF, is_read, roof_of
 from dtvit_deploy.recipe.judging import Profile
 from dtvit_deploy.recipe.tables import Recipe
 from dtvit_deploy.runtimes.base import Elsewhere
 from dtvit_deploy.runtimes.pairing import Pairing
-
-LOCKED_BY_ANOTHER = "locked by another command"
 
 
 def latency_of(bench: Bench, recipe: Recipe) -> Measured:
@@ -31,7 +29,6 @@ def latency_of(bench: Bench, recipe: Recipe) -> Measured:
     Raises:
         InputError, MissingError: clocks were to be locked and cannot be, or nothing could be measured.
     """
-    give_back_left()
     asked = recipe.profile
     with _clocks(bench, asked) as how:
         found = [_said(one, how) for one in zip(bench.everything, timing.latency(bench, measure_options(recipe)), strict=True)]
@@ -44,12 +41,11 @@ def latency_of(bench: Bench, recipe: Recipe) -> Measured:
 
 @contextmanager
 def _clocks(bench: Bench, asked: Profile) -> Iterator[str]:
-    """How the clocks are within the block; empty where they are as shipped. What another holds is a condition, too."""
-    if not asked.lock_clocks:
-        yield LOCKED_BY_ANOTHER if locked_by_another() else ""
-        return
-    with locked() as how:
-        bench.progress.step(f"clocks {how}")
+    """How the clocks of this machine are within the block, where anything is measured on it; empty where they are as shipped."""
+    here = any(not one.emulated and _is_here(one) for one in bench.pairings)
+    with held(asked.lock_clocks and here) as how:
+        if asked.lock_clocks and here:
+            bench.progress.step(f"clocks {how}")
         yield how
 
 
@@ -81,27 +77,35 @@ def _with_layers(bench: Bench, found: list[timing.Timed]) -> list[timing.Timed]:
 
 
 def _under_roofs(bench: Bench, found: list[timing.Timed], clocks: str) -> list[timing.Timed]:
-    """With the roof of each artefact that this machine's processor has run; a device's peaks are not known here."""
-    timed = [one.latency is not None for one in found]
-    able, why = None, NO_ROOF
-    if any(here and _is_here(pairing) for here, pairing in zip(timed, bench.pairings, strict=True)):
+    """With the roof of each artefact that a processor has run, here or on a device; each machine's peaks are asked for once."""
+    able: dict[str, Peaks | str] = {}
+    told = []
+    for pairing, one in zip(bench.pairings, found, strict=True):
+        if one.latency is None:
+            told.append(one)
+            continue
+        roof, why = None, NO_ROOF
         try:
-            able = peaks_here(bench.threads, clocks, Cache.default(), bench.progress)
+            if is_read(pairing.artifact):
+                if pairing.device not in able:
+                    able[pairing.device] = _peaks_of(pairing, bench, clocks)
+                peaks = able[pairing.device]
+                roof, why = (None, peaks) if isinstance(peaks, str) else (roof_of(pairing.artifact, peaks), why)
         except Exception as error:  # as above
-            why = f"what this machine can do was not measured: {_first_line(error)}"
-    return [_under_roof(pairing, one, able, why) for pairing, one in zip(bench.pairings, found, strict=True)]
+            why = f"what it has to do was not counted: {_first_line(error)}"
+        told.append(one._replace(roof=roof, notes=(*one.notes, *(() if roof is not None else (why,)))))
+    return told
 
 
-def _under_roof(pairing: Pairing, one: timing.Timed, able: Peaks | None, why: str) -> timing.Timed:
-    if one.latency is None:
-        return one
-    if not _is_here(pairing):
-        return one._replace(notes=(*one.notes, NOT_THERE))
+def _peaks_of(pairing: Pairing, bench: Bench, clocks: str) -> Peaks | str:
+    """What the machine can do that has run an artefact; why that is not known, if not."""
+    runtime, cache = pairing.runtime, Cache.default()
     try:
-        found = roof_of(pairing.artifact, able) if able is not None else None
+        if isinstance(runtime, Elsewhere):
+            return peaks_there(pairing.device, runtime, bench.threads, cache, bench.progress)
+        return peaks_here(bench.threads, clocks, cache, bench.progress)
     except Exception as error:  # as above
-        found, why = None, f"what it has to do was not counted: {_first_line(error)}"
-    return one._replace(roof=found, notes=(*one.notes, *(() if found is not None else (why,))))
+        return f"what {pairing.device or 'this machine'} can do was not measured: {_first_line(error)}"
 
 
 def _first_line(error: Exception) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from dtvit_deploy.artifacts.artifact import Artifact
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
 
     from dtvit_deploy.artifacts.signature import Feeds
 
-NOT_TOLD = "where its time goes was not looked at: no runtime tells that here"
+NOT_TOLD = "where its time goes was not looked at: its runtime does not tell that"
 _PRODUCTS = ("linear", "conv", "matmul", "bmm", "mm", "addmm", "baddbmm", "scaled_dot_product_attention")
 """What computes most of whatever it is fused with, as the program's operators are called."""
 _BEFORE = "InsertedPrecisionFreeCast_"
 """What ONNX Runtime puts before the name of a tensor that it converts."""
+_MOST_ADDED = 16
+"""Rewrites of one name that are looked behind; who makes up a name of a thousand of them keeps nobody busy."""
 _ADDED = re.compile(r"(/[^/]*|_(nchwc|quant|original|decomposed|compressed|token_\d+|\d+))$")
 """What translators and runtimes put behind a name when they rewrite what it names."""
 
@@ -48,10 +52,12 @@ def layer_times(pairing: Pairing, feed: Feeds, nodes: NodeMap, threads: int) -> 
     """
     if not isinstance(pairing.runtime, Profiled):
         return None
-    told, known = pairing.runtime.layer_times(pairing.artifact, feed, threads), _operators(pairing.artifact, nodes)
-    layers = []
+    told = pairing.runtime.layer_times(pairing.artifact, feed, threads)
+    if told is None:
+        return None
+    called, layers = owners(_operators(pairing.artifact, nodes), nodes), []
     for one in told.layers:
-        owner = _owner(one.made_of, one.leads_to, known, nodes)
+        owner = _owner(one.made_of, one.leads_to, called)
         layers.append(
             LayerTime(
                 name=one.name,
@@ -66,18 +72,23 @@ def layer_times(pairing: Pairing, feed: Feeds, nodes: NodeMap, threads: int) -> 
     return LayerTimes(layers=tuple(layers), runs=len(told.whole_ms), whole_ms=statistics.median(told.whole_ms))
 
 
-def _owner(made_of: Iterable[str], leads_to: Iterable[str], known: Mapping[str, Owner], nodes: NodeMap) -> Owner:
+def owners(known: Mapping[str, Owner], nodes: NodeMap) -> Callable[[str], Owner | None]:
+    """By the name of an operator, as runtimes may spell it, whose it is; None where nobody is called so. A name is looked up once."""
+
+    @functools.cache
+    def called(name: str) -> Owner | None:
+        at = next((each for each in itertools.islice(_spellings(name), _MOST_ADDED) if each in known or nodes.get(each)), None)
+        return None if at is None else known.get(at) or _of_program(at, nodes)
+
+    return called
+
+
+def _owner(made_of: Iterable[str], leads_to: Iterable[str], called: Callable[[str], Owner | None]) -> Owner:
     """Of the operators that a layer stands for, the product, else the first; where none of them is known, the nearest that it leads to."""
-
-    def owners(names: Iterable[str]) -> Iterator[Owner]:
-        for name in names:
-            at = next((each for each in _spellings(name) if each in known or nodes.get(each)), None)
-            if at is not None:
-                yield known.get(at) or _of_program(at, nodes)
-
-    found = [one for one in owners(made_of) if one.node]
-    nearest = next((one for one in owners(leads_to) if one.node), Owner("", ""))
-    return next((one for one in found if one.product), found[0] if found else nearest)
+    found = [one for one in map(called, made_of) if one is not None and one.node]
+    if not found:
+        return next((one for one in map(called, leads_to) if one is not None and one.node), Owner("", ""))
+    return next((one for one in found if one.product), found[0])
 
 
 def _spellings(name: str) -> Iterator[str]:

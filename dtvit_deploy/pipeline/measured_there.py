@@ -12,7 +12,7 @@ from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.figures import Measured
-from dtvit_deploy.remote.place import There
+from dtvit_deploy.remote.there import There
 from dtvit_deploy.runtimes.base import Availability, SessionOptions
 from dtvit_deploy.runtimes.pairing import Pairing
 

@@ -1,7 +1,7 @@
-"""What an artefact's inference cannot do without, and what this machine can do: the two sides of its roof.
+"""What an artefact's inference cannot do without, and so its roof on a machine whose peaks are known.
 
 The work is counted in the artefact's own graph, product by product, with the precision that the graph states for it; of formats whose
-graph is not read here there is no roof. Peaks are measured once for a machine, a number of threads and the runtimes' versions, and kept.
+graph is not read here there is no roof.
 """
 
 from __future__ import annotations
@@ -9,69 +9,28 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
 from dtvit_deploy.artifacts.artifact import Artifact
-from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.graph import inferred, read_graph
-from dtvit_deploy.artifacts.source import source_digest
 from dtvit_deploy.artifacts.target import Precision
-from dtvit_deploy.devices.files import text
-from dtvit_deploy.devices.local import quota, state
 from dtvit_deploy.harness.roofline import Peaks, Roof, Work, roof
-from dtvit_deploy.pipeline.progress import Progress
-from dtvit_deploy.pipeline.stages import versions
-from dtvit_deploy.runtimes import peaks
 from dtvit_deploy.runtimes.openvino import GRAPH, TYPES, asked_hint
 
 if TYPE_CHECKING:
     import onnx
     import openvino
 
-FILE = "peaks.json"
-NO_ROOF = "what this machine could do for it is not known: of its format no graph is read here, or not with all shapes"
-NOT_THERE = "what that device could do was not measured: peaks are taken of this machine alone"
-_MACHINE = ("processor", "architecture", "cores", "governor", "memory")
-_PROFILE, _SUPPLIES = Path("/sys/firmware/acpi/platform_profile"), Path("/sys/class/power_supply")
+NO_ROOF = "what a machine could do for it is not known: of its format no graph is read here, or not with all shapes"
 _CARRIED = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 """Operators that a factor may pass between its dequantisation and its product."""
 
 
-def peaks_here(threads: int, clocks: str, cache: Cache, progress: Progress) -> Peaks:
-    """What this machine can do: measured now, or when it was asked for the first time.
-
-    Args:
-        threads: of every product and copy.
-        clocks: how they are locked; empty as shipped.
-        cache: where peaks are kept.
-        progress: told that they are measured.
-
-    Raises:
-        InputError: the cache cannot be written.
-    """
-    about = state()
-    key = {
-        "machine": {name: about.get(name, "") for name in _MACHINE} | {"quota": quota(), "profile": text(_PROFILE), "mains": _mains()},
-        "threads": threads,
-        "clocks": clocks,
-        "tools": versions("onnxruntime", "openvino", "numpy"),
-        "source": source_digest(peaks.__name__),
-    }
-
-    def take(folder: Path) -> None:
-        progress.step(f"measuring what this machine can do with {threads} thread{'s' * (threads != 1)}, once")
-        (folder / FILE).write_bytes(msgspec.json.encode(peaks.measured(threads)))
-
-    return msgspec.json.decode((cache.entry("peaks", key, take) / FILE).read_bytes(), type=Peaks)
-
-
-def _mains() -> list[str | None]:
-    """Which supplies are connected: on its battery, a laptop has other peaks."""
-    return [text(one) for one in sorted(_SUPPLIES.glob("*/online"))]
+def is_read(artifact: Artifact) -> bool:
+    """Whether its format is one whose graphs are read here."""
+    return artifact.manifest.format in _READERS
 
 
 def roof_of(artifact: Artifact, able: Peaks) -> Roof | None:

@@ -23,10 +23,10 @@ class Profile(Table, frozen=True):
         samples: least number of samples for each; fewer than 64 are INVALID.
         sustained: length of a load of all artefacts together, in seconds, after which burst and sustained latency are told apart.
         energy: seconds of each block in which one artefact runs alone while rails are read, where there are any; 0 takes no energy.
-        lock_clocks: whether this machine's processor is held at one clock, for root alone; as shipped and locked are two conditions.
+        lock_clocks: whether the clocks of whatever is measured on are held still, for root alone; as shipped and locked are two conditions.
         cuda_graph: on a GPU, launch all kernels of an inference at once.
         layer_times: profile each artefact once more, by layers and torch modules, where its runtime tells them.
-        roofline: tell beside each p50 what share it is of what this machine can do, by peaks that are measured once.
+        roofline: tell beside each p50 what share it is of what the machine can do, by peaks that are measured once.
     """
 
     seconds: Annotated[float, msgspec.Meta(ge=0.1, le=1e9)] = 3.0

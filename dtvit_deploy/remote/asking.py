@@ -26,6 +26,8 @@ from dtvit_deploy.formats.job.job import (
     Job,
     Latency,
     Layers,
+    MeasurePeaks,
+    ProfileLayers,
     State,
     Subject,
     Task,
@@ -193,8 +195,16 @@ class Asking:
         )
         return self._task(task, feeds)
 
-    def latency(self, subjects: Sequence[int], feeds: Sequence[FeedSet], *, threads: int = 1, options: MeasureOptions | None = None) -> int:
-        """Ask how long runs take, interleaved; the first feed of each set is run.
+    def latency(
+        self,
+        subjects: Sequence[int],
+        feeds: Sequence[FeedSet],
+        *,
+        threads: int = 1,
+        options: MeasureOptions | None = None,
+        lock_clocks: bool = False,
+    ) -> int:
+        """Ask how long runs take, interleaved, of clocks that are held still where that is asked; the first feed of each set is run.
 
         Raises:
             InputError: they are more than are timed side by side.
@@ -203,8 +213,17 @@ class Asking:
         told: dict[str, float] = msgspec.to_builtins(options or MeasureOptions())
         names = ", ".join(dict.fromkeys(self._subjects[index].name for index in subjects))
         blobs = tuple(each.blobs[0] for each in feeds)
-        task = Latency(name=f"latency of {names}"[:1000], subjects=tuple(subjects), threads=threads, feeds=blobs, options=told)
-        return self._task(task)
+        name, told_of = f"latency of {names}"[:1000], tuple(subjects)
+        return self._task(Latency(name=name, subjects=told_of, threads=threads, feeds=blobs, options=told, lock_clocks=lock_clocks))
+
+    def profile_layers(self, subject: int, feeds: FeedSet, *, threads: int = 1) -> int:
+        """Ask what the runtime tells of its layers; the first feed is run."""
+        name = f"layer times of {self._subjects[subject].name}"[:1000]
+        return self._task(ProfileLayers(name=name, subject=subject, threads=threads, feeds=feeds.blobs[:1]))
+
+    def measure_peaks(self, *, threads: int = 1) -> int:
+        """Ask what the device can do at most."""
+        return self._task(MeasurePeaks(threads=threads))
 
     def build(self, subject: int) -> int:
         """Ask for the engine of a job that devices build for themselves."""

@@ -12,19 +12,22 @@ from typing import TYPE_CHECKING, TypeVar
 from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.nodes import NodeMap
 from dtvit_deploy.errors import DeployError, InputError
-from dtvit_deploy.formats.job.job import Answers, Job, Layers
+from dtvit_deploy.formats.job.job import Answers, Job, Layers, MeasurePeaks, ProfileLayers
 from dtvit_deploy.formats.job.results import Results
 from dtvit_deploy.remote.asking import Asked, Asking, FeedSet, folder_for_blobs
-from dtvit_deploy.remote.place import There
+from dtvit_deploy.remote.profiled import layers_told, peaks_told
 from dtvit_deploy.remote.recorded import layer_sums
 from dtvit_deploy.remote.request import times_of, timings
+from dtvit_deploy.remote.there import There
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.signature import Feeds, Outputs
     from dtvit_deploy.harness.energies import Sums
     from dtvit_deploy.harness.latency import Measurement
+    from dtvit_deploy.harness.roofline import Peaks
+    from dtvit_deploy.runtimes.layer_times import Told
 
-Kind = TypeVar("Kind", Answers, Layers)
+Kind = TypeVar("Kind", Answers, Layers, ProfileLayers)
 ANEW = "make the bundle again, and have it run again"
 
 
@@ -96,12 +99,7 @@ class Brought:
         Raises:
             InputError: it was asked about other tensors or samples, or the reference computes otherwise now.
         """
-        index = next(
-            index
-            for index, one in enumerate(self.job.subjects)
-            if (one.manifest.sha256, one.runtime) == (artifact.manifest.sha256, runtime)
-        )
-        task, asked = self._task(Layers, index)
+        task, asked = self._task(Layers, self._subject(artifact, runtime))
         with folder_for_blobs() as folder:
             asking = Asking(folder)
             self._require_same(asked, asking.feeds(feeds), threads)
@@ -114,6 +112,37 @@ class Brought:
                 remedy=f"--no-layers leaves them out; or {ANEW}",
             )
         return layer_sums(Asked(self.job, {}, {}), self.results, task, references)
+
+    def layers_told(self, artifact: Artifact, runtime: str, feed: Feeds, threads: int) -> Told:
+        """What the runtime told of the artefact's layers, for the first of the samples.
+
+        Raises:
+            InputError: nobody asked for that, or with other threads; or as it failed there.
+        """
+        task, asked = self._task(ProfileLayers, self._subject(artifact, runtime))
+        _require_threads(asked.threads, threads)
+        return layers_told(Asked(self.job, {}, {}), self.results, task)
+
+    @property
+    def kept_as(self) -> str:
+        """Nothing: they are in the file."""
+        return ""
+
+    def peaks(self, threads: int) -> Peaks:
+        """What the device could do.
+
+        Raises:
+            InputError: nobody asked for that, or with other threads; or as it failed there.
+        """
+        for index, task in enumerate(self.job.tasks):
+            if isinstance(task, MeasurePeaks):
+                _require_threads(task.threads, threads)
+                return peaks_told(Asked(self.job, {}, {}), self.results, index)
+        raise InputError("the bundle does not ask what the device can do", remedy=f"with --roofline, {ANEW}")
+
+    def _subject(self, artifact: Artifact, runtime: str) -> int:
+        wanted = artifact.manifest.sha256, runtime
+        return next(index for index, one in enumerate(self.job.subjects) if (one.manifest.sha256, one.runtime) == wanted)
 
     def _answers(self, subject: int, fed: FeedSet, threads: int) -> int:
         task, asked = self._task(Answers, subject)
@@ -134,8 +163,7 @@ class Brought:
                 f"the samples are not those that were bundled: {len(fed.digests)} are fed now, {asked.samples} were then",
                 remedy=f"put those of then back (--data says where they are now), or {ANEW}",
             )
-        if asked.threads != threads:
-            raise InputError(f"the bundle's job has {asked.threads} threads, and what is asked about it {threads}", remedy=ANEW)
+        _require_threads(asked.threads, threads)
 
     def _failed(self, task: int) -> bool:
         """Whether a task failed there, which is noted."""
@@ -145,6 +173,11 @@ class Brought:
         if all(error is not known for _, known in self.unanswered):
             self.unanswered.append((self.job.tasks[task].name, error))
         return True
+
+
+def _require_threads(bundled: int, asked: int) -> None:
+    if bundled != asked:
+        raise InputError(f"the bundle's job has {bundled} threads, and what is asked about it {asked}", remedy=ANEW)
 
 
 def layers_failed(job: Job, results: Results) -> list[tuple[str, DeployError]]:

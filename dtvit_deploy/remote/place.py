@@ -6,30 +6,30 @@ import hashlib
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from dtvit_deploy.artifacts.artifact import Artifact
-from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.artifacts.nodes import NodeMap
 from dtvit_deploy.devices.examine import python_of, reached
 from dtvit_deploy.devices.needs import require
 from dtvit_deploy.devices.probe import Facts, probe
 from dtvit_deploy.errors import InputError, MissingError
-from dtvit_deploy.harness.latency import Measurement, MeasureOptions
-from dtvit_deploy.remote.adding import adds_in_half, half_of
-from dtvit_deploy.remote.asking import Asked, Asking, folder_for_blobs, offered
+from dtvit_deploy.harness.latency import MeasureOptions
+from dtvit_deploy.harness.roofline import Peaks
+from dtvit_deploy.remote.asking import Asked, Asking, folder_for_blobs
 from dtvit_deploy.remote.built import brought
 from dtvit_deploy.remote.commands import Ended
 from dtvit_deploy.remote.device import Device
 from dtvit_deploy.remote.following import SENDING, asking_user
 from dtvit_deploy.remote.limits import require_askable, require_room_here
 from dtvit_deploy.remote.needed import SPARE, needs_of, to_run
-from dtvit_deploy.remote.recorded import RecordedRuntime, layer_sums, rung_of
-from dtvit_deploy.remote.request import Answering, ask_for, times_of, timings
+from dtvit_deploy.remote.profiled import layers_told, peaks_told
+from dtvit_deploy.remote.recorded import layer_sums
+from dtvit_deploy.remote.request import ask_for, times_of, timings
+from dtvit_deploy.remote.there import There
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dtvit_deploy.devices import inventory
     from dtvit_deploy.formats.job.results import Results
     from dtvit_deploy.harness.energies import Sums
+    from dtvit_deploy.runtimes.layer_times import Told
 
 Say = Callable[[str], None]
 OFTEN = 10.0
@@ -124,11 +125,13 @@ class Place:
         threads: int,
         timed: MeasureOptions | None = None,
         vouched: Collection[str] = (),
+        lock_clocks: bool = False,
     ) -> tuple[There, ...]:
         """Ask for the answers of artefacts, each in a runtime, to all feeds; and, interleaved on the first feed, for how long they take.
 
         Args:
             vouched: digests of the engines that may be executed there.
+            lock_clocks: whether the device's clocks are held still while they are timed, for root alone.
 
         Raises:
             InputError: an artefact cannot be read, or the device's answers are none.
@@ -138,7 +141,7 @@ class Place:
         timed = None if self.emulator else timed
         with folder_for_blobs() as folder:
             asking = Asking(folder, token=self._token(timed=timed is not None))
-            ask_for(asking, subjects, feeds, threads=threads, timed=timed, vouched=vouched)
+            ask_for(asking, subjects, feeds, threads=threads, timed=timed, vouched=vouched, lock_clocks=lock_clocks)
             asked = asking.asked
             results = self._performed(asked, keep=timed is None)
         times = {subject: one for task in timings(asked) for subject, one in times_of(asked, results, task, self.name).items()}
@@ -166,6 +169,27 @@ class Place:
             asked = asking.asked
             results = self._performed(asked)
         return layer_sums(asked, results, task, references)
+
+    def layers_told(self, artifact: Artifact, runtime: str, feed: Feeds, threads: int) -> Told:
+        """Have the layers timed there; see `dtvit_deploy.remote.profiled.layers_told`."""
+        with folder_for_blobs() as folder:
+            asking = Asking(folder, token=self._token(timed=True))
+            task = asking.profile_layers(asking.subject(artifact, runtime), asking.feeds([feed]), threads=threads)
+            asked = asking.asked
+            return layers_told(asked, self._performed(asked, keep=False), task)
+
+    def peaks(self, threads: int) -> Peaks:
+        """Have what it can do measured; see `dtvit_deploy.remote.profiled.peaks_told`."""
+        with folder_for_blobs() as folder:
+            asking = Asking(folder, token=self._token(timed=True))
+            task = asking.measure_peaks(threads=threads)
+            asked = asking.asked
+            return peaks_told(asked, self._performed(asked, keep=False), task)
+
+    @property
+    def kept_as(self) -> str:
+        """Which device it is, and what its figures depend on: by that its peaks are kept."""
+        return f"{self.address} {self.identity}"
 
     def build(self, job: Artifact, path: Path) -> Artifact:
         """Have the engine of a job built there, and bring it back; one that was built there already is brought alone.
@@ -219,53 +243,6 @@ class Place:
         elif task != named or (0 < part < 1 and now - at > OFTEN):
             self._told = (task, now)
             self._say(f"{self.name}: {task}" + (f", {part:.0%}" if 0 < part < 1 else ""))
-
-
-@dataclass(frozen=True, kw_only=True)
-class There(RecordedRuntime):
-    """A runtime of a device that has answered, and can be asked for the layers of what is wrong.
-
-    Attributes:
-        place: the device.
-        measurement: how long the artefact takes there; None where nobody asked, or its processor is emulated.
-    """
-
-    place: Answering
-    measurement: Measurement | None = None
-
-    @property
-    def rung(self) -> Rung:
-        """That of an emulated processor where the agent or the probe sees one."""
-        return Rung.EMULATED_PROCESSOR if self.place.emulator else rung_of(self.results)
-
-    @property
-    def adds_in_half(self) -> bool:
-        return adds_in_half(self.results, self._called, self.outcome(self._task()).facts)
-
-    @property
-    def may_add_in_half(self) -> bool:
-        """Whether that is so only as nothing says otherwise."""
-        return self.adds_in_half and self._called == "onnxruntime" and half_of(self.results) is None
-
-    def tensors(self, artifact: Artifact) -> tuple[str, ...]:
-        """Inner tensors that can be compared there, in the order of execution."""
-        return offered(artifact, self._called)
-
-    def sums(
-        self,
-        artifact: Artifact,
-        taps: Sequence[str],
-        feeds: Iterable[Feeds],
-        references: Sequence[tuple[Outputs, Outputs, Outputs]],
-        nodes: NodeMap,
-        threads: int,
-    ) -> tuple[Sums, int]:
-        """Energies of inner tensors and outputs, those of the artefact taken there."""
-        return self.place.sums(artifact, self._called, taps, feeds, references, nodes, threads)
-
-    @property
-    def _called(self) -> str:
-        return self.asked.job.subjects[self.subject].runtime
 
 
 def cleaned(device: inventory.Device) -> int:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from dtvit_deploy.artifacts.signature import Feeds, Outputs
     from dtvit_deploy.formats.job.results import Results
     from dtvit_deploy.harness.energies import Sums
+    from dtvit_deploy.harness.roofline import Peaks
+    from dtvit_deploy.runtimes.layer_times import Told
 
 
 class Answering(Protocol):
@@ -42,6 +44,19 @@ class Answering(Protocol):
         """Energies of inner tensors; see `dtvit_deploy.remote.recorded.layer_sums`."""
         ...
 
+    def layers_told(self, artifact: Artifact, runtime: str, feed: Feeds, threads: int) -> Told:
+        """What the runtime tells of the artefact's layers; see `dtvit_deploy.remote.profiled.layers_told`."""
+        ...
+
+    @property
+    def kept_as(self) -> str:
+        """By what the device's peaks are kept; empty where they came with its answers."""
+        ...
+
+    def peaks(self, threads: int) -> Peaks:
+        """What the device can do; see `dtvit_deploy.remote.profiled.peaks_told`."""
+        ...
+
 
 def ask_for(
     asking: Asking,
@@ -52,6 +67,7 @@ def ask_for(
     timed: MeasureOptions | None,
     apart: bool = False,
     vouched: Collection[str] = (),
+    lock_clocks: bool = False,
 ) -> FeedSet:
     """Ask for the answers of artefacts, each in a runtime, to all feeds; and, interleaved on the first feed, for how long they take.
 
@@ -59,8 +75,8 @@ def ask_for(
         asking: the job that is put together; the subjects have their order as their places in it.
         timed: how long to measure; None asks for no time.
         apart: whether each runtime is timed by a task of its own, so that one which is not there costs the others nothing.
-
         vouched: digests of those artefacts that the device executes for their native code too.
+        lock_clocks: whether the device's clocks are held still meanwhile.
 
     Returns:
         The feeds.
@@ -75,7 +91,7 @@ def ask_for(
     if timed is not None:
         runtimes = [runtime for _, runtime in subjects]
         for group in [[i for i in places if runtimes[i] == one] for one in dict.fromkeys(runtimes)] if apart else [places]:
-            asking.latency(group, [fed] * len(group), threads=threads, options=timed)
+            asking.latency(group, [fed] * len(group), threads=threads, options=timed, lock_clocks=lock_clocks)
     return fed
 
 

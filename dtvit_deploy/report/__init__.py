@@ -56,8 +56,8 @@ def remove_older(folder: Path, names: tuple[str, ...]) -> None:
             (folder / HTML).unlink()
 
 
-def as_data(report: Report) -> Any:
-    """The report as JSON can hold it and read it again.
+def as_data(report: object) -> Any:
+    """A report, or another figure, as JSON can hold it and read it again.
 
     JSON has no infinity (an SQNR where nothing differs) and no NaN: both become the largest double, which every table and plot shows as ∞.
     A file name that is not UTF-8 has its odd bytes spelt out.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Content:
-    """Everything, the verdict first. ``passed`` is None when no gate was asked for."""
+    """Everything, the verdict first. ``passed`` is None when no gate was asked for; without a ``reason`` nothing is said of gates."""
 
     title: str
     created: str
@@ -28,6 +28,7 @@ class Content:
     reason: str
     notes: tuple[str, ...]
     sections: tuple[Section, ...]
+    footer: str = "every figure, with its raw samples, is in report.json"
 
 
 def content(report: Report) -> Content:

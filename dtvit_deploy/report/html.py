@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from dtvit_deploy.report.content import Content, content
 from dtvit_deploy.report.tables import WEB_PAGE
 
 if TYPE_CHECKING:
+    from dtvit_deploy.report.canvas import Plot
     from dtvit_deploy.report.schema import Report
 
 
@@ -22,12 +24,22 @@ def render_html(report: Report, said: Content | None = None) -> str:
     Raises:
         MissingError: Jinja2 or matplotlib is not installed.
     """
+    from dtvit_deploy.report.plots import draw
+
+    return in_html(said or content(report), draw(report))
+
+
+def in_html(said: Content, pictures: Mapping[str, Sequence[Plot]]) -> str:
+    """A page of words, tables and pictures, these by the key of their section.
+
+    Raises:
+        MissingError: Jinja2 is not installed.
+    """
     try:
         import jinja2
         from markupsafe import Markup
     except ImportError as error:
         raise MissingError(f"a report in HTML needs Jinja2: {error}", remedy="pip install 'dtvit-deploy[report]'") from error
-    from dtvit_deploy.report.plots import draw
 
     folder = resources.files("dtvit_deploy.report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -40,5 +52,5 @@ def render_html(report: Report, said: Content | None = None) -> str:
     template = environment.from_string(folder.joinpath("report.html.jinja").read_text("utf-8"))
     # These are trusted as they are: the style is ours, and the pictures were written by an XML serialiser.
     style = Markup(folder.joinpath("report.css").read_text("utf-8"))
-    plots = {key: [(plot.caption, Markup(plot.svg)) for plot in found] for key, found in draw(report).items()}
-    return template.render(report=said or content(report), style=style, plots=plots) + "\n"
+    plots = {key: [(plot.caption, Markup(plot.svg)) for plot in found] for key, found in pictures.items()}
+    return template.render(report=said, style=style, plots=plots) + "\n"

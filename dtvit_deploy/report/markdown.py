@@ -22,8 +22,13 @@ def render_markdown(report: Report, said: Content | None = None) -> str:
     Args:
         said: the report's content, where it is at hand: its latency ratios take a second to make.
     """
-    found = said or content(report)
-    lines = [f"# {escaped(found.title)}", "", f"{_VERDICT[found.passed]}: {escaped(found.reason)}", ""]
+    return in_markdown(said or content(report))
+
+
+def in_markdown(found: Content) -> str:
+    """A page's words and tables; pictures it has none."""
+    lines = [f"# {escaped(found.title)}", ""]
+    lines += [f"{_VERDICT[found.passed]}: {escaped(found.reason)}", ""] if found.reason else []
     for note in found.notes:
         lines += [f"> **Note:** {escaped(note)}", ""]
     for section in found.sections:
@@ -33,7 +38,7 @@ def render_markdown(report: Report, said: Content | None = None) -> str:
         for table in section.tables:
             if not table.long:
                 lines += _table(table)
-    lines.append(f"{escaped(found.created)} · every figure, with its raw samples, is in report.json")
+    lines.append(f"{escaped(found.created)} · {found.footer}")
     return "\n".join(lines) + "\n"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dtvit_deploy.plural import counted
@@ -11,7 +11,7 @@ from dtvit_deploy.report.figures import ABSENT
 from dtvit_deploy.report.tables import Section, Table, amounts, section, table, words
 
 if TYPE_CHECKING:
-    from dtvit_deploy.harness.roofline import Peaks
+    from dtvit_deploy.harness.roofline import Peaks, Roof
     from dtvit_deploy.report.schema import Subject
 
 HEADING = "% of machine"
@@ -54,24 +54,28 @@ def roofline(pairs: Sequence[tuple[str, Subject]]) -> Section | None:
             ),
         )
     ]
-    return section("roofline", "What the machine can do", sentences, (*tables, *map(_peaks, _distinct(roof.peaks for _, _, roof in found))))
+    return section("roofline", "What the machine can do", sentences, (*tables, *_of_machines(found)))
 
 
 def _macs(macs: dict[str, int]) -> str:
     return ", ".join(f"{count / 1e6:,.0f} {precision}" for precision, count in sorted(macs.items()) if count)
 
 
-def _distinct(every: Iterable[Peaks]) -> list[Peaks]:
-    found: list[Peaks] = []
-    for one in every:
-        if one not in found:
-            found.append(one)
-    return found
+def _of_machines(found: Sequence[tuple[str, Subject, Roof]]) -> list[Table]:
+    """The peaks of each machine; where there are several, with the artefacts that ran on it."""
+    every: list[tuple[Peaks, list[str]]] = []
+    for name, _, roof in found:
+        known = next((names for peaks, names in every if peaks == roof.peaks), None)
+        if known is None:
+            every.append((roof.peaks, [name]))
+        else:
+            known.append(name)
+    return [_peaks(peaks, f"{', '.join(names)}: m" if len(every) > 1 else "M") for peaks, names in every]
 
 
-def _peaks(peaks: Peaks) -> Table:
+def _peaks(peaks: Peaks, begin: str) -> Table:
     caption = (
-        f"Measured {peaks.taken} with {counted(peaks.threads, 'thread')}: the fastest of several runs each; memory was copied"
+        f"{begin}easured {peaks.taken} with {counted(peaks.threads, 'thread')}: the fastest of several runs each; memory was copied"
         f" {peaks.copy_mib} MiB at a time, at {peaks.copy_gb_s:.1f} GB/s read and written"
     )
     return table(

@@ -108,8 +108,13 @@ def listed(facts: Mapping[str, str]) -> str:
 
 def labels(subjects: Sequence[Subject]) -> list[str]:
     """A name for each subject: its own, with the file where several share one, with a number where that does not help."""
-    names = Counter(subject.name for subject in subjects)
-    found = [plain(one.name if names[one.name] == 1 else f"{one.name} ({one.file})") for one in subjects]
+    return labels_of([(subject.name, subject.file) for subject in subjects])
+
+
+def labels_of(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """The same of pairs of a name and a file."""
+    names = Counter(name for name, _ in pairs)
+    found = [plain(name if names[name] == 1 else f"{name} ({file})") for name, file in pairs]
     seen: Counter[str] = Counter()
     for index, name in enumerate(found):
         seen[name] += 1

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dtvit_deploy.artifacts.signature import Feeds, Outputs
     from dtvit_deploy.harness.energies import Sums
     from dtvit_deploy.harness.latency import Measurement
+    from dtvit_deploy.harness.roofline import Peaks
     from dtvit_deploy.runtimes.compute_plan import ComputePlan
     from dtvit_deploy.runtimes.layer_times import Told
 
@@ -128,8 +129,8 @@ class OnDevice(DeviceTimed, Protocol):
 class Profiled(Protocol):
     """A runtime that tells how long each layer takes that it executes."""
 
-    def layer_times(self, artifact: Artifact, feed: Feeds, threads: int) -> Told:
-        """Profile some inferences of an artefact, in a session of its own.
+    def layer_times(self, artifact: Artifact, feed: Feeds, threads: int) -> Told | None:
+        """Profile some inferences of an artefact, in a session of its own; None where it does not tell after all.
 
         Raises:
             InputError: the runtime refuses the artefact.
@@ -180,6 +181,15 @@ class Elsewhere(Protocol):
             references: for each feed the tensors of torch FP32, of the ideal, and of the exact evaluation.
             nodes: of the program.
         """
+        ...
+
+    @property
+    def kept_as(self) -> str:
+        """By what the device's peaks are kept; empty where they came with its answers."""
+        ...
+
+    def peaks(self, threads: int) -> Peaks:
+        """What the device can do with so many threads, measured there."""
         ...
 
 

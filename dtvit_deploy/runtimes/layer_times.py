@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dtvit_deploy.formats.onnx_messages import NodeRead, nodes_read
+
 if TYPE_CHECKING:
-    import onnx
     import openvino
 
     from dtvit_deploy.artifacts.signature import Feeds
@@ -97,25 +98,22 @@ def _following(path: Path, told: Iterable[tuple[str, dict[str, Any]]]) -> dict[s
     ONNX Runtime writes operators that it has no kernel for as several, converts between types and reorders, all under names of its own, or
     under none: those a profile calls by their type and their place, in which order they are in the graph's file too.
     """
-    import onnx
-
-    nodes = onnx.load(path, load_external_data=False).graph.node
+    nodes = nodes_read(path.read_bytes())
     named = {node.name for node in nodes}
     places = {int(event["args"]["node_index"]): (str(event["args"]["op_name"]), name) for name, event in told if name not in named}
     nameless: defaultdict[str, list[str]] = defaultdict(list)
     for _, (operator, name) in sorted(places.items()):
         nameless[operator].append(name)
-    for operator, names in nameless.items():
-        meant = [node for node in nodes if not node.name and node.op_type == operator]
-        for node, name in zip(meant, names, strict=False) if len(meant) == len(names) else ():
-            node.name = name
-    readers: defaultdict[str, list[onnx.NodeProto]] = defaultdict(list)
+    meant = {operator: sum(not node.name and node.operator == operator for node in nodes) for operator in nameless}
+    given = {operator: iter(names if len(names) == meant[operator] else ()) for operator, names in nameless.items()}
+    nodes = [node if node.name else node._replace(name=next(given.get(node.operator, iter(())), "")) for node in nodes]
+    readers: defaultdict[str, list[NodeRead]] = defaultdict(list)
     for node in nodes:
-        for name in node.input:
+        for name in node.inputs:
             readers[name].append(node)
     by_name = {node.name: node for node in nodes}
-    makes = {name: [*node.output] for name, node in by_name.items()}
-    feeds = {name: [reader.name for made in node.output for reader in readers.get(made, ())] for name, node in by_name.items()}
+    makes = {name: [*node.outputs] for name, node in by_name.items()}
+    feeds = {name: [reader.name for made in node.outputs for reader in readers.get(made, ())] for name, node in by_name.items()}
     return {name: _reached(name, makes, feeds) for name in by_name}
 
 

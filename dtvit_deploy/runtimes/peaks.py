@@ -2,23 +2,23 @@
 
 A product is a network of one operator with constant weights, as those of a layer are; INT8 ones stand between quantise and dequantise, as
 in an artefact. What a runtime has no kernels for, it is not asked for. All of them take turns, and the fastest run of each counts: a peak
-is what the machine can do, and other work on it can only hide that.
+is what the machine can do, and other work on it can only hide that. Devices measure their own with this file, and have no ``onnx``.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import datetime
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dtvit_deploy.artifacts.target import Precision
+from dtvit_deploy.formats.onnx_messages import Values, model_written
 from dtvit_deploy.harness.roofline import Peak, Peaks
 from dtvit_deploy.runtimes import onnxruntime, openvino
 
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 SIZES = ((1024, 1024, 1024), (2048, 2048, 2048))
 """Rows, depth and columns: enough to fill every vector unit, and little enough to lie in caches by tiles."""
-ROUNDS = 6
+ROUNDS, FEWEST = 6, 2
 WARM_UP = 1
+SECONDS = 60.0
+"""After which no further round begins beyond the fewest: six take minutes on a small board, and its peak is no other by the second."""
 COPY_MIB = 256
 """Of memory that is copied: a laptop's caches hold an eighth of it at most; a server's largest may hold it all, and is not meant."""
 Run = Callable[[], object]
@@ -57,8 +59,10 @@ def measured(threads: int, tell: Callable[[float], None] = lambda fraction: None
     """
     products = [one for size in SIZES for one in (*_of_openvino(size, threads), *_of_onnxruntime(size, threads))]
     taken: list[list[float]] = [[] for _ in products]
-    lots = random.Random(0)
+    lots, start = random.Random(0), time.monotonic()
     for turn in range(WARM_UP + ROUNDS):
+        if turn >= WARM_UP + FEWEST and time.monotonic() - start > SECONDS:
+            break
         # By lot: threads of the runtime before still wait actively for a moment, and none is to follow the same one each time.
         for one, seconds in lots.sample(list(zip(products, taken, strict=True)), len(products)):
             began = time.perf_counter()
@@ -115,46 +119,42 @@ def _of_openvino(size: tuple[int, int, int], threads: int) -> Iterator[_Product]
 
 def _of_onnxruntime(size: tuple[int, int, int], threads: int) -> Iterator[_Product]:
     version = onnxruntime.OnnxRuntime().available().version
-    with contextlib.suppress(ImportError):
-        import onnx  # noqa: F401
-
-        for precision in (Precision.FP32, Precision.FP16, Precision.INT8) if version is not None else ():
-            yield _Product(precision.value, f"onnxruntime {version}", size, _session(precision, size, threads))
+    for precision in (Precision.FP32, Precision.FP16, Precision.INT8) if version is not None else ():
+        yield _Product(precision.value, f"onnxruntime {version}", size, _session(precision, size, threads))
 
 
 def _session(precision: Precision, size: tuple[int, int, int], threads: int) -> Run:
     import onnxruntime as vendor
-    from onnx import TensorProto, helper, numpy_helper
 
     given, weights = _factors(size)
-    kind = TensorProto.FLOAT16 if precision is Precision.FP16 else TensorProto.FLOAT
-    constants: Mapping[str, np.ndarray] = {"weights": weights.astype(np.float16) if precision is Precision.FP16 else weights}
-    nodes = [helper.make_node("MatMul", ["given", "weights"], ["made"])]
+    dtype = "float16" if precision is Precision.FP16 else "float32"
+    constants: Mapping[str, Any] = {"weights": weights.astype(dtype)}
+    nodes = [("MatMul", ["given", "weights"], ["made"])]
     if precision is Precision.INT8:
         scale, zero = np.float32(2 / 255), np.uint8(128)
         constants = {"codes": np.rint(weights * 127).astype(np.int8), "step": np.float32(1 / 127), "scale": scale, "zero": zero}
         constants |= {"far": np.float32(scale * size[1] ** 0.5)}
         nodes = [
-            helper.make_node("QuantizeLinear", ["given", "scale", "zero"], ["coded"]),
-            helper.make_node("DequantizeLinear", ["coded", "scale", "zero"], ["left"]),
-            helper.make_node("DequantizeLinear", ["codes", "step"], ["right"]),
-            helper.make_node("MatMul", ["left", "right"], ["product"]),
-            helper.make_node("QuantizeLinear", ["product", "far", "zero"], ["answer"]),
-            helper.make_node("DequantizeLinear", ["answer", "far", "zero"], ["made"]),
+            ("QuantizeLinear", ["given", "scale", "zero"], ["coded"]),
+            ("DequantizeLinear", ["coded", "scale", "zero"], ["left"]),
+            ("DequantizeLinear", ["codes", "step"], ["right"]),
+            ("MatMul", ["left", "right"], ["product"]),
+            ("QuantizeLinear", ["product", "far", "zero"], ["answer"]),
+            ("DequantizeLinear", ["answer", "far", "zero"], ["made"]),
         ]
     rows, depth, columns = size
-    graph = helper.make_graph(
+    model = model_written(
         nodes,
-        "product",
-        [helper.make_tensor_value_info("given", kind, [rows, depth])],
-        [helper.make_tensor_value_info("made", kind, [rows, columns])],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+        [Values("given", dtype, (rows, depth))],
+        [Values("made", dtype, (rows, columns))],
+        {name: np.asarray(value) for name, value in constants.items()},
+        opset=20,
+        ir_version=9,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     settings = vendor.SessionOptions()
     settings.intra_op_num_threads, settings.inter_op_num_threads, settings.log_severity_level = threads, 1, 4
-    session = vendor.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
-    feed = {"given": given.astype(np.float16) if precision is Precision.FP16 else given}
+    session = vendor.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+    feed = {"given": given.astype(dtype)}
     return lambda: session.run(None, feed)
 
 

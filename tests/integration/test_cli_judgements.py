@@ -235,8 +235,8 @@ def test_figures_of_locked_clocks_are_not_those_of_clocks_as_shipped(work: Path,
     for name, value in (("scaling_governor", "ondemand"), ("scaling_min_freq", "1500000"), ("scaling_max_freq", "2400000")):
         made.put(f"{policy}/{name}", value)
     made.put(f"{policy}/cpuinfo_max_freq", "2400000")
-    board = "import functools, pathlib; from dtvit_deploy.pipeline import latencies\n"
-    board += f"latencies.locked = functools.partial(latencies.locked, root=pathlib.Path({str(made.root)!r}))"
+    board = "import functools, pathlib; from dtvit_deploy.devices.clocks import locking\n"
+    board += f"locking.locked = functools.partial(locking.locked, root=pathlib.Path({str(made.root)!r}))"
     few = ("profile", ARTEFACT, "--seconds", "0.2", "--samples", "64")
     deploy(*few, "-o", "shipped", cwd=work, code=None)
     deploy(*few, "--lock-clocks", "-o", "locked", cwd=work, code=None, before=board)

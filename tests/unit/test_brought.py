@@ -68,6 +68,16 @@ def job(artifacts: list[Artifact], tmp_path_factory: pytest.TempPathFactory) -> 
     return asking.asked.job
 
 
+def test_clocks_are_locked_of_every_latency_of_a_job_that_asks_for_it(artifacts: list[Artifact], job: Job, tmp_path: Path) -> None:
+    asking = Asking(tmp_path)
+    subjects = list(zip(artifacts, ("onnxruntime", "openvino"), strict=True))
+    ask_for(asking, subjects, FEEDS, threads=1, timed=MeasureOptions(), apart=True, lock_clocks=True)
+    asked = asking.asked.job
+    for found, locks in ((asked, [True, True]), (decode_job(encode_job(asked)), [True, True]), (job, [False, False])):
+        assert [task.lock_clocks for task in found.tasks if isinstance(task, Latency)] == locks
+    assert job_id(encode_job(asked)) != job_id(encode_job(job))  # figures of one are none of the other's
+
+
 STARTS = msgspec.to_builtins(starts_of(Taken(first=(Start(load_ms=1.0, first_ms=2.0),))))
 
 
@@ -243,3 +253,27 @@ def test_a_request_and_results_that_somebody_made_up_together_are_refused_or_rea
             refused += 1
     assert taken > 20
     assert refused > MUTANTS / 3
+
+
+def test_what_nobody_asked_for_is_not_made_up(artifacts: list[Artifact], job: Job) -> None:
+    runtime, _ = brought(job).answered(artifacts, FEEDS, threads=1)
+    assert runtime is not None
+    assert runtime.kept_as == ""  # by which nothing is kept: another bundle's device may be another
+    with pytest.raises(InputError, match="does not ask what the device can do"):
+        runtime.peaks(1)
+    with pytest.raises(InputError, match=r"asks nothing like that about one\.onnx"):
+        runtime.layer_times(artifacts[0], FEEDS[0], 1)
+
+
+def test_layers_and_peaks_of_other_threads_are_not_taken_for_those_of_these(artifacts: list[Artifact], tmp_path: Path) -> None:
+    asking = Asking(tmp_path)
+    fed = ask_for(asking, [(artifacts[0], "onnxruntime")], FEEDS, threads=1, timed=None)
+    asking.profile_layers(0, fed, threads=2)
+    asking.measure_peaks(threads=2)
+    (runtime,) = brought(asking.asked.job, failed=(1, 2)).answered(artifacts[:1], FEEDS, threads=1)
+    assert runtime is not None
+    for ask in (runtime.peaks, lambda threads: runtime.layer_times(artifacts[0], FEEDS[0], threads)):
+        with pytest.raises(InputError, match="has 2 threads"):
+            ask(1)
+        with pytest.raises(DeployError, match="it is not there"):
+            ask(2)

@@ -23,6 +23,7 @@ from dtvit_deploy.remote import limits
 from dtvit_deploy.remote.asking import Asking
 from dtvit_deploy.remote.following import asking_user
 from dtvit_deploy.remote.limits import filling_up, require_askable, require_room_here
+from dtvit_deploy.remote.needed import require_root
 from dtvit_deploy.remote.place import Place
 
 MIB = 1 << 20
@@ -173,3 +174,15 @@ def test_a_full_disk_is_told_while_the_samples_are_written(tmp_path: Path) -> No
 
     with pytest.raises(MissingError, match="do not fit"):
         Asking(tmp_path)._written(iter([Feeds()]))
+
+
+def test_clocks_are_not_asked_to_be_locked_where_the_user_is_not_root_and_the_remedy_is_by_hand() -> None:
+    silent = Facts(system="Linux", release="6.1", architecture="aarch64", cache="/c", writable=True, clock=0.0)
+    me, root = (msgspec.structs.replace(silent, user=name) for name in ("me", "root"))
+    with pytest.raises(MissingError, match=r"^orin: clocks are locked by root alone, and the user there is me$") as refused:
+        require_root("orin", me)
+    assert "log in as root" in str(refused.value.remedy)
+    assert "sudo jetson_clocks" in str(refused.value.remedy)
+    assert "sudo nvidia-smi -lgc MIN,MAX" in str(refused.value.remedy)
+    for able in (root, msgspec.structs.replace(me, emulator="qemu"), silent):  # where nothing is timed, and where the agent will say
+        require_root("orin", able)

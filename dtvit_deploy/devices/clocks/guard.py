@@ -11,24 +11,31 @@ import fcntl
 import json
 import os
 import signal
+import stat
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
-from dtvit_deploy.devices.clocks.settings import Setting, given_back, how, put, wanted
+from dtvit_deploy.devices.clocks.setting import FOLDER
+from dtvit_deploy.devices.clocks.wanted import Kept, wanted
 from dtvit_deploy.errors import DeployError
 
-RECORD = "run/dtvit-deploy/clocks.json"
-"""Below the root; only root writes in its folder, since root writes into files what stands in it. Everybody may see that there is one."""
+RECORD = f"{FOLDER}/clocks.json"
+"""Below the root. Everybody may see that there is one."""
+PATIENCE = 20.0
+"""Seconds that a guard whose command has just been killed has to give back."""
+_LOOKS = 0.05
 LOCKED, REFUSED, RESTORED = "locked", "refused", "restored"
 
 
-def main(root: str) -> None:
+def main(root: str, patience: str) -> None:
     """Lock, say so in one line, wait for the end of standard input, give back, say so."""
-    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(one, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     place = Path(root)
     try:
         file = open_record(place)
@@ -36,7 +43,7 @@ def main(root: str) -> None:
         _say(REFUSED, f"clocks cannot be locked: /{RECORD}, where it is kept what was, cannot be written: {error.strerror}")
         return
     with file:
-        if not _held(file):
+        if not _held(file, float(patience)):
             _say(REFUSED, "clocks cannot be locked: another command has them locked now")
             return
         left = give_back_of(place, file)
@@ -44,39 +51,40 @@ def main(root: str) -> None:
             _say(REFUSED, f"clocks cannot be locked: what an earlier command left could not be given back: {', '.join(left)}")
             return
         try:
-            settings = wanted(place)
+            found = wanted(place)
         except DeployError as error:
-            _say(REFUSED, str(error))
+            _say(REFUSED, str(error), error.remedy)
             return
-        _keep(file, settings)
-        refused = next((one for one in settings if not put(place, one.path, one.locked)), None)
-        if refused is not None:
-            given_back(place, settings)
-            _keep(file, [])
-            _say(REFUSED, f"clocks cannot be locked: /{refused.path} does not take {refused.locked}")
-            return
-        _say(LOCKED, how(settings))
+        _keep(file, found.settings)
+        for one in found.settings:
+            if why := one.lock(place):
+                left = give_back_of(place, file)
+                also = f"; and could not be given back: {', '.join(left)}" if left else ""
+                _say(REFUSED, f"clocks cannot be locked: {why}{also}")
+                return
+        _say(LOCKED, found.how)
         sys.stdin.buffer.read()
-        moved = [f"/{one.path}" for one in settings if put_by_others(place, one)]
+        moved = [what for one in found.settings for what in one.moved(place)]
         left = give_back_of(place, file)
         _say(RESTORED, json.dumps({"moved": moved, "left": left}))
 
 
-def put_by_others(root: Path, one: Setting) -> bool:
-    """Whether a file does no longer say what it was locked to."""
-    try:
-        return (root / one.path).read_text().strip() != one.locked
-    except OSError:
-        return True
+def give_back_left(root: Path = Path("/"), patience: float = PATIENCE) -> list[str]:
+    """Give back what a guard that was killed left, where there is any and this user may; what did not take it.
 
-
-def give_back_left(root: Path = Path("/")) -> list[str]:
-    """Give back what a guard that was killed left, where there is any and this user may; the files that did not take it."""
+    Args:
+        root: what stands for the machine's file tree.
+        patience: seconds that one which gives back now is waited for.
+    """
     path = root / RECORD
     if not os.access(path, os.R_OK | os.W_OK):
         return []
-    with open_record(root) as file:
-        return give_back_of(root, file) if _held(file) else []
+    try:
+        file = open_record(root)
+    except OSError:  # none of ours
+        return []
+    with file:
+        return give_back_of(root, file) if _held(file, patience) else []
 
 
 def locked_by_another(root: Path = Path("/")) -> bool:
@@ -88,32 +96,61 @@ def locked_by_another(root: Path = Path("/")) -> bool:
 
 
 def give_back_of(root: Path, file: IO[str]) -> list[str]:
-    """Give back what a record has, and empty it; it stays where something did not take it."""
+    """Give back what a record has, and empty it; what could not be stays in it."""
     file.seek(0)
     said = file.read()
     try:
-        settings = msgspec.json.decode(said, type=list[Setting]) if said else []
+        settings = msgspec.json.decode(said, type=list[Kept]) if said else []
+    except msgspec.ValidationError:
+        return [f"what another version of dtvit-deploy left in /{RECORD}"]
     except msgspec.MsgspecError:  # it was cut, and so nothing had been changed yet
         settings = []
-    left = given_back(root, settings)
-    _keep(file, [one for one in settings if f"/{one.path}" in left])
-    return left
+    found = [(one, one.give_back(root)) for one in reversed(settings)]
+    _keep(file, [one for one, left in reversed(found) if left])
+    return [what for _, left in found for what in left]
 
 
 def open_record(root: Path) -> IO[str]:
     """The record, made where there is none.
 
     Raises:
-        OSError: this user may not.
+        OSError: this user may not, or somebody else may write what stands in it.
     """
     path = root / RECORD
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if path.parent.stat().st_uid != os.geteuid():
-        raise PermissionError(1, "its folder is another user's")
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "r+")
+    _require_ours(path.parent.stat())
+    # Not blocking: a pipe of that name would be waited for.
+    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    try:
+        status = os.fstat(number)
+        _require_ours(status)
+        if not stat.S_ISREG(status.st_mode):
+            raise PermissionError(1, "it is no file")
+        return os.fdopen(number, "r+", errors="replace")
+    except BaseException:
+        os.close(number)
+        raise
 
 
-def _held(file: IO[str]) -> bool:
+def _require_ours(status: os.stat_result) -> None:
+    """What stands in the record is written into the kernel's files: nobody else may write there."""
+    if status.st_uid != os.geteuid():
+        raise PermissionError(1, "it is another user's")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(1, "others may write there")
+
+
+def _held(file: IO[str], patience: float) -> bool:
+    """Whether the record is ours now: who had it may be about to give back."""
+    until = time.monotonic() + patience
+    while not _is_ours(file):
+        if time.monotonic() >= until:
+            return False
+        time.sleep(_LOOKS)
+    return True
+
+
+def _is_ours(file: IO[str]) -> bool:
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -121,7 +158,7 @@ def _held(file: IO[str]) -> bool:
     return True
 
 
-def _keep(file: IO[str], settings: list[Setting]) -> None:
+def _keep(file: IO[str], settings: Sequence[Kept]) -> None:
     """Whole on disk before anything follows from it."""
     file.seek(0)
     file.truncate()
@@ -131,9 +168,10 @@ def _keep(file: IO[str], settings: list[Setting]) -> None:
     os.fsync(file.fileno())
 
 
-def _say(word: str, more: str) -> None:
+def _say(word: str, more: str, remedy: str | None = None) -> None:
+    told = json.dumps([more, remedy]) if word == REFUSED else more
     try:
-        sys.stdout.write(f"{word} {more}\n")
+        sys.stdout.write(f"{word} {told}\n")
         sys.stdout.flush()
     except OSError:  # nobody listens any more, and that is no reason to stop
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

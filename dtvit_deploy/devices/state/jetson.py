@@ -9,6 +9,7 @@ import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from dtvit_deploy.devices.files import between, folders, number, scaled, text
 from dtvit_deploy.devices.state.source import Source, single
@@ -59,17 +60,40 @@ def power_mode(told: str | None) -> str:
     return f"{match[1]} ({match[2]})" if match else ""
 
 
-def locked(told: str | None) -> str:
-    """Which clocks can move, of what ``jetson_clocks --show`` tells root: ``locked``, or the ranges of those that are not."""
-    found = _RANGE.findall(ended(told))
-    names = {name for name, _, _, _ in found}
-    if not any(name.startswith("cpu") for name in names) or not any(name.startswith("GPU") for name in names):
-        return ""
-    free = []
-    for name, low, high, rest in found:
+class Clock(NamedTuple):
+    """What ``jetson_clocks --show`` tells of one clock.
+
+    Attributes:
+        name: ``cpu0``, ``GPU``, ``EMC``.
+        highest: that it may have, in MHz.
+        is_fixed: whether it can not move.
+        set: what was set of it, and does not move by itself: its lowest, whether it is held, and the states that idle cores may go into.
+    """
+
+    name: str
+    highest: int
+    is_fixed: bool
+    set: str
+
+
+def clocks(told: str | None) -> list[Clock]:
+    """Each clock of what ``jetson_clocks --show`` tells root; a processor's in kHz there, others in Hz."""
+    found = []
+    for name, low, high, rest in _RANGE.findall(ended(told)):
+        held = re.search(r"\bFreqOverride=\d", rest)
+        idle = re.search(r"\bIdleStates:.*", rest)
+        kept = (f"MinFreq={low}", *(match[0].strip() for match in (held, idle) if match))
         fixed = int(low) == int(high) or (name == "EMC" and "FreqOverride=1" in rest)
-        if not fixed:
-            free.append(name)
+        found.append(Clock(name, int(high) // (1_000 if name.startswith("cpu") else 1_000_000), fixed, " ".join(kept)))
+    return found
+
+
+def locked(told: str | None) -> str:
+    """Which clocks can move, of what ``jetson_clocks --show`` tells root: ``locked``, or those that are not."""
+    found = clocks(told)
+    if not any(one.name.startswith("cpu") for one in found) or not any(one.name.startswith("GPU") for one in found):
+        return ""
+    free = [one.name for one in found if not one.is_fixed]
     return f"not locked: {', '.join(free)}" if free else "locked"
 
 

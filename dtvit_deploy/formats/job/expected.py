@@ -17,7 +17,7 @@ from dtvit_deploy.formats.job.frames import (
     Header,
     ResultsError,
 )
-from dtvit_deploy.formats.job.job import Answers, Build, Job, Latency, Layers, State, Task
+from dtvit_deploy.formats.job.job import Answers, Build, Job, Latency, Layers, MeasurePeaks, ProfileLayers, State, Task
 from dtvit_deploy.formats.job.made import PIECE, made_of
 from dtvit_deploy.formats.job.words import clean
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MOST_READINGS, MOST_CHANNELS, MOST_BLOCKS = 100_000, 60, 1000
 """Of a device's state around a latency: far more than any is read."""
+MOST_PROFILED, MOST_RUNS, MOST_TIMES, MOST_WORDS = 20_000, 1000, 4_000_000, 8 << 20
+"""Of what a runtime tells of its layers: how many there are, whole runs, times of layers in all of them, and bytes of their names."""
 OWN_CLOCK = ("tensorrt", "tensorrt-rtx")
 """Runtimes whose network runs on something with a clock of its own, which is told beside the processor's."""
 
@@ -34,6 +36,8 @@ def parts_of(task: Task) -> int:
     """How many results a task has, the last of a latency is the state that it was taken in; of one that builds, how many at most."""
     if isinstance(task, State):
         return 0
+    if isinstance(task, ProfileLayers | MeasurePeaks):
+        return 1
     if isinstance(task, Build):
         return -(-task.most // PIECE)
     return len(task.subjects) + 1 if isinstance(task, Latency) else task.samples
@@ -59,6 +63,10 @@ def require_expected(job: Job, task: Task, index: int, header: Header) -> None:
         own = ("device_ms",) if job.subjects[task.subjects[index]].runtime in OWN_CLOCK else ()
         series = dict.fromkeys(("samples_ms", "stamps_s", *own), ("float64", samples))
         fits = found == series and len(samples) == 1 and 1 <= samples[0] <= most
+    elif isinstance(task, ProfileLayers):
+        fits = _are_layer_times(found)
+    elif isinstance(task, MeasurePeaks):
+        fits = not found
     elif isinstance(task, Build):
         size = found.get("piece", ("", (0,)))[1]
         fits = found == {"piece": ("uint8", size)} and len(size) == 1 and 1 <= size[0] <= PIECE
@@ -75,6 +83,14 @@ def _is_state(found: Mapping[str, tuple[str, tuple[int, ...]]]) -> bool:
     times, values, blocks = (found[name][1] for name in ("times_s", "values", "blocks"))
     bounded = len(times) == 1 and times[0] <= MOST_READINGS and len(values) == 2 and values[1] <= MOST_CHANNELS
     return bounded and values[0] == times[0] and len(blocks) == 2 and blocks[0] <= MOST_BLOCKS and blocks[1] == 4
+
+
+def _are_layer_times(found: Mapping[str, tuple[str, tuple[int, ...]]]) -> bool:
+    most = {"whole_ms": MOST_RUNS, "times_ms": MOST_TIMES, "counts": MOST_PROFILED, "words": MOST_WORDS}
+    types = {"whole_ms": "float64", "times_ms": "float64", "counts": "int64", "words": "uint8"}
+    return {name: dtype for name, (dtype, _) in found.items()} == types and all(
+        len(shape) == 1 and shape[0] <= most[name] for name, (_, shape) in found.items()
+    )
 
 
 def why_unanswerable(outputs: Sequence[TensorSpec]) -> str:

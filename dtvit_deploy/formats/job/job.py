@@ -121,6 +121,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         subjects: places in the job's subjects.
         feeds: a blob for each of them, of which the first feed is run.
         options: the fields of `dtvit_deploy.harness.latency.MeasureOptions`.
+        lock_clocks: whether the device's clocks are held still meanwhile, and given back; its user is root then.
     """
 
     name: _Name
@@ -128,6 +129,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     threads: _Threads
     feeds: tuple[Digest, ...]
     options: dict[str, float]
+    lock_clocks: bool = False
 
 
 class Build(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="build"):
@@ -145,7 +147,27 @@ class Build(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     most: Annotated[int, msgspec.Meta(ge=1, le=1 << 36)]
 
 
-Task = State | Answers | Layers | Latency | Build
+class ProfileLayers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="layer times"):
+    """What the runtime of an artefact tells of how long each layer takes; a session of its own, since to tell that slows it.
+
+    Attributes:
+        feeds: a blob, of which the first feed is run.
+    """
+
+    name: _Name
+    subject: _Index
+    threads: _Threads
+    feeds: Annotated[tuple[Digest, ...], msgspec.Meta(min_length=1, max_length=1)]
+
+
+class MeasurePeaks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="peaks"):
+    """What the device can do at most, by products in each of its runtimes and copies of memory."""
+
+    name: _Name = "what the device can do"
+    threads: _Threads
+
+
+Task = State | Answers | Layers | Latency | ProfileLayers | MeasurePeaks | Build
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -167,7 +189,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     @property
     def timed(self) -> bool:
         """Whether a task measures time, so that nobody else may work meanwhile; whoever builds an engine chooses kernels by theirs."""
-        return any(isinstance(task, Latency | Build) for task in self.tasks)
+        return any(isinstance(task, Latency | ProfileLayers | MeasurePeaks | Build) for task in self.tasks)
 
 
 def encode_job(job: Job) -> bytes:
@@ -245,7 +267,7 @@ def _require_sound(job: Job) -> None:
                 raise ValueError(f"{path!r} is no path within an artefact")
         used.update(subject.files.values())
     for task in job.tasks:
-        if isinstance(task, State):
+        if isinstance(task, State | MeasurePeaks):
             continue
         used.update(() if isinstance(task, Build) else task.feeds)
         for index in task.subjects if isinstance(task, Latency) else (task.subject,):

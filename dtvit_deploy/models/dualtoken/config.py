@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from dtvit_deploy.artifacts.attention import AttentionMap
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.sizes import require_classes, require_multiple
 
@@ -88,3 +89,24 @@ class DualTokenConfig:
     def token_count(self) -> int:
         """Global tokens that every block carries (0 for the variant without)."""
         return self.tokens**2 if self.fusion == "position-aware" else self.tokens
+
+    @property
+    def attention_maps(self) -> tuple[AttentionMap, ...]:
+        """The global broadcast of the last block: what the paper's pictures show."""
+        (height, width), placed = self.grid(2), self.fusion == "position-aware"
+        tokens = self.token_count or height * width  # without global tokens the aggregated map is broadcast as it is
+        grid = (self.tokens, self.tokens) if self.tokens else (height, width)
+        told = "the global tokens" if self.tokens else "the aggregated map"
+        return (
+            AttentionMap(
+                name="global broadcast",
+                what=f"each part of the image looks at {told}, in the last block",
+                module=f"stages.2.{self.depths[2] - 1}",
+                softmax=-1,
+                shape=(self.heads[2], height * width, tokens),
+                asker="image",
+                tokens=tokens,
+                grid=(height, width),
+                token_grid=grid if placed else None,
+            ),
+        )

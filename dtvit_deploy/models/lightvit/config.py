@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dtvit_deploy.artifacts.attention import AttentionMap
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.sizes import require_classes, require_multiple
 
@@ -58,3 +59,33 @@ class LightViTConfig:
         """Height and width of the feature map of stage 0, 1 or 2 (strides 8, 16, 32)."""
         stride = 8 << stage
         return self.input_size[0] // stride, self.input_size[1] // stride
+
+    @property
+    def attention_maps(self) -> tuple[AttentionMap, ...]:
+        """Both ways through the global tokens of the last block."""
+        grid, heads = self.grid(2), self.heads[2]
+        module, parts = f"stages.2.{self.depths[2]}.attn", grid[0] * grid[1]
+        return (
+            AttentionMap(
+                name="global gathering",
+                what="each global token looks at the image, in the last block",
+                module=module,
+                softmax=-2,
+                shape=(heads, self.tokens, parts),
+                asker="tokens",
+                tokens=self.tokens,
+                grid=grid,
+                window=WINDOW,
+            ),
+            AttentionMap(
+                name="global broadcast",
+                what="each part of the image looks at the global tokens, in the last block",
+                module=module,
+                softmax=-1,
+                shape=(heads, parts, self.tokens),
+                asker="image",
+                tokens=self.tokens,
+                grid=grid,
+                window=WINDOW,
+            ),
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from dtvit_deploy.artifacts.attention import AttentionMap
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.sizes import require_classes, require_multiple
 
@@ -97,3 +98,21 @@ class T2TConfig:
     def last_width(self) -> int:
         """Channels of the class token that the classifier reads."""
         return self.widths[-1] + (self.growth if self.backbone == "dense" else 0)
+
+    @property
+    def attention_maps(self) -> tuple[AttentionMap, ...]:
+        """The class token's attention in the last block."""
+        last = sum(self.depths) + len(self.depths) - 2  # between groups of blocks stands a transition
+        return (
+            AttentionMap(
+                name="class token",
+                what="the class token looks at the image, in the last block; what it gives to itself is left out",
+                module=f"blocks.{last}.attn",
+                softmax=-1,
+                shape=(self.heads, self.token_count + 1, self.token_count + 1),
+                asker="tokens",
+                tokens=1,
+                first_part=1,
+                grid=self.grid(STRIDE),
+            ),
+        )
