@@ -201,9 +201,9 @@ def attention_maps(name: str, size: tuple[int, int]) -> tuple[AttentionMap, ...]
     Raises:
         InputError: it is none of the registry's, and nothing says which of its tensors they are; or it has no such input.
     """
-    if name not in VARIANTS:
+    if not has(name):
         raise InputError(
             f"{name} has no attention maps that are known here: nothing says which of its tensors they would be",
             remedy=f"give artefacts of a network of {', '.join(FAMILIES)} (`dtvit-deploy models`)",
         )
-    return dataclasses.replace(VARIANTS[name].config, input_size=size).attention_maps
+    return dataclasses.replace(config_of(name), input_size=size).attention_maps

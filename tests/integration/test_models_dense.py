@@ -22,7 +22,7 @@ from dtvit_deploy.models.dense.retinanet import RetinaNet
 from dtvit_deploy.models.dense.segmentation import Segmenter
 from dtvit_deploy.models.networks import network_from_config
 from dtvit_deploy.models.options import Model
-from dtvit_deploy.models.registry import VARIANTS, config_of
+from dtvit_deploy.models.registry import VARIANTS, attention_maps, config_of
 from lively import lively, verified
 
 torch.set_num_threads(1)
@@ -185,6 +185,19 @@ def test_the_last_map_is_what_the_classifier_reads() -> None:
         maps, _ = whole.maps(image())  # type: ignore[operator]
         last = network(image())[-1]
         assert torch.allclose(last, F.layer_norm(maps[-1], (64,), eps=1e-6).permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("name", ["deeplabv3:dualtoken-vit-t-mix", "pspnet:lightvit-t", "features:t2t-vit-7"])
+def test_its_attention_maps_are_its_backbones(name: str) -> None:
+    config = dataclasses.replace(config_of(name), input_size=(224, 448))
+    with torch.device("meta"):
+        modules = dict(network_from_config(config).named_modules())
+    maps = attention_maps(name, (224, 448))
+    assert maps
+    assert all(one.module in modules for one in maps)
+    assert [one.module.removeprefix("backbone.body.") for one in maps] == [
+        one.module for one in attention_maps(name.partition(":")[2], (224, 448))
+    ]
 
 
 def counted(config: DenseConfig) -> float:

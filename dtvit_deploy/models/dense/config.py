@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from dtvit_deploy.artifacts.attention import AttentionMap
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.models.backbones import Backbone
 from dtvit_deploy.models.sizes import require_classes
@@ -58,6 +59,12 @@ class DenseConfig:
                 f"{self.task} needs maps of strides {', '.join(map(str, needs))}, and this backbone has {', '.join(map(str, strides))}",
                 remedy="take a DualToken-ViT or a LightViT, or another task: features, deeplabv3 and pspnet take any backbone",
             )
+
+    @property
+    def attention_maps(self) -> tuple[AttentionMap, ...]:
+        """Those of its backbone, which is a module of the network (`dtvit_deploy.models.dense.backbone.Maps`)."""
+        found = dataclasses.replace(self.backbone, input_size=self.input_size).attention_maps
+        return tuple(dataclasses.replace(one, module=f"backbone.body.{one.module}") for one in found)
 
     @property
     def outputs(self) -> tuple[str, ...]:
