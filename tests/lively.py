@@ -49,12 +49,13 @@ def lively(network: N, gain: float = 1.5, spread: float = 0.3) -> N:
     return network.eval()
 
 
-def verified(model: Model, network: nn.Module, targets: Sequence[Target], folder: Path, lacking: frozenset[str]) -> None:
+def verified(model: Model, network: nn.Module, targets: Sequence[Target], folder: Path, lacking: frozenset[str], axes: int = 4) -> None:
     """Export a network to targets in FP32 and FP16, and hold every artefact to its gates on two samples of noise and the adversarial feeds.
 
     Args:
         model: by its name; the weights are the network's.
         lacking: operators that no ONNX graph of it may have, since compilers lack them.
+        axes: that no tensor of it may have more of.
     """
     torch.save(network.state_dict(), folder / "lively.pth")
     recipe = Recipe(
@@ -68,7 +69,7 @@ def verified(model: Model, network: nn.Module, targets: Sequence[Target], folder
         if artifact.manifest.format == "onnx":
             graph = onnx.shape_inference.infer_shapes(onnx.load(artifact.path)).graph
             assert not lacking & {node.op_type for node in graph.node}
-            assert max(len(value.type.tensor_type.shape.dim) for value in graph.value_info) <= 4
+            assert max(len(value.type.tensor_type.shape.dim) for value in graph.value_info) <= axes
     program = program_stage(recipe.model, cache)
     material = open_material(None, program.artifact.manifest)
     report = check("verify", program, made, material, recipe, Figures(parity=True, layers=False), Silent())

@@ -23,6 +23,10 @@ WIDER = {"int8": ("fp16", "bf16", "fp32"), "fp16": ("fp32",), "bf16": ("fp32",),
 """By precision, in what its products can be computed too, without losing any of it."""
 
 
+STEADY = 0.8
+"""Share of the fastest run that the median reaches on a quiet machine; it was 0.98 and more there, and from 0.12 to 0.7 on a busy one."""
+
+
 class Peak(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The greatest rate at which a product of two matrices was computed.
 
@@ -59,6 +63,11 @@ class Peaks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     copy_mib: Annotated[Natural, unit("MiB")]
     threads: Natural
     taken: str
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the machine had something else to do: of a quiet one, half of all runs are as fast as the fastest, nearly."""
+        return any(one.median_gflops < STEADY * one.gflops for one in self.products)
 
     def of(self, precision: str) -> Peak | None:
         """The greatest rate for products of a precision, in it or in a wider one; None where none was measured."""

@@ -65,12 +65,26 @@ def peaks_there(device: str, runtime: Elsewhere, threads: int, cache: Cache, pro
     return _kept(cache, key, lambda: runtime.peaks(threads), said, progress)
 
 
+class _DisturbedError(Exception):
+    """Peaks of a machine that had something else to do: they are told, and not kept."""
+
+    def __init__(self, found: Peaks) -> None:
+        super().__init__()
+        self.found = found
+
+
 def _kept(cache: Cache, key: object, measure: Callable[[], Peaks], said: str, progress: Progress) -> Peaks:
     def take(folder: Path) -> None:
         progress.step(said)
-        (folder / FILE).write_bytes(msgspec.json.encode(measure()))
+        found = measure()
+        if found.disturbed:
+            raise _DisturbedError(found)
+        (folder / FILE).write_bytes(msgspec.json.encode(found))
 
-    return msgspec.json.decode((cache.entry("peaks", key, take) / FILE).read_bytes(), type=Peaks)
+    try:
+        return msgspec.json.decode((cache.entry("peaks", key, take) / FILE).read_bytes(), type=Peaks)
+    except _DisturbedError as told:
+        return told.found
 
 
 def _with(threads: int) -> str:

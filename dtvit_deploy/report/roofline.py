@@ -74,9 +74,10 @@ def _of_machines(found: Sequence[tuple[str, Subject, Roof]]) -> list[Table]:
 
 
 def _peaks(peaks: Peaks, begin: str) -> Table:
+    busy = "; the machine had something else to do meanwhile, so that peaks are too low and shares too high, and they are not kept"
     caption = (
         f"{begin}easured {peaks.taken} with {counted(peaks.threads, 'thread')}: the fastest of several runs each; memory was copied"
-        f" {peaks.copy_mib} MiB at a time, at {peaks.copy_gb_s:.1f} GB/s read and written"
+        f" {peaks.copy_mib} MiB at a time, at {peaks.copy_gb_s:.1f} GB/s read and written{busy * peaks.disturbed}"
     )
     return table(
         caption,

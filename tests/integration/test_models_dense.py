@@ -269,12 +269,13 @@ TARGETS = (Target.ONNX, Target.OPENVINO, Target.COREML)
 LACKING = frozenset({"AveragePool", "Einsum", "GatherND", "Resize", "ScatterND"})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("task", ["deeplabv3", "pspnet"])
 def test_segmentation_leaves_for_every_target_that_runs_here(task: str, tmp_path: Path) -> None:
     name, size = f"{task}:dualtoken-vit-t-mix", (64, 96)
     config = dataclasses.replace(config_of(name), input_size=size)
     lacking = LACKING - {"AveragePool"}  # which DualToken-ViT has
-    verified(Model(name=name, input_size=size), lively(network_from_config(config), 1.0, 0.2), TARGETS, tmp_path, lacking)
+    verified(Model(name=name, input_size=size), lively(network_from_config(config), 1.0, 0.2), TARGETS, tmp_path, lacking, axes=5)
 
 
 @pytest.mark.thorough
@@ -282,4 +283,4 @@ def test_retinanet_leaves_for_every_target_that_runs_here(tmp_path: Path) -> Non
     name, size = "retinanet:dualtoken-vit-t-mix", (128, 192)
     config = dataclasses.replace(config_of(name), input_size=size)
     lacking = LACKING - {"AveragePool", "Resize"}  # levels are doubled
-    verified(Model(name=name, input_size=size), lively(network_from_config(config), 1.0, 0.2), TARGETS, tmp_path, lacking)
+    verified(Model(name=name, input_size=size), lively(network_from_config(config), 1.0, 0.2), TARGETS, tmp_path, lacking, axes=5)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -9,9 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from dtvit_deploy.artifacts.cache import Cache
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.harness.roofline import Peak, Peaks, Roof, Work, roof
+from dtvit_deploy.pipeline.peaks import peaks_here
+from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.roofline import onnx_macs, openvino_macs
+from dtvit_deploy.runtimes import peaks as measuring
 
 
 def peak(precision: str, gflops: float) -> Peak:
@@ -36,6 +43,18 @@ def test_arithmetic_and_memory_take_what_their_peaks_allow_and_the_greater_is_th
     assert one.share(40.0) == pytest.approx(0.5)
     heavy = found(Work(macs={"fp32": 1_000_000}, bytes=40_000_000), peaks(fp32=100.0))
     assert (heavy.ms, heavy.limit) == (pytest.approx(2.0), "memory")
+
+
+def test_peaks_of_a_busy_machine_are_told_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet = peaks(fp32=100.0, int8=400.0)
+    busy = msgspec.structs.replace(quiet, products=(msgspec.structs.replace(quiet.products[0], median_gflops=60.0), quiet.products[1]))
+    assert (quiet.disturbed, busy.disturbed) == (False, True)
+    taken = iter([busy, quiet])
+    monkeypatch.setattr(measuring, "measured", lambda threads: next(taken))
+    cache = Cache(tmp_path)
+    assert [peaks_here(1, "", cache, Silent()) for _ in range(3)] == [busy, quiet, quiet]
+    with pytest.raises(StopIteration):
+        peaks_here(2, "", cache, Silent())
 
 
 def test_what_is_mixed_takes_the_time_of_each_precision() -> None:
