@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import captured
@@ -201,6 +203,27 @@ def test_idle_clocks_and_those_that_were_asked_for_are_no_harm(bits: int) -> Non
 def test_at_its_power_limit_a_gpu_is_in_any_long_load_which_is_a_note() -> None:
     assert spoilt(watched(0x4)) == []
     assert remarks(watched(0x4)) == ["GPU 0: at its power limit in 1 of 1 readings while sampling"]
+
+
+@pytest.mark.parametrize(
+    "last", ["exit 9", "exec sleep 600", "while :; do echo '{}'; sleep 0.1; done".format("0, 1" + ", [GPU is lost]" * 6)]
+)
+def test_a_tool_that_ends_hangs_or_loses_its_gpu_makes_a_latency_invalid(programs: Path, tmp_path: Path, last: str) -> None:
+    line = "0, 1, 60, [N/A], 1740, 7001, 90.00, 0x0000000000000000"
+    program(programs, "nvidia-smi", f"for i in 1 2 3 4 5; do echo '{line}'; sleep 0.1; done; touch {tmp_path}/done; {last}")
+    (source,) = nvidia.sources()
+    values, times = [until_told(source)], [-0.1]
+    until = time.monotonic() + 60
+    while not (tmp_path / "done").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    source.read()
+    for at in range(8):
+        values.append(list(source.read()))
+        times.append(0.4 + at * 0.5)
+    series = [msgspec.structs.replace(one, values=tuple(each)) for one, *each in zip(source.channels, *values, strict=True)]
+    source.close()
+    (reason,) = spoilt(Watched(times_s=tuple(times), sampled_s=3.5, channels=tuple(series)))
+    assert reason == "watcher: GPU 0: hardware slowdown and 3 others did not answer for 3.6 s from -0.1 s on (nvidia-smi)"
 
 
 def test_a_limit_of_power_that_was_changed_meanwhile_makes_two_devices() -> None:
