@@ -42,6 +42,7 @@ if state.get("user") != "root":
 clocks = state["clocks"]
 if action == "--show":
     print("SOC family:tegra234  Machine:NVIDIA Jetson AGX Orin Developer Kit")
+    print("Online CPUs: " + ",".join(name[3:] for name in clocks if name.startswith("cpu")))
     for name, clock in clocks.items():
         show(name, clock)
     print("NV Power Mode: MAXN")

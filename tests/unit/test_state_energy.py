@@ -101,7 +101,7 @@ def test_a_counter_that_began_anew_without_a_known_end_gives_nothing_wrong() -> 
     ((found,), _) = energies(spoilt(wrapped, lambda place, value: value, limit=None), taken, 0)
     assert found.millijoules == pytest.approx(RIGHT[0], rel=0.01)
     assert found.blocks == 3  # it began anew in an idle block, which two others would have been held against
-    none_of(spoilt(wrapped, lambda place, value: 0.0 if place % 4 else value, limit=None), taken, "blocks have a figure")
+    none_of(spoilt(wrapped, lambda place, value: 0.0 if place % 4 else value, limit=None), taken, "it stood still between")
 
 
 def test_a_sensor_that_sleeps_or_stands_still_gives_no_energy() -> None:
@@ -110,8 +110,8 @@ def test_a_sensor_that_sleeps_or_stands_still_gives_no_energy() -> None:
         whole = rail(kind, taken)  # type: ignore[arg-type]
         none_of(spoilt(whole, lambda place, value: None), taken, "only 0 blocks have a figure")
         none_of(spoilt(whole, lambda place, value: value if place % 3 else None), taken, "blocks have a figure")
-        none_of(spoilt(whole, lambda place, value: 5000.0), taken, "blocks have a figure" if kind == "energy" else "busy or idle")
-        none_of(spoilt(whole, lambda place, value: 0.0), taken, "blocks have a figure" if kind == "energy" else "busy or idle")
+        none_of(spoilt(whole, lambda place, value: 5000.0), taken, "it stood still" if kind == "energy" else "busy or idle")
+        none_of(spoilt(whole, lambda place, value: 0.0), taken, "it stood still" if kind == "energy" else "busy or idle")
 
 
 def test_one_reading_that_is_missing_costs_its_block_alone() -> None:

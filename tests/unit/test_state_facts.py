@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from dtvit_deploy.devices.state import thermal, throttling
 from dtvit_deploy.devices.state.everything import facts
 
 
@@ -75,6 +77,71 @@ def test_events_of_heat_and_of_over_current_are_counted(tmp_path: Path) -> None:
         sensor(tmp_path, f"sys/devices/system/cpu/cpu{core}/thermal_throttle/core_throttle_count", f"{count}\n")
     sensor(tmp_path, "sys/class/hwmon/hwmon2/oc1_event_cnt", "5\n")
     assert facts(tmp_path)["throttle events"] == "12 since it started"
+
+
+CPU = "sys/devices/system/cpu/cpu{}"
+
+
+def packages(root: Path, counts: dict[int, int], package: dict[int, int] | None = None) -> None:
+    for cpu, count in counts.items():
+        sensor(root, f"{CPU.format(cpu)}/thermal_throttle/package_throttle_count", f"{count}\n")
+        if package is not None:
+            sensor(root, f"{CPU.format(cpu)}/topology/physical_package_id", f"{package[cpu]}\n")
+
+
+def counted(root: Path) -> tuple[list[str], Callable[[], list[float | None]]]:
+    found = throttling.sources(root)
+    return [channel.name for one in found for channel in one.channels], lambda: [value for one in found for value in one.read()]
+
+
+def test_each_package_counts_by_itself(tmp_path: Path) -> None:
+    packages(tmp_path, {0: 100, 1: 100, 2: 5, 3: 5}, {0: 0, 1: 0, 2: 1, 3: 1})
+    names, read = counted(tmp_path)
+    assert names == [f"thermal throttling of package {number}, counted on 2 CPUs" for number in (0, 1)]
+    assert read() == [100.0, 5.0]
+    packages(tmp_path, {2: 55, 3: 55})
+    assert read() == [100.0, 55.0]
+
+
+def test_a_smaller_count_does_not_rise_behind_a_larger_one_where_nobody_tells_the_packages(tmp_path: Path) -> None:
+    packages(tmp_path, {0: 100, 1: 100, 2: 5, 3: 5})
+    names, read = counted(tmp_path)
+    assert names == ["thermal throttling of a package, counted on 4 CPUs"]
+    assert read() == [100.0]
+    packages(tmp_path, {2: 55, 3: 55})
+    assert read() == [150.0]
+
+
+def test_a_cpu_that_goes_away_and_comes_back_keeps_nothing_from_being_counted(tmp_path: Path) -> None:
+    packages(tmp_path, {0: 7, 1: 7}, {0: 0, 1: 0})
+    _, read = counted(tmp_path)
+    file = tmp_path / CPU.format(1) / "thermal_throttle/package_throttle_count"
+    file.unlink()
+    assert read() == [7.0]
+    packages(tmp_path, {0: 500})
+    assert read() == [500.0]
+    packages(tmp_path, {1: 500})
+    assert read() == [993.0]  # an event may be told twice by one that was away, and is never lost
+    for cpu in (0, 1):
+        (tmp_path / CPU.format(cpu) / "thermal_throttle/package_throttle_count").unlink()
+    assert read() == [None]
+
+
+def test_cooling_devices_of_one_kind_are_one_where_every_cpu_has_its_own(tmp_path: Path) -> None:
+    for number in range(128):
+        sensor(tmp_path, f"sys/class/thermal/cooling_device{number}/type", "Processor\n")
+        sensor(tmp_path, f"sys/class/thermal/cooling_device{number}/cur_state", "0\n")
+    names, read = counted(tmp_path)
+    assert (names, read()) == (["cooling by Processor (any of 128)"], [0.0])
+    sensor(tmp_path, "sys/class/thermal/cooling_device101/cur_state", "2\n")
+    assert read() == [1.0]
+
+
+def test_a_disks_trip_point_is_not_the_devices(tmp_path: Path) -> None:
+    for number, kind in enumerate(("nvme", "nvme0", "iwlwifi_1", "battery", "cpu-thermal", "acpitz")):
+        for name, text in (("type", kind), ("temp", "84000"), ("trip_point_0_type", "hot"), ("trip_point_0_temp", "83000")):
+            sensor(tmp_path, f"sys/class/thermal/thermal_zone{number}/{name}", f"{text}\n")
+    assert [one.channels[0].limit for one in thermal.sources(tmp_path)] == [None, None, None, None, 83.0, 83.0]
 
 
 def test_a_pcs_firmware_tells_the_power_mode(tmp_path: Path) -> None:

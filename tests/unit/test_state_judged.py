@@ -9,6 +9,7 @@ import pytest
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Warmup, stated, summarise
 from dtvit_deploy.harness.state.blocks import Block
 from dtvit_deploy.harness.state.carried import state_arrays, state_of
+from dtvit_deploy.harness.state.judging import spoilt
 from dtvit_deploy.harness.state.record import Channel, Kind, Watched
 
 LASTED = 60.0
@@ -72,9 +73,11 @@ def test_a_device_that_held_itself_back_makes_it_invalid(one: Channel, reason: s
         channel("events", {61.0: 9.0}, 7.0, harm=True),  # after it
         channel("flag", {-2.0: 0.0}, 1.0, harm=True),
         channel("flag", {62.0: 1.0}, 0.0, harm=True),
-        channel("flag", {20.0: None, 40.0: 0.0}, 0.0, harm=True),  # it did not answer for a while
+        channel("flag", {20.0: None, 24.0: 0.0}, 0.0, harm=True),  # it did not answer for a moment
         channel("temperature", {}, 99.5),  # nothing says where this one's limit is
-        channel("temperature", {20.0: None}, 50.0, limit=99.0),
+        channel("temperature", {20.0: None}, 50.0),  # of a unit that sleeps, and by which nothing is judged
+        channel("temperature", {}, None, limit=99.0),  # it slept all the time
+        channel("clock", {20.0: None}, 2000.0),
         channel("clock", {61.0: 400.0}, 2000.0),  # it rests when there is nothing to do
         channel("clock", {0.0: 2000.0, 60.5: 400.0}, 400.0),
     ],
@@ -114,6 +117,54 @@ def test_what_nobody_watched_is_invalid(others: dict[str, object], reason: str) 
     assert found.reasons[0].startswith(reason)
 
 
+@pytest.mark.parametrize(
+    ("lasted", "silent", "allowed"),
+    [(3.0, 1.9, True), (3.0, 2.4, False), (6.0, 1.9, True), (9.0, 2.9, True), (9.0, 3.4, False), (60.0, 4.9, True), (60.0, 5.4, False)],
+)
+def test_how_long_nobody_may_watch_is_a_share_of_sampling(lasted: float, silent: float, allowed: bool) -> None:
+    times = [at / 10 for at in range(-10, int(lasted * 10) + 11)]
+    cut = tuple(at for at in times if not 0.5 < at < 0.5 + silent)
+    found = spoilt(watched(times_s=cut, sampled_s=lasted))
+    assert found == [] if allowed else found[0].startswith("watcher: it read nothing for")
+
+
+def test_what_is_not_seen_after_sampling_is_nothing() -> None:
+    assert spoilt(watched(times_s=(-0.2, 1.0, 2.0, 2.9, 9.0), sampled_s=3.0)) == []
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        channel("flag", {20.0: None}, 0.0, harm=True),
+        channel("flag", {20.0: None, 40.0: 0.0}, 0.0, harm=True),
+        channel("events", {20.0: None}, 7.0, harm=True),
+        channel("flag", {}, None, harm=True),  # it was watched because it answered before
+        channel("temperature", {20.0: None}, 94.9, limit=95.0),
+        channel("events", {-2.0: None}, 7.0, harm=True),
+    ],
+)
+def test_what_judges_and_falls_silent_makes_it_invalid(one: Channel) -> None:
+    (reason,) = stated(latency(), watched(one)).reasons
+    assert reason.startswith(f"watcher: a {one.kind} did not answer for ")
+    assert reason.endswith("(/there)")
+
+
+def test_channels_of_one_tool_that_ended_are_one_reason() -> None:
+    three = [msgspec.structs.replace(channel("flag", {20.0: None}, 0.0, harm=True), name=f"flag {place}") for place in range(3)]
+    assert spoilt(watched(*three)) == ["watcher: flag 0 and 2 others did not answer for 40.5 s from 19.5 s on (/there)"]
+
+
+@pytest.mark.parametrize("every", [2.0, 2.5])
+def test_what_is_asked_more_seldom_may_be_silent_in_between(every: float) -> None:
+    for lasted in (3.0, 60.0):
+        times = tuple(at for at in TIMES if at <= lasted + 1)
+        told = tuple(0.0 if (at + 3.0) % every == 0 or at == times[-1] else None for at in times)
+        one = Channel(name="limit", kind="flag", source="a tool", harm=True, values=told)
+        assert spoilt(watched(one, times_s=times, sampled_s=lasted)) == []
+        dead = Channel(name="limit", kind="flag", source="a tool", harm=True, values=(*told[:8], *[None] * (len(told) - 8)))
+        assert len(spoilt(watched(dead, times_s=times, sampled_s=lasted))) == (lasted > 3.0)
+
+
 @pytest.mark.parametrize("setting", ["governor", "power mode", "turbo", "power source"])
 def test_a_device_whose_settings_were_changed_meanwhile_is_invalid(setting: str) -> None:
     found = stated(latency(), watched(before={setting: "one"}, after={setting: "other"}))
@@ -149,9 +200,9 @@ def test_a_state_that_is_none_is_refused() -> None:
         ("blocks", -7.0),
         ("blocks", 1e300),
     ):
-        spoilt = {**arrays, name: np.full_like(arrays[name], value)}
+        changed = {**arrays, name: np.full_like(arrays[name], value)}
         with pytest.raises(ValueError, match=r"."):
-            state_of(spoilt, body)
+            state_of(changed, body)
     for change in ({"channels": []}, {"times_s": [1.0]}, {"unknown": 1}, {"sampled_s": -1.0}, {"before": [1]}):
         with pytest.raises(ValueError, match=r"."):
             state_of(arrays, {**body, **change})

@@ -3,10 +3,13 @@ makes a latency INVALID."""
 
 from __future__ import annotations
 
+import os
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import captured
@@ -93,8 +96,8 @@ def test_two_thousand_damages_give_no_wrong_number() -> None:
         name = list(CAPTURES)[number % len(CAPTURES)]
         form, right = CAPTURES[name]
         spoilt_text = damaged(captured.told(name), rng)
-        report, _ = nvidia.last_of_all(spoilt_text)
-        for told in (spoilt_text, report or ""):
+        reports, _ = nvidia.whole_reports(spoilt_text)
+        for told in (spoilt_text, *reports):
             found = nvidia.values(told, form)
             assert all(value == pytest.approx(right[called]) for called, value in found.items() if called in right), spoilt_text
             assert found.keys() <= right.keys(), spoilt_text
@@ -104,12 +107,32 @@ def test_two_thousand_damages_give_no_wrong_number() -> None:
 
 def test_a_report_is_whole_when_its_last_gpu_has_spoken() -> None:
     first, second = (f"{line}\n" for line in captured.lines("nvidia-smi-r570.txt"))
-    assert nvidia.last_of_all(first) == (None, first)
-    assert nvidia.last_of_all(first + second[:-1]) == (None, first + second[:-1])
-    assert nvidia.last_of_all(first + second + first) == (first + second, first)
-    assert nvidia.last_of_all(second + first) == (None, second + first)  # the end of one report and the beginning of another
+    assert nvidia.whole_reports(first) == ([], first)
+    assert nvidia.whole_reports(first + second[:-1]) == ([], first + second[:-1])
+    assert nvidia.whole_reports(first + second + first) == ([first + second], first)
+    assert nvidia.whole_reports(second + first) == ([], second + first)  # the end of one report and the beginning of another
     newer = first.replace("71", "72")
-    assert nvidia.last_of_all(first + second + newer + second) == (newer + second, "")
+    assert nvidia.whole_reports(first + second + newer + second) == ([first + second, newer + second], "")
+
+
+def test_a_slowdown_between_two_readings_is_seen_and_figures_are_the_newest(programs: Path, tmp_path: Path) -> None:
+    line = "0, 1, {}, [N/A], 1740, 7001, 90.00, 0x{:016x}\n"
+    (tmp_path / "first").write_text(line.format(60, 0))
+    (tmp_path / "more").write_text(line.format(61, 0) + line.format(91, 0x20) + line.format(62, 0))
+    os.mkfifo(tmp_path / "go")
+    program(programs, "nvidia-smi", f"cat {tmp_path}/first; read -r any < {tmp_path}/go; cat {tmp_path}/more; exec sleep 600")
+    (source,) = nvidia.sources()
+    (tmp_path / "go").write_text("on\n")
+    found = dict(zip([one.name for one in source.channels], until_told(source), strict=True))
+    assert (found["GPU 0 temperature"], found["GPU 0: software thermal slowdown"], found["GPU 0: power brake"]) == (62.0, 1.0, 0.0)
+    source.close()
+
+
+def test_a_tool_that_floods_its_pipe_is_read_no_further_than_it_must_be(programs: Path) -> None:
+    program(programs, "nvidia-smi", 'exec yes "0, 1, 60, [N/A], 1740, 7001, 90.00, 0x0000000000000000"')
+    (source,) = nvidia.sources()
+    assert until_told(source)[0] == 60.0
+    source.close()
 
 
 def test_it_is_read_as_it_goes_on(programs: Path, tmp_path: Path) -> None:
@@ -180,6 +203,27 @@ def test_idle_clocks_and_those_that_were_asked_for_are_no_harm(bits: int) -> Non
 def test_at_its_power_limit_a_gpu_is_in_any_long_load_which_is_a_note() -> None:
     assert spoilt(watched(0x4)) == []
     assert remarks(watched(0x4)) == ["GPU 0: at its power limit in 1 of 1 readings while sampling"]
+
+
+@pytest.mark.parametrize(
+    "last", ["exit 9", "exec sleep 600", "while :; do echo '{}'; sleep 0.1; done".format("0, 1" + ", [GPU is lost]" * 6)]
+)
+def test_a_tool_that_ends_hangs_or_loses_its_gpu_makes_a_latency_invalid(programs: Path, tmp_path: Path, last: str) -> None:
+    line = "0, 1, 60, [N/A], 1740, 7001, 90.00, 0x0000000000000000"
+    program(programs, "nvidia-smi", f"for i in 1 2 3 4 5; do echo '{line}'; sleep 0.1; done; touch {tmp_path}/done; {last}")
+    (source,) = nvidia.sources()
+    values, times = [until_told(source)], [-0.1]
+    until = time.monotonic() + 60
+    while not (tmp_path / "done").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    source.read()
+    for at in range(8):
+        values.append(list(source.read()))
+        times.append(0.4 + at * 0.5)
+    series = [msgspec.structs.replace(one, values=tuple(each)) for one, *each in zip(source.channels, *values, strict=True)]
+    source.close()
+    (reason,) = spoilt(Watched(times_s=tuple(times), sampled_s=3.5, channels=tuple(series)))
+    assert reason == "watcher: GPU 0: hardware slowdown and 3 others did not answer for 3.6 s from -0.1 s on (nvidia-smi)"
 
 
 def test_a_limit_of_power_that_was_changed_meanwhile_makes_two_devices() -> None:

@@ -309,15 +309,61 @@ def test_every_tool_is_read_by_the_line_that_says_it(parser: Callable[[str | Non
 
 def test_a_sample_of_powermetrics_is_read_when_the_next_has_begun() -> None:
     said = captured.told("powermetrics-m2.txt")
-    assert apple.last_sample(said) == (None, said)
-    sample, left = apple.last_sample(said + said)
-    assert (sample, left) == (said, said)
+    assert apple.whole_samples(said) == ([], said)
+    assert apple.whole_samples(said + said + said) == ([said, said], said)
     assert apple.metrics(said) == {"GPU power": 35.0, **{name: value for name, (value, _) in METRICS.items()}}
     for name, (_, line) in METRICS.items():
         assert name not in apple.metrics(said.replace(f"{line}\n", ""))
     kinds = {one.name: (one.kind, one.harm) for one in apple.metric_channels(said)}
     assert kinds["CPU power"] == ("power", False)
     assert kinds["thermal pressure level"] == ("flag", True)
+
+
+@pytest.mark.parametrize("header", ["(503.21ms elapsed)", "(300.01ms elapsed)", "(elapsed)"])
+def test_a_sample_of_powermetrics_that_took_longer_than_was_asked_for_has_no_power(header: str) -> None:
+    said = captured.told("powermetrics-m2.txt").replace("(203.21ms elapsed)", header)
+    assert apple.metrics(said) == {name: value for name, (value, _) in METRICS.items() if "power" not in name}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("cpu1: Online=1 Governor=schedutil MinFreq=2201600", "cpu1: Online=1 Governor=schedutil MinFreq=?729600"),
+        ("cpu1: Online=1 Governor=schedutil MinFreq=2201600", "cpu1: Online=1 Governor=schedutil 2201600"),
+        ("cpu1", "c?u1"),
+        ("\ncpu1: Online=1 Governor=schedutil MinFreq=2201600 MaxFreq=2201600 CurrentFreq=2201600 IdleStates: WFI=0 c7=0", ""),
+        ("EMC MinFreq=204000000", "EMC MinFreq=2040?0000"),
+        ("EMC MinFreq=204000000", "EMC MinFreq=2040 00000"),
+        ("EMC MinFreq", "?MC MinFreq"),
+        ("GPU MinFreq=1300500000 MaxFreq=1300500000", "GPU MinFreq=1300500000 MaxFreq="),
+        ("Online CPUs: 0-1", "Online CPUs: 0-"),
+        ("Online CPUs: 0-1", "Online CPUs: 0-3"),
+        ("Online CPUs: 0-1\n", ""),
+    ],
+)
+def test_of_a_line_that_is_damaged_nobody_says_that_clocks_are_locked(change: tuple[str, str]) -> None:
+    said = captured.told("jetson_clocks-orin-locked.txt")
+    assert change[0] in said
+    assert jetson.locked(said.replace(*change)) == ""
+    assert jetson.locked(said[: said.index("EMC")]) == ""
+
+
+def test_processors_that_are_offline_and_units_beside_the_gpu_keep_nothing_from_being_locked() -> None:
+    said = captured.told("jetson_clocks-orin-locked.txt")
+    more = "cpu2: Online=0 Governor= MinFreq= MaxFreq= CurrentFreq=\nDLA0_CORE:   Online=1 MinFreq=0 MaxFreq=1600000000\n"
+    assert jetson.locked(said.replace("GPU MinFreq", f"{more}GPU MinFreq")) == "locked"
+
+
+@pytest.mark.parametrize("what", ["EMC_FREQ 8%@2 04", "EMC_FREQ 8%@2\t04", "GR3D_FREQ 0%@7 6", "POM_5V_IN 20 20/2020", "CPU@3 9C"])
+def test_a_number_that_was_torn_apart_is_none(what: str) -> None:
+    name = what.split()[0].partition("@")[0]
+    called = {"EMC_FREQ": "EMC clock", "GR3D_FREQ": "GPU clock", "CPU": "CPU temperature"}.get(name, name)
+    assert called not in tegrastats.values(f"RAM 1/2MB {what} APE 25\n")
+    assert called not in tegrastats.values(f"RAM 1/2MB {what}\n")
+
+
+def test_a_name_that_is_longer_than_any_is_no_channel() -> None:
+    assert [one.name for one in tegrastats.channels(f"{'A' * 300} 5mW/5mW VDD_IN 6mW/6mW {'B' * 300}@40C\n")] == ["VDD_IN"]
 
 
 def damaged(text: str, rng: random.Random) -> str:

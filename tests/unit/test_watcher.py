@@ -101,6 +101,57 @@ def test_a_watcher_that_is_killed_in_the_middle_makes_it_invalid(board: captured
     assert found.energy == ()
 
 
+def test_a_watcher_that_does_not_end_makes_it_invalid(board: captured.Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    with watching(root=board.root) as watch:
+        monkeypatch.setattr(watcher, "_PATIENCE", 0.3)
+        found = measured(watch, lambda: os.kill(process_of(watch).pid, signal.SIGSTOP))
+        one = stated(found, watch.finished())
+    assert one.status == "INVALID"
+    assert one.reasons[0].startswith("watcher: it did not end within 0 s when it was told to after a reading")
+
+
+def test_a_watcher_that_is_killed_while_energy_is_taken_makes_it_invalid(board: captured.Tree) -> None:
+    with watching(root=board.root) as watch:
+        found = measured(watch)
+        until = time.monotonic() + 60
+        while watch._lines()[-1][0] < watch._end and time.monotonic() < until:
+            time.sleep(0.05)
+        os.kill(process_of(watch).pid, signal.SIGKILL)
+        process_of(watch).wait()
+        one = stated(found, watch.finished())
+    assert [reason.partition(" after")[0] for reason in one.reasons] == ["watcher: it was ended by SIGKILL"]
+    assert one.state is not None
+    assert one.state.times_s[-1] > one.state.sampled_s  # it had seen all samples, and nobody knows what changed
+
+
+def test_a_watcher_whose_disk_is_full_makes_it_invalid(board: captured.Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file may have so many bytes, and no more."""
+    plain = watcher.child_command
+
+    def bounded(code: str, *words: str) -> list[str]:
+        limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))"
+        return plain(f"import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); {limit}; {code}", *words)
+
+    monkeypatch.setattr(watcher, "child_command", bounded)
+    with watching(root=board.root, interval=0.01) as watch:
+        one = stated(measured(watch), watch.finished())
+    assert one.status == "INVALID"
+    assert any(reason.startswith("watcher: it ended with status ") for reason in one.reasons)
+
+
+def test_a_counter_that_cannot_be_is_missing_and_the_record_is_read(board: captured.Tree) -> None:
+    board.put("/sys/class/hwmon/hwmon1/oc3_event_cnt", "1" * 18)
+    board.put("/sys/class/powercap/intel-rapl:0/name", "package-0")
+    board.put("/sys/class/powercap/intel-rapl:0/energy_uj", "9" * 17)
+    board.put("/sys/class/powercap/intel-rapl:0/max_energy_range_uj", "9" * 18)
+    with watching(root=board.root) as watch:
+        one = stated(measured(watch), watch.finished())
+    assert one.state is not None
+    series = {channel.name: (set(channel.values), channel.limit) for channel in one.state.channels}
+    assert series["over-current oc3 of soctherm_oc"] == series["package-0"] == ({None}, None)
+    assert msgspec.json.decode(msgspec.json.encode(one), type=Measurement) == one
+
+
 def test_a_watcher_that_cannot_start_makes_it_invalid(board: captured.Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     for code, why in (("raise SystemExit(7)", "ended with status 7"), (None, "could not be started")):
         command = ["/nonexistent/python"] if code is None else [sys.executable, "-c", code]

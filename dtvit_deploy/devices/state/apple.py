@@ -10,11 +10,12 @@ import os
 import platform
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from dtvit_deploy.devices.state.source import Source
 from dtvit_deploy.devices.state.stream import Stream, streamed
 from dtvit_deploy.devices.state.tools import ended, program, said
-from dtvit_deploy.harness.state.record import Channel, Kind
+from dtvit_deploy.harness.state.record import POWERMETRICS, Channel, Kind
 
 _PRESSURE = "com.apple.system.thermalpressurelevel"
 _NOTIFY = f"notifyutil -g {_PRESSURE}"
@@ -22,7 +23,11 @@ _THERM = "pmset -g therm"
 _EVERY = 2.0
 _LIMITS = {"CPU_Speed_Limit": 100, "CPU_Scheduler_Limit": 100}
 _SAMPLERS = "cpu_power,gpu_power,ane_power,thermal"
-_HEADER = re.compile(r"^\*\*\* Sampled system activity \(.*\) \(\d+\.\d+ms elapsed\) \*\*\*$", re.MULTILINE | re.ASCII)
+_INTERVAL_MS = 200
+"""A sample is known to be whole when the next one begins: it is of 0.2 to 0.6 s before it is read."""
+_LONGEST_MS = 300.0
+"""What a sample may have taken whose power counts; how energy settles is made for it (`record.REACH`)."""
+_HEADER = re.compile(r"^\*\*\* Sampled system activity \(.*\) \((\d{1,9}\.\d{1,3})ms elapsed\) \*\*\*$", re.MULTILINE | re.ASCII)
 _FIGURE = re.compile(
     r"^(?:(CPU|GPU|ANE|Combined) Power(?: \(CPU \+ GPU \+ ANE\))?: (\d{1,7}) mW"
     r"|(\S{1,20}-Cluster|GPU) HW active frequency: (\d{1,5}) MHz)$",
@@ -46,8 +51,8 @@ def sources() -> list[Source]:
     """Thermal pressure and limits; power and clocks where root asks."""
     found = flags()
     if is_one() and os.geteuid() == 0:
-        command = ("powermetrics", "--samplers", _SAMPLERS, "-i", "500")
-        found += streamed(Stream(*command, cut=last_sample), metric_channels, metrics)
+        command = (POWERMETRICS, "--samplers", _SAMPLERS, "-i", str(_INTERVAL_MS))
+        found += streamed(Stream(*command, cut=whole_samples), metric_channels, metrics)
     return found
 
 
@@ -116,16 +121,23 @@ def limited(told: str | None) -> float | None:
     return 0.0 if len(every) == 3 else None
 
 
-def last_sample(said: str) -> tuple[str | None, str]:
+def whole_samples(said: str) -> tuple[Sequence[str], str]:
     """Of ``powermetrics``: a sample is whole when the next one begins."""
     starts = [match.start() for match in _HEADER.finditer(said)]
-    return (said[starts[-2] : starts[-1]], said[starts[-1] :]) if len(starts) > 1 else (None, said)
+    return [said[one:other] for one, other in pairwise(starts)], said[starts[-1] :] if starts else said
 
 
 def metrics(sample: str) -> dict[str, float]:
-    """Power in mW, clocks in MHz and thermal pressure of one sample."""
+    """Power in mW, clocks in MHz and thermal pressure of one sample.
+
+    A sample that took longer than was asked for has no power: when that was delivered is not known well enough.
+    """
     found: dict[str, float] = {}
+    header = _HEADER.match(sample)
+    soon = header is not None and float(header[1]) <= _LONGEST_MS
     for rail, power, cluster, clock in _FIGURE.findall(sample):
+        if rail and not soon:
+            continue
         name, value = (f"{rail} power", float(power)) if rail else (f"{cluster} clock", float(clock))
         if found.setdefault(name, value) != value:
             found[name] = -1.0  # told twice, and not the same
@@ -138,7 +150,7 @@ def metric_channels(sample: str) -> tuple[Channel, ...]:
     """What a sample has figures of."""
     kinds: Sequence[tuple[str, Kind]] = (("power", "power"), ("clock", "clock"), ("level", "flag"))
     return tuple(
-        Channel(name=name, kind=kind, source="powermetrics", harm=kind == "flag")
+        Channel(name=name, kind=kind, source=POWERMETRICS, harm=kind == "flag")
         for name in metrics(sample)
         for end, kind in kinds
         if name.endswith(end)

@@ -8,27 +8,25 @@ from dtvit_deploy.devices import local
 from dtvit_deploy.devices.files import text
 from dtvit_deploy.devices.half import half_arithmetic
 from dtvit_deploy.devices.state import apple, cpufreq, jetson, load, nvidia, powercap, rails, raspberry, tegrastats, thermal, throttling
+from dtvit_deploy.devices.state.choosing import Chosen, chosen
 from dtvit_deploy.devices.state.source import Source
 from dtvit_deploy.formats.job.words import HALF
 from dtvit_deploy.plural import counted
 
-MOST = 60
-"""Channels: more than any device here has, and few enough to be read twice a second."""
-
 
 def sources(root: Path = Path("/")) -> list[Source]:
-    """What can be read on this machine, below a root that stands for it."""
+    """What is watched of this machine, below a root that stands for it."""
+    return watched(root).sources
+
+
+def watched(root: Path = Path("/")) -> Chosen:
+    """The same, and what is not watched because there is too much."""
     found = [*cpufreq.sources(root), *thermal.sources(root), *throttling.sources(root), *powercap.sources(root), *rails.sources(root)]
     found += [*jetson.sources(root), *raspberry.sources(root), *load.sources(root)]
     if root == Path("/"):  # a tree that only stands for a machine has no programs
         found += apple.sources()
         found += tegrastats.sources(channel.kind for one in found for channel in one.channels) if jetson.is_one(root) else nvidia.sources()
-    kept, channels = [], 0
-    for one in found:
-        channels += len(one.channels)
-        if channels <= MOST:
-            kept.append(one)
-    return kept
+    return chosen(found)
 
 
 def told(root: Path = Path("/")) -> str:

@@ -17,7 +17,13 @@ from dtvit_deploy.devices.state.tools import ended, said
 from dtvit_deploy.formats.engine.gpu import jetpack
 
 _GPU = re.compile(r"(?i)gpu|gv11b|ga10b|gp10b|gm20b")
-_RANGE = re.compile(r"^(cpu\d+|GPU\w*|EMC):?\s.*?\bMinFreq=(\d{1,12})\s+MaxFreq=(\d{1,12})\b(.*)$", re.MULTILINE | re.ASCII)
+_RANGE = re.compile(
+    r"(?:(?P<cpu>cpu\d{1,3}): (?:\w{1,20}=\S{1,30} ){0,4}|(?P<unit>GPU\w{0,30}|EMC):? )"
+    r"MinFreq=(?P<low>\d{1,12}) +MaxFreq=(?P<high>\d{1,12})(?P<rest>(?: .*)?)",
+    re.ASCII,
+)
+_OFFLINE = re.compile(r"cpu\d{1,3}: Online=0\b.*", re.ASCII)
+_ONLINE = re.compile(r"^Online CPUs: (\d{1,3}(?:-\d{1,3})?(?:,\d{1,3}(?:-\d{1,3})?)*)$", re.MULTILINE | re.ASCII)
 
 
 def is_one(root: Path) -> bool:
@@ -77,24 +83,43 @@ class Clock(NamedTuple):
 
 
 def clocks(told: str | None) -> list[Clock]:
-    """Each clock of what ``jetson_clocks --show`` tells root; a processor's in kHz there, others in Hz."""
-    found = []
-    for name, low, high, rest in _RANGE.findall(ended(told)):
-        held = re.search(r"\bFreqOverride=\d", rest)
-        idle = re.search(r"\bIdleStates:.*", rest)
-        kept = (f"MinFreq={low}", *(match[0].strip() for match in (held, idle) if match))
-        fixed = int(low) == int(high) or (name == "EMC" and "FreqOverride=1" in rest)
-        found.append(Clock(name, int(high) // (1_000 if name.startswith("cpu") else 1_000_000), fixed, " ".join(kept)))
-    return found
+    """Each clock of what ``jetson_clocks --show`` tells root; a processor's in kHz there, others in Hz.
+
+    None unless it tells of every processor that is online, of a GPU and of the memory, and each of those lines is as it should be: of one
+    that is not, nobody knows whether its clock can move.
+    """
+    lines = [line for line in ended(told).splitlines() if line.startswith(("cpu", "GPU", "EMC")) and not _OFFLINE.fullmatch(line)]
+    matches = [match for line in lines if (match := _RANGE.fullmatch(line.rstrip()))]
+    names = [match["cpu"] or match["unit"] for match in matches]
+    online, units = _numbered(_ONLINE.findall(ended(told))), {name[:3] for name in names if not name.startswith("cpu")}
+    whole = len(matches) == len(lines) and len(set(names)) == len(names)
+    if not whole or not online or {name for name in names if name.startswith("cpu")} != online or units != {"GPU", "EMC"}:
+        return []
+    return [_clock(name, match["low"], match["high"], match["rest"]) for name, match in zip(names, matches, strict=True)]
+
+
+def _clock(name: str, low: str, high: str, rest: str) -> Clock:
+    held, idle = re.search(r"\bFreqOverride=\d", rest), re.search(r"\bIdleStates:.*", rest)
+    kept = (f"MinFreq={low}", *(match[0].strip() for match in (held, idle) if match))
+    fixed = int(low) == int(high) or (name == "EMC" and re.search(r" FreqOverride=1(?: |$)", rest) is not None)
+    return Clock(name, int(high) // (1_000 if name.startswith("cpu") else 1_000_000), fixed, " ".join(kept))
 
 
 def locked(told: str | None) -> str:
-    """Which clocks can move, of what ``jetson_clocks --show`` tells root: ``locked``, or those that are not."""
+    """Which clocks can move, of what ``jetson_clocks --show`` tells root: ``locked``, or those that are not; empty where it tells none."""
     found = clocks(told)
-    if not any(one.name.startswith("cpu") for one in found) or not any(one.name.startswith("GPU") for one in found):
+    if not found:
         return ""
     free = [one.name for one in found if not one.is_fixed]
     return f"not locked: {', '.join(free)}" if free else "locked"
+
+
+def _numbered(lists: list[str]) -> set[str]:
+    """Processors of ``0-3,6``, by name; none where not exactly one list was told."""
+    if len(lists) != 1:
+        return set()
+    bounds = [part.partition("-") for part in lists[0].split(",")]
+    return {f"cpu{number}" for low, _, high in bounds for number in range(int(low), int(high or low) + 1)}
 
 
 def _hertz(file: Path) -> Callable[[], float | None]:

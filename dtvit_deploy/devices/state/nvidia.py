@@ -88,23 +88,22 @@ FORMS = (
 def sources() -> list[Source]:
     """What the GPUs of this machine tell; nothing where there is no driver, or it does not answer."""
     for form in FORMS:
-        stream = Stream(PROGRAM, f"--query-gpu={form.query}", _FORM, "-lms", _INTERVAL, cut=last_of_all)
+        stream = Stream(PROGRAM, f"--query-gpu={form.query}", _FORM, "-lms", _INTERVAL, cut=whole_reports)
         if found := streamed(stream, _channels_of(form), _values_of(form)):
             return found
     return []
 
 
-def last_of_all(told: str) -> tuple[str | None, str]:
-    """The newest lines that begin with the first GPU and end with the last, and what follows them."""
-    lines = told.splitlines(keepends=True)
-    for end in range(len(lines), 0, -1):
-        if not lines[end - 1].endswith("\n"):
-            continue
-        count = _counted(lines[end - 1])
-        report = lines[max(0, end - count) : end]
-        if count and [_place(line) for line in report] == [(index, count) for index in range(count)]:
-            return "".join(report), "".join(lines[end:])
-    return None, told
+def whole_reports(told: str) -> tuple[Sequence[str], str]:
+    """Lines that begin with the first GPU and end with the last, each time, and what follows the newest of them."""
+    lines, found, after = told.splitlines(keepends=True), [], 0
+    for end, line in enumerate(lines, 1):
+        count = _counted(line) if line.endswith("\n") else 0
+        report = lines[max(after, end - count) : end]
+        if count and [_place(one) for one in report] == [(index, count) for index in range(count)]:
+            found.append("".join(report))
+            after = end
+    return found, "".join(lines[after:])
 
 
 def values(told: str, form: Form = FORMS[0]) -> dict[str, float]:

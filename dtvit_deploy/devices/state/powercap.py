@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dtvit_deploy.devices.files import folders, number, source, text
+from dtvit_deploy.devices.files import between, folders, number, source, text
 from dtvit_deploy.devices.state.source import Source, single
+from dtvit_deploy.harness.state.record import LARGEST
 
 _ZONES = "sys/class/powercap/intel-rapl:*"
 
@@ -22,7 +23,7 @@ def sources(root: Path) -> list[Source]:
         if microjoules(text(file)) is None:
             continue
         largest = number(folder / "max_energy_range_uj")
-        limit = None if largest is None or largest <= 0 else float(largest)
+        limit = between(largest, 1, LARGEST)
         found.append(single(rail(folder, text), "energy", (root, file), _reader(file), limit=limit))
     return found
 

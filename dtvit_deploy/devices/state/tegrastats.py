@@ -18,8 +18,9 @@ from dtvit_deploy.harness.state.record import Channel, Kind
 
 SOURCE = "tegrastats"
 _INTERVAL = "500"
-_NAME = r"(?<![^\s])([A-Za-z_][\w.-]*)"
-_END = r"(?![^\s])"
+_NAME = r"(?<![^\s])([A-Za-z_][\w.-]{0,60})"
+_END = r"(?=\s+[A-Za-z_]|\s*$)"
+"""Of a figure: the next one has a name. What begins with a digit is the rest of a number that was torn apart."""
 _POWER = re.compile(rf"{_NAME} (?:(\d{{1,7}})mW/\d{{1,7}}mW(?:/\d{{1,7}}mW)?|(\d{{1,7}})/\d{{1,7}}){_END}", re.ASCII)
 _HEAT = re.compile(rf"{_NAME}@(-?\d{{1,3}}(?:\.\d{{1,3}})?)C(?:/-?\d{{1,3}}(?:\.\d{{1,3}})?C)?{_END}", re.ASCII)
 _EMC = re.compile(rf"(?<![^\s])EMC_FREQ \d{{1,3}}%@(\d{{1,5}}){_END}", re.ASCII)

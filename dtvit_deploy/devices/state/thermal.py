@@ -16,6 +16,8 @@ _LOWEST, _HIGHEST = -50.0, 200.0
 """°C of a device that works: −256 and −274 are codes of sensors that do not, and so is what lies far above."""
 _CHIPS = ("coretemp", "k10temp", "zenpower", "k8temp", "cpu_thermal", "soc_thermal")
 """hwmon chips that are in processors; a disk's temperature says nothing here."""
+_ELSEWHERE = re.compile(r"(?i)nvme|drivetemp|ssd|\bata|sata|iwlwifi|wi-?fi|wlan|modem|bat(tery|[0-9])?\b|charger")
+"""Zones of disks, radios and batteries: at their trip points they do less themselves, and the processor does what it did."""
 _LOWEST_TRIP = 50.0
 _TRIPS = ("passive", "hot", "critical")
 """Kinds of trip points at which a device does less; at ``active`` ones a fan starts."""
@@ -47,8 +49,8 @@ def _zones(root: Path) -> list[Source]:
         kind = text(folder / "type") or "thermal zone"
         if kind.lower().startswith("pmic"):
             continue
-        name = f"{kind} ({folder.name})"
-        found.append(single(name, "temperature", (root, file), _reader(file), limit=trip(_trips(folder))))
+        name, limit = f"{kind} ({folder.name})", None if _ELSEWHERE.search(kind) else trip(_trips(folder))
+        found.append(single(name, "temperature", (root, file), _reader(file), limit=limit))
     return found
 
 

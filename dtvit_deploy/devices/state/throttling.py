@@ -16,6 +16,7 @@ from dtvit_deploy.harness.state.record import Kind
 
 _SLOWING = re.compile(r"(?i)processor|powerclamp|(cpu|gpu|dev)-?freq|throttle-alert|hot-surface")
 """Cooling devices that cool by doing less; fans are others."""
+_FEW = 4
 _TOO_MUCH = re.compile(r"curr[0-9]+_((max|crit)_)?alarm", re.ASCII)
 """Alarms of too much current; of too little there are others."""
 
@@ -41,23 +42,49 @@ def _harms(found: Sequence[Source], kind: Kind) -> list[tuple[str, float]]:
 
 
 def _x86(root: Path) -> list[Source]:
+    """Cores' counters together; those of a package apart from other packages', each of whose CPUs counts the same events."""
     found = []
-    for what, together in (("core", sum), ("package", max)):
+    for what in ("core", "package"):
         files = folders(root, f"sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/{what}_throttle_count")
-        files = [file for file in files if number(file) is not None]
-        if files:
-            name = f"thermal throttling of a {what}, counted on {len(files)} CPUs"
-            found.append(single(name, "events", (root, files[0]), _together(files, together), harm=True))
+        groups: dict[str, list[Path]] = {}
+        for file in files:
+            if _counted(file) is not None:
+                groups.setdefault(f"package {_package(file)}".rstrip() if what == "package" else "core", []).append(file)
+        for of, counted in groups.items():
+            called = of if of[-1].isdigit() else f"a {of}"
+            name = f"thermal throttling of {called}, counted on {len(counted)} CPUs"
+            found.append(single(name, "events", (root, counted[0]), _together(counted, sum if what == "core" else max), harm=True))
     return found
 
 
+def _package(file: Path) -> str:
+    """Number of the package, and of the die in it where there are several, that a CPU's counter is of; empty where it is not told."""
+    topology = file.parent.parent / "topology"
+    package, die = number(topology / "physical_package_id"), number(topology / "die_id")
+    return "" if package is None or package < 0 else f"{package}" + (f" die {die}" if die else "")
+
+
 def _together(files: list[Path], together: Callable[[list[int]], int]) -> Callable[[], float | None]:
+    """What was counted at first, and each rise since: of a CPU that goes away the others' go on counting, and no smaller count hides behind
+    a larger one.
+    """
+    last = {file: _counted(file) or 0 for file in files}
+    total = together(list(last.values()))
+
     def read() -> float | None:
-        values = [number(file) for file in files]
-        known = [value for value in values if value is not None and value >= 0]
-        return together(known) if len(known) == len(files) else None  # of a CPU that went away the others' sum would be less
+        nonlocal total
+        known = {file: value for file in files if (value := _counted(file)) is not None}
+        if not known:
+            return None
+        total += together([max(0, value - last[file]) for file, value in known.items()])
+        last.update(known)
+        return float(total)
 
     return read
+
+
+def _counted(file: Path) -> int | None:
+    return value if (value := number(file)) is not None and value >= 0 else None
 
 
 def _over_current(root: Path) -> list[Source]:
@@ -75,18 +102,24 @@ def _over_current(root: Path) -> list[Source]:
 
 
 def _cooling(root: Path) -> list[Source]:
-    found = []
+    """One for each kind of which there are more than a few, as a server has one for each of its CPUs."""
+    kinds: dict[str, list[Path]] = {}
     for folder in folders(root, "sys/class/thermal/cooling_device[0-9]*"):
         kind, file = text(folder / "type") or "", folder / "cur_state"
         if _SLOWING.search(kind) and number(file) is not None:
-            found.append(single(f"cooling by {kind} ({folder.name})", "flag", (root, file), _on(file), harm=True))
+            kinds.setdefault(kind, []).append(file)
+    found = []
+    for kind, files in kinds.items():
+        for some in [files] if len(files) > _FEW else [[file] for file in files]:
+            which = some[0].parent.name if len(some) == 1 else f"any of {len(some)}"
+            found.append(single(f"cooling by {kind} ({which})", "flag", (root, some[0]), _on(some), harm=True))
     return found
 
 
 def _reader(file: Path) -> Callable[[], float | None]:
-    return lambda: value if (value := number(file)) is not None and value >= 0 else None
+    return lambda: _counted(file)
 
 
-def _on(file: Path) -> Callable[[], float | None]:
+def _on(files: list[Path]) -> Callable[[], float | None]:
     """1 where a cooling device does anything; some say −1 while they do nothing."""
-    return lambda: None if (value := number(file)) is None else float(value > 0)
+    return lambda: max((float(value > 0) for file in files if (value := number(file)) is not None), default=None)

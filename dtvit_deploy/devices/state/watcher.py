@@ -61,13 +61,13 @@ class Watch:
 
     def finished(self) -> Watched:
         """End watching, and what was seen."""
-        died = self._process is not None and self._process.poll() is not None
-        self._stop()
+        stopped = self._stop()
         found = msgspec.structs.replace(_told(self._lines(), self.origin), sampled_s=max(0.0, self._end - self.origin))
-        last = max(found.times_s, default=0.0)
         why = self._why
-        if self._process is not None and died and last < found.sampled_s:
-            why = f"it {_how(self._process.returncode)} after a reading {last:.1f} s into {found.sampled_s:.1f} s of sampling"
+        if self._process is not None and not why and not (stopped and found.after):
+            how = _how(self._process.returncode) if stopped else f"did not end within {_PATIENCE:.0f} s when it was told to"
+            last = max(found.times_s, default=0.0)
+            why = f"it {how} after a reading {last:.1f} s into {found.sampled_s:.1f} s of sampling, without its last words"
         return msgspec.structs.replace(found, failure=why)
 
     def wait_for_first(self) -> None:
@@ -103,10 +103,11 @@ class Watch:
             with contextlib.suppress(OSError):
                 process.stdin.close()
 
-    def _stop(self) -> None:
+    def _stop(self) -> bool:
+        """Tell it to end; whether it did, by itself."""
         process = self._process
         if process is None or process.stdin is None:
-            return
+            return False
         with contextlib.suppress(OSError):
             process.stdin.close()
         try:
@@ -114,6 +115,8 @@ class Watch:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+            return False
+        return True
 
 
 @contextlib.contextmanager

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import msgspec
 
-from dtvit_deploy.devices.state.everything import facts, sources
+from dtvit_deploy.devices.files import between
+from dtvit_deploy.devices.state.everything import facts, watched
 from dtvit_deploy.devices.state.source import Source
+from dtvit_deploy.harness.state.record import LARGEST, NOT_WATCHED
 
 INTERVAL = 0.5
 """Seconds between two readings, at first."""
@@ -36,9 +38,11 @@ def main(root: str, interval: str) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever measures, and its end ends this
     place = Path(root)
-    found = sources(place)
+    kept = watched(place)
+    found = kept.sources
     channels = [channel for one in found for channel in one.channels]
-    _say({"before": facts(place), "channels": msgspec.to_builtins(channels)})
+    unwatched = {NOT_WATCHED: kept.told} if kept.told else {}
+    _say({"before": facts(place) | unwatched, "channels": msgspec.to_builtins(channels)})
     with contextlib.ExitStack() as stack:
         for one in found:
             stack.callback(one.close)
@@ -56,13 +60,13 @@ def main(root: str, interval: str) -> None:
 
 
 def _read(found: Sequence[Source], due: list[float], now: float) -> Iterator[float | None]:
-    """Values of all channels; None for those of a source whose turn it is not."""
+    """Values of all channels; None for those of a source whose turn it is not, and for what is more than a record may hold."""
     for index, one in enumerate(found):
         if now < due[index]:
             yield from [None] * len(one.channels)
             continue
         due[index] = now + one.every
-        yield from one.read()
+        yield from (between(value, -LARGEST, LARGEST) for value in one.read())
 
 
 def _say(value: object) -> None:

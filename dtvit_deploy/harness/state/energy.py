@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Annotated
 
 import msgspec
 
 from dtvit_deploy.artifacts.bounds import Count, unit
 from dtvit_deploy.harness.state.blocks import IDLE, Block
+from dtvit_deploy.harness.state.delivered import powers, unfit
 from dtvit_deploy.harness.state.record import Channel, Number, Watched
 
-SETTLING = 0.5
-"""Seconds at the beginning of a block that do not count: a rail's own averaging still has what came before."""
-FEWEST_READINGS = 3
 FEWEST_BLOCKS = 3
-MOST_MILLIWATTS = 2e6
-"""What no rail delivers: a counter that rose faster began anew, or its wrap-around was missed."""
 _STUDENT = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 """97.5 % quantile of Student's t, by degrees of freedom; those of more blocks than nine are less by little, and this errs towards wide."""
 
@@ -70,20 +66,23 @@ def energies(watched: Watched, blocks: Sequence[Block], subject: int) -> tuple[t
 
 
 def _of_rail(watched: Watched, channel: Channel, blocks: Sequence[Block], subject: int) -> Energy | str:
-    powers = [_power(watched, channel, block) for block in blocks]
-    idle = [power for power, block in zip(powers, blocks, strict=True) if block.subject == IDLE and power is not None]
+    told = powers(watched, channel, blocks)
+    known = [None if isinstance(power, str) else power for power in told]
+    idle = [power for power, block in zip(known, blocks, strict=True) if block.subject == IDLE and power is not None]
     figures, busy, runs = [], [], 0
-    for at, (power, block) in enumerate(zip(powers, blocks, strict=True)):
-        beside = _idle_beside(blocks, powers, at)
+    for at, (power, block) in enumerate(zip(known, blocks, strict=True)):
+        beside = _idle_beside(blocks, known, at)
         if block.subject != subject or not block.runs or power is None or beside is None:
             continue
         figures.append((power - beside) * block.seconds / block.runs)  # mW × s = mJ
         busy.append(power)
         runs += block.runs
+    if why := unfit(watched, channel, blocks):
+        return why
     if len(figures) < FEWEST_BLOCKS:
-        return f"only {len(figures)} blocks have a figure, and {FEWEST_BLOCKS} are needed"
-    if len({power for power in powers if power is not None}) == 1:
-        return "it told the same all the time, busy or idle"
+        reasons = Counter(power for power in told if isinstance(power, str)).most_common(1)
+        common = "".join(f"; {why} in {count} of {len(blocks)}" for why, count in reasons)
+        return f"only {len(figures)} blocks have a figure, and {FEWEST_BLOCKS} are needed{common}"
     mean = statistics.fmean(figures)
     freedom = min(len(figures) - 1, max(_STUDENT))
     half = _STUDENT[freedom] * statistics.stdev(figures) / math.sqrt(len(figures))
@@ -113,33 +112,3 @@ def _idle_beside(blocks: Sequence[Block], powers: Sequence[float | None], at: in
     pair = [powers[before], powers[after]]
     known = [power for power in pair if power is not None]
     return statistics.fmean(known) if len(known) == len(pair) else None
-
-
-def _power(watched: Watched, channel: Channel, block: Block) -> float | None:
-    """Mean power within a block in mW; None where a reading is missing, or the counter cannot have counted what it says."""
-    inside = [
-        (at, value) for at, value in zip(watched.times_s, channel.values, strict=False) if block.began_s + SETTLING <= at <= block.ended_s
-    ]
-    known = [(at, value) for at, value in inside if value is not None]
-    if len(known) < FEWEST_READINGS or len(known) < len(inside):
-        return None
-    total = 0.0
-    for (earlier, one), (later, other) in pairwise(known):
-        if channel.kind == "power":
-            total += (one + other) / 2 * (later - earlier)
-            continue
-        counted = _counted(one, other, channel.limit)
-        if counted is None or counted / 1e3 > MOST_MILLIWATTS * (later - earlier):
-            return None
-        total += counted / 1e3  # µJ → mJ
-    lasted = known[-1][0] - known[0][0]
-    if channel.kind == "energy" and total == 0:
-        return None  # a counter that stands still while a device runs is asleep
-    return total / lasted if lasted > 0 else None
-
-
-def _counted(earlier: float, later: float, largest: float | None) -> float | None:
-    """What a counter rose by, over its end where it has one; None where it cannot be known."""
-    if later >= earlier:
-        return later - earlier
-    return later + largest - earlier if largest is not None and earlier <= largest else None

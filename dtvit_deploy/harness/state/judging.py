@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import itertools
 import statistics
+from collections.abc import Sequence
 
-from dtvit_deploy.harness.state.record import Channel, Watched
+from dtvit_deploy.harness.state.record import NOT_WATCHED, Channel, Watched
 
-LONGEST_SILENCE = 5.0
-"""Seconds between two readings, beyond which nobody can say what went on; they are half a second apart, and a machine at work is late."""
+LONGEST_SILENCE, SHORTEST_SILENCE, SILENT_SHARE = 5.0, 2.0, 1 / 3
+"""Seconds between two readings, beyond which nobody can say what went on: a third of sampling, between two bounds. Readings are half a
+second apart, and a machine at work is late."""
 CLOCK_FALL = 0.10
 """Change of a clock's median within a measurement that is worth a word."""
 SETTINGS = (
@@ -24,7 +26,8 @@ SETTINGS = (
 
 def spoilt(watched: Watched) -> list[str]:
     """Why a measurement is INVALID by the state of its device, each with its figures; empty where it is not."""
-    found = [f"watcher: {why}" for why in _unwatched(watched)]
+    unwatched = _unwatched(watched)
+    found = [f"watcher: {why}" for why in unwatched or _silent(watched)]
     for channel in watched.channels:
         found += held_back(watched, channel)
     both = [(name, watched.before[name], watched.after[name]) for name in SETTINGS if watched.before.get(name) and watched.after.get(name)]
@@ -47,7 +50,7 @@ def slowed(watched: Watched) -> list[str]:
 
 def remarks(watched: Watched) -> list[str]:
     """What a reader of the figures must know of the device even where they are VALID."""
-    found = []
+    found = [f"not watched: {watched.before[NOT_WATCHED]}"] if NOT_WATCHED in watched.before else []
     lasted = watched.sampled_s
     for channel in watched.channels:
         rise = watched.rise(channel)
@@ -65,16 +68,44 @@ def remarks(watched: Watched) -> list[str]:
 def _unwatched(watched: Watched) -> list[str]:
     if watched.failure:
         return [watched.failure]
-    times = [at for at in watched.times_s if at >= 0]
-    last = max((at for at in watched.times_s if at < 0), default=None)
-    if last is None and not times:
+    if not watched.times_s:
         return ["it read nothing"]
-    points = sorted([*([] if last is None else [last]), *times])
-    if points[-1] < watched.sampled_s:
-        points.append(watched.sampled_s)
-    gaps = [(later - earlier, earlier) for earlier, later in itertools.pairwise(points) if earlier < watched.sampled_s]
-    longest, since = max(gaps, default=(0.0, 0.0))
-    return [f"it read nothing for {longest:.1f} s from {since:.1f} s on"] if longest > LONGEST_SILENCE else []
+    longest, since = _longest_gap(watched, watched.times_s)
+    return [f"it read nothing for {longest:.1f} s from {since:.1f} s on"] if longest > _allowed(watched) else []
+
+
+def _silent(watched: Watched) -> list[str]:
+    """Channels that judge, and did not answer for so long that they could not, though they had answered before.
+
+    What is asked more seldom than the others may be silent for as long as it usually is, twice. A sensor with a trip point that never
+    answered is of a unit that sleeps; a counter or a flag is only watched because it answered.
+    """
+    found: dict[tuple[str, float, float], list[str]] = {}
+    for channel in watched.channels:
+        answered = [at for at, value in zip(watched.times_s, channel.values, strict=False) if value is not None]
+        before = [at for at in answered if at <= watched.sampled_s]
+        if not channel.judges or not (before or channel.harm):
+            continue
+        usual = statistics.median(later - earlier for earlier, later in itertools.pairwise(answered)) if len(answered) > 1 else 0.0
+        longest, since = _longest_gap(watched, answered or watched.times_s[:1])
+        if longest > min(LONGEST_SILENCE, max(_allowed(watched), 2 * usual)):
+            found.setdefault((channel.source, longest, since), []).append(channel.name)
+    return [
+        f"{name}{f' and {len(others)} others' if others else ''} did not answer for {longest:.1f} s from {since:.1f} s on ({source})"
+        for (source, longest, since), (name, *others) in found.items()
+    ]
+
+
+def _allowed(watched: Watched) -> float:
+    return min(LONGEST_SILENCE, max(SHORTEST_SILENCE, SILENT_SHARE * watched.sampled_s))
+
+
+def _longest_gap(watched: Watched, times: Sequence[float]) -> tuple[float, float]:
+    """Seconds of the longest time between readings, and when it began, from the last before sampling to the end of sampling."""
+    known = sorted(times)
+    last = max((at for at in known if at < 0), default=None)
+    points = [*([0.0] if last is None else [last]), *(at for at in known if 0 <= at < watched.sampled_s), watched.sampled_s]
+    return max(((later - earlier, earlier) for earlier, later in itertools.pairwise(points)), default=(0.0, 0.0))
 
 
 def held_back(watched: Watched, channel: Channel) -> list[str]:

@@ -29,7 +29,14 @@ _BY_KIND = "; ".join(f"{called or 'count'} ({kind})" for kind, called in UNITS.i
 """Which it is depends on the kind."""
 CARD = "nvidia-smi"
 """Source of what a graphics card of a PC tells; a Jetson's GPU is part of its chip."""
-Number = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
+POWERMETRICS = "powermetrics"
+"""Source of what a Mac tells of its power."""
+REACH: dict[str, float] = {POWERMETRICS: 0.9}
+"""Seconds before a reading from which what it tells may be, of sources of which that is more than the moment of the reading."""
+NOT_WATCHED = "not watched"
+"""The fact that names what a device has beyond what can be watched."""
+LARGEST = 1e15
+Number = Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
 """Of a sensor: more than any has, and little enough to add up."""
 Name = Annotated[str, msgspec.Meta(max_length=200)]
 
@@ -57,6 +64,11 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @property
     def unit(self) -> str:
         return UNITS[self.kind]
+
+    @property
+    def judges(self) -> bool:
+        """Whether what it says can make a latency INVALID: while it is silent, nobody knows whether it would."""
+        return self.harm or (self.kind == "temperature" and self.limit is not None)
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
