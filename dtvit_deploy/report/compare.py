@@ -95,12 +95,14 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         not_compared: what no gate could be held to, and why.
         undecided: what may have become slower or not, as far as the samples tell.
+        notes: what a reader of the verdict must know.
     """
 
     rows: tuple[Row, ...]
     verdict: Verdict
     not_compared: tuple[str, ...] = ()
     undecided: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 P50, RATIO, TOP1, AGREEMENT, MAX_ABS, SIZE, GATES = "p50 ms", "p50 ÷ torch", "top-1", "agreement", "max |Δ|", "size MB", "gates"
@@ -139,6 +141,7 @@ def compare_reports(before: Report, after: Report, *, slower: float | None = Non
     gates: list[Gate] = []
     not_compared: list[str] = []
     undecided: list[str] = []
+    notes: list[str] = []
     for name in dict.fromkeys([*one, *two]):
         old, new = (Side(report, found[name]) if name in found else None for report, found in ((before, one), (after, two)))
         moved = None if old is None or new is None else _moved(old, new)
@@ -149,6 +152,7 @@ def compare_reports(before: Report, after: Report, *, slower: float | None = Non
                 not_compared.append(f"{name}: p50: {why}")
             if moved is not None and moved.gate(name, slower) is None:
                 undecided.append(moved.undecided(name, slower))
+            notes += [f"{name}: {told}" for told in (() if moved is None else moved.untold)]
         elif name in one:
             gates.append(holds(f"{name}: present", False, "it is in the earlier report and not in the later one"))
     timed = [name for name in one.keys() & two.keys() if one[name].file and one[name].latency is not None and two[name].latency is not None]
@@ -158,7 +162,9 @@ def compare_reports(before: Report, after: Report, *, slower: float | None = Non
             gates.append(holds("a latency to compare", False, f"{told}; measure the INVALID ones again"))
         else:
             not_compared.insert(0, f"speed: {told}, so that the verdict says nothing of it")
-    return Comparison(rows=tuple(rows), verdict=verdict(gates), not_compared=tuple(not_compared), undecided=tuple(undecided))
+    return Comparison(
+        rows=tuple(rows), verdict=verdict(gates), not_compared=tuple(not_compared), undecided=tuple(undecided), notes=tuple(notes)
+    )
 
 
 def _moved(before: Side, after: Side) -> Slower | None:

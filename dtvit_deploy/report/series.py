@@ -20,7 +20,7 @@ from dtvit_deploy.harness.verdict import Gate, holds, verdict
 from dtvit_deploy.plural import counted
 from dtvit_deploy.report.compare import P50, RATIO, Comparison, Row
 from dtvit_deploy.report.content import real_agreement
-from dtvit_deploy.report.slower import SAME_CONDITIONS, SAME_DEVICE, Side, Slower, differing, require_band
+from dtvit_deploy.report.slower import SAME_CONDITIONS, SAME_DEVICE, Side, Slower, differing, require_band, reset, untold
 from dtvit_deploy.report.tables import labels
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         model, subject, file, sha256: whose latency it is.
         machine, conditions, torch: what must be equal for latencies to compare, of the machine, of the artefact's measurement and of the
             reference's; ``torch`` is empty where there was no VALID one.
+        settings: what somebody had set on the machine by then; another value of one is another condition, and one that is not told is none.
         runtime: with its version.
         p50_ms, p50_ms_low, p50_ms_high: with a 95 % interval of this run.
         p50_ratio, p50_ratio_low, p50_ratio_high: the same in units of the reference's p50; None without ``torch``.
@@ -74,6 +75,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     top1: Share | None = None
     agreement: Share | None = None
     bytes: Count = 0
+    settings: dict[str, str] = {}
     schema: Literal[1] = 1
 
     def __post_init__(self) -> None:
@@ -124,6 +126,7 @@ def points(report: Report) -> list[Point]:
                 machine=_kept(side.machine, SAME_DEVICE),
                 conditions=_kept(side.terms, SAME_CONDITIONS),
                 torch=_kept(side.yardstick_terms, SAME_CONDITIONS),
+                settings=side.settings,
                 runtime=(subject.conditions | latency.conditions).get("runtime", ""),
                 status=latency.status,
                 samples=len(latency.samples_ms),
@@ -163,6 +166,7 @@ def compare_with_series(earlier: Sequence[Point], report: Report, *, last: int =
     gates: list[Gate] = []
     not_compared: list[str] = []
     undecided: list[str] = []
+    notes: list[str] = []
     for point in new:
         name, run = point.subject, sides[point.subject].run
         assert run is not None
@@ -175,12 +179,15 @@ def compare_with_series(earlier: Sequence[Point], report: Report, *, last: int =
             continue
         found, row = _held(like, point, run, last)
         rows.append(row)
+        notes += [f"{name}: {told}" for told in untold(like[-1].settings, point.settings)]
         gate = found.gate(name, slower)
         if gate is not None:
             gates.append(gate)
         else:
             undecided.append(found.undecided(name, slower))
-    return Comparison(rows=tuple(rows), verdict=verdict(gates), not_compared=tuple(not_compared), undecided=tuple(undecided))
+    return Comparison(
+        rows=tuple(rows), verdict=verdict(gates), not_compared=tuple(not_compared), undecided=tuple(undecided), notes=tuple(notes)
+    )
 
 
 def _held(like: Sequence[Point], point: Point, run: Run, last: int) -> tuple[Slower, Row]:
@@ -223,9 +230,8 @@ def _level(run: Run) -> Level | None:
 
 
 def _otherwise(one: Point, other: Point) -> list[str]:
-    return list(
-        dict.fromkeys([*differing(one.machine, other.machine, SAME_DEVICE), *differing(one.conditions, other.conditions, SAME_CONDITIONS)])
-    )
+    machine, conditions = differing(one.machine, other.machine, SAME_DEVICE), differing(one.conditions, other.conditions, SAME_CONDITIONS)
+    return list(dict.fromkeys([*machine, *conditions, *reset(one.settings, other.settings)]))
 
 
 def _kept(facts: dict[str, str], keys: Sequence[str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from dtvit_deploy.report.compare import Comparison
 from dtvit_deploy.report.schema import Report
 from dtvit_deploy.report.series import Point, compare_with_series, points
 from dtvit_deploy.report.series_file import compare_and_add
-from timed_reports import timed_report
+from timed_reports import set_to, timed_report
 
 
 def series(path: Path, *found: Report) -> Comparison:
@@ -69,6 +69,16 @@ class TestWhatIsFound:
         (told,) = found.not_compared
         (key,) = other
         assert told.startswith(f"ONNX FP32: p50: none of 1 earlier one was measured so; of the last, {key} was {other[key]} and is ")
+
+    def test_points_under_other_settings_are_another_series_in_the_same_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        series(path, set_to(timed_report(seed=0), turbo="on", power_mode="MAXN (0)"))
+        (told,) = series(path, set_to(timed_report(1.25, 1.5, seed=1), turbo="off", power_mode="15W (2)")).not_compared
+        assert told.startswith("ONNX FP32: p50: none of 1 earlier one was measured so; of the last, ")
+        assert told.endswith("turbo was on and is off; power mode was MAXN (0) and is 15W (2)")
+        assert not series(path, set_to(timed_report(1.2, seed=2), turbo="on", power_mode="MAXN (0)")).verdict.passed
+        (note,) = series(path, timed_report(seed=3)).notes
+        assert note.endswith("held to be the same: turbo, power mode, cores allowed, memory limit")
 
     def test_each_machine_is_held_against_its_own_points_in_one_file(self, tmp_path: Path) -> None:
         path = tmp_path / "series.jsonl"
