@@ -15,7 +15,7 @@ import msgspec
 
 from dtvit_deploy.artifacts.bounds import Amount, Count, Natural, Share
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.harness.latency import Level, Run, growth_over
+from dtvit_deploy.harness.latency import Level, Run, growth_over, typical
 from dtvit_deploy.harness.verdict import Gate, holds, verdict
 from dtvit_deploy.plural import counted
 from dtvit_deploy.report.compare import P50, RATIO, Comparison, Row
@@ -201,7 +201,7 @@ def _held(like: Sequence[Point], point: Point, run: Run, last: int) -> tuple[Slo
     row = Row(
         subject=point.subject,
         figure=RATIO if in_units else P50,
-        before=after.median / (1 + found.share),
+        before=typical(levels),
         after=after.median,
         change=found.share,
         interval=(found.low, found.high),

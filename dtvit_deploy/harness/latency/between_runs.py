@@ -7,6 +7,7 @@ resampled for itself. A machine that became slower as a whole slows the yardstic
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -93,6 +94,17 @@ def growth(before: Run, after: Run, *, seed: int = 0) -> Growth:
     return Growth(share=after.median() / before.median() - 1, low=float(low) - 1, high=float(high) - 1)
 
 
+def typical(earlier: Sequence[Level]) -> float:
+    """The median of earlier runs, the geometric mean of the middle two where their number is even.
+
+    Raises:
+        InputError: there is none, or one of no time.
+    """
+    if not earlier or any(not 0 < each < math.inf for one in earlier for each in (one.median, one.low, one.high)):
+        raise InputError("earlier runs must have taken some time, and there must be one at least")
+    return math.exp(statistics.median(math.log(one.median) for one in earlier))
+
+
 def growth_over(earlier: Sequence[Level], after: Run, *, seed: int = 0) -> Growth:
     """By how much ``after`` is slower than the median of earlier runs.
 
@@ -105,8 +117,7 @@ def growth_over(earlier: Sequence[Level], after: Run, *, seed: int = 0) -> Growt
     """
     import numpy as np
 
-    if not earlier or any(not 0 < each < math.inf for one in earlier for each in (one.median, one.low, one.high)):
-        raise InputError("earlier runs must have taken some time, and there must be one at least")
+    base_median = typical(earlier)
     rng = np.random.default_rng(seed)
     logs = np.log([one.median for one in earlier])
     spread = np.log([one.high / one.low for one in earlier]) / (2 * 1.96)  # of each run's own interval, as of a normal one
@@ -117,8 +128,7 @@ def growth_over(earlier: Sequence[Level], after: Run, *, seed: int = 0) -> Growt
         off = (logs - np.median(logs)) * math.sqrt(len(logs) / (len(logs) - 1))  # they were taken from a median of their own
         drawn = drawn + rng.choice(off, size=RESAMPLES)
     low, high = np.expm1(np.percentile(drawn - base, INTERVAL))
-    share = after.median() / math.exp(float(np.median(logs))) - 1
-    return Growth(share=share, low=float(low), high=float(high), runs=len(earlier))
+    return Growth(share=after.median() / base_median - 1, low=float(low), high=float(high), runs=len(earlier))
 
 
 def _level(found: NDArray[np.float64]) -> NDArray[np.float64]:
