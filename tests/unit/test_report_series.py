@@ -15,7 +15,7 @@ from dtvit_deploy.errors import InputError
 from dtvit_deploy.report import series_file
 from dtvit_deploy.report.compare import Comparison
 from dtvit_deploy.report.schema import Report
-from dtvit_deploy.report.series import Point, compare_with_series, points
+from dtvit_deploy.report.series import Point, compare_with_series, lines, points
 from dtvit_deploy.report.series_file import compare_and_add
 from timed_reports import set_to, timed_report
 
@@ -140,9 +140,74 @@ class TestTheFile:
         series(path, timed_report(seed=1))
         assert len(path.read_text().splitlines()) == 2
 
+    @pytest.mark.parametrize("left", [1, 9, 40, 900, -1])
+    def test_a_last_line_that_a_kill_has_cut_is_taken_out_told_once_and_written_anew(self, left: int, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        series(path, timed_report(seed=0))
+        whole = path.read_bytes()
+        series(path, timed_report(seed=1))
+        both = path.read_bytes()
+        path.write_bytes(both[: len(whole) + left] if left > 0 else both[: left - 1])
+        first, again = compare_and_add(path, timed_report(seed=1)), compare_and_add(path, timed_report(seed=1))
+        assert [len([note for note in one.notes if "broke off" in note]) for one, _ in (first, again)] == [1, 0]
+        assert (first[1], again[1], path.read_bytes()) == (1, 0, both)
+
+    def test_wherever_a_line_was_cut_it_is_known_for_that(self) -> None:
+        (line,) = lines(points(msgspec.structs.replace(timed_report(seed=0), model="né" + chr(0x1F600) + '"\\')))
+        assert {series_file._whole(line + line[:left]) for left in range(1, len(line) - 1)} == {len(line)}
+        assert series_file._whole(line + line[:-1]) == 2 * len(line) - 1
+
+    def test_a_cut_line_goes_where_nothing_is_to_be_added_too_and_of_a_report_only_what_is_lacking_is_added(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        two = timed_report(seed=0)
+        two = msgspec.structs.replace(
+            two, subjects=(*two.subjects, msgspec.structs.replace(two.subjects[1], name="ONNX FP16", file="b.onnx"))
+        )
+        series(path, two)
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-9])
+        assert compare_and_add(path, two)[1] == 1
+        assert path.read_bytes() == whole
+        path.write_bytes(whole + whole[:99])
+        assert compare_and_add(path, two)[1] == 0
+        assert path.read_bytes() == whole
+
+    def test_a_process_that_keeps_the_lock_is_named_after_a_while_and_nothing_is_added(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(series_file, "LOCK_SECONDS", 0.2)
+        path = tmp_path / "series.jsonl"
+        series(path, timed_report(seed=0))
+        content = path.read_bytes()
+        holding = "import fcntl, sys; file = open(sys.argv[1]); fcntl.flock(file, fcntl.LOCK_EX); print(1, flush=True); sys.stdin.read()"
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen([sys.executable, "-c", holding, str(path)], **pipes) as process:  # type: ignore[call-overload]
+            process.stdout.readline()
+            with pytest.raises(InputError, match=r"has been locked by .*process.* for 0.2 s, and nothing was added") as caught:
+                series(path, timed_report(seed=1))
+            if Path("/proc/locks").exists() and f" {process.pid} " in Path("/proc/locks").read_text():
+                assert f"process {process.pid} " in str(caught.value)
+            process.stdin.close()
+        assert path.read_bytes() == content
+        series(path, timed_report(seed=1))
+
+    @pytest.mark.parametrize("ratio", [1e30, 1e16, 1e-30])
+    def test_a_ratio_that_nothing_can_be_divided_by_is_compared_without_a_traceback(self, ratio: float) -> None:
+        (point,) = points(timed_report(seed=0))
+        odd = msgspec.structs.replace(point, p50_ratio=ratio, p50_ratio_low=ratio, p50_ratio_high=ratio)
+        found = compare_with_series([odd], timed_report(seed=1))
+        (row,) = found.rows
+        assert row.before == pytest.approx(ratio)
+        assert row.cells()
+        assert found.verdict.passed is (ratio > 1)
+
     @pytest.mark.parametrize(
         ("content", "said"),
         [
+            (b'{"agreement":nul}', "line 1"),
+            (b'{"agreement":null}', "line 1"),
+            (b'{"agreement":\n', "line 1"),
+            (b'{"some": "other file"', "line 1"),
             (b"\xff\xfe\n", "line 1"),
             (b"{}\n", "line 1"),
             (b"\n\n[1]\n", "line 3"),
