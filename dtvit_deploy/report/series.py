@@ -16,6 +16,7 @@ import msgspec
 from dtvit_deploy.artifacts.bounds import Amount, Count, Natural, Share
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.latency import Level, Run, growth_over, typical
+from dtvit_deploy.harness.latency.measurement import FEWEST_SAMPLES
 from dtvit_deploy.harness.verdict import Gate, holds, verdict
 from dtvit_deploy.plural import counted
 from dtvit_deploy.report.compare import P50, RATIO, Comparison, Row
@@ -79,6 +80,8 @@ class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     schema: Literal[1] = 1
 
     def __post_init__(self) -> None:
+        if self.status == "VALID" and self.samples < FEWEST_SAMPLES:
+            raise ValueError(f"it is VALID with {self.samples} of at least {FEWEST_SAMPLES} samples")
         for low, middle, high in (
             (self.p50_ms_low, self.p50_ms, self.p50_ms_high),
             (self.p50_ratio_low, self.p50_ratio, self.p50_ratio_high),
