@@ -15,8 +15,10 @@ import msgspec
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.latency import Growth, Measurement, Run, growth
+from dtvit_deploy.harness.latency.between_runs import FEWEST_RUNS
 from dtvit_deploy.harness.state import judging
 from dtvit_deploy.harness.verdict import Gate, holds, percent
+from dtvit_deploy.plural import counted
 
 if TYPE_CHECKING:
     from dtvit_deploy.report.schema import Report, Subject
@@ -121,6 +123,11 @@ class Slower(msgspec.Struct, frozen=True):
         if not slower and _beyond(self.growth.high, allowed):
             return None
         told = f"{self.told}, {'all of it beyond' if slower else 'within'} the band of {percent(allowed)}"
+        if slower and self.growth.runs < FEWEST_RUNS:
+            told += (
+                f"; {counted(self.growth.runs, 'process')} before and one after say nothing of how far processes of one artefact lie apart"
+                " (docs/compare.md): `dtvit-deploy ab` settles that"
+            )
         return Gate(f"{name}: p50{' ÷ torch' * self.in_units}", allowed, self.growth.share, not slower, told)
 
     def undecided(self, name: str, band: float | None) -> str:
