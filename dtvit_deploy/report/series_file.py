@@ -22,7 +22,7 @@ from dtvit_deploy.artifacts.nesting import require_shallow_json
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.process.ending import uninterrupted
 from dtvit_deploy.report.compare import Comparison
-from dtvit_deploy.report.series import LAST, Point, compare_with_series, lines, points
+from dtvit_deploy.report.series import LAST, Point, judged, lines, points
 from dtvit_deploy.report.slower import require_band
 
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ def compare_and_add(path: Path, report: Report, *, last: int = LAST, slower: flo
         InputError: the file cannot be read or written, or is no series; the report has no latency.
     """
     require_band(slower)
-    new = points(report)
+    points(report)  # which refuses what has none, before there is a file
     with _locked(path) as file:
         content = _content(path, file)
         whole = _whole(content)
         earlier = _points(path, content[:whole])
-        found = compare_with_series(earlier, report, last=last, slower=slower)
+        found, new = judged(earlier, report, last=last, slower=slower)
         known = {(one.report, one.subject) for one in earlier}
         added = [one for one in new if (one.report, one.subject) not in known]
         _append(path, file, added, whole)

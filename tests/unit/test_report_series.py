@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from dtvit_deploy.errors import InputError
@@ -51,6 +52,34 @@ class TestWhatIsFound:
         failing = [not compare_and_add(path, timed_report(1.2, seed=10 + seed), last=5)[0].verdict.passed for seed in range(6)]
         assert failing[0]
         assert failing[-3:] == [False, False, False]
+
+    def test_a_regression_that_creeps_in_fails_before_it_is_ten_bands_in_all_and_goes_on_failing(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        found = [compare_and_add(path, timed_report(1.015**run, seed=100 + run))[0] for run in range(14)]
+        failed = [[gate.name for gate in one.verdict.failed] for one in found]
+        assert failed[:5] == [[]] * 5
+        assert failed[10:] == [["ONNX FP32: p50 ÷ torch since the series began"]] * 4
+        assert not found[-1].undecided
+
+    def test_a_step_that_was_told_and_stayed_is_a_new_beginning_from_which_creeping_is_found_again(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        levels = [1.0] * 6 + [1.2] * 8
+        told = [not compare_and_add(path, timed_report(level, seed=run), last=4)[0].verdict.passed for run, level in enumerate(levels)]
+        assert (told[6:9], told[10:]) == ([True] * 3, [False] * 4)
+        assert [json.loads(line)["slower"] for line in path.read_text().splitlines()] == told
+        creeping = [compare_and_add(path, timed_report(1.2 * 1.02**run, seed=50 + run), last=4)[0].verdict.passed for run in range(9)]
+        assert creeping[0]
+        assert creeping[-4:] == [False] * 4
+
+    def test_a_single_run_far_off_in_a_long_series_is_no_creeping(self) -> None:
+        (point,) = points(timed_report(seed=0))
+        apart = np.exp(0.03 * np.random.default_rng(0).standard_normal(30))
+        names = ("p50_ratio", "p50_ratio_low", "p50_ratio_high")
+        earlier = [
+            msgspec.structs.replace(point, report=str(run), **{name: 0.5 * float(off) for name in names}) for run, off in enumerate(apart)
+        ]
+        found = compare_with_series([*earlier[:-1], msgspec.structs.replace(point, report="steady")], timed_report(1.05, seed=1))
+        assert found.verdict.passed
 
     def test_only_the_last_count(self, tmp_path: Path) -> None:
         path = tmp_path / "series.jsonl"

@@ -15,7 +15,7 @@ import msgspec
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.latency.measurement import Measurement
-from dtvit_deploy.harness.latency.resampling import INTERVAL, RESAMPLES, common_rounds, medians, resampled_medians
+from dtvit_deploy.harness.latency.resampling import INTERVAL, RESAMPLES, common_rounds, medians, resampled_medians, widening
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,7 +110,8 @@ def growth_over(earlier: Sequence[Level], after: Run, *, seed: int = 0) -> Growt
 
     Each resample draws as many of the earlier runs as there are, each within its own interval, and takes their median. From
     `FEWEST_RUNS` on the new run is moved by what one of those was off their median by: it is one more draw of whatever differs from run to
-    run, which no run's own samples know.
+    run, which no run's own samples know. Those were taken from a median of their own, and few runs look more alike than they are, so what
+    they are off by is widened for both.
 
     Raises:
         InputError: there is no earlier run, or one of no time; a sample took no time.
@@ -125,7 +126,7 @@ def growth_over(earlier: Sequence[Level], after: Run, *, seed: int = 0) -> Growt
     base = np.median(logs[places] + rng.standard_normal(places.shape) * spread[places], axis=1)
     drawn = np.log(after.drawn(rng))
     if len(logs) >= FEWEST_RUNS:
-        off = (logs - np.median(logs)) * math.sqrt(len(logs) / (len(logs) - 1))  # they were taken from a median of their own
+        off = (logs - np.median(logs)) * widening(len(logs))
         drawn = drawn + rng.choice(off, size=RESAMPLES)
     low, high = np.expm1(np.percentile(drawn - base, INTERVAL))
     return Growth(share=after.median() / base_median - 1, low=float(low), high=float(high), runs=len(earlier))
