@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FEWEST_RUNS = 3
 """Earlier runs from which something is known of what differs between runs."""
+FEWEST_FOR_SIDES = 5
+"""Those from which it is known to which side: of three, one may lie far off, and by luck none on the side that counts."""
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,6 +129,8 @@ def growth_over(earlier: Sequence[Level], after: Run, *, seed: int = 0) -> Growt
     drawn = np.log(after.drawn(rng))
     if len(logs) >= FEWEST_RUNS:
         off = (logs - np.median(logs)) * widening(len(logs))
+        if len(off) < FEWEST_FOR_SIDES:
+            off = np.concatenate([off, -off])
         drawn = drawn + rng.choice(off, size=RESAMPLES)
     low, high = np.expm1(np.percentile(drawn - base, INTERVAL))
     return Growth(share=after.median() / base_median - 1, low=float(low), high=float(high), runs=len(earlier))
