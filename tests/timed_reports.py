@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Warmup, summarise
+from dtvit_deploy.harness.state.record import Watched
 from dtvit_deploy.report.schema import Report, Subject
 
 DEVICE = {"device": "local", "processor": "A CPU", "architecture": "x86_64", "cores": "8", "governor": "performance"}
@@ -24,6 +26,19 @@ def timed_report(
         command="profile", model="net", created=f"2026-11-30T10:00:{seed % 60:02}Z", lineage=(), data={}, versions={},
         device=DEVICE | device, subjects=(*subjects, artefacts),
     )  # fmt: skip
+
+
+def set_to(report: Report, **settings: str) -> Report:
+    """The report, each of whose latencies was taken on a device that told these settings; ``_`` stands for a blank."""
+    facts = {"load": "0.10 over one minute"} | {
+        key.replace("_", " ") if key != "jetson_clocks" else key: to for key, to in settings.items()
+    }
+    state = Watched(before=facts, after=facts, sampled_s=3.0, times_s=(-1.0, 0.5, 3.1))
+    subjects = (
+        one if one.latency is None else msgspec.structs.replace(one, latency=msgspec.structs.replace(one.latency, state=state))
+        for one in report.subjects
+    )
+    return msgspec.structs.replace(report, subjects=tuple(subjects))
 
 
 def subject(name: str, found: Measurement, conditions: dict[str, str], file: str = "") -> Subject:

@@ -243,6 +243,8 @@ def compare(
             show.note(each, show.console(), "not compared:")
         for each in found.undecided:
             show.note(each, show.console(), "undecided:")
+        for each in found.notes:
+            show.note(each, show.console())
         if history is not None:
             show.console().say(f"added to {history}: {added} of its artefacts" if added else f"in {history} already")
         show.verdict(found.verdict, show.console())

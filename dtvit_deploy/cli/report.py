@@ -89,12 +89,13 @@ def read_report(path: Path) -> Report:
     """A report, by its file or by the folder that it was written into.
 
     Raises:
-        InputError: it cannot be read, is none, or of another schema.
+        InputError: it cannot be read, is none, of another schema, or contradicts itself.
     """
     from msgspec import defstruct
 
     from dtvit_deploy.artifacts.artifact import read_json
     from dtvit_deploy.report import JSON
+    from dtvit_deploy.report.contradictions import require_consistent
     from dtvit_deploy.report.schema import SCHEMA, Report
 
     if path.is_dir():
@@ -106,4 +107,5 @@ def read_report(path: Path) -> Report:
     if schema != SCHEMA:
         raise InputError(f"{path} has schema {schema}; this version reads schema {SCHEMA}", remedy="measure again")
     found: Report = read_json(path, Report)
+    require_consistent(path, found)
     return found

@@ -1,9 +1,9 @@
 """Two reports side by side: what became slower, larger or less accurate, and whether that is a regression.
 
 A regression is judged on equal terms only. Latencies compare when both were taken on the same device under the same conditions, answers
-when both were given to the same samples; otherwise the gate fails as *not comparable*, since nothing was proved. What was measured before
-and no longer is, fails too. A latency that is INVALID says something about the machine and nothing about the artefact: it is listed as
-*not compared*, and is neither a pass nor a regression.
+when both were given to the same samples; otherwise the gate fails as *not comparable*, since nothing was proved. Nothing of two models
+compares, whatever they are called. What was measured before and no longer is, fails too. A latency that is INVALID says something about the
+machine and nothing about the artefact: it is listed as *not compared*, and is neither a pass nor a regression.
 
 The limits:
 
@@ -95,12 +95,14 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         not_compared: what no gate could be held to, and why.
         undecided: what may have become slower or not, as far as the samples tell.
+        notes: what a reader of the verdict must know.
     """
 
     rows: tuple[Row, ...]
     verdict: Verdict
     not_compared: tuple[str, ...] = ()
     undecided: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 P50, RATIO, TOP1, AGREEMENT, MAX_ABS, SIZE, GATES = "p50 ms", "p50 ÷ torch", "top-1", "agreement", "max |Δ|", "size MB", "gates"
@@ -139,16 +141,21 @@ def compare_reports(before: Report, after: Report, *, slower: float | None = Non
     gates: list[Gate] = []
     not_compared: list[str] = []
     undecided: list[str] = []
+    notes = _otherwise_made(before, after)
+    other_model = "" if before.model == after.model else f"not comparable: it was of {before.model} and is of {after.model}"
     for name in dict.fromkeys([*one, *two]):
         old, new = (Side(report, found[name]) if name in found else None for report, found in ((before, one), (after, two)))
-        moved = None if old is None or new is None else _moved(old, new)
+        moved = None if old is None or new is None or other_model else _moved(old, new)
         rows += _rows(name, old, new, moved)
-        if old is not None and new is not None:
+        if old is not None and new is not None and other_model:
+            gates += [holds(f"{name}: present", True, "it is in both reports"), holds(f"{name}: model", False, other_model)]
+        elif old is not None and new is not None:
             gates += _gates(name, old, new, None if moved is None else moved.gate(name, slower))
             if one[name].file and (why := _invalid(one[name], two[name])):
                 not_compared.append(f"{name}: p50: {why}")
             if moved is not None and moved.gate(name, slower) is None:
                 undecided.append(moved.undecided(name, slower))
+            notes += [f"{name}: {told}" for told in (*_otherwise_built(one[name], two[name]), *(() if moved is None else moved.untold))]
         elif name in one:
             gates.append(holds(f"{name}: present", False, "it is in the earlier report and not in the later one"))
     timed = [name for name in one.keys() & two.keys() if one[name].file and one[name].latency is not None and two[name].latency is not None]
@@ -158,7 +165,25 @@ def compare_reports(before: Report, after: Report, *, slower: float | None = Non
             gates.append(holds("a latency to compare", False, f"{told}; measure the INVALID ones again"))
         else:
             not_compared.insert(0, f"speed: {told}, so that the verdict says nothing of it")
-    return Comparison(rows=tuple(rows), verdict=verdict(gates), not_compared=tuple(not_compared), undecided=tuple(undecided))
+    return Comparison(
+        rows=tuple(rows), verdict=verdict(gates), not_compared=tuple(not_compared), undecided=tuple(undecided), notes=tuple(notes)
+    )
+
+
+def _otherwise_made(before: Report, after: Report) -> list[str]:
+    """Which steps from the checkpoint to the program were other ones, where both reports tell them: speed compares, if by that alone."""
+    if not before.lineage or not after.lineage or before.lineage == after.lineage:
+        return []
+    told = [
+        ", ".join(f"{kind} {digest[:8]}" for kind, _, digest in (step.partition(" ") for step in one.lineage)) for one in (before, after)
+    ]
+    return [f"the program was made of {told[0]} before, and of {told[1]} after"]
+
+
+def _otherwise_built(before: Subject, after: Subject) -> list[str]:
+    """That an artefact is not the same file: what one compares for, and what one may have wished to rule out."""
+    same = not before.file or before.sha256 == after.sha256
+    return [] if same else [f"another artefact: sha256 {before.sha256[:8]} before, and {after.sha256[:8]} after"]
 
 
 def _moved(before: Side, after: Side) -> Slower | None:

@@ -15,12 +15,14 @@ import msgspec
 
 from dtvit_deploy.artifacts.bounds import Amount, Count, Natural, Share
 from dtvit_deploy.errors import InputError
-from dtvit_deploy.harness.latency import Level, Run, growth_over
+from dtvit_deploy.harness.latency import Level, Run, growth_over, typical
+from dtvit_deploy.harness.latency.measurement import FEWEST_SAMPLES
 from dtvit_deploy.harness.verdict import Gate, holds, verdict
 from dtvit_deploy.plural import counted
 from dtvit_deploy.report.compare import P50, RATIO, Comparison, Row
 from dtvit_deploy.report.content import real_agreement
-from dtvit_deploy.report.slower import SAME_CONDITIONS, SAME_DEVICE, Side, Slower, differing, require_band
+from dtvit_deploy.report.first_stretch import first_stretch
+from dtvit_deploy.report.slower import SAME_CONDITIONS, SAME_DEVICE, Side, Slower, differing, require_band, reset, untold
 from dtvit_deploy.report.tables import labels
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         model, subject, file, sha256: whose latency it is.
         machine, conditions, torch: what must be equal for latencies to compare, of the machine, of the artefact's measurement and of the
             reference's; ``torch`` is empty where there was no VALID one.
+        settings: what somebody had set on the machine by then; another value of one is another condition, and one that is not told is none.
+        slower: whether it was found slower than those before it when it was added.
         runtime: with its version.
         p50_ms, p50_ms_low, p50_ms_high: with a 95 % interval of this run.
         p50_ratio, p50_ratio_low, p50_ratio_high: the same in units of the reference's p50; None without ``torch``.
@@ -74,9 +78,13 @@ class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     top1: Share | None = None
     agreement: Share | None = None
     bytes: Count = 0
+    settings: dict[str, str] = {}
+    slower: bool = False
     schema: Literal[1] = 1
 
     def __post_init__(self) -> None:
+        if self.status == "VALID" and self.samples < FEWEST_SAMPLES:
+            raise ValueError(f"it is VALID with {self.samples} of at least {FEWEST_SAMPLES} samples")
         for low, middle, high in (
             (self.p50_ms_low, self.p50_ms, self.p50_ms_high),
             (self.p50_ratio_low, self.p50_ratio, self.p50_ratio_high),
@@ -124,6 +132,7 @@ def points(report: Report) -> list[Point]:
                 machine=_kept(side.machine, SAME_DEVICE),
                 conditions=_kept(side.terms, SAME_CONDITIONS),
                 torch=_kept(side.yardstick_terms, SAME_CONDITIONS),
+                settings=side.settings,
                 runtime=(subject.conditions | latency.conditions).get("runtime", ""),
                 status=latency.status,
                 samples=len(latency.samples_ms),
@@ -147,59 +156,101 @@ def points(report: Report) -> list[Point]:
 
 
 def compare_with_series(earlier: Sequence[Point], report: Report, *, last: int = LAST, slower: float | None = None) -> Comparison:
+    """As `judged`, without the points."""
+    return judged(earlier, report, last=last, slower=slower)[0]
+
+
+def judged(
+    earlier: Sequence[Point], report: Report, *, last: int = LAST, slower: float | None = None
+) -> tuple[Comparison, tuple[Point, ...]]:
     """Compare each p50 with the last of those in a series that were measured under the same conditions; points of this report do not count.
 
     Args:
         last: how many of them.
         slower: as of `dtvit_deploy.report.compare.compare_reports`.
 
+    Returns:
+        The comparison, and the report's points, with what was found of them.
+
     Raises:
         InputError: the report has no latency, or ``slower`` is no share.
     """
     require_band(slower)
-    new = points(report)
+    new: list[Point] = []
     sides = {name: Side(report, subject) for name, subject in zip(labels(report.subjects), report.subjects, strict=True)}
     rows: list[Row] = []
     gates: list[Gate] = []
     not_compared: list[str] = []
     undecided: list[str] = []
-    for point in new:
+    notes: list[str] = []
+    for point in points(report):
         name, run = point.subject, sides[point.subject].run
         assert run is not None
         gates.append(holds(f"{name}: measured", True, "its latency is in the report"))
         before = [one for one in earlier if (one.subject, one.model) == (name, point.model) and one.report != point.report]
         like = [one for one in before if one.status == "VALID" and not _otherwise(one, point)]
         if why := _why_not(before, like, point):
+            new.append(point)
             not_compared.append(f"{name}: p50: {why}")
             rows.append(Row(subject=name, figure=P50, before=None, after=point.p50_ms, compared=not before))
             continue
         found, row = _held(like, point, run, last)
         rows.append(row)
-        gate = found.gate(name, slower)
-        if gate is not None:
-            gates.append(gate)
-        else:
+        notes += [f"{name}: {told}" for told in untold(like[-1].settings, point.settings)]
+        told = [gate for gate in (found.gate(name, slower), _crept(like, point, run, last, slower)) if gate is not None]
+        gates += told
+        if not told:
             undecided.append(found.undecided(name, slower))
-    return Comparison(rows=tuple(rows), verdict=verdict(gates), not_compared=tuple(not_compared), undecided=tuple(undecided))
+        new.append(msgspec.structs.replace(point, slower=any(not gate.passed for gate in told)))
+    found_of_all = Comparison(
+        rows=tuple(rows), verdict=verdict(gates), not_compared=tuple(not_compared), undecided=tuple(undecided), notes=tuple(notes)
+    )
+    return found_of_all, tuple(new)
 
 
 def _held(like: Sequence[Point], point: Point, run: Run, last: int) -> tuple[Slower, Row]:
     """A point against the last of those like it, in units of the reference's where they have the same one."""
-    with_torch = [one for one in like if one.p50_ratio is not None and one.torch == point.torch]
-    in_units = point.p50_ratio is not None and bool(with_torch)
-    levels = [level for one in (with_torch if in_units else like)[-last:] if (level := one.level(in_units=in_units)) is not None]
+    with_torch = _with_torch(like, point)
+    in_units = bool(with_torch)
+    levels = _levels((with_torch or like)[-last:], in_units=in_units)
     found = growth_over(levels, run if in_units else Run(measured=run.measured))
     after = point.level(in_units=in_units)
     assert after is not None
     row = Row(
         subject=point.subject,
         figure=RATIO if in_units else P50,
-        before=after.median / (1 + found.share),
+        before=typical(levels),
         after=after.median,
         change=found.share,
         interval=(found.low, found.high),
     )
     return Slower(growth=found, in_units=in_units), row
+
+
+def _crept(like: Sequence[Point], point: Point, run: Run, last: int, band: float | None) -> Gate | None:
+    """That a point is slower than what the series began with, and the one before it was, too; None where they are not.
+
+    Two in a row, for what creeps stays: a single run that lies far off among runs that lie apart is held against the last ones alone.
+    """
+    with_torch = _with_torch(like, point)
+    in_units = bool(with_torch)
+    units, levels = with_torch or like, _levels(with_torch or like, in_units=in_units)
+    allowed = Slower(in_units=in_units).allowed(band)
+    begun = levels[first_stretch([one.median for one in levels], [one.slower for one in units], last=last, band=allowed)]
+    if not begun or levels[-1].median <= (1 + allowed) * typical(begun):
+        return None
+    found = Slower(growth=growth_over(begun, run if in_units else Run(measured=run.measured)), in_units=in_units)
+    gate = found.gate(point.subject, band)
+    return None if gate is None or gate.passed else msgspec.structs.replace(gate, name=f"{gate.name} since the series began")
+
+
+def _with_torch(like: Sequence[Point], point: Point) -> list[Point]:
+    """Those that are in units of the same reference."""
+    return [one for one in like if one.p50_ratio is not None and one.torch == point.torch] if point.p50_ratio is not None else []
+
+
+def _levels(found: Sequence[Point], *, in_units: bool) -> list[Level]:
+    return [level for one in found if (level := one.level(in_units=in_units)) is not None]
 
 
 def _why_not(before: Sequence[Point], like: Sequence[Point], point: Point) -> str:
@@ -223,9 +274,8 @@ def _level(run: Run) -> Level | None:
 
 
 def _otherwise(one: Point, other: Point) -> list[str]:
-    return list(
-        dict.fromkeys([*differing(one.machine, other.machine, SAME_DEVICE), *differing(one.conditions, other.conditions, SAME_CONDITIONS)])
-    )
+    machine, conditions = differing(one.machine, other.machine, SAME_DEVICE), differing(one.conditions, other.conditions, SAME_CONDITIONS)
+    return list(dict.fromkeys([*machine, *conditions, *reset(one.settings, other.settings)]))
 
 
 def _kept(facts: dict[str, str], keys: Sequence[str]) -> dict[str, str]:

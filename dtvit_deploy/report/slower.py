@@ -15,7 +15,10 @@ import msgspec
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.latency import Growth, Measurement, Run, growth
+from dtvit_deploy.harness.latency.between_runs import FEWEST_RUNS
+from dtvit_deploy.harness.state import judging
 from dtvit_deploy.harness.verdict import Gate, holds, percent
+from dtvit_deploy.plural import counted
 
 if TYPE_CHECKING:
     from dtvit_deploy.report.schema import Report, Subject
@@ -41,12 +44,13 @@ class Side(msgspec.Struct, frozen=True):
 
     @property
     def yardstick(self) -> Subject | None:
-        """The reference, where it has a VALID latency of some time and is not this subject itself."""
+        """The reference, where it has a VALID latency of some time under the same settings and is not this subject itself."""
         if "device" in self.subject.conditions:  # whose ratio to another machine's torch would be that of the machines
             return None
         found = next((one for one in self.report.subjects if not one.file), None)
-        valid = found is not None and found.latency is not None and found.latency.status == "VALID"
-        return found if self.subject.file and valid else None
+        if found is None or found.latency is None or found.latency.status != "VALID" or not self.subject.file:
+            return None
+        return None if reset(_settings(found), self.settings) else found
 
     @property
     def run(self) -> Run | None:
@@ -75,6 +79,16 @@ class Side(msgspec.Struct, frozen=True):
         return self.subject.conditions if "device" in self.subject.conditions else self.report.device
 
     @property
+    def settings(self) -> dict[str, str]:
+        """What somebody had set on it by then; empty where the report does not tell."""
+        return _settings(self.subject)
+
+    @property
+    def yardstick_settings(self) -> dict[str, str]:
+        """The same of the reference."""
+        return {} if self.yardstick is None else _settings(self.yardstick)
+
+    @property
     def yardstick_terms(self) -> dict[str, str]:
         """The same of the reference, whose version counts; empty where there is none."""
         return {} if self.yardstick is None else _terms(self.yardstick)
@@ -87,11 +101,13 @@ class Slower(msgspec.Struct, frozen=True):
         growth: None where the two may not be compared.
         in_units: of the reference's p50, and not in milliseconds.
         unequal: why they may not.
+        untold: settings that one of the two alone tells, which are held to be the same.
     """
 
     growth: Growth | None = None
     in_units: bool = False
     unequal: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
 
     def gate(self, name: str, band: float | None) -> Gate | None:
         """Whether it became slower; None where the samples do not decide that.
@@ -107,6 +123,11 @@ class Slower(msgspec.Struct, frozen=True):
         if not slower and _beyond(self.growth.high, allowed):
             return None
         told = f"{self.told}, {'all of it beyond' if slower else 'within'} the band of {percent(allowed)}"
+        if slower and self.growth.runs < FEWEST_RUNS:
+            told += (
+                f"; {counted(self.growth.runs, 'process')} before and one after say nothing of how far processes of one artefact lie apart"
+                " (docs/compare.md): `dtvit-deploy ab` settles that"
+            )
         return Gate(f"{name}: p50{' ÷ torch' * self.in_units}", allowed, self.growth.share, not slower, told)
 
     def undecided(self, name: str, band: float | None) -> str:
@@ -129,18 +150,22 @@ class Slower(msgspec.Struct, frozen=True):
 def slower(before: Side, after: Side) -> Slower:
     """Compare the p50 of one subject in two reports; both have a VALID one."""
     unequal = differing(before.machine, after.machine, SAME_DEVICE) + differing(before.terms, after.terms, SAME_CONDITIONS)
+    unequal += reset(before.settings, after.settings)
     one, two = before.run, after.run
     assert one is not None
     assert two is not None
     in_units = one.yardstick is not None and two.yardstick is not None
-    if in_units and differing(before.yardstick_terms, after.yardstick_terms, SAME_CONDITIONS):
+    if in_units and (
+        differing(before.yardstick_terms, after.yardstick_terms, SAME_CONDITIONS)
+        or reset(before.yardstick_settings, after.yardstick_settings)
+    ):
         in_units = False  # the times of two torches differ by more than the machine
     if not in_units:
         one, two = Run(measured=one.measured), Run(measured=two.measured)
     if unequal:
         return Slower(unequal=tuple(dict.fromkeys(unequal)), in_units=in_units)
     try:
-        return Slower(growth=growth(one, two), in_units=in_units)
+        return Slower(growth=growth(one, two), in_units=in_units, untold=tuple(untold(before.settings, after.settings)))
     except InputError as error:  # a report from elsewhere may hold anything, times of 0 as well
         return Slower(unequal=(str(error),), in_units=in_units)
 
@@ -162,6 +187,26 @@ def differing(one: dict[str, str], two: dict[str, str], keys: tuple[str, ...]) -
         for key in keys
         if one.get(key) != two.get(key)
     ]
+
+
+def reset(one: dict[str, str], two: dict[str, str]) -> list[str]:
+    """Which settings were other ones: a device on which somebody changed one is another device. What either does not tell is no difference,
+    for reports that are older than a setting do not tell it.
+    """
+    return [f"{key} was {one[key]} and is {two[key]}" for key in judging.SETTINGS if key in one and key in two and one[key] != two[key]]
+
+
+def untold(one: dict[str, str], two: dict[str, str]) -> list[str]:
+    """A sentence on what one of the two alone tells."""
+    told = ", ".join(key for key in judging.SETTINGS if (key in one) != (key in two))
+    return [f"told of one of the two alone, and held to be the same: {told}"] if told else []
+
+
+def _settings(subject: Subject) -> dict[str, str]:
+    state = None if subject.latency is None else subject.latency.state
+    if state is None or subject.latency is None:
+        return {}
+    return judging.settings(state if subject.latency.device is not None else state.of_processor)
 
 
 def _run(measured: Measurement | None, yardstick: Subject | None) -> Run | None:

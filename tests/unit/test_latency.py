@@ -22,6 +22,7 @@ from dtvit_deploy.harness.latency import (
     ratio,
     summarise,
 )
+from dtvit_deploy.harness.latency.measurement import device_time
 from dtvit_deploy.harness.latency.starts import Start, Taken, starts_of
 from dtvit_deploy.runtimes.fake import FakeClock
 
@@ -319,3 +320,11 @@ def test_a_measurement_survives_its_report() -> None:
         summary(noisy(64)), conditions={"runtime": "fake 1"}, starts=starts_of(Taken(first=(Start(load_ms=1.5, first_ms=2.0),)))
     )
     assert msgspec.json.decode(msgspec.json.encode(found), type=Measurement) == found
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, -5.0])
+def test_a_sample_that_no_clock_takes_is_refused_by_its_place(odd: float) -> None:
+    with pytest.raises(InputError, match=r"latency sample 41 of 101 is .* ms, which is no time"):
+        summary([5.0] * 40 + [odd] + [6.0] * 60)
+    with pytest.raises(InputError, match="latency sample 2 of 2"):
+        device_time([5.0, odd])

@@ -7,7 +7,8 @@ import pytest
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.latency import Measurement, MeasureOptions, Warmup, summarise
-from dtvit_deploy.harness.latency.ab import SideBySide, _widening, side_by_side
+from dtvit_deploy.harness.latency.ab import SideBySide, side_by_side
+from dtvit_deploy.harness.latency.resampling import widening
 
 
 def measured(samples_ms: list[float]) -> Measurement:
@@ -73,7 +74,7 @@ class TestTheVerdict:
 def test_the_widening_is_a_student_s_t_beside_a_normal_distribution() -> None:
     """Quantiles of the tables: 2.776 for four degrees of freedom, 2.262 for nine, 2.045 for twenty-nine."""
     for processes, quantile in ((5, 2.776), (10, 2.262), (30, 2.045)):
-        assert _widening(processes) == pytest.approx(quantile / 1.960 * (processes / (processes - 1)) ** 0.5, rel=0.005)
+        assert widening(processes) == pytest.approx(quantile / 1.960 * (processes / (processes - 1)) ** 0.5, rel=0.005)
 
 
 def test_fewer_than_five_processes_and_no_time_at_all_are_refused() -> None:

@@ -9,15 +9,16 @@ import sys
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.report import series_file
 from dtvit_deploy.report.compare import Comparison
 from dtvit_deploy.report.schema import Report
-from dtvit_deploy.report.series import Point, compare_with_series, points
+from dtvit_deploy.report.series import Point, compare_with_series, lines, points
 from dtvit_deploy.report.series_file import compare_and_add
-from timed_reports import timed_report
+from timed_reports import set_to, timed_report
 
 
 def series(path: Path, *found: Report) -> Comparison:
@@ -52,6 +53,34 @@ class TestWhatIsFound:
         assert failing[0]
         assert failing[-3:] == [False, False, False]
 
+    def test_a_regression_that_creeps_in_fails_before_it_is_ten_bands_in_all_and_goes_on_failing(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        found = [compare_and_add(path, timed_report(1.015**run, seed=100 + run))[0] for run in range(14)]
+        failed = [[gate.name for gate in one.verdict.failed] for one in found]
+        assert failed[:5] == [[]] * 5
+        assert failed[10:] == [["ONNX FP32: p50 ÷ torch since the series began"]] * 4
+        assert not found[-1].undecided
+
+    def test_a_step_that_was_told_and_stayed_is_a_new_beginning_from_which_creeping_is_found_again(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        levels = [1.0] * 6 + [1.2] * 8
+        told = [not compare_and_add(path, timed_report(level, seed=run), last=4)[0].verdict.passed for run, level in enumerate(levels)]
+        assert (told[6:9], told[10:]) == ([True] * 3, [False] * 4)
+        assert [json.loads(line)["slower"] for line in path.read_text().splitlines()] == told
+        creeping = [compare_and_add(path, timed_report(1.2 * 1.02**run, seed=50 + run), last=4)[0].verdict.passed for run in range(9)]
+        assert creeping[0]
+        assert creeping[-4:] == [False] * 4
+
+    def test_a_single_run_far_off_in_a_long_series_is_no_creeping(self) -> None:
+        (point,) = points(timed_report(seed=0))
+        apart = np.exp(0.03 * np.random.default_rng(0).standard_normal(30))
+        names = ("p50_ratio", "p50_ratio_low", "p50_ratio_high")
+        earlier = [
+            msgspec.structs.replace(point, report=str(run), **{name: 0.5 * float(off) for name in names}) for run, off in enumerate(apart)
+        ]
+        found = compare_with_series([*earlier[:-1], msgspec.structs.replace(point, report="steady")], timed_report(1.05, seed=1))
+        assert found.verdict.passed
+
     def test_only_the_last_count(self, tmp_path: Path) -> None:
         path = tmp_path / "series.jsonl"
         series(path, *(timed_report(2.0, seed=seed) for seed in range(4)), *(timed_report(seed=10 + seed) for seed in range(4)))
@@ -69,6 +98,16 @@ class TestWhatIsFound:
         (told,) = found.not_compared
         (key,) = other
         assert told.startswith(f"ONNX FP32: p50: none of 1 earlier one was measured so; of the last, {key} was {other[key]} and is ")
+
+    def test_points_under_other_settings_are_another_series_in_the_same_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        series(path, set_to(timed_report(seed=0), turbo="on", power_mode="MAXN (0)"))
+        (told,) = series(path, set_to(timed_report(1.25, 1.5, seed=1), turbo="off", power_mode="15W (2)")).not_compared
+        assert told.startswith("ONNX FP32: p50: none of 1 earlier one was measured so; of the last, ")
+        assert told.endswith("turbo was on and is off; power mode was MAXN (0) and is 15W (2)")
+        assert not series(path, set_to(timed_report(1.2, seed=2), turbo="on", power_mode="MAXN (0)")).verdict.passed
+        (note,) = series(path, timed_report(seed=3)).notes
+        assert note.endswith("held to be the same: turbo, power mode, cores allowed, memory limit")
 
     def test_each_machine_is_held_against_its_own_points_in_one_file(self, tmp_path: Path) -> None:
         path = tmp_path / "series.jsonl"
@@ -130,9 +169,74 @@ class TestTheFile:
         series(path, timed_report(seed=1))
         assert len(path.read_text().splitlines()) == 2
 
+    @pytest.mark.parametrize("left", [1, 9, 40, 900, -1])
+    def test_a_last_line_that_a_kill_has_cut_is_taken_out_told_once_and_written_anew(self, left: int, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        series(path, timed_report(seed=0))
+        whole = path.read_bytes()
+        series(path, timed_report(seed=1))
+        both = path.read_bytes()
+        path.write_bytes(both[: len(whole) + left] if left > 0 else both[: left - 1])
+        first, again = compare_and_add(path, timed_report(seed=1)), compare_and_add(path, timed_report(seed=1))
+        assert [len([note for note in one.notes if "broke off" in note]) for one, _ in (first, again)] == [1, 0]
+        assert (first[1], again[1], path.read_bytes()) == (1, 0, both)
+
+    def test_wherever_a_line_was_cut_it_is_known_for_that(self) -> None:
+        (line,) = lines(points(msgspec.structs.replace(timed_report(seed=0), model="né" + chr(0x1F600) + '"\\')))
+        assert {series_file._whole(line + line[:left]) for left in range(1, len(line) - 1)} == {len(line)}
+        assert series_file._whole(line + line[:-1]) == 2 * len(line) - 1
+
+    def test_a_cut_line_goes_where_nothing_is_to_be_added_too_and_of_a_report_only_what_is_lacking_is_added(self, tmp_path: Path) -> None:
+        path = tmp_path / "series.jsonl"
+        two = timed_report(seed=0)
+        two = msgspec.structs.replace(
+            two, subjects=(*two.subjects, msgspec.structs.replace(two.subjects[1], name="ONNX FP16", file="b.onnx"))
+        )
+        series(path, two)
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-9])
+        assert compare_and_add(path, two)[1] == 1
+        assert path.read_bytes() == whole
+        path.write_bytes(whole + whole[:99])
+        assert compare_and_add(path, two)[1] == 0
+        assert path.read_bytes() == whole
+
+    def test_a_process_that_keeps_the_lock_is_named_after_a_while_and_nothing_is_added(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(series_file, "LOCK_SECONDS", 0.2)
+        path = tmp_path / "series.jsonl"
+        series(path, timed_report(seed=0))
+        content = path.read_bytes()
+        holding = "import fcntl, sys; file = open(sys.argv[1]); fcntl.flock(file, fcntl.LOCK_EX); print(1, flush=True); sys.stdin.read()"
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen([sys.executable, "-c", holding, str(path)], **pipes) as process:  # type: ignore[call-overload]
+            process.stdout.readline()
+            with pytest.raises(InputError, match=r"has been locked by .*process.* for 0.2 s, and nothing was added") as caught:
+                series(path, timed_report(seed=1))
+            if Path("/proc/locks").exists() and f" {process.pid} " in Path("/proc/locks").read_text():
+                assert f"process {process.pid} " in str(caught.value)
+            process.stdin.close()
+        assert path.read_bytes() == content
+        series(path, timed_report(seed=1))
+
+    @pytest.mark.parametrize("ratio", [1e30, 1e16, 1e-30])
+    def test_a_ratio_that_nothing_can_be_divided_by_is_compared_without_a_traceback(self, ratio: float) -> None:
+        (point,) = points(timed_report(seed=0))
+        odd = msgspec.structs.replace(point, p50_ratio=ratio, p50_ratio_low=ratio, p50_ratio_high=ratio)
+        found = compare_with_series([odd], timed_report(seed=1))
+        (row,) = found.rows
+        assert row.before == pytest.approx(ratio)
+        assert row.cells()
+        assert found.verdict.passed is (ratio > 1)
+
     @pytest.mark.parametrize(
         ("content", "said"),
         [
+            (b'{"agreement":nul}', "line 1"),
+            (b'{"agreement":null}', "line 1"),
+            (b'{"agreement":\n', "line 1"),
+            (b'{"some": "other file"', "line 1"),
             (b"\xff\xfe\n", "line 1"),
             (b"{}\n", "line 1"),
             (b"\n\n[1]\n", "line 3"),

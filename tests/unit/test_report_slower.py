@@ -10,7 +10,7 @@ import pytest
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.latency import MeasureOptions, Warmup, summarise
 from dtvit_deploy.report.compare import Comparison, compare_reports
-from timed_reports import CONDITIONS, timed_report
+from timed_reports import CONDITIONS, set_to, timed_report
 
 
 def outcome(found: Comparison) -> Literal["slower", "undecided", "pass"]:
@@ -29,7 +29,8 @@ def test_a_machine_that_became_slower_as_a_whole_is_no_regression_and_three_per_
         (gate,) = found.verdict.failed
         assert gate.name == "ONNX FP32: p50 ÷ torch"
         assert gate.reason.startswith("+")
-        assert gate.reason.endswith("all of it beyond the band of 2 %")
+        assert "all of it beyond the band of 2 %; 1 process before and one after say nothing of how far processes" in gate.reason
+        assert gate.reason.endswith("`dtvit-deploy ab` settles that")
         (row,) = (row for row in found.rows if row.figure == "p50 ÷ torch")
         assert row.interval is not None
         assert 0.02 < row.interval[0] < row.interval[1] < 0.04
@@ -124,3 +125,46 @@ def test_a_report_from_elsewhere_with_times_of_nothing_is_not_comparable_and_no_
     found = compare_reports(msgspec.structs.replace(odd, subjects=(odd.subjects[0], timeless)), timed_report(seed=2))
     assert [gate.reason for gate in found.verdict.failed] == ["not comparable: a latency of 0 ms has no ratio"]
     assert all(row.cells() for row in found.rows)
+
+
+@pytest.mark.parametrize(
+    ("key", "one", "other"),
+    [
+        ("power_mode", "MAXN (0)", "15W (2)"),
+        ("turbo", "on", "off"),
+        ("governor", "performance", "powersave"),
+        ("clock_bounds", "400 to 3500 MHz", "400 to 800 MHz"),
+        ("jetson_clocks", "locked", "not locked"),
+        ("low_power_mode", "off", "on"),
+        ("power_source", "AC Power", "Battery Power"),
+        ("cores_allowed", "2, by its control group", "0.5, by its control group"),
+        ("memory_limit", "8,192 MiB, by its control group", "512 MiB, by its control group"),
+    ],
+)
+def test_what_somebody_set_in_between_on_the_machine_is_not_comparable(key: str, one: str, other: str) -> None:
+    """The state beside each latency has it; the report's own facts of the machine do not."""
+    before, after = set_to(timed_report(seed=1), **{key: one}), set_to(timed_report(seed=2), **{key: other})
+    assert outcome(compare_reports(before, set_to(timed_report(seed=2), **{key: one}))) == "pass"
+    (gate,) = compare_reports(before, after).verdict.failed
+    name = key if key == "jetson_clocks" else key.replace("_", " ")
+    assert gate.reason == f"not comparable: {name} was {one} and is {other}"
+
+
+def test_a_limit_that_is_there_on_one_side_alone_is_a_difference_since_a_device_tells_it_where_there_is_one() -> None:
+    limited = set_to(timed_report(seed=2), cores_allowed="0.5, by its control group")
+    (gate,) = compare_reports(set_to(timed_report(seed=1)), limited).verdict.failed
+    assert gate.reason == "not comparable: cores allowed was all and is 0.5, by its control group"
+
+
+def test_a_setting_that_one_side_does_not_tell_is_no_difference_and_is_named() -> None:
+    found = compare_reports(timed_report(seed=1), set_to(timed_report(seed=2), turbo="on"))
+    assert outcome(found) == "pass"
+    assert found.notes == ("ONNX FP32: told of one of the two alone, and held to be the same: turbo, cores allowed, memory limit",)
+    assert compare_reports(set_to(timed_report(seed=1), turbo="on"), set_to(timed_report(seed=2), turbo="on")).notes == ()
+
+
+def test_a_torch_that_ran_under_other_settings_is_no_yardstick() -> None:
+    quick = set_to(timed_report(machine=1.3, seed=2), turbo="on")
+    slow = set_to(quick, turbo="off").subjects[0]
+    found = compare_reports(set_to(timed_report(seed=1), turbo="on"), msgspec.structs.replace(quick, subjects=(slow, quick.subjects[1])))
+    assert [gate.name for gate in found.verdict.failed] == ["ONNX FP32: p50"]

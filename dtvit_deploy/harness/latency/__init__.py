@@ -4,7 +4,7 @@ Candidates are sampled in turn, one run of each in a round, so that a machine th
 survives. A measurement carries its raw samples and its own verdict: VALID, or INVALID with the reasons and their figures.
 """
 
-from dtvit_deploy.harness.latency.between_runs import Growth, Level, Run, growth, growth_over
+from dtvit_deploy.harness.latency.between_runs import Growth, Level, Run, growth, growth_over, typical
 from dtvit_deploy.harness.latency.measurement import DeviceTime, Measurement, MeasureOptions, Samples, Warmup, summarise
 from dtvit_deploy.harness.latency.paired import Ratio, ratio
 from dtvit_deploy.harness.latency.rounds import interleaved, measure, sample
@@ -30,4 +30,5 @@ __all__ = [
     "sample",
     "stated",
     "summarise",
+    "typical",
 ]

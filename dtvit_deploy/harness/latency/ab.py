@@ -19,7 +19,7 @@ import msgspec
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.latency.between_runs import Growth, Run
 from dtvit_deploy.harness.latency.measurement import Measurement
-from dtvit_deploy.harness.latency.resampling import INTERVAL, RESAMPLES
+from dtvit_deploy.harness.latency.resampling import INTERVAL, RESAMPLES, widening
 
 FEWEST_PROCESSES = 5
 BAND = 0.005
@@ -59,7 +59,7 @@ def side_by_side(pairs: Sequence[tuple[Measurement, Measurement]], *, band: floa
     processes = rng.integers(len(runs), size=(RESAMPLES, len(runs)))
     drawn = rounds[processes, rng.integers(RESAMPLES, size=processes.shape)].mean(axis=1)
     centre = statistics.fmean(map(math.log, ratios))
-    low, high = centre + _widening(len(runs)) * (np.percentile(drawn, INTERVAL) - centre)
+    low, high = centre + widening(len(runs)) * (np.percentile(drawn, INTERVAL) - centre)
     growth = Growth(share=math.expm1(centre), low=math.expm1(low), high=math.expm1(high), runs=len(runs))
     return SideBySide(growth=growth, processes=tuple(ratios), band=band, found=_found(growth, band))
 
@@ -82,20 +82,3 @@ def _found(growth: Growth, band: float) -> Literal["slower", "faster", "alike", 
     if growth.high < -band:
         return "faster"
     return "alike" if -band <= growth.low and growth.high <= band else "undecided"
-
-
-def _widening(processes: int) -> float:
-    """From what resampling so few knows of them to what there is to know.
-
-    A resample's spread is that of the sample, which is less than its source's by √(n − 1) of √n, and a normal distribution's quantile takes
-    the place of Student's. That one is Fisher's expansion (Abramowitz and Stegun, 26.7.5), within half a per cent from four degrees on.
-    """
-    freedom = processes - 1
-    z = statistics.NormalDist().inv_cdf(INTERVAL[1] / 100)
-    quantile = (
-        z
-        + (z**3 + z) / (4 * freedom)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
-    )
-    return quantile / z * math.sqrt(processes / freedom)

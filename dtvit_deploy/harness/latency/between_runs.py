@@ -7,6 +7,7 @@ resampled for itself. A machine that became slower as a whole slows the yardstic
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import msgspec
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.latency.measurement import Measurement
-from dtvit_deploy.harness.latency.resampling import INTERVAL, RESAMPLES, common_rounds, medians, resampled_medians
+from dtvit_deploy.harness.latency.resampling import INTERVAL, RESAMPLES, common_rounds, medians, resampled_medians, widening
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 FEWEST_RUNS = 3
 """Earlier runs from which something is known of what differs between runs."""
+FEWEST_FOR_SIDES = 5
+"""Those from which it is known to which side: of three, one may lie far off, and by luck none on the side that counts."""
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,20 +96,31 @@ def growth(before: Run, after: Run, *, seed: int = 0) -> Growth:
     return Growth(share=after.median() / before.median() - 1, low=float(low) - 1, high=float(high) - 1)
 
 
+def typical(earlier: Sequence[Level]) -> float:
+    """The median of earlier runs, the geometric mean of the middle two where their number is even.
+
+    Raises:
+        InputError: there is none, or one of no time.
+    """
+    if not earlier or any(not 0 < each < math.inf for one in earlier for each in (one.median, one.low, one.high)):
+        raise InputError("earlier runs must have taken some time, and there must be one at least")
+    return math.exp(statistics.median(math.log(one.median) for one in earlier))
+
+
 def growth_over(earlier: Sequence[Level], after: Run, *, seed: int = 0) -> Growth:
     """By how much ``after`` is slower than the median of earlier runs.
 
     Each resample draws as many of the earlier runs as there are, each within its own interval, and takes their median. From
     `FEWEST_RUNS` on the new run is moved by what one of those was off their median by: it is one more draw of whatever differs from run to
-    run, which no run's own samples know.
+    run, which no run's own samples know. Those were taken from a median of their own, and few runs look more alike than they are, so what
+    they are off by is widened for both.
 
     Raises:
         InputError: there is no earlier run, or one of no time; a sample took no time.
     """
     import numpy as np
 
-    if not earlier or any(not 0 < each < math.inf for one in earlier for each in (one.median, one.low, one.high)):
-        raise InputError("earlier runs must have taken some time, and there must be one at least")
+    base_median = typical(earlier)
     rng = np.random.default_rng(seed)
     logs = np.log([one.median for one in earlier])
     spread = np.log([one.high / one.low for one in earlier]) / (2 * 1.96)  # of each run's own interval, as of a normal one
@@ -114,11 +128,12 @@ def growth_over(earlier: Sequence[Level], after: Run, *, seed: int = 0) -> Growt
     base = np.median(logs[places] + rng.standard_normal(places.shape) * spread[places], axis=1)
     drawn = np.log(after.drawn(rng))
     if len(logs) >= FEWEST_RUNS:
-        off = (logs - np.median(logs)) * math.sqrt(len(logs) / (len(logs) - 1))  # they were taken from a median of their own
+        off = (logs - np.median(logs)) * widening(len(logs))
+        if len(off) < FEWEST_FOR_SIDES:
+            off = np.concatenate([off, -off])
         drawn = drawn + rng.choice(off, size=RESAMPLES)
     low, high = np.expm1(np.percentile(drawn - base, INTERVAL))
-    share = after.median() / math.exp(float(np.median(logs))) - 1
-    return Growth(share=share, low=float(low), high=float(high), runs=len(earlier))
+    return Growth(share=after.median() / base_median - 1, low=float(low), high=float(high), runs=len(earlier))
 
 
 def _level(found: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -201,10 +201,11 @@ def summarise(
     """Percentiles and validity of raw samples, wherever they were taken; ``tick_ms`` is the step of the clock that took them.
 
     Raises:
-        InputError: there is no sample.
+        InputError: there is no sample, or one that no clock takes.
     """
     if not samples_ms:
         raise InputError("there is no latency sample to summarise")
+    _require_times(samples_ms)
     ordered = sorted(samples_ms)
     quartile, median, three_quarters = (nearest_rank(ordered, per_mille) for per_mille in (250, P50, 750))
     iqr = three_quarters - quartile
@@ -251,7 +252,12 @@ def summarise(
 
 
 def device_time(samples_ms: Sequence[float], host_ms: Sequence[float] = ()) -> DeviceTime:
-    """Percentiles of a device's own times, and of what the host's clock counts beyond them in the same runs."""
+    """Percentiles of a device's own times, and of what the host's clock counts beyond them in the same runs.
+
+    Raises:
+        InputError: one that no clock takes.
+    """
+    _require_times([*samples_ms, *host_ms])
     ordered = sorted(samples_ms)
     beyond = sorted(max(0.0, host - device) for host, device in zip(host_ms, samples_ms, strict=bool(host_ms)))
     return DeviceTime(
@@ -261,6 +267,15 @@ def device_time(samples_ms: Sequence[float], host_ms: Sequence[float] = ()) -> D
         p99=percentile(ordered, P99),
         transfer_p50=nearest_rank(beyond, P50) if any(beyond) else None,  # a device far away has no samples of the host
     )
+
+
+def _require_times(samples_ms: Sequence[float]) -> None:
+    """Refuse what no clock takes: one infinity is every mean, and NaN has no place in an order."""
+    odd = next((place for place, one in enumerate(samples_ms) if not 0 <= one < math.inf), None)  # not so for NaN
+    if odd is not None:
+        raise InputError(
+            f"latency sample {odd + 1} of {len(samples_ms)} is {samples_ms[odd]} ms, which is no time", remedy="measure with another clock"
+        )
 
 
 def _withheld(found: Mapping[str, tuple[float | None, int]]) -> tuple[str, ...]:

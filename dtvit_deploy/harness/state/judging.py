@@ -23,6 +23,15 @@ SETTINGS = (
 )
 """Facts that somebody sets: a device on which one of them changed in between is two devices."""
 
+UNLIMITED = {"cores allowed": "all", "memory limit": "none"}
+"""What holds where a device tells of itself, and of these nothing: they are told where there are any."""
+
+
+def settings(watched: Watched) -> dict[str, str]:
+    """What somebody had set before a measurement; empty where the device told nothing of itself."""
+    known = UNLIMITED | {name: said for name, said in watched.before.items() if said}
+    return {name: known[name] for name in SETTINGS if name in known} if watched.before else {}
+
 
 def spoilt(watched: Watched) -> list[str]:
     """Why a measurement is INVALID by the state of its device, each with its figures; empty where it is not."""
