@@ -73,3 +73,17 @@ def test_an_older_report_is_refused_with_one_message_whatever_else_is_in_it(repo
         assert done.exit_code == 2
         assert f"{older} has schema 1; this version reads schema 3" in done.output.replace("\n", "")
     assert not (tmp_path / "series.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("before", "slow", "--last", "3"), "--last says how many reports of a series are compared with, and there is no series"),
+        (("before", "slow", "--slower", "5"), "--slower 5 is 500 %: it is a share"),
+        (("before", "slow", "--slower", "1"), "--slower 1 is 100 %: it is a share"),
+    ],
+)
+def test_what_would_be_passed_over_or_is_no_share_is_refused(given: tuple[str, ...], said: str, reports: dict[str, Path]) -> None:
+    done = compare(*(reports.get(one, one) for one in given))
+    assert done.exit_code == 2
+    assert said in done.output.replace("\n", " ")

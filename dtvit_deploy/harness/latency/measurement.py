@@ -25,6 +25,8 @@ from dtvit_deploy.harness.state.record import Watched
 
 FEWEST_SAMPLES = 64
 """Below this a measurement is INVALID, whatever was asked for."""
+TOO_FEW = "too few samples"
+"""What the reason begins with."""
 WARMUP_LIMIT = 0.05
 """Change of the median from one warm-up window to the next, below which the candidate is warm."""
 COARSEST_TICK = 0.01
@@ -211,7 +213,7 @@ def summarise(
     reasons = []
     asked = max(options.min_samples, FEWEST_SAMPLES)
     if len(ordered) < asked:
-        reasons.append(f"too few samples: {len(ordered)} of {asked} (in {sum(ordered) / 1e3:.1f} s of runs)")
+        reasons.append(f"{TOO_FEW}: {len(ordered)} of {asked} (in {sum(ordered) / 1e3:.1f} s of runs)")
     if not warmup.stable:
         reasons.append(
             f"warm-up: after {warmup.runs} runs and {warmup.seconds:.1f} s the median still changed by {warmup.change:.0%}"
