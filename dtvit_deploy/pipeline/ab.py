@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from dtvit_deploy.artifacts.artifact import Artifact, load_artifact, manifest_path, named_artifacts
+from dtvit_deploy.artifacts.artifact import Artifact, load_artifact
 from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.given import artifacts_in, is_plain_folder, named_artifacts
 from dtvit_deploy.devices.clocks.guard import give_back_left
 from dtvit_deploy.devices.state.watcher import watching
 from dtvit_deploy.errors import InputError, MissingError
@@ -95,13 +96,13 @@ def compare_side_by_side(
 
 def _artifact(path: Path) -> Artifact:
     """The artefact at a path; where that is the folder of an export, what is in it is named."""
-    if path.is_dir() and not (path.name and manifest_path(path).is_file()):
-        inside = [one.name for one in named_artifacts([path]) if one != path]
+    if is_plain_folder(path):
+        inside = [one.name for one in artifacts_in(path)]
         raise InputError(
             f"{path} is a folder, and ab takes one artefact",
             remedy=f"give one of {some(inside)}" if inside else "give what `dtvit-deploy export` wrote",
         )
-    return load_artifact(path)
+    return load_artifact(*named_artifacts([path]))
 
 
 def _require_real(pairing: Pairing) -> None:

@@ -87,7 +87,7 @@ def require_enough_samples(samples: int) -> None:
     """
     if samples < FEWEST_SAMPLES:
         raise InputError(
-            f"{counted(samples, 'sample')} asked for in each process; fewer than {FEWEST_SAMPLES} are INVALID, and no verdict follows from them",
+            f"{counted(samples, 'sample')} asked for in each process; fewer than {FEWEST_SAMPLES} are INVALID, and decide nothing",
             remedy=f"take {FEWEST_SAMPLES} or more",
         )
 
