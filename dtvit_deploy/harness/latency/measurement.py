@@ -16,6 +16,7 @@ import msgspec
 
 from dtvit_deploy.artifacts.bounds import Amount, Count, Milliseconds
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.harness.apart import percents
 from dtvit_deploy.harness.drift import drift_of
 from dtvit_deploy.harness.latency.percentiles import P50, P90, P99, P99_9, early_stopping, fewest, nearest_rank, percentile
 from dtvit_deploy.harness.latency.starts import Starts
@@ -215,9 +216,10 @@ def summarise(
     if len(ordered) < asked:
         reasons.append(f"{TOO_FEW}: {len(ordered)} of {asked} (in {sum(ordered) / 1e3:.1f} s of runs)")
     if not warmup.stable:
+        changed, allowed = percents(warmup.change, WARMUP_LIMIT)
         reasons.append(
-            f"warm-up: after {warmup.runs} runs and {warmup.seconds:.1f} s the median still changed by {warmup.change:.0%}"
-            f" from one window to the next (limit {WARMUP_LIMIT:.0%})"
+            f"warm-up: after {warmup.runs} runs and {warmup.seconds:.1f} s the median still changed by {changed}"
+            f" from one window to the next (limit {allowed})"
         )
     if median <= 0 or tick_ms > COARSEST_TICK * median:
         reasons.append(f"timer: the clock's step, {tick_ms:.3g} ms, is too coarse for a median of {median:.3g} ms")
@@ -225,7 +227,8 @@ def summarise(
         if drift := drift_of(samples_ms, options.drift_limit):
             reasons.append(drift)
         if iqr > options.spread_limit * median:
-            reasons.append(f"spread: the IQR of {iqr:.3g} ms is {iqr / median:.0%} of the median (limit {options.spread_limit:.0%})")
+            share, allowed = percents(iqr / median, options.spread_limit)
+            reasons.append(f"spread: the IQR of {iqr:.3g} ms is {share} of the median (limit {allowed})")
     p90, p99, p99_9 = (percentile(ordered, per_mille) for per_mille in (P90, P99, P99_9))
     p90_early, p99_early, p99_9_early = (early_stopping(ordered, per_mille) for per_mille in (P90, P99, P99_9))
     return Measurement(
