@@ -114,6 +114,8 @@ def _check(
     from dtvit_deploy.cli.progress import working
 
     given.say_if_crowded(recipe.run.threads)
+    if figures.latency:
+        given.say_what_is_foreseen(recipe)
     # The report's folder is opened first, so that one that cannot be written is refused before minutes of measuring.
     with staged(out) if out is not None else nullcontext():
         with working() as progress:

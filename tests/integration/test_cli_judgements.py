@@ -172,8 +172,20 @@ def test_a_profile_without_a_latency_to_believe_does_not_end_as_if_it_had_measur
     done = deploy("profile", ARTEFACT, "--samples", "8", "--seconds", "0.1", "-o", "profiled", cwd=work, code=1, before=never)
     assert done.stdout.splitlines()[-1] == "FAIL: 1 of 1 gates failed"
     assert "✗ a latency to believe: none of 1 measurement is VALID; ONNX FP32, network.net.fp32.onnx: INVALID (too few" in done.stdout
+    assert "8 samples of each latency asked for (profile.samples): fewer than " in done.stderr
     compared = deploy("compare", "profiled", "profiled", cwd=work, code=1)  # which says something about the machine alone
     assert "✗ a latency to compare: of 1 artefact none has a VALID latency in both reports" in compared.stdout
+
+
+def test_energy_that_is_asked_for_where_no_rail_is_says_so(work: Path, tmp_path: Path) -> None:
+    """In the report, and so at the terminal; by default it is taken where there is a rail, and nothing is said where there is none."""
+    bare = "import functools, pathlib; import dtvit_deploy.pipeline.timing as timing\n"
+    bare += f"timing.watching = functools.partial(timing.watching, root=pathlib.Path({str(tmp_path)!r}))"
+    few = ("profile", ARTEFACT, "--seconds", "0.1", "--samples", "64")
+    done = deploy(*few, "--energy", "1", cwd=work, code=None, before=bare)
+    assert "note: no energy: no rail, and no counter of energy, can be read" in " ".join(done.stdout.split())
+    for others in ((), ("--energy", "0")):
+        assert "no energy" not in deploy(*few, *others, cwd=work, code=None, before=bare).stdout
 
 
 def test_of_what_can_never_be_int8_calibration_says_so_before_it_reads_an_image(work: Path) -> None:
