@@ -28,8 +28,8 @@ def foreseen(recipe: Recipe, root: Path = Path("/")) -> list[str]:
     found = []
     if samples < FEWEST_SAMPLES:
         found.append(
-            f"{counted(samples, 'sample')} of each latency asked for (profile.samples): fewer than {FEWEST_SAMPLES} are INVALID, and no more"
-            f" are taken of what is slow; ask for {FEWEST_SAMPLES}"
+            f"{counted(samples, 'sample')} of each latency asked for (profile.samples): fewer than {FEWEST_SAMPLES} are INVALID,"
+            f" and no more are taken of what is slow; ask for {FEWEST_SAMPLES}"
         )
     if recipe.profile.lock_clocks and measures_here(recipe) and (why := _why_not_locked(root)):
         found.append(f"{why}; latency will not be measured with --lock-clocks (profile.lock_clocks)")

@@ -62,7 +62,10 @@ class MeasureOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_samples <= self.max_samples:
-            raise InputError(f"{self.min_samples} samples at least and {self.max_samples} at most cannot both be")
+            raise InputError(
+                f"{self.min_samples} samples at least and {self.max_samples} at most cannot both be",
+                remedy=f"ask for 1 to {self.max_samples}",
+            )
         for low, high, what in (
             (self.min_seconds, self.max_seconds, "measuring"),
             (self.warmup_seconds, self.max_warmup_seconds, "warm-up"),
