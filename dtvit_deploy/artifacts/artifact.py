@@ -10,7 +10,6 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -200,19 +199,6 @@ def manifest_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def named_artifacts(paths: Sequence[Path]) -> list[Path]:
-    """The artefacts that paths stand for, each once: an export's folder for all in it, a manifest (of a shell's ``out/*``) for its own."""
-    found: list[Path] = []
-    for path in paths:
-        described = path.with_suffix("") if path.suffix == ".json" else path
-        if path.is_dir() and not (path.name and manifest_path(path).is_file()):  # the folder "." has no name
-            inside = [one.with_suffix("") for one in sorted(path.glob("*.json")) if one.with_suffix("").exists()]
-            found += inside or [path]
-        else:
-            found.append(described if described.exists() else path)
-    return list(dict.fromkeys(found))
-
-
 def load_artifact(path: Path) -> Artifact:
     """Read the manifest beside ``path`` and check the artefact against it.
 
@@ -234,7 +220,10 @@ def load_artifact(path: Path) -> Artifact:
         )
     schema = read_json(beside, _VERSIONED).schema  # by itself, since what else another schema has is not known
     if schema != SCHEMA:
-        raise InputError(f"{beside} has schema {schema}; this version reads schema {SCHEMA}", remedy="export the artefact again")
+        raise InputError(
+            f"{beside} has schema {schema}; this version reads schema {SCHEMA}",
+            remedy="update dtvit-deploy" if schema > SCHEMA else "export the artefact again",
+        )
     manifest: Manifest = read_json(beside, Manifest)
     _require_feedable(manifest, beside)
     try:

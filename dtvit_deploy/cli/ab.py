@@ -21,16 +21,16 @@ def ab(
     a: Annotated[Path, typer.Argument(help="An artefact, with its manifest beside it.", show_default=False)],
     b: Annotated[Path, typer.Argument(help="Another one, or the same.", show_default=False)],
     processes: Annotated[int, typer.Option("--processes", min=5, help="Fresh processes, each with both.")] = 6,
-    band: Annotated[float, typer.Option("--band", min=0, help="Share within which a difference is none.")] = 0.005,
+    band: Annotated[float, typer.Option("--band", min=0, help="Share within which a difference is none; 0.005 is 0.5 %.")] = 0.005,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Least time for each in each process.")] = 3.0,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Least number of samples for each in each process.")] = 64,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Least number of samples for each in each process, 64 or more.")] = 64,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Compute threads of one inference.")] = 1,
     trust: given.Trust = False,
     as_json: given.Json = False,
 ) -> None:
     """Whether artefact B is slower than A: interleaved, in several fresh processes. Fails where it is.
 
-    And where the device held itself back in one of them.
+    And where the device held itself back in one of them, or a process has too few samples.
     """
     from dtvit_deploy.cli import show
     from dtvit_deploy.cli.progress import working
@@ -67,7 +67,7 @@ def _show(found: Compared) -> None:
             f"{one.p50:.3f}",
             f"{two.p50:.3f}",
             f"{ratio:.4f}",
-            "; ".join(filter(None, (one.why_invalid, two.why_invalid))) or "VALID",
+            "; ".join(f"{letter} {why}" for letter, why in (("A", one.why_invalid), ("B", two.why_invalid)) if why) or "VALID",
         )
         for number, ((one, two), ratio) in enumerate(zip(found.measured, outcome.processes, strict=True), 1)
     ]

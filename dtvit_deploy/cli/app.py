@@ -115,6 +115,8 @@ def _check(
     from dtvit_deploy.cli.progress import working
 
     given.say_if_crowded(recipe.run.threads)
+    if figures.latency:
+        given.say_what_is_foreseen(recipe)
     # The report's folder is opened first, so that one that cannot be written is refused before minutes of measuring.
     with staged(out) if out is not None else nullcontext():
         with working() as progress:
@@ -204,7 +206,10 @@ def compare(
     slower: Annotated[
         float | None,
         typer.Option(
-            "--slower", min=0, help="Share by which p50 may grow: by default 0.02 in units of torch's, else 0.05.", show_default=False
+            "--slower",
+            min=0,
+            help="Share by which p50 may grow, 0.02 for 2 %: by default that in units of torch's, else 0.05.",
+            show_default=False,
         ),
     ] = None,
     history: Annotated[
@@ -213,18 +218,25 @@ def compare(
             "--history", help="Compare one report with the last of this series, a file of JSON lines, and add it.", show_default=False
         ),
     ] = None,
-    last: Annotated[int, typer.Option("--last", min=1, help="Reports of the series to compare with.")] = 10,
+    last: Annotated[
+        int | None, typer.Option("--last", min=1, help="Of --history: reports of the series to compare with.", show_default="10")
+    ] = None,
     as_json: given.Json = False,
 ) -> None:
     """Compare two reports, or one with a series: what became slower, larger or less accurate. Fails on a regression."""
     from dtvit_deploy.cli import show
     from dtvit_deploy.errors import InputError
+    from dtvit_deploy.harness.verdict import percent
 
     if (after is None) == (history is None):
         raise InputError(
             "compare takes two reports, or one and a series" + (", and both were given" if history else ""),
             remedy="give BEFORE and AFTER, or REPORT and --history FILE",
         )
+    if last is not None and history is None:
+        raise InputError("--last says how many reports of a series are compared with, and there is no series", remedy="give --history FILE")
+    if slower is not None and not slower < 1:
+        raise InputError(f"--slower {slower:g} is {percent(slower)}: it is a share", remedy="give less than 1: 0.2 is 20 %")
     added = 0
     if history is None:
         from dtvit_deploy.report.compare import compare_reports
@@ -232,9 +244,10 @@ def compare(
         assert after is not None
         found = compare_reports(read_report(before), read_report(after), slower=slower)
     else:
+        from dtvit_deploy.report.series import LAST
         from dtvit_deploy.report.series_file import compare_and_add
 
-        found, added = compare_and_add(history, read_report(before), last=last, slower=slower)
+        found, added = compare_and_add(history, read_report(before), last=last or LAST, slower=slower)
     if as_json:
         show.as_json(found)
     else:

@@ -62,6 +62,8 @@ def bundle(
         raise InputError("accuracy needs images", remedy="give --data a folder with one sub-folder for each class, or leave --evaluate out")
     given.say_if_crowded(recipe.run.threads)  # the reference has as many
     figures = Figures(parity=verify, layers=layers, accuracy=evaluate, latency=profile)
+    if figures.latency:
+        given.say_what_is_foreseen(recipe)
     # The archive's folder is opened first, so that one that cannot be written is refused before minutes of packing.
     with staged(out.parent if out is not None else Path()), working() as progress:
         made = bundled(opened(artefacts, recipe, Cache.default(), trust=trust), recipe, figures, out, progress)

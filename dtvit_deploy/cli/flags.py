@@ -18,7 +18,7 @@ from dtvit_deploy.cli.flag import Flag
 from dtvit_deploy.cli.spelling import ChannelOrder, Filter, Ios, Quantizer
 from dtvit_deploy.formats.engine.options import Flavour
 from dtvit_deploy.formats.mlpackage.options import Layout, Weights
-from dtvit_deploy.runtimes.registry import RUNTIMES
+from dtvit_deploy.runtimes.registry import of_artefacts
 
 
 def _unique(values: Iterable[Any]) -> list[Any]:
@@ -189,7 +189,7 @@ RUNTIME = Flag(
     "run.runtimes",
     ("--runtime",),
     list[str],
-    f"Load artefacts in this one, repeatable; the best here if none: {', '.join(name for name in RUNTIMES if name != 'torch')}.",
+    f"Load artefacts in this one, repeatable; the best here if none: {', '.join(of_artefacts())}.",
     _unique,
 )
 DEVICE = Flag(
@@ -248,6 +248,7 @@ PROFILE = (
         float,
         "Seconds of each block in which energy is taken, where a rail can be read; 0 for no energy.",
         least=0,
+        most=600,
     ),
     Flag(
         "profile.lock_clocks",

@@ -13,6 +13,7 @@ from dtvit_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from dtvit_deploy.artifacts.cache import Cache
+    from dtvit_deploy.recipe.tables import Recipe
 
 Artefacts = Annotated[
     list[Path], typer.Argument(help="Artefacts of one export (each with its manifest beside it), or its folder.", show_default=False)
@@ -53,6 +54,19 @@ def say_if_crowded(threads: int) -> None:
         from dtvit_deploy.cli.progress import Terminal
 
         Terminal().step(why)
+
+
+def say_what_is_foreseen(recipe: Recipe) -> None:
+    """Say on standard error what is known of a request's latencies before one is taken.
+
+    Raises:
+        InputError: what it asks of them contradicts itself, or there is no device of a name.
+    """
+    from dtvit_deploy.cli.progress import Terminal
+    from dtvit_deploy.pipeline.foreseen import foreseen
+
+    for each in foreseen(recipe):
+        Terminal().step(each)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,8 +48,11 @@ def report(
     Flags of samples and network are of --import: for what is elsewhere now than when the bundle was made.
     """
     if schema:
-        if said or device or layers is not None or source is not None or results is not None or out is not None:
-            raise InputError("the schema is that of every report", remedy="give --schema by itself")
+        others = [(source, str(source)), (results, "--import"), (out, "--out")]
+        if aside := ", ".join(
+            [*(name for value, name in others if value is not None), *filter(None, [_given(said, names, device, layers)])]
+        ):
+            raise InputError(f"--schema prints that of every report, and beside it was given: {aside}", remedy="give --schema by itself")
         print_schema()
         return
     if results is None:
@@ -56,8 +60,11 @@ def report(
             raise InputError(
                 "there is nothing to show", remedy="give a report.json, or its folder; or --import what a bundle's device wrote"
             )
-        if said or device or layers is not None:
-            raise InputError("what was given is about results that are imported", remedy="give them by --import, or leave it out")
+        if aside := _given(said, names, device, layers):
+            raise InputError(
+                f"{aside}: about results that are imported, and a report is only shown",
+                remedy="leave it out; or give the results by --import",
+            )
         finish(read_report(source), out, as_json)
         return
     from dtvit_deploy.artifacts.cache import Cache
@@ -78,6 +85,12 @@ def report(
         finish(found.report if before is None else merged(before, found.report, found.device), out, as_json)
 
 
+def _given(said: dict[str, Any], names: dict[str, str], device: str, layers: bool | None) -> str:
+    """What was typed of the flags that are of --import."""
+    walked = [] if layers is None else ["--layers" if layers else "--no-layers"]
+    return ", ".join([*(names[key] for key in said), *(["--device-name"] if device else []), *walked])
+
+
 def print_schema() -> None:
     from dtvit_deploy.cli import show
     from dtvit_deploy.report.reference import json_schema
@@ -94,18 +107,31 @@ def read_report(path: Path) -> Report:
     from msgspec import defstruct
 
     from dtvit_deploy.artifacts.artifact import read_json
+    from dtvit_deploy.artifacts.given import MANIFEST, kind_of_json
     from dtvit_deploy.report import JSON
     from dtvit_deploy.report.contradictions import require_consistent
     from dtvit_deploy.report.schema import SCHEMA, Report
 
+    if not os.path.lexists(path):
+        raise InputError(f"there is no report at {path}", remedy="give a report.json, or the folder that it was written into")
     if path.is_dir():
         if not (path / JSON).is_file():
             raise InputError(f"the folder {path} has no {JSON}", remedy="give a folder that `run` or --out wrote a report into")
         path /= JSON
+    if kind_of_json(path) == MANIFEST:
+        raise InputError(
+            f"{path} is not a report: it is an artefact's manifest",
+            remedy="give a report.json, or its folder; verify, evaluate and profile write one with --out",
+        )
     # By itself, since what else another schema has is not known.
-    schema = read_json(path, defstruct("Report", [("schema", int, SCHEMA)])).schema
+    schema = read_json(path, defstruct("Report", [("schema", int | None, None)])).schema
+    if schema is None:
+        raise InputError(f"{path} is not a report: it does not say of which schema it is", remedy="measure again")
     if schema != SCHEMA:
-        raise InputError(f"{path} has schema {schema}; this version reads schema {SCHEMA}", remedy="measure again")
+        raise InputError(
+            f"{path} has schema {schema}; this version reads schema {SCHEMA}",
+            remedy="update dtvit-deploy" if schema > SCHEMA else "measure again",
+        )
     found: Report = read_json(path, Report)
     require_consistent(path, found)
     return found

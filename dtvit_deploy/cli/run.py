@@ -67,6 +67,7 @@ def run(
     asked = _requests(recipes or [default() or DEFAULT], said, names, out)
     for one in asked:
         given.say_if_crowded(one.recipe.run.threads)
+        given.say_what_is_foreseen(one.recipe)
     with given.opened_cache(no_cache) as cache:
         if dry_run:
             graph = planned(asked, layers=layers, only=only or (), scheduler=scheduler)

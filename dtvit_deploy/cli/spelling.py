@@ -66,7 +66,12 @@ def parse_input(text: str) -> TensorSpec:
     """
     match = re.fullmatch(r"([A-Za-z_]\w*)=(\d{1,9}(?:[x×]\d{1,9})*)(?::(\w+))?", text)
     if match is None:
-        raise InputError(f"--input {text!r} is not NAME=SHAPE[:TYPE]", remedy="write it like image=1x3x224x224 or ids=1x16:int64")
+        # What exporters to a graph with a dynamic batch are given: -1, N or ? in the place of a size.
+        dynamic = re.fullmatch(
+            r"[A-Za-z_]\w*=(?:-1|\?|[A-Za-z_]\w*|\d{1,9})(?:[x×](?:-1|\?|[A-Za-z_][a-wyzA-Z_]*|\d{1,9}))*(?::\w+)?", text
+        )
+        why = "; every size is a number, the batch's too: shapes are static" if dynamic else ""
+        raise InputError(f"--input {text!r} is not NAME=SHAPE[:TYPE]{why}", remedy="write it like image=1x3x224x224 or ids=1x16:int64")
     name, shape, dtype = match.groups()
     return TensorSpec(name, tuple(int(side) for side in re.split("[x×]", shape)), dtype or "float32")
 

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from dtvit_deploy.artifacts.toml_file import read_toml
+from dtvit_deploy.artifacts.words import in_words
 from dtvit_deploy.devices.address import Address, parse
 from dtvit_deploy.errors import InputError
 
@@ -186,7 +187,7 @@ def _device(path: Path, number: int, raw: Any) -> Device:
         entry = msgspec.convert(raw, Entry)
     except msgspec.ValidationError as error:
         told, _, key = str(error).partition(" - at `$.")
-        told = told[:1].lower() + told[1:]
+        told = in_words(told[:1].lower() + told[1:])
         known = f"known keys: {', '.join(field.name for field in msgspec.structs.fields(Entry))}"
         raise InputError(f"{where}: {key.strip('`')}{': ' * bool(key)}{told}", remedy=known) from error
     return device_of(entry, where)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dtvit_deploy.harness.apart import percents
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -38,7 +40,8 @@ def drift_of(samples_ms: Sequence[float], limit: float) -> str | None:
     if chance >= SIGNIFICANT or abs(relative) <= limit:
         return None
     where = f"at a step near sample {step} of {len(samples)}" if stepped else "from the first third of the samples to the last"
-    return f"drift: the median went {relative:+.0%}, {first:.4g} → {last:.4g} ms, {where} (limit {limit:.0%})"
+    moved, allowed = percents(relative, limit, signed=True)
+    return f"drift: the median went {moved}, {first:.4g} → {last:.4g} ms, {where} (limit {allowed})"
 
 
 def _pettitt(samples: NDArray[np.float64]) -> tuple[int, float]:

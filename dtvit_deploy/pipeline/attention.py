@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from dtvit_deploy.artifacts.artifact import NAMES, Artifact, load_artifact, manifest_path, named_artifacts
+from dtvit_deploy.artifacts.artifact import NAMES, Artifact, load_artifact, manifest_path
 from dtvit_deploy.artifacts.attention import AttentionMap, tensor_of
 from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.given import artifacts_in, named_artifacts
 from dtvit_deploy.calibration.feeds import image_feeds
 from dtvit_deploy.calibration.images import ImageSet, LabelledImage
 from dtvit_deploy.errors import InputError
@@ -55,7 +56,7 @@ def told_apart(paths: Sequence[Path]) -> Asked:
     artefacts: list[Path] = []
     for path in paths:
         named = path.suffix == ".json" or path.suffix[1:] in NAMES or (bool(path.name) and manifest_path(path).is_file())
-        if path.is_dir() and not named and named_artifacts([path]) == [path]:
+        if path.is_dir() and not named and not artifacts_in(path):
             raise InputError(
                 f"no artefact is in the folder {path}",
                 remedy="give images that are to be drawn as files, and a folder of images, of which only drift is taken, by --data",

@@ -31,6 +31,7 @@ from dtvit_deploy.pipeline.stages import NOT_INSTALLED, versions
 from dtvit_deploy.pipeline.subjects import candidate_of, reference_subject, subject_of
 from dtvit_deploy.pipeline.taking import bench_of, for_arm64, is_half, require_timed, taken
 from dtvit_deploy.plural import counted, some
+from dtvit_deploy.recipe.judging import Profile
 from dtvit_deploy.recipe.tables import Recipe
 from dtvit_deploy.remote.place import Place
 from dtvit_deploy.remote.there import There
@@ -115,7 +116,7 @@ def judged(
         every += known
         notes += told
     every_pairing = [pairing for one in groups for pairing in one.pairings]
-    notes += [*_notes_of_emulation(every_pairing, figures), *_notes_of_sums(every_pairing)]
+    notes += [*_notes_of_emulation(every_pairing, figures), *_notes_of_sums(every_pairing), *_notes_of_energy(groups, recipe, figures)]
     return Report(
         command=command,
         model=manifest.model,
@@ -174,6 +175,17 @@ def _notes_of_sums(pairings: Sequence[Pairing]) -> list[str]:
     unsure = [one.name for one in pairings if is_half(one) and isinstance(one.runtime, There | Remembered) and one.runtime.may_add_in_half]
     told = "judged by an ideal that adds in FP16, as nothing says whether the cores there have FP16 arithmetic; without it less is allowed"
     return [f"{', '.join(unsure)}: {told}"] if unsure else []
+
+
+def _notes_of_energy(groups: Sequence[Group], recipe: Recipe, figures: Figures) -> list[str]:
+    """That there is none, where it was asked for in so many words; by default it is taken where there is a rail."""
+    asked = recipe.profile.energy
+    watched = [timed.latency.state for one in groups for timed in one.measured.timed if timed.latency and timed.latency.state]
+    if not (figures.latency and asked and asked != Profile().energy and watched):
+        return []
+    rails = [channel for state in watched for channel in state.channels if channel.kind in ("energy", "power")]
+    closed = next((state.before["energy counters"] for state in watched if "energy counters" in state.before), "")
+    return [] if rails else [f"no energy: {closed or 'no rail, and no counter of energy, can be read'} (docs/device-state.md)"]
 
 
 def _of_decisions(bench: measure.Bench, figures: Figures, measured: Measured) -> Measured:

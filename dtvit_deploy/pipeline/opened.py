@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dtvit_deploy.artifacts.artifact import Artifact, load_artifact, named_artifacts
+from dtvit_deploy.artifacts.artifact import Artifact, load_artifact
 from dtvit_deploy.artifacts.cache import Cache
+from dtvit_deploy.artifacts.given import named_artifacts
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.pipeline.material import Material, class_map_of, open_material
 from dtvit_deploy.pipeline.origin import reference_of

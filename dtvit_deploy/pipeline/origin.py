@@ -15,6 +15,8 @@ from dtvit_deploy.models.options import Model
 from dtvit_deploy.pipeline.lineage import require_lineage, same_origin
 from dtvit_deploy.pipeline.program import ProgramEntry, find_program, program_stage, require_feedable
 
+_OTHER_CACHE = "set DTVIT_DEPLOY_CACHE to the cache that it was exported with (that of `make demo` is build/cache)"
+
 
 def reference_of(artifacts: Sequence[Artifact], cache: Cache, asked: Model) -> ProgramEntry:
     """The program that artefacts were made from: from the cache by its digest, else traced again.
@@ -95,12 +97,12 @@ def _traced_again(artifact: Artifact, cache: Cache, asked: Model) -> ProgramEntr
     if manifest.parent("seeded") is None and asked.checkpoint is None:
         raise InputError(
             f"the reference of {artifact.name} is not in the cache of this machine ({cache.root})",
-            remedy=f"give --model {manifest.model} and --checkpoint with the weights that it was exported from",
+            remedy=f"give --model {manifest.model} and --checkpoint with the weights that it was exported from; or {_OTHER_CACHE}",
         )
     if asked.name is None and _is_factory(manifest.model):  # it would import code on the word of a file from elsewhere
         raise InputError(
             f"the reference of {artifact.name} is not in the cache of this machine ({cache.root}); making it again runs {manifest.model}",
-            remedy=f"if you trust that, give --model {manifest.model}",
+            remedy=f"if you trust that, give --model {manifest.model}; or {_OTHER_CACHE}",
         )
     name = asked.name or manifest.model
     wanted, found, failure = manifest.parent("program"), None, None

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import inspect
 
 from dtvit_deploy.artifacts.toml_file import read_toml
+from dtvit_deploy.artifacts.words import in_words
 from dtvit_deploy.devices.inventory import FILE as DEVICES
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.recipe.devices import defined
@@ -251,6 +252,7 @@ def _unknown(value: Any, kind: inspect.Type, where: str) -> Iterator[str]:
 
 
 def _explained(error: Exception) -> tuple[str, str]:
-    """The key that msgspec names, ``model.seed``, and what is wrong with it: ``expected `int`, got `str```."""
+    """The key that msgspec names, ``model.seed``, and what is wrong with it: ``expected a whole number, got text``."""
     text, _, where = str(error).partition(" - at `$")
+    text = in_words(text)
     return where.strip("`."), text[:1].lower() + text[1:]

@@ -30,7 +30,7 @@ from dtvit_deploy.formats.engine.options import BuildOptions, Flavour
 from dtvit_deploy.formats.mlpackage.options import CoreMlOptions
 from dtvit_deploy.models.options import Model
 from dtvit_deploy.recipe.judging import Gates, Parity, Profile
-from dtvit_deploy.runtimes.registry import RUNTIMES
+from dtvit_deploy.runtimes.registry import of_artefacts
 
 
 class Data(Table, frozen=True):
@@ -167,8 +167,8 @@ class Run(Table, frozen=True):
 
     def __post_init__(self) -> None:
         refuse_repeats("runtime", self.runtimes)
-        if unknown := [name for name in self.runtimes if name not in RUNTIMES]:
-            raise ValueError(f"Expected runtimes among {', '.join(RUNTIMES)}, got {', '.join(unknown)}")
+        if unknown := [name for name in self.runtimes if name not in of_artefacts()]:
+            raise ValueError(f"Expected runtimes among {', '.join(of_artefacts())}, got {', '.join(unknown)}")
 
 
 class Device(Table, frozen=True):

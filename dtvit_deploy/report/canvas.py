@@ -9,6 +9,7 @@ import contextlib
 import io
 import math
 import os
+import re
 import subprocess
 import tempfile
 import warnings
@@ -31,6 +32,7 @@ BLUE, RED, GREY, INK = "#0072b2", "#d55e00", "#6b7280", "#111827"
 """The first two are Okabe and Ito's, told apart by every kind of eye."""
 SMALLEST, LARGEST = 1e-30, 1e30
 """What lies beyond is drawn as 0 or ∞: no axis needs more decades."""
+_URL = re.compile(r"url\(#([^)]*)\)")
 _SETTINGS = "MPLCONFIGDIR"
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -128,6 +130,7 @@ def svg_of(figure: Figure, prefix: str) -> str:
     for parent in root.iter():
         for child in [child for child in parent if child.tag.endswith("}metadata")]:
             parent.remove(child)
+    called = _numbered(root, prefix)
     for element in root.iter():
         # HTML knows its own SVG: without name spaces the page names no address at all.
         element.tag = _local(element.tag)
@@ -135,14 +138,20 @@ def svg_of(figure: Figure, prefix: str) -> str:
         element.attrib.clear()
         for name, value in attributes.items():
             if name == "id":
-                value = f"{prefix}-{value}"
-            elif name == "href":
-                value = value.replace("#", f"#{prefix}-", 1)
-            element.set(name, value.replace("url(#", f"url(#{prefix}-"))
+                value = called[value]
+            elif name == "href" and value.startswith("#"):
+                value = f"#{called[value[1:]]}"
+            element.set(name, _URL.sub(lambda found: f"url(#{called[found[1]]})", value))
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
     root.tail = None
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _numbered(root: ElementTree.Element, prefix: str) -> dict[str, str]:
+    """A new name for each identifier: matplotlib's are hashes of numbers of which the last bit is another in every process."""
+    found = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
+    return {name: f"{prefix}-{number}" for number, name in enumerate(dict.fromkeys(found))}
 
 
 def _local(name: str) -> str:

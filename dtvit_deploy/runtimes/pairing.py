@@ -9,7 +9,7 @@ from dtvit_deploy.artifacts.artifact import Artifact
 from dtvit_deploy.artifacts.evidence import Rung
 from dtvit_deploy.errors import InputError, MissingError
 from dtvit_deploy.runtimes.base import Runtime, Session, SessionOptions
-from dtvit_deploy.runtimes.registry import ALSO, BY_FORMAT, RUNTIMES, runtime_for
+from dtvit_deploy.runtimes.registry import ALSO, BY_FORMAT, RUNTIMES, of_artefacts, runtime_for
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def pairings(artifacts: Sequence[Artifact], asked: Sequence[str] = (), *, timed:
     known = tuple(dict.fromkeys(name for one in formats for name in loading(one)))
     for name in asked:
         if name not in RUNTIMES:
-            raise InputError(f"no runtime is called {name!r}", remedy=f"runtimes: {', '.join(RUNTIMES)}")
+            raise InputError(f"no runtime is called {name!r}", remedy=f"runtimes: {', '.join(of_artefacts())}")
         if name not in known:
             raise InputError(
                 f"the runtime {name} loads none of {', '.join(artifact.name for artifact in artifacts)}",

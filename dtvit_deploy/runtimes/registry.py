@@ -103,6 +103,11 @@ ALSO = {"mlpackage": ("coreml-cpu", "coreml-gpu", "coreml-ne", "coreml-iphone")}
 """Those that load it where the user asks for them."""
 
 
+def of_artefacts() -> tuple[str, ...]:
+    """Names of those that a user may ask for: torch evaluates the reference alone."""
+    return tuple(name for name in RUNTIMES if name != "torch")
+
+
 def runtime_for(artifact: Artifact) -> Runtime:
     """The best runtime for an artefact that can be used here.
 

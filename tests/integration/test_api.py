@@ -58,7 +58,7 @@ def test_artefacts_go_from_one_function_to_the_next_by_themselves_or_by_their_pa
 
 
 def test_what_makes_no_sense_is_refused_as_a_recipes_file_would_be(recipe: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"run\.threads: expected `int` >= 1"):
+    with pytest.raises(InputError, match=r"run\.threads: expected a whole number of at least 1"):
         dtvit_deploy.export(Recipe(model=recipe.model, run=Run(threads=0)), tmp_path / "out")
     with pytest.raises(InputError, match="no model was given"):
         dtvit_deploy.export(Recipe(), tmp_path / "out")

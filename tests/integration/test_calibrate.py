@@ -226,8 +226,8 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("more", "told"),
         [
-            ({"samples": 1}, r"int8\.samples: expected `int` >= 2"),
-            ({"percentile": 12.0}, r"int8\.percentile: expected `float` >= 50"),
+            ({"samples": 1}, r"int8\.samples: expected a whole number of at least 2"),
+            ({"percentile": 12.0}, r"int8\.percentile: expected a number of at least 50"),
         ],
     )
     def test_options_that_make_no_sense(self, more: dict[str, Any], told: str) -> None:

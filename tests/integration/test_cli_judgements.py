@@ -172,8 +172,20 @@ def test_a_profile_without_a_latency_to_believe_does_not_end_as_if_it_had_measur
     done = deploy("profile", ARTEFACT, "--samples", "8", "--seconds", "0.1", "-o", "profiled", cwd=work, code=1, before=never)
     assert done.stdout.splitlines()[-1] == "FAIL: 1 of 1 gates failed"
     assert "✗ a latency to believe: none of 1 measurement is VALID; ONNX FP32, network.net.fp32.onnx: INVALID (too few" in done.stdout
+    assert "8 samples of each latency asked for (profile.samples): fewer than " in done.stderr
     compared = deploy("compare", "profiled", "profiled", cwd=work, code=1)  # which says something about the machine alone
     assert "✗ a latency to compare: of 1 artefact none has a VALID latency in both reports" in compared.stdout
+
+
+def test_energy_that_is_asked_for_where_no_rail_is_says_so(work: Path, tmp_path: Path) -> None:
+    """In the report, and so at the terminal; by default it is taken where there is a rail, and nothing is said where there is none."""
+    bare = "import functools, pathlib; import dtvit_deploy.pipeline.timing as timing\n"
+    bare += f"timing.watching = functools.partial(timing.watching, root=pathlib.Path({str(tmp_path)!r}))"
+    few = ("profile", ARTEFACT, "--seconds", "0.1", "--samples", "64")
+    done = deploy(*few, "--energy", "1", cwd=work, code=None, before=bare)
+    assert "note: no energy: no rail, and no counter of energy, can be read" in " ".join(done.stdout.split())
+    for others in ((), ("--energy", "0")):
+        assert "no energy" not in deploy(*few, *others, cwd=work, code=None, before=bare).stdout
 
 
 def test_of_what_can_never_be_int8_calibration_says_so_before_it_reads_an_image(work: Path) -> None:
@@ -186,8 +198,8 @@ def test_of_what_can_never_be_int8_calibration_says_so_before_it_reads_an_image(
 
 
 def test_an_artefact_is_not_slower_than_itself_in_five_processes_with_both(work: Path) -> None:
-    few = ("--processes", "5", "--seconds", "0.1", "--samples", "8")
-    done = deploy("ab", ARTEFACT, ARTEFACT, *few, "--band", "9", "--json", cwd=work)
+    few = ("--processes", "5", "--seconds", "0.1", "--samples", "64")
+    done = deploy("ab", ARTEFACT, ARTEFACT, *few, "--band", "0.99", "--json", cwd=work)
     found = json.loads(done.stdout)
     assert found["outcome"]["found"] == "alike"  # within a band that no noise leaves
     assert len(found["outcome"]["processes"]) == len(found["measured"]) == 5
@@ -195,7 +207,21 @@ def test_an_artefact_is_not_slower_than_itself_in_five_processes_with_both(work:
     assert found["invalid"] == []
     for pair in found["measured"]:
         one, other = (each["samples_ms"] for each in pair)
-        assert len(one) == len(other) >= 8
+        assert len(one) == len(other) >= 64
+
+
+def test_a_process_with_too_few_samples_makes_the_comparison_invalid_and_is_named(work: Path) -> None:
+    cut = "import dtvit_deploy.pipeline.ab as ab, msgspec; real = ab.beside\n"
+    cut += "def beside(*given, **more):\n    found = real(*given, **more); a, b = found.samples\n"
+    cut += "    b = msgspec.structs.replace(b, samples_ms=b.samples_ms[:63], stamps_s=b.stamps_s[:63])\n"
+    cut += "    return msgspec.structs.replace(found, samples=(a, b))\n"
+    cut += "ab.beside = beside"
+    few = ("--processes", "5", "--seconds", "0.1")
+    found = json.loads(deploy("ab", ARTEFACT, ARTEFACT, *few, "--json", cwd=work, code=1, before=cut).stdout)
+    assert [line.partition(" (in ")[0] for line in found["invalid"]] == [f"process {n}: B: too few samples: 63 of 64" for n in range(1, 6)]
+    told = deploy("ab", ARTEFACT, ARTEFACT, *few, cwd=work, code=1, before=cut).stdout
+    assert "B INVALID (too few samples" in told
+    assert "INVALID, else " in told
 
 
 def test_an_artefact_that_is_slower_by_more_than_the_band_is_exit_code_1(work: Path) -> None:
@@ -204,7 +230,7 @@ def test_an_artefact_that_is_slower_by_more_than_the_band_is_exit_code_1(work: P
     slow += "    b = msgspec.structs.replace(b, samples_ms=tuple(9 * one for one in b.samples_ms))\n"
     slow += "    return msgspec.structs.replace(found, samples=(a, b))\n"
     slow += "ab.beside = beside"
-    few = ("--processes", "5", "--seconds", "0.1", "--samples", "8")
+    few = ("--processes", "5", "--seconds", "0.1", "--samples", "64")
     done = deploy("ab", ARTEFACT, ARTEFACT, *few, cwd=work, code=1, before=slow)
     assert "B is slower: +" in done.stdout
 
@@ -213,7 +239,7 @@ def test_two_artefacts_on_a_board_that_holds_itself_back_are_not_compared_as_if_
     made = captured.Tree(tmp_path / "board", captured.lines("raspberry-pi-4.tree"))  # of which the supply is too weak, now
     board = "import functools, pathlib; import dtvit_deploy.pipeline.ab as ab\n"
     board += f"ab.watching = functools.partial(ab.watching, root=pathlib.Path({str(made.root)!r}))"
-    few = ("--processes", "5", "--seconds", "0.1", "--samples", "8", "--band", "9")
+    few = ("--processes", "5", "--seconds", "0.1", "--samples", "64", "--band", "0.99")
     done = deploy("ab", ARTEFACT, ARTEFACT, *few, "--json", cwd=work, code=1, before=board)
     found = json.loads(done.stdout)
     assert found["outcome"]["found"] == "alike"
@@ -257,6 +283,9 @@ def test_figures_of_locked_clocks_are_not_those_of_clocks_as_shipped(work: Path,
         ((ARTEFACT, "none.onnx"), "there is no artefact at none.onnx"),
         ((ARTEFACT, ARTEFACT, "--processes", "4"), "Invalid value for '--processes'"),
         ((ARTEFACT, ARTEFACT, "--band", "inf"), "cannot be none"),
+        ((ARTEFACT, ARTEFACT, "--band", "20"), "a difference of 20, which is 2000 %, cannot be none"),
+        ((ARTEFACT, ARTEFACT, "--samples", "1"), "1 sample asked for in each process; fewer than 64 are INVALID"),
+        ((ARTEFACT, "."), ". is a folder, and ab takes one artefact"),
     ],
 )
 def test_what_cannot_be_set_side_by_side_is_refused_before_anything_is_measured(given: tuple[str, ...], said: str, work: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -163,6 +164,11 @@ class TestOneFile:
         assert len(page.ids) == len(set(page.ids))
         assert {reference[1:] for reference in page.references} <= set(page.ids)
         assert len(page.references) > 20
+
+    def test_identifiers_are_counted_and_no_hashes_of_numbers_that_differ_by_a_bit(self) -> None:
+        drawn = [name for svg in re.findall(r"<svg.*?</svg>", render_html(full()), re.DOTALL) for name in re.findall(r' id="([^"]+)"', svg)]
+        assert len(drawn) > 50
+        assert all(re.fullmatch(r"[a-z0-9-]+-\d+", name) for name in drawn)
 
     def test_hostile_names_are_shown_and_do_nothing(self) -> None:
         text = render_html(full(HOSTILE))

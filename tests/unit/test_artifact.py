@@ -19,11 +19,11 @@ from dtvit_deploy.artifacts.artifact import (
     encode_json,
     load_artifact,
     manifest_path,
-    named_artifacts,
     read_json,
     sha256_of,
     write_json,
 )
+from dtvit_deploy.artifacts.given import named_artifacts
 from dtvit_deploy.artifacts.signature import Signature, TensorSpec
 from dtvit_deploy.artifacts.target import Precision
 from dtvit_deploy.errors import InputError
@@ -129,6 +129,19 @@ def test_a_folder_and_what_a_shell_makes_of_a_star_stand_for_the_artefacts(path:
     assert named_artifacts(everything[:-1]) == [path, other]
     assert named_artifacts([other, manifest_path(other), folder]) == [other, path]
     assert named_artifacts([folder / "report.json", folder / "gone"]) == [folder / "report.json", folder / "gone"]
+
+
+def test_a_folder_without_artefacts_and_a_report_are_named_for_what_they_are(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=f"the folder {tmp_path / 'empty'} holds no artefacts"):
+        named_artifacts([tmp_path / "empty"])
+    report = path.with_name("report.json")
+    report.write_text('{"command": "run", "subjects": []}')
+    with pytest.raises(InputError, match=r"report\.json is a report, and no artefact"):
+        named_artifacts([path, report])
+    lost = tmp_path / "net.openvino"
+    lost.mkdir()
+    assert named_artifacts([lost]) == [lost]  # of which loading says that its manifest is missing
 
 
 def test_who_gives_any_folder_is_told_what_an_artefact_is(tmp_path: Path) -> None:

@@ -72,4 +72,56 @@ def test_an_older_report_is_refused_with_one_message_whatever_else_is_in_it(repo
         done = compare(*given)
         assert done.exit_code == 2
         assert f"{older} has schema 1; this version reads schema 3" in done.output.replace("\n", "")
+        assert "measure again" in done.output
     assert not (tmp_path / "series.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"schema": 99, "subjects": "of another shape"}, ("has schema 99; this version reads schema 3", "try: update dtvit-deploy")),
+        ({"command": "run", "subjects": []}, ("is not a report: it does not say of which schema it is",)),
+        ({"schema": 1, "signature": {}, "format": "onnx", "sha256": ""}, ("is not a report: it is an artefact's manifest",)),
+        (None, ("there is no report at ", "given.json")),
+    ],
+)
+def test_what_is_no_report_of_this_version_is_told_for_what_it_is(
+    content: object, said: tuple[str, ...], reports: dict[str, Path], tmp_path: Path
+) -> None:
+    given = tmp_path / "given.json"
+    if content is not None:
+        given.write_text(json.dumps(content))
+    for words in (("report", given), ("compare", reports["before"], given)):
+        done = CliRunner().invoke(app, [*map(str, words)])
+        assert done.exit_code == 2
+        for one in said:
+            assert one in done.output.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--device-name", "x"), "--device-name: about results that are imported"),
+        (("--data", "images", "--no-layers"), "--data, --no-layers: about results that are imported"),
+        (("--schema",), "--schema prints that of every report, and beside it was given: "),
+        (("--schema", "--device-name", "x"), "--device-name"),
+    ],
+)
+def test_what_a_report_that_is_shown_has_no_use_for_is_named(words: tuple[str, ...], said: str, reports: dict[str, Path]) -> None:
+    done = CliRunner().invoke(app, ["report", str(reports["before"]), *words])
+    assert done.exit_code == 2
+    assert said in done.output.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("before", "slow", "--last", "3"), "--last says how many reports of a series are compared with, and there is no series"),
+        (("before", "slow", "--slower", "5"), "--slower 5 is 500 %: it is a share"),
+        (("before", "slow", "--slower", "1"), "--slower 1 is 100 %: it is a share"),
+    ],
+)
+def test_what_would_be_passed_over_or_is_no_share_is_refused(given: tuple[str, ...], said: str, reports: dict[str, Path]) -> None:
+    done = compare(*(reports.get(one, one) for one in given))
+    assert done.exit_code == 2
+    assert said in done.output.replace("\n", " ")

@@ -73,6 +73,22 @@ def test_what_is_nearly_an_input_is_refused(text: str) -> None:
         parse_input(text)
 
 
+@pytest.mark.parametrize("text", ["image=-1x3x64x64", "image=Nx3x64x64", "image=batchx3x64x64", "image=1x3x?x?", "ids=Bx16:int64"])
+def test_a_size_that_is_no_number_is_told_that_shapes_are_static(text: str) -> None:
+    with pytest.raises(InputError, match="every size is a number, the batch's too: shapes are static"):
+        parse_input(text)
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "torch"])
+def test_the_runtimes_that_a_message_lists_are_those_of_the_help(name: str) -> None:
+    asked = CliRunner().invoke(app, ["profile", "x.onnx", "--runtime", name, "--as-recipe"])
+    told = " ".join(asked.output.split())
+    listed = told.partition("expected runtimes among ")[2].partition(f", got {name}")[0]
+    assert "onnxruntime" in listed
+    shown = "".join(CliRunner().invoke(app, ["profile", "--help"], terminal_width=200).output.split())
+    assert listed.replace(" ", "") in shown
+
+
 @pytest.mark.parametrize("text", ["image=" + "9" * 5000, "image=1x" + "9" * 10])
 def test_a_number_that_no_array_has_is_refused_and_not_computed_with(text: str) -> None:
     with pytest.raises(InputError):
@@ -225,8 +241,13 @@ class TestAFileAndFlags:
         done = CliRunner().invoke(app, ["export", "--target", "trt", "--as-recipe"], catch_exceptions=False)
         assert done.output == '[model]\ncheckpoint = "net.safetensors"\n\n[export]\ntargets = ["trt"]\n\n'
 
+    def test_a_limit_is_told_in_words(self) -> None:
+        with pytest.raises(InputError, match=r"--seconds 2000000000\.0: expected a number of at most 1,000,000,000$"):
+            request(None, {"profile.seconds": 2e9}, {"profile.seconds": "--seconds"})
+        assert "0<=x<=600" in CliRunner().invoke(app, ["profile", "--help"]).output
+
     def test_a_wrong_flag_is_named_as_it_was_typed(self) -> None:
-        with pytest.raises(InputError, match="--capability ten: expected `str` matching regex"):
+        with pytest.raises(InputError, match="--capability ten: expected text matching regex"):
             request(None, {"tensorrt.build.capabilities": ["ten"]}, {"tensorrt.build.capabilities": "--capability"})
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.harness.apart import percents
 from dtvit_deploy.harness.latency import (
     Measurement,
     MeasureOptions,
@@ -130,6 +131,24 @@ class TestValidity:
             (reason,) = summary(noisy(64, 0.5, seed)).reasons
             assert reason.startswith("spread: the IQR of ")
             assert reason.endswith("of the median (limit 25%)")
+
+    @pytest.mark.parametrize(
+        ("figure", "limit", "told"),
+        [
+            (0.2504, 0.25, ("25.04%", "25%")),
+            (0.2500000001, 0.25, ("25.00000001%", "25%")),
+            (0.4, 0.25, ("40%", "25%")),
+            (0.0512, 0.05, ("5.1%", "5%")),
+        ],
+    )
+    def test_a_figure_beyond_its_limit_never_reads_as_that_limit(self, figure: float, limit: float, told: tuple[str, str]) -> None:
+        assert percents(figure, limit) == told
+        assert percents(-figure, limit, signed=True)[0] == f"-{told[0]}"
+
+    def test_a_spread_that_is_beyond_by_little_says_by_what(self) -> None:
+        samples = [10.0] * 16 + [11.0] * 31 + [12.76] * 17  # 2.76 of 11 is 25.09 %
+        (reason,) = summary(samples[::2] + samples[1::2]).reasons
+        assert reason == "spread: the IQR of 2.76 ms is 25.1% of the median (limit 25%)"
 
     def test_two_equal_modes_are_a_spread(self) -> None:
         (reason,) = summary([10.0, 20.0] * 50).reasons

@@ -126,8 +126,8 @@ def test_a_file_that_merely_lies_there_names_neither_network_nor_device_for_what
         ('name = "pi"\npython = "python3.12"', "python says nothing without an address"),
         ('name = "ssh://pi"\ntags = ["a"]\nnotes = "b"', "tags and notes say nothing without an address"),
         ('name = "pi"\n[[device]]\nname = "pi"', "expected each device once, got pi again"),
-        ('name = ""', r"device\[0\]\.name: expected `str` of length >= 1"),
-        ('name = "pi"\naddress = ""', r"device\[0\]\.address: expected `str` of length >= 1"),
+        ('name = ""', r"device\[0\]\.name: expected text of length at least 1"),
+        ('name = "pi"\naddress = ""', r"device\[0\]\.address: expected text of length at least 1"),
         ('adress = "ssh://pi"', r"device\[0\]\.adress is not known; known there: name, address, tags, notes, python, power_meter"),
         ('address = "ssh://pi"', "missing required field `name`"),
     ],
@@ -148,7 +148,7 @@ def test_where_devices_were_named_before_one_is_told_what_to_write(tmp_path: Pat
 
 
 def test_a_flag_that_is_none_is_told_as_it_was_typed(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^--device  orin: expected `str` of length >= 1"):
+    with pytest.raises(InputError, match=r"^--device  orin: expected text of length at least 1"):
         read(tmp_path, MODEL, "", "orin")
 
 

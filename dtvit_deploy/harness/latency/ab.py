@@ -18,8 +18,10 @@ import msgspec
 
 from dtvit_deploy.errors import InputError
 from dtvit_deploy.harness.latency.between_runs import Growth, Run
-from dtvit_deploy.harness.latency.measurement import Measurement
+from dtvit_deploy.harness.latency.measurement import FEWEST_SAMPLES, Measurement
 from dtvit_deploy.harness.latency.resampling import INTERVAL, RESAMPLES, widening
+from dtvit_deploy.harness.verdict import percent
+from dtvit_deploy.plural import counted
 
 FEWEST_PROCESSES = 5
 BAND = 0.005
@@ -72,8 +74,22 @@ def require_enough(processes: int, band: float) -> None:
     """
     if processes < FEWEST_PROCESSES:
         raise InputError(f"{processes} processes say too little of what differs between them", remedy=f"take {FEWEST_PROCESSES} or more")
-    if not 0 <= band < math.inf:
-        raise InputError(f"a difference of {band} cannot be none", remedy="give a share of at least 0, such as 0.005")
+    if not 0 <= band < 1:
+        told = f", which is {percent(band)}," if math.isfinite(band) else ""
+        raise InputError(f"a difference of {band:g}{told} cannot be none", remedy="give a share from 0 to less than 1: 0.2 is 20 %")
+
+
+def require_enough_samples(samples: int) -> None:
+    """Refuse so few that no process could be VALID, before any is measured.
+
+    Raises:
+        InputError: they are fewer than a median is believed of.
+    """
+    if samples < FEWEST_SAMPLES:
+        raise InputError(
+            f"{counted(samples, 'sample')} asked for in each process; fewer than {FEWEST_SAMPLES} are INVALID, and decide nothing",
+            remedy=f"take {FEWEST_SAMPLES} or more",
+        )
 
 
 def _found(growth: Growth, band: float) -> Literal["slower", "faster", "alike", "undecided"]:

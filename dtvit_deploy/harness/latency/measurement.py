@@ -16,6 +16,7 @@ import msgspec
 
 from dtvit_deploy.artifacts.bounds import Amount, Count, Milliseconds
 from dtvit_deploy.errors import InputError
+from dtvit_deploy.harness.apart import percents
 from dtvit_deploy.harness.drift import drift_of
 from dtvit_deploy.harness.latency.percentiles import P50, P90, P99, P99_9, early_stopping, fewest, nearest_rank, percentile
 from dtvit_deploy.harness.latency.starts import Starts
@@ -25,6 +26,8 @@ from dtvit_deploy.harness.state.record import Watched
 
 FEWEST_SAMPLES = 64
 """Below this a measurement is INVALID, whatever was asked for."""
+TOO_FEW = "too few samples"
+"""What the reason begins with."""
 WARMUP_LIMIT = 0.05
 """Change of the median from one warm-up window to the next, below which the candidate is warm."""
 COARSEST_TICK = 0.01
@@ -59,7 +62,10 @@ class MeasureOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_samples <= self.max_samples:
-            raise InputError(f"{self.min_samples} samples at least and {self.max_samples} at most cannot both be")
+            raise InputError(
+                f"{self.min_samples} samples at least and {self.max_samples} at most cannot both be",
+                remedy=f"ask for 1 to {self.max_samples}",
+            )
         for low, high, what in (
             (self.min_seconds, self.max_seconds, "measuring"),
             (self.warmup_seconds, self.max_warmup_seconds, "warm-up"),
@@ -212,11 +218,12 @@ def summarise(
     reasons = []
     asked = max(options.min_samples, FEWEST_SAMPLES)
     if len(ordered) < asked:
-        reasons.append(f"too few samples: {len(ordered)} of {asked} (in {sum(ordered) / 1e3:.1f} s of runs)")
+        reasons.append(f"{TOO_FEW}: {len(ordered)} of {asked} (in {sum(ordered) / 1e3:.1f} s of runs)")
     if not warmup.stable:
+        changed, allowed = percents(warmup.change, WARMUP_LIMIT)
         reasons.append(
-            f"warm-up: after {warmup.runs} runs and {warmup.seconds:.1f} s the median still changed by {warmup.change:.0%}"
-            f" from one window to the next (limit {WARMUP_LIMIT:.0%})"
+            f"warm-up: after {warmup.runs} runs and {warmup.seconds:.1f} s the median still changed by {changed}"
+            f" from one window to the next (limit {allowed})"
         )
     if median <= 0 or tick_ms > COARSEST_TICK * median:
         reasons.append(f"timer: the clock's step, {tick_ms:.3g} ms, is too coarse for a median of {median:.3g} ms")
@@ -224,7 +231,8 @@ def summarise(
         if drift := drift_of(samples_ms, options.drift_limit):
             reasons.append(drift)
         if iqr > options.spread_limit * median:
-            reasons.append(f"spread: the IQR of {iqr:.3g} ms is {iqr / median:.0%} of the median (limit {options.spread_limit:.0%})")
+            share, allowed = percents(iqr / median, options.spread_limit)
+            reasons.append(f"spread: the IQR of {iqr:.3g} ms is {share} of the median (limit {allowed})")
     p90, p99, p99_9 = (percentile(ordered, per_mille) for per_mille in (P90, P99, P99_9))
     p90_early, p99_early, p99_9_early = (early_stopping(ordered, per_mille) for per_mille in (P90, P99, P99_9))
     return Measurement(

@@ -49,14 +49,18 @@ class TestArtefacts:
         said = refused("verify", "net/networks.net.fp32.onnx", "colours/colours.make.fp32.onnx", cwd=work)
         assert "2 artefacts have 2 different references; one reference judges all" in said
 
-    @pytest.mark.parametrize("name", ["nowhere.onnx", "/dev/null", ".", "/"])
+    @pytest.mark.parametrize("name", ["nowhere.onnx", "/dev/null"])
     def test_what_is_no_artefact_is_refused(self, name: str, work: Path) -> None:
         assert f"there is no artefact at {name}" in refused("verify", name, cwd=work)
+
+    @pytest.mark.parametrize("name", [".", "/"])
+    def test_a_folder_without_any_is_refused(self, name: str, work: Path) -> None:
+        assert f"the folder {name} holds no artefacts" in refused("verify", name, cwd=work)
 
     def test_a_folder_that_is_no_artefact_is_refused(self, work: Path) -> None:
         (work / "plain").mkdir()
         (work / "plain" / "model.onnx").write_bytes(b"of somebody else")
-        assert "plain has no manifest: plain.json does not exist" in refused("verify", "plain", cwd=work)
+        assert "the folder plain holds no artefacts" in refused("verify", "plain", cwd=work)
 
 
 class TestReportsAndRecipes:
@@ -76,7 +80,8 @@ class TestReportsAndRecipes:
 
     def test_a_report_with_nothing_in_it_does_no_harm(self, work: Path) -> None:
         empty: dict[str, object] = {"data": {}, "device": {}, "versions": {}, "subjects": [], "lineage": []}
-        (work / "report.json").write_text(json.dumps(empty | {"command": "[/x]", "model": "[/x]", "created": "", "notes": ["[/x]"]}))
+        report = empty | {"command": "[/x]", "model": "[/x]", "created": "", "notes": ["[/x]"], "schema": SCHEMA}
+        (work / "report.json").write_text(json.dumps(report))
         done = deploy("report", "report.json", cwd=work)
         assert (done.returncode, done.stderr) == (0, "")
         assert "have no subject in common" in refused("compare", "report.json", "report.json", cwd=work, out=False)
