@@ -18,7 +18,7 @@ from dtvit_deploy.report import figures, roofline
 from dtvit_deploy.report.content import gates_in_words, grouped_failures, measured_on, most_decisive, real_sqnr
 from dtvit_deploy.report.devices import whose
 from dtvit_deploy.report.figures import plain
-from dtvit_deploy.report.measured import counted, finding, lost
+from dtvit_deploy.report.measured import contention, counted, finding, lost
 
 if TYPE_CHECKING:
     from dtvit_deploy.harness.accuracy import Accuracy
@@ -134,6 +134,8 @@ def report(found: Report, folder: Path | None = None, before: set[str] | None = 
             out.say(f"{subject.name}, {subject.file}: {subject.plan}")
         if subject.latency and subject.latency.status == "INVALID":
             note("; ".join(subject.latency.reasons), out, f"{subject.name}: latency INVALID:")
+    for told in contention(found.subjects):
+        note(told, out)
     if folder is not None:
         out.say(f"{'artefacts, their manifests and the report are' if found.command == 'run' else 'the report is'} in {folder}")
     if found.verdict is not None:

@@ -42,6 +42,7 @@ def content(report: Report) -> Content:
     ]
     stain = [int8.SYNTHETIC] if report.calibration is not None and report.calibration.synthetic else []
     doubts = [f"INVALID latency: {', '.join(invalid)}; the section on latency says why"] if invalid else []
+    doubts += measured.contention(report.subjects)
     sections = (
         _failed(report),
         _summary(report, pairs),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dtvit_deploy import plural
+from dtvit_deploy.harness.state.judging import contended
 from dtvit_deploy.report import figures
 from dtvit_deploy.report.devices import own
 from dtvit_deploy.report.figures import ABSENT
@@ -149,6 +150,20 @@ def latency(report: Report, pairs: Sequence[tuple[str, Subject]]) -> Section | N
     for name, one, _ in timed:
         sentences.append(f"{name}: {one.status}{''.join(f'; {why}' for why in _told(one))}. {listed(one.conditions)}")
     return section("latency", "Latency", sentences, (table("", columns, failed),))
+
+
+def contention(subjects: Sequence[Subject]) -> list[str]:
+    """One sentence for each machine that had other work while latencies were taken on it, with the names of those that are VALID."""
+    found: dict[str, list[str]] = {}
+    for subject in subjects:
+        one = subject.latency
+        if one is not None and one.state is not None and one.status == "VALID" and (why := "; ".join(contended(one.state))):
+            found.setdefault(why, []).append(subject.name)
+    return [
+        f"latency of {', '.join(names)} was taken on a machine with other work: {why}. VALID says that samples were steady, not that the"
+        " machine was free: what holds is p50 ÷ torch"
+        for why, names in found.items()
+    ]
 
 
 def _told(one: Measurement) -> list[str]:

@@ -199,6 +199,22 @@ class TestDataDependence:
         parametrize.register_parametrization(network[1], "weight", Shrunk())
         assert "call torch.nn.utils.parametrize.remove_parametrizations(1, 'weight') in the factory" in (refusal(network).remedy or "")
 
+    @pytest.mark.parametrize(
+        ("function", "output", "operator"),
+        [(lambda y: y[y > 0], "output", "index"), (lambda y: (y, y.nonzero() + 1), "output_1", "nonzero")],
+        ids=["masked", "nonzero"],
+    )
+    def test_an_output_of_as_many_values_as_the_data_has_is_refused_by_what_makes_it_so(
+        self, function: Callable[[Tensor], Any], output: str, operator: str
+    ) -> None:
+        error = refusal(nn.Sequential(nn.Linear(4, 4), Applied(function)))
+        assert f"the shape of output '{output}' depends on the data, by {operator} in 1" in str(error)
+        assert "torch.where" in (error.remedy or "")
+
+    def test_a_choice_of_a_fixed_number_is_none(self) -> None:
+        program = exported(lambda y: y.gather(1, y.topk(2).indices))
+        assert program.signature.outputs[0].shape == (1, 2)
+
     def test_a_branch_on_shapes_is_none(self) -> None:
         program = exported(lambda y: y if y.shape[1] == 4 else -y)
         assert [spec.name for spec in program.signature.outputs] == ["output"]

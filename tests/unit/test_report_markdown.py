@@ -23,6 +23,7 @@ from dtvit_deploy.harness.latency.measurement import device_time
 from dtvit_deploy.harness.latency.starts import Start, Taken, starts_of
 from dtvit_deploy.harness.layers import LayerReport, ModuleDifference
 from dtvit_deploy.harness.parity import Difference
+from dtvit_deploy.harness.state.record import Channel, Watched
 from dtvit_deploy.harness.verdict import at_least, holds, verdict
 from dtvit_deploy.report import as_data, write_report
 from dtvit_deploy.report.content import real_sqnr
@@ -73,6 +74,18 @@ def test_burst_and_sustained_have_columns_and_a_sentence_where_a_load_lasted() -
     assert "sustained 14 ms in the last third of 60 s (" in text
     assert "samples): sustained ÷ burst 1.400" in text
     assert "sustained" not in render_markdown(report(subject(latency=latency())))
+
+
+def test_a_machine_with_other_work_is_said_first_and_not_in_a_corner() -> None:
+    waited = Channel(
+        name="time that programs waited for a processor", kind="seconds", source="/proc/pressure/cpu", limit=0.1, values=(5.0, 17.6)
+    )
+    crowded = Watched(sampled_s=13.0, times_s=(-0.5, 13.1), channels=(waited,))
+    told = render_markdown(report(subject(latency=msgspec.structs.replace(latency(), state=crowded))))
+    said = "latency of ONNX FP32 was taken on a machine with other work: time that programs waited for a processor: 12.60 s in 13.0 s"
+    assert said in told.partition("\n## ")[0]
+    free = msgspec.structs.replace(crowded, channels=(msgspec.structs.replace(waited, values=(5.0, 5.6)),))
+    assert "other work" not in render_markdown(report(subject(latency=msgspec.structs.replace(latency(), state=free))))
 
 
 def difference(feeds: str = "images", max_abs: float = 4.1e-6, reason: str = "", **more: object) -> Difference:

@@ -60,17 +60,24 @@ def slowed(watched: Watched) -> list[str]:
 def remarks(watched: Watched) -> list[str]:
     """What a reader of the figures must know of the device even where they are VALID."""
     found = [f"not watched: {watched.before[NOT_WATCHED]}"] if NOT_WATCHED in watched.before else []
-    lasted = watched.sampled_s
+    found += contended(watched)
     for channel in watched.channels:
         rise = watched.rise(channel)
-        if channel.kind == "seconds" and rise is not None and channel.limit is not None:
-            if rise > channel.limit * lasted:
-                found.append(f"{channel.name}: {rise:.2f} s in {lasted:.1f} s of sampling")
-        elif channel.kind == "events" and rise and not channel.harm:
+        if channel.kind == "events" and rise and not channel.harm:
             found.append(f"{channel.name}: {rise:.0f} while sampling")
         elif channel.kind == "flag" and channel.limit is not None and not channel.harm:
             on = [value > channel.limit for _, value in watched.during(channel)]
             found += [f"{channel.name} in {sum(on)} of {len(on)} readings while sampling"] if any(on) else []
+    return found
+
+
+def contended(watched: Watched) -> list[str]:
+    """What others had of the machine meanwhile: samples that are steady may all be slow."""
+    lasted, found = watched.sampled_s, []
+    for channel in watched.channels:
+        rise = watched.rise(channel)
+        if channel.kind == "seconds" and rise is not None and channel.limit is not None and rise > channel.limit * lasted:
+            found.append(f"{channel.name}: {rise:.2f} s in {lasted:.1f} s of sampling")
     return found
 
 
