@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ _SAID = re.compile(
 )
 """Of C++, of the C library, of the dynamic loader, of NumPy, torch, ONNX Runtime and oneDNN; a thread that cannot start lacks its stack.
 That oneDNN could not create a descriptor says that it has no code for something."""
+
+_KILLS = re.compile(r"^oom_kill (\d{1,18})$", re.MULTILINE | re.ASCII)
 
 
 def ran_out(error: BaseException) -> bool:
@@ -44,6 +47,22 @@ def at_the_limit() -> bool:
         return False
     peak = next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmPeak:")), 0)
     return most != resource.RLIM_INFINITY and peak > 0.9 * most
+
+
+def killed_for_it(root: Path = Path("/")) -> int:
+    """How many processes the system has ended for a lack of memory, on this machine and in this process's control group; 0 where untold.
+
+    Kernel: admin-guide/cgroup-v2.rst (``memory.events``); ``oom_kill`` of ``/proc/vmstat``. Such an end is a SIGKILL like any.
+    """
+    places = [root / "proc/vmstat", root / "sys/fs/cgroup/memory.events"]
+    with contextlib.suppress(OSError):
+        group = (root / "proc/self/cgroup").read_text().rpartition("0::")[2].partition("\n")[0]
+        places.append(root / "sys/fs/cgroup" / group.lstrip("/") / "memory.events")
+    found = 0
+    for place in dict.fromkeys(places):
+        with contextlib.suppress(OSError):
+            found += sum(int(number) for number in _KILLS.findall(place.read_text()))
+    return found
 
 
 def _text(error: BaseException) -> str:

@@ -36,19 +36,23 @@ def _class_of(error: Exception) -> FailureClass:
     return FailureClass.CRASH
 
 
-def of_process(doing: str, status: int, said: str, stage: str = START) -> Failure:
+def of_process(doing: str, status: int, said: str, stage: str = START, *, starved: bool = False) -> Failure:
     """What the end of a process is that told nothing of an exception.
 
     Args:
         doing: what it could not do.
         status: its exit status; of a signal, its number with a minus.
         said: on its standard error.
+        starved: whether the system ended processes meanwhile since memory ran out: by SIGKILL, which it then was.
     """
     last = (said.strip().splitlines() or ["no message"])[-1]
     if status >= 0:
         kind = FailureClass.OUT_OF_MEMORY if ran_out(RuntimeError(said)) else FailureClass.CRASH
         return Failure(kind=kind, stage=stage, message=f"{doing}: {last}")
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
+    if name == "SIGKILL" and starved:
+        message = f"{doing}: the system ended it, since memory ran out"
+        return Failure(kind=FailureClass.OUT_OF_MEMORY, stage=stage, message=message)
     kind = FailureClass.TIMEOUT if name == "SIGXCPU" else FailureClass.CRASH
     return Failure(kind=kind, stage=stage, message=f"{doing}: it was ended by {name}")
 

@@ -17,6 +17,7 @@ from dtvit_deploy.artifacts.artifact import load_artifact
 from dtvit_deploy.artifacts.failure import FailedError
 from dtvit_deploy.harness.latency.starts import Starts, Taken
 from dtvit_deploy.process.child import child_command
+from dtvit_deploy.process.memory import killed_for_it
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.cold import Told, required, starts_in, take, told
 from dtvit_deploy.runtimes.failed import of_process, timed_out
@@ -41,13 +42,14 @@ def probe(pairing: Pairing, options: SessionOptions) -> Starts:
     def process(warm: bool) -> Taken:
         code = "from dtvit_deploy.runtimes.probe import alone; alone(*sys.argv[1:])"
         command = child_command(code, str(artifact.path), *asked, str(warm))
+        before = killed_for_it()
         try:
             done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL)
         except subprocess.TimeoutExpired as error:
             raise FailedError(timed_out(f"{pairing.name} did not load and run once within {TIMEOUT} s")) from error
         if done.returncode:
             doing = f"{pairing.name} could not be loaded and run in a process of its own"
-            failure = of_process(doing, done.returncode, done.stderr.decode(errors="replace"))
+            failure = of_process(doing, done.returncode, done.stderr.decode(errors="replace"), starved=killed_for_it() > before)
             raise FailedError(failure) from ChildProcessError(failure.message)
         try:
             said = msgspec.json.decode((done.stdout.strip().splitlines() or [b""])[-1], type=Told)

@@ -22,6 +22,7 @@ from dtvit_deploy.pipeline.measure import Bench
 from dtvit_deploy.pipeline.progress import Silent
 from dtvit_deploy.pipeline.timing import latency
 from dtvit_deploy.process.child import child_command
+from dtvit_deploy.process.memory import killed_for_it
 from dtvit_deploy.runtimes.base import SessionOptions
 from dtvit_deploy.runtimes.cold import STARTS, Taken, required, told
 from dtvit_deploy.runtimes.failed import of_process
@@ -134,6 +135,23 @@ def test_a_process_that_tells_nothing_is_known_by_its_end(ends: str, kind: Failu
     done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=False)
     failure = of_process("net.onnx could not be loaded", done.returncode, done.stderr)
     assert (failure.kind, failure.message) == (kind, f"net.onnx could not be loaded: {says}")
+
+
+def test_a_process_that_the_system_ends_for_memory_is_told_from_one_that_somebody_ends(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], check=False).returncode
+    assert of_process("it", ended, "").kind == FailureClass.CRASH
+    starved = of_process("it", ended, "", starved=True)
+    assert (starved.kind, starved.message) == (FailureClass.OUT_OF_MEMORY, "it: the system ended it, since memory ran out")
+    assert of_process("it", -signal.SIGSEGV, "", starved=True).kind == FailureClass.CRASH  # which is another end
+    assert killed_for_it(tmp_path) == 0  # where nothing tells
+    for name, content in (
+        ("proc/vmstat", "nr_free_pages 5\noom_kill 3\n"),
+        ("proc/self/cgroup", "0::/job\n"),
+        ("sys/fs/cgroup/job/memory.events", "oom 9\noom_kill 2\noom_group_kill 0\n"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert killed_for_it(tmp_path) == 5
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing forks")
