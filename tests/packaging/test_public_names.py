@@ -15,7 +15,7 @@ PUBLIC = {
     "dtvit_deploy": "Artifact BuildOptions CoreMlOptions Cpu Data DeployError Device Export Flavour Gates InputError Int8 Limits"
     " Method MissingError Model Parity Precision PreprocessingChanges Profile Recipe Report Run Target TensorRt"
     " TensorSpec __version__ calibrate evaluate export load_artifact load_recipe profile run verify",
-    "dtvit_deploy.artifacts.artifact": "Artifact Link Manifest called encode_json load_artifact manifest_path named_artifacts read_json"
+    "dtvit_deploy.artifacts.artifact": "Artifact Link Manifest called encode_json load_artifact manifest_path read_json"
     " sha256_of write_json",
     "dtvit_deploy.errors": "CorruptError DeployError InputError MismatchError MissingError",
     "dtvit_deploy.artifacts.evidence": "Rung",
