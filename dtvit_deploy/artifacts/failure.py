@@ -1,4 +1,4 @@
-"""Why an artefact has no figure: one list of classes, for this machine and for devices."""
+"""Why an artefact has no figure, by one list of classes."""
 
 from __future__ import annotations
 
