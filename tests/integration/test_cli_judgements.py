@@ -271,7 +271,10 @@ def test_figures_of_locked_clocks_are_not_those_of_clocks_as_shipped(work: Path,
     assert (made.root / policy[1:] / "scaling_governor").read_text().strip() == "ondemand"
     for name in ("shipped", "locked"):  # whether it was quiet enough here is another matter
         file = work / name / "report.json"
-        file.write_text(re.sub(r'"status": ?"INVALID"', '"status": "VALID"', file.read_text()))
+        report = json.loads(file.read_text())
+        for subject in report["subjects"]:
+            subject["latency"] |= {"status": "VALID", "reasons": []}
+        file.write_text(json.dumps(report))
     told = deploy("compare", "shipped", "locked", cwd=work, code=None)
     assert "clocks was not recorded and is locked at 2400 MHz" in told.stdout
     made.close()
