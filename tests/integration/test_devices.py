@@ -180,7 +180,7 @@ def test_who_has_the_device_is_told_before_any_work_to_who_does_not_wait(work: P
     assert done.stderr.count("·") == 2
 
 
-@pytest.mark.parametrize("runtime", ["coreml", "tensorrt-rtx", "torch"])
+@pytest.mark.parametrize("runtime", ["coreml", "tensorrt-rtx"])
 def test_a_runtime_that_no_agent_has_is_not_silently_another(work: Path, device: Board, runtime: str) -> None:
     done = deploy("verify", "out", "--data", "images", "--device", "bench", "--runtime", runtime, cwd=work, code=2)
     assert f"the runtime {runtime} loads none of " in done.stderr

@@ -91,7 +91,7 @@ def test_a_device_tells_the_layers_that_this_machine_would(tmp_path: Path, board
         for mine, its in zip(here.layers, there.layers, strict=True):
             assert (its.type, its.kernel, unnumbered(*its.leads_to)) == (mine.type, mine.kernel, unnumbered(*mine.leads_to))
             assert unnumbered(its.name, *its.made_of) == unnumbered(mine.name, *mine.made_of)
-            assert len(its.times_ms) == RUNS
+            assert 0 < len(its.times_ms) <= RUNS  # OpenVINO leaves out what took less than its clock tells
         assert len(there.whole_ms) == RUNS
 
 

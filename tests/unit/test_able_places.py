@@ -94,7 +94,7 @@ def test_an_emulated_processor_is_told_where_nothing_but_a_latency_is_wanted(tmp
     require_able([emulated], nets, MATERIAL, here, Figures(latency=True))
 
 
-@pytest.mark.parametrize("runtime", ["torch", "coreml", "openvino"])
+@pytest.mark.parametrize("runtime", ["coreml", "openvino"])
 def test_a_runtime_that_was_asked_for_and_is_not_there_is_not_replaced(tmp_path: Path, runtime: str) -> None:
     asked = msgspec.structs.replace(RECIPE, run=Run(runtimes=(runtime,)))
     with pytest.raises(InputError, match=f"the runtime {runtime} loads none of net.onnx on box"):

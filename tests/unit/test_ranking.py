@@ -22,7 +22,8 @@ def ranked(tie: float = 1e-6, **more: Any) -> Ranked:
         "scores": SCORES, "axis": 1, "shape": (1, 3), "indices": TOP, "tie": tie, "direct": (), "rows": {"boxes": 1},
         "candidates": candidates, "entries": {"boxes": BOXES[:, candidates]},
     }  # fmt: skip
-    return Ranked(**{**values, **more})
+    values |= more
+    return Ranked(**values, spans=dict.fromkeys(values["rows"]))
 
 
 def moved(answer: list[int], one: Ranked | None = None) -> Array:

@@ -21,7 +21,7 @@ from typing import IO
 import msgspec
 
 from dtvit_deploy.devices.clocks.setting import FOLDER
-from dtvit_deploy.devices.clocks.wanted import Kept, wanted
+from dtvit_deploy.devices.clocks.wanted import Kept, has_any, wanted
 from dtvit_deploy.errors import DeployError
 
 RECORD = f"{FOLDER}/clocks.json"
@@ -38,7 +38,12 @@ def main(root: str, patience: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     place = Path(root)
     try:
+        if not has_any(place):  # then nothing is written either
+            wanted(place)
         file = open_record(place)
+    except DeployError as error:
+        _say(REFUSED, str(error), error.remedy)
+        return
     except OSError as error:
         _say(REFUSED, f"clocks cannot be locked: /{RECORD}, where it is kept what was, cannot be written: {error.strerror}")
         return

@@ -72,25 +72,30 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return [f"/{one.path}" for one in left if text(root / one.path) != one.before]
 
 
+def policies(root: Path) -> list[Path]:
+    """The kernel's folders of processors whose clocks can be set; none in most virtual machines and containers."""
+    return folders(root, f"{_CPU}/cpufreq/policy[0-9]*")
+
+
 def processors(root: Path) -> list[Processor]:
     """The processor, as it is now; none where the kernel has no clocks that can be set.
 
     Raises:
         MissingError: it does not let us.
     """
-    policies = folders(root, f"{_CPU}/cpufreq/policy[0-9]*")
-    if not policies:
+    found = policies(root)
+    if not found:
         return []
     asked = [(root / path, value) for path, value in _TURBO if (root / path).exists()]
-    for policy in policies:
+    for policy in found:
         asked += _of_policy(root, policy)
-    found = []
+    files = []
     for path, value in asked:
         before = text(path)
         if before is None:
             raise MissingError(f"clocks cannot be locked: /{path.relative_to(root)} cannot be read", remedy=AS_SHIPPED)
-        found.append(File(path=str(path.relative_to(root)), before=before, locked=value))
-    return [Processor(files=tuple(found))]
+        files.append(File(path=str(path.relative_to(root)), before=before, locked=value))
+    return [Processor(files=tuple(files))]
 
 
 def _is_turbo(one: File) -> bool:

@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 from dtvit_deploy.devices.clocks.cards import Card, cards
 from dtvit_deploy.devices.clocks.jetson import Jetson, jetsons
-from dtvit_deploy.devices.clocks.processor import Processor, processors
+from dtvit_deploy.devices.clocks.processor import Processor, policies, processors
+from dtvit_deploy.devices.clocks.programs import path_of
 from dtvit_deploy.devices.clocks.setting import AS_SHIPPED
+from dtvit_deploy.devices.state.jetson import is_one
 from dtvit_deploy.errors import MissingError
+from dtvit_deploy.harness.state.record import CARD
 
 Kept = Processor | Jetson | Card
 """Every `Setting` that there is: what a record may hold."""
@@ -30,6 +33,11 @@ class Wanted(NamedTuple):
     def how(self) -> str:
         """What a figure says once all of it is locked: ``locked at 2400 MHz, no turbo``."""
         return "; ".join((f"locked at {'; '.join(one.said for one in self.settings)}", *self.others))
+
+
+def has_any(root: Path) -> bool:
+    """Whether a machine has clocks that could be asked for, found out without changing anything."""
+    return is_one(root) or bool(policies(root)) or path_of(root, CARD) is not None
 
 
 def wanted(root: Path) -> Wanted:
