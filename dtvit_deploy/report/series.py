@@ -202,6 +202,9 @@ def judged(
         if not told:
             undecided.append(found.undecided(name, slower))
         new.append(msgspec.structs.replace(point, slower=any(not gate.passed for gate in told)))
+    if new and report.command == "profile" and all(point.status != "VALID" for point in new):
+        invalid = f"of {counted(len(new), 'artefact')} none has a VALID latency"
+        gates.append(holds("a latency to compare", False, f"{invalid}: a series of such says nothing; measure again"))
     found_of_all = Comparison(
         rows=tuple(rows), verdict=verdict(gates), not_compared=tuple(not_compared), undecided=tuple(undecided), notes=tuple(notes)
     )
