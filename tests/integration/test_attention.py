@@ -125,7 +125,8 @@ BOTH = (Target.ONNX, Target.OPENVINO)
 @pytest.mark.parametrize(
     ("config", "expected", "targets"),
     [
-        (DUAL, dual, (*BOTH, Target.COREML)),
+        (DUAL, dual, BOTH),
+        pytest.param(DUAL, dual, (Target.COREML,), marks=pytest.mark.thorough),
         pytest.param(LIGHT, light, BOTH, marks=pytest.mark.thorough),  # its smallest input is 224 pixels high
         (T2T, class_token, BOTH),
         pytest.param(DENSE, class_token, (Target.ONNX,), marks=pytest.mark.thorough),
@@ -203,7 +204,7 @@ def drawn(out: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder, json.loads(deploy("attention", *images, out, *asked).stdout)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_drift_of_int8_is_told_beside_that_of_fp32(drawn: tuple[Path, dict[str, Any]]) -> None:
     _, report = drawn
     torch_itself, fp32, int8 = sorted(report["subjects"], key=lambda one: (one["file"] != "", one["precision"]))
@@ -219,7 +220,7 @@ def test_the_drift_of_int8_is_told_beside_that_of_fp32(drawn: tuple[Path, dict[s
     assert all(len(sight["strongest"]) == 8 for sight in report["sights"])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_page_is_one_file_that_fetches_and_runs_nothing(drawn: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = drawn
     page = (folder / "page.html").read_text()
@@ -236,7 +237,7 @@ def test_the_page_is_one_file_that_fetches_and_runs_nothing(drawn: tuple[Path, d
         assert min(picture.size) > 1000
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_terminal_has_the_drift_in_markdown(out: Path, digits: Path, tmp_path: Path) -> None:
     image = next((digits / "held-out" / "3").iterdir())
     done = deploy("attention", image, out / "dualtoken-vit-t-mix.fp32.onnx", cwd=tmp_path)
