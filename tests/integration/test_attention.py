@@ -131,7 +131,7 @@ BOTH = (Target.ONNX, Target.OPENVINO)
         (T2T, class_token, BOTH),
         pytest.param(DENSE, class_token, (Target.ONNX,), marks=pytest.mark.thorough),
     ],
-    ids=["dualtoken", "lightvit", "t2t", "dense"],
+    ids=["dualtoken", "dualtoken in Core ML", "lightvit", "t2t", "dense"],
 )
 def test_every_artefact_attends_as_torch_does(
     config: Config,
