@@ -42,6 +42,8 @@ def foreseen(recipe: Recipe, root: Path = Path("/")) -> list[str]:
 
 def _why_not_locked(root: Path) -> str:
     """Why this machine's clocks cannot be locked, as far as can be told without doing it; empty where nothing says so."""
+    if root == Path("/") and os.geteuid() != 0:
+        return "clocks cannot be locked: root alone may, and this is another user"
     if is_one(root) or path_of(root, CARD) is not None:  # whose programs change things as they are asked
         return ""
     try:

