@@ -63,7 +63,7 @@ def bundle(
     given.say_if_crowded(recipe.run.threads)  # the reference has as many
     figures = Figures(parity=verify, layers=layers, accuracy=evaluate, latency=profile)
     if figures.latency:
-        given.say_what_is_foreseen(recipe)
+        given.say_what_is_foreseen(recipe, here=False)
     # The archive's folder is opened first, so that one that cannot be written is refused before minutes of packing.
     with staged(out.parent if out is not None else Path()), working() as progress:
         made = bundled(opened(artefacts, recipe, Cache.default(), trust=trust), recipe, figures, out, progress)

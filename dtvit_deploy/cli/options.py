@@ -56,7 +56,7 @@ def say_if_crowded(threads: int) -> None:
         Terminal().step(why)
 
 
-def say_what_is_foreseen(recipe: Recipe) -> None:
+def say_what_is_foreseen(recipe: Recipe, *, here: bool = True) -> None:
     """Say on standard error what is known of a request's latencies before one is taken.
 
     Raises:
@@ -65,7 +65,7 @@ def say_what_is_foreseen(recipe: Recipe) -> None:
     from dtvit_deploy.cli.progress import Terminal
     from dtvit_deploy.pipeline.foreseen import foreseen
 
-    for each in foreseen(recipe):
+    for each in foreseen(recipe, here=here):
         Terminal().step(each)
 
 

@@ -18,12 +18,13 @@ from dtvit_deploy.plural import counted
 from dtvit_deploy.recipe.tables import Recipe
 
 
-def foreseen(recipe: Recipe, root: Path = Path("/")) -> list[str]:
+def foreseen(recipe: Recipe, root: Path = Path("/"), *, here: bool = True) -> list[str]:
     """Why latencies that a request asks for may be INVALID, or cannot be taken here.
 
     Args:
         recipe: the request.
         root: of this machine's tree.
+        here: whether this machine may be asked for latencies; of a bundle it is not.
 
     Raises:
         InputError: what it asks of latencies contradicts itself, or there is no device of a name.
@@ -35,7 +36,7 @@ def foreseen(recipe: Recipe, root: Path = Path("/")) -> list[str]:
             f"{counted(samples, 'sample')} of each latency asked for (profile.samples): fewer than {FEWEST_SAMPLES} are INVALID,"
             f" and no more are taken of what is slow; ask for {FEWEST_SAMPLES}"
         )
-    if recipe.profile.lock_clocks and measures_here(recipe) and (why := _why_not_locked(root)):
+    if here and recipe.profile.lock_clocks and measures_here(recipe) and (why := _why_not_locked(root)):
         found.append(f"{why}; latency will not be measured with --lock-clocks (profile.lock_clocks)")
     return found
 

@@ -34,6 +34,7 @@ def test_clocks_that_cannot_be_locked_are_told(tmp_path: Path) -> None:
     (told,) = foreseen(LOCKED, tmp_path)
     assert told.startswith("clocks cannot be locked: there is no policy in /sys/devices/system/cpu/cpufreq")
     assert foreseen(Recipe(), tmp_path) == []
+    assert foreseen(LOCKED, tmp_path, here=False) == []  # a bundle is measured on another machine
 
 
 def test_clocks_that_can_be_locked_are_no_word_worth_and_are_left_as_they_are(tmp_path: Path) -> None:
